@@ -1,0 +1,40 @@
+# Everything runs in .venv, made here from the pinned requirements; only Python, pip and make needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test check bench clean
+
+# The main job, end to end, on a demo competition made from this machine's own files.
+quickstart: .venv/requirements
+	$(BIN)/python train.py
+	$(BIN)/python blend.py
+	$(BIN)/python infer.py
+
+test: check
+	$(BIN)/python -m pytest
+
+# Linters and types, with the pins that pre-commit uses.
+check: .venv/requirements-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Speed and memory against peers, as ratios within one run (about 15 minutes on two cores).
+bench: .venv/requirements-dev
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/predict.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/requirements: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
+	@touch $@
+
+.venv/requirements-dev: requirements-dev.txt .venv/requirements
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-dev.txt
+	@touch $@
+
+# What the quickstart made; your own runs stay.
+clean:
+	rm -rf input/quickstart models/quickstart oof/quickstart submissions/quickstart

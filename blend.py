@@ -1,0 +1,34 @@
+"""Blend: fit weights over the members' out-of-fold predictions, and tell honestly what they buy.
+
+  python blend.py                                        the members of the demo competition
+  python blend.py --config configs/disaster-tweets.yaml
+  python blend.py --members minilm-max-s42,minilm-mean-s42
+  python blend.py --set blend.fitter=equal --set blend.trials=500
+
+Each blender is scored twice: in-sample, and honestly, on rows its weights were not fitted on.
+notebooks/blend.ipynb does the same with pictures.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
+
+from poolblend import config, pipeline
+
+
+def main() -> None:
+    parser = pipeline.parser(__doc__, lists="blender")
+    parser.add_argument(
+        "--members",
+        metavar="NAMES",
+        help="a comma list of members (default: all that were trained)",
+    )
+    args = pipeline.parse(parser)
+    members = args.members.split(",") if args.members else None
+    result = pipeline.blend(config.load(args.config, args.set, seed=args.seed), members=members)
+    print(result)
+
+
+if __name__ == "__main__":
+    pipeline.run(main)

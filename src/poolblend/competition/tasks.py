@@ -1,0 +1,151 @@
+"""What a competition asks for: target columns to arrays a model learns from, predictions back.
+
+Predictions are always pred_NK: probabilities for classification (K = 1 for binary: the positive
+label's), values for regression.
+
+Legend: N rows, K model outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from poolblend.errors import UserError, unknown
+
+KINDS = ("binary", "multiclass", "multilabel", "regression")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of task over its target columns; `make_task` derives it from the train table.
+
+    `classes` are the original labels: (negative, positive) for binary, all in sorted order for
+    multiclass, none for the other kinds.
+    """
+
+    kind: str
+    targets: tuple[str, ...]
+    classes: tuple[int | float | str, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the K outputs: the classes for multiclass, else the targets."""
+        if self.kind == "multiclass":
+            return tuple(str(label) for label in self.classes)
+        return self.targets
+
+    def encode(self, frame: pd.DataFrame) -> np.ndarray:
+        """The targets as numbers.
+
+        int64 (N,) of 0 and 1 for binary and of class indices for multiclass, int64 (N, K) of 0
+        and 1 for multilabel, float64 (N, K) for regression. Raises UserError for a value that
+        the task does not know.
+        """
+        if self.classes:
+            return self._encode_classes(frame[self.targets[0]])
+        columns = [_numbers(frame[target], self.kind) for target in self.targets]
+        y_NK = np.stack(columns, axis=1)
+        return y_NK.astype(np.int64) if self.kind == "multilabel" else y_NK
+
+    def labels(self, pred_NK: np.ndarray) -> np.ndarray:
+        """Predictions as `encode` would write them: probabilities become labels.
+
+        One half or more is the positive label; of several classes, the most probable.
+        """
+        if self.kind == "binary":
+            return (pred_NK[:, 0] >= 0.5).astype(np.int64)
+        if self.kind == "multiclass":
+            return pred_NK.argmax(axis=1)
+        if self.kind == "multilabel":
+            return (pred_NK >= 0.5).astype(np.int64)
+        return pred_NK
+
+    def decode(self, labels: np.ndarray) -> np.ndarray:
+        """Encoded labels as the values that the train file holds; unchanged without classes."""
+        if not self.classes:
+            return labels
+        dtype = object if isinstance(self.classes[0], str) else None
+        return np.array(self.classes, dtype=dtype)[labels]
+
+    def _encode_classes(self, column: pd.Series) -> np.ndarray:
+        index = {str(label): k for k, label in enumerate(self.classes)}
+        values = [str(value) for value in column]
+        for value in values:
+            if value not in index:
+                raise unknown("label", value, index, f"in column '{column.name}'")
+        return np.array([index[value] for value in values], dtype=np.int64)
+
+
+def make_task(
+    kind: str, train: pd.DataFrame, targets: Sequence[str], positive: object = None
+) -> Task:
+    """The task of `kind` over train's target columns, as `load_tables` parsed them.
+
+    `positive` is the label of a binary task that counts as 1, by default the last in sorted order.
+    Raises UserError for labels that are outside the kind.
+    """
+    if kind not in KINDS:
+        raise unknown("task", kind, KINDS)
+    single = kind in ("binary", "multiclass")
+    if single and len(targets) != 1:
+        raise UserError(
+            f"a {kind} task has one target column, not {len(targets)} ({', '.join(targets)}); "
+            "name one, or use multilabel (columns of 0 and 1) or regression"
+        )
+    if kind == "multilabel" and len(targets) < 2:
+        raise UserError(
+            f"a multilabel task has several target columns, not {len(targets)} "
+            f"({', '.join(targets)}); name more, or use binary"
+        )
+    if not targets:
+        raise UserError("a regression task has at least one target column; name it")
+    classes = _classes(kind, train[targets[0]], positive) if single else ()
+    task = Task(kind, tuple(targets), classes)
+    task.encode(train)
+    return task
+
+
+def _classes(kind: str, column: pd.Series, positive: object) -> tuple[int | float | str, ...]:
+    classes = sorted(set(column.tolist()))
+    bad = [label for label in classes if isinstance(label, float) and not np.isfinite(label)]
+    if bad:
+        raise UserError(f"column '{column.name}' holds {bad[0]}, which is no label; mend the cell")
+    if len(classes) < 2:
+        raise UserError(
+            f"column '{column.name}' holds the one label '{classes[0]}'; "
+            f"a {kind} task needs at least two"
+        )
+    if kind == "multiclass":
+        return tuple(classes)
+    if len(classes) > 2:
+        raise UserError(
+            f"column '{column.name}' holds {len(classes)} labels ({_listed(classes)}); "
+            "a binary task needs exactly two: use multiclass, or regression if they are amounts"
+        )
+    if positive is not None:
+        if str(positive) not in map(str, classes):
+            raise unknown("positive label", positive, map(str, classes), f"in '{column.name}'")
+        classes.sort(key=lambda label: str(label) == str(positive))
+    return tuple(classes)
+
+
+def _numbers(column: pd.Series, kind: str) -> np.ndarray:
+    """The column as float64 of what `kind` allows: 0 and 1, or any finite number."""
+    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    fine = np.isin(values, (0, 1)) if kind == "multilabel" else np.isfinite(values)
+    if not fine.all():
+        bad = list(dict.fromkeys(column[~fine].tolist()))
+        wanted = "only 0 and 1" if kind == "multilabel" else "finite numbers only"
+        raise UserError(
+            f"column '{column.name}' holds {_listed(bad)} in {(~fine).sum()} rows; "
+            f"a {kind} target holds {wanted}"
+        )
+    return values
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values[:5])) + (", …" if len(values) > 5 else "")

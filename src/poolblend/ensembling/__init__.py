@@ -1,0 +1,1 @@
+"""Arrays in, weights out: the OOF matrix, blend fitters, honest scores. Never torch."""

@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: backbone, pooler, head. Never pandas, never the config."""

@@ -1,0 +1,50 @@
+"""Which jobs a command stands for, in which order, and where they run.
+
+The functions below are what the scripts and the notebook call. They import what they need when they
+are called, so that `--help` and a wrong flag answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from poolblend.pipeline.command import parse, parser, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from poolblend.config import Config
+    from poolblend.pipeline.blending import Blend
+
+__all__ = ["blend", "infer", "parse", "parser", "run", "train", "verify_oof"]
+
+
+def train(
+    config: Config, *, poolers: str = "all", folds: str = "all", overwrite: bool = False
+) -> None:
+    """Train what is missing among the fold models of these poolers and folds."""
+    from poolblend.pipeline import training
+
+    training.train(config, poolers=poolers, folds=folds, overwrite=overwrite)
+
+
+def blend(config: Config, *, members: Sequence[str] | None = None) -> Blend:
+    """Fit and honestly score blend weights over the members' OOF predictions; write the card."""
+    from poolblend.pipeline import blending
+
+    return blending.blend(config, members=members)
+
+
+def infer(config: Config) -> Path:
+    """Run the fold models that the blend gives weight to, and write the submission."""
+    from poolblend.pipeline import inference
+
+    return inference.infer(config)
+
+
+def verify_oof(config: Config) -> None:
+    """Run the blend's fold models on their own validation rows, and compare with the stored OOF."""
+    from poolblend.pipeline import inference
+
+    inference.verify_oof(config)

@@ -1,0 +1,79 @@
+"""What the scripts share: the few common flags, the log, and one-line errors with exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from poolblend.errors import UserError
+from poolblend.registry import declared
+
+
+def parser(doc: str | None, lists: str | None = None) -> argparse.ArgumentParser:
+    """The common flags; the help text is the script's docstring, and the family that it `lists`."""
+    made = argparse.ArgumentParser(
+        description=doc,
+        epilog=f"{lists}s:\n{describe(lists)}" if lists else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the competition's YAML (default: configs/quickstart.yaml, which needs no download)",
+    )
+    made.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override any config key, such as train.epochs=3; may be repeated",
+    )
+    made.add_argument("--seed", type=int, help="the run's seed; members are named after it")
+    made.add_argument("--quiet", action="store_true", help="no progress bars, warnings only")
+    return made
+
+
+def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line's arguments, with the log started as --quiet asks."""
+    args = made.parse_args()
+    start_log(args.quiet)
+    return args
+
+
+def describe(kind: str) -> str:
+    """The names of a family with their one-line descriptions, for a help text."""
+    entries = declared(kind)
+    width = max(map(len, entries), default=0)
+    return "\n".join(f"  {name:<{width}}  {line}" for name, line in entries.items())
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's `main`; what the user can mend ends in one line and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        _stop(str(error), 2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise
+        _stop(str(error), 2)
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command continues with what is missing", 130)
+
+
+def _stop(message: str, status: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def start_log(quiet: bool) -> None:
+    """Log to standard error, and keep the libraries below us from adding bars of their own."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if quiet:
+        os.environ["TQDM_DISABLE"] = "1"
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("poolblend").setLevel(logging.WARNING if quiet else logging.INFO)

@@ -1,0 +1,78 @@
+"""Run fold models from the store over a table: each loaded once, used, and freed.
+
+Shape legend: N rows, K outputs.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import torch
+
+from poolblend.errors import UserError
+from poolblend.modeling import backbone
+from poolblend.modeling.model import TextModel, build_model
+from poolblend.pipeline.texts import Texts
+from poolblend.store import Store
+from poolblend.training.fit import choose_device, predict
+from poolblend.training.objectives import choose_objective
+
+
+class FoldModels:
+    """The store's models over the rows of `texts`; what a model is, its own card says."""
+
+    def __init__(self, store: Store, texts: Texts, batch_tokens: int) -> None:
+        self.store, self.texts, self.batch_tokens = store, texts, batch_tokens
+
+    def predict(
+        self, member: str, fold: int, rows: np.ndarray, progress: str | None = None
+    ) -> np.ndarray:
+        """Predictions (N, K) of the table's rows at `rows`."""
+        card = self.store.fold_card(member, fold) or {}
+        settings, task = card["inputs"]["settings"], card["inputs"]["task"]
+        encoded = self.texts.encode(
+            self.store.fold_folder(member, fold),
+            settings["backbone"]["source"],
+            settings["max_length"],
+        )
+        model = self._load(member, fold, card).to(choose_device())
+        pred_NK = predict(
+            model,
+            encoded,
+            rows,
+            choose_objective(task["kind"], settings["train"]["loss"]),
+            batch_tokens=self.batch_tokens,
+            precision=settings["train"]["precision"],
+            progress=progress,
+        )
+        del model
+        release_memory()
+        return pred_NK
+
+    def _load(self, member: str, fold: int, card: dict[str, Any]) -> TextModel:
+        settings, task = card["inputs"]["settings"], card["inputs"]["task"]
+        tensors = self.store.load_tensors(member, fold)
+        model, _ = build_model(
+            backbone.build(self.store.fold_folder(member, fold)),
+            pooler=settings["pooler"],
+            pooler_args=settings["pooler_args"],
+            mask=settings["mask"],
+            n_outputs=len(task["outputs"]),
+            **settings["head"],
+        )
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"the weights of {member} fold {fold} do not fit its card: {reason}"
+            ) from None
+        return model
+
+
+def release_memory() -> None:
+    """Give a dropped model's memory back before the next one is loaded."""
+    gc.collect()
+    torch.cuda.empty_cache()

@@ -1,0 +1,60 @@
+"""What a card says besides its numbers: when, with which versions, from which commit, on what."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import datetime, timezone
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from poolblend import __version__
+from poolblend.config import ROOT
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "safetensors",
+    "scikit-learn",
+    "iterative-stratification",
+    "optuna",
+    "scipy",
+    "numpy",
+    "pandas",
+)
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def provenance() -> dict[str, Any]:
+    """JSON-ready; the commit is None outside a git checkout, a version where the library is not."""
+    return {
+        "written": now().isoformat(timespec="seconds"),
+        "poolblend": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def _commit() -> str | None:
+    try:
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,206 @@
+"""The artefacts of a run: the only module that knows their names, and writes or reads them.
+
+    input/<run>/folds.csv                          id, fold; made once, then only read
+    models/<run>/<member>/fold0/                   model.safetensors, config, tokenizer, card.json
+    oof/<run>/<member>/fold0.parquet               id, fold, pred_<output>… of the fold's own rows
+    oof/<run>/<member>/test_fold0.parquet          id, pred_<output>… of the test table
+    oof/<run>/blend.json                           the blend card
+    submissions/<run>/submission.csv, .json        and a dated copy of both
+
+Everything is written beside its place and renamed into it, so that a crash never leaves half a file
+under a final name. A fold without a valid card is unfinished; its card, which holds the hashes of
+the fold's files, comes into place last.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from poolblend.errors import UserError
+from poolblend.store.files import (
+    described,
+    no_half_files,
+    read_json,
+    same_size,
+    sha256,
+    write_csv,
+    write_json,
+    write_parquet,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+WEIGHTS = "model.safetensors"
+CARD = "card.json"
+
+
+class Pretrained(Protocol):
+    """What writes itself into a model folder: a tokenizer, an encoder's configuration."""
+
+    def save_pretrained(self, folder: str) -> Any: ...
+
+
+class Store:
+    """The artefacts of run `run` under the folder `root`."""
+
+    def __init__(self, root: Path, run: str) -> None:
+        self.root, self.run = root, run
+        self.folds_path = root / "input" / run / "folds.csv"
+        self.blend_path = root / "oof" / run / "blend.json"
+        self.submission_path = root / "submissions" / run / "submission.csv"
+
+    def fold_folder(self, member: str, fold: int) -> Path:
+        return self.root / "models" / self.run / member / f"fold{fold}"
+
+    def oof_path(self, member: str, fold: int) -> Path:
+        return self.root / "oof" / self.run / member / f"fold{fold}.parquet"
+
+    def test_path(self, member: str, fold: int) -> Path:
+        return self.root / "oof" / self.run / member / f"test_fold{fold}.parquet"
+
+    # --- folds -------------------------------------------------------------------------------
+
+    def read_folds(self) -> pd.DataFrame | None:
+        """Columns id (str) and fold (int), or None where they have not been made yet."""
+        import pandas as pd
+
+        if not self.folds_path.is_file():
+            return None
+        try:
+            folds = pd.read_csv(self.folds_path, dtype=str, keep_default_na=False)
+            return folds[["id", "fold"]].astype({"fold": "int64"})
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"{self.folds_path} is not a table of id, fold ({error}); restore it, or move it "
+                "and the models trained on it away to make new folds"
+            ) from None
+
+    def write_folds(self, folds: pd.DataFrame) -> None:
+        write_csv(self.folds_path, folds)
+
+    # --- fold models -------------------------------------------------------------------------
+
+    def fold_card(self, member: str, fold: int) -> dict[str, Any] | None:
+        """The card of a finished fold; None where it, or a file it vouches for, is missing."""
+        folder = self.fold_folder(member, fold)
+        card = read_json(folder / CARD)
+        if card is None or not same_size(folder / WEIGHTS, card.get("weights", {})):
+            return None
+        return card if same_size(self.oof_path(member, fold), card.get("oof", {})) else None
+
+    def save_fold(
+        self,
+        member: str,
+        fold: int,
+        *,
+        tensors: Mapping[str, torch.Tensor],
+        parts: Sequence[Pretrained],
+        oof: pd.DataFrame,
+        card: Mapping[str, Any],
+    ) -> None:
+        """Write a finished fold: its OOF rows first, then the model folder, in one rename."""
+        from safetensors.torch import save_file
+
+        folder = self.fold_folder(member, fold)
+        with no_half_files(folder) as temporary:
+            temporary.mkdir(parents=True)
+            save_file(dict(tensors), temporary / WEIGHTS)
+            for part in parts:
+                part.save_pretrained(str(temporary))
+            # An old model goes before the OOF rows change, so that no card ever vouches for both.
+            shutil.rmtree(folder, ignore_errors=True)
+            oof_path = self.oof_path(member, fold)
+            write_parquet(oof_path, oof)
+            hashes = {"weights": described(temporary / WEIGHTS), "oof": described(oof_path)}
+            write_json(temporary / CARD, dict(card) | hashes)
+
+    def load_tensors(self, member: str, fold: int) -> dict[str, torch.Tensor]:
+        """The fold model's weights on the CPU, after their hash has been checked."""
+        from safetensors.torch import load_file
+
+        path = self.fold_folder(member, fold) / WEIGHTS
+        self._check(path, "weights", member, fold)
+        return load_file(path)
+
+    def read_oof(self, member: str, fold: int) -> pd.DataFrame:
+        """The fold's OOF rows (id, fold, pred_<output>…), after their hash has been checked."""
+        import pandas as pd
+
+        path = self.oof_path(member, fold)
+        self._check(path, "oof", member, fold)
+        return pd.read_parquet(path)
+
+    def _check(self, path: Path, kind: str, member: str, fold: int) -> None:
+        folder = self.fold_folder(member, fold)
+        card = self.fold_card(member, fold)
+        if card is None:
+            raise UserError(
+                f"{member} fold {fold} is not finished (no valid {folder / CARD}); train it"
+            )
+        if sha256(path) != card[kind]["sha256"]:
+            raise UserError(
+                f"{path} is damaged: its sha256 is not the one in its card; delete {folder} and "
+                f"train {member} fold {fold} again"
+            )
+
+    def members(self) -> list[str]:
+        """Names of the members that have at least one finished fold, sorted."""
+        folder = self.root / "models" / self.run
+        return sorted({card.parent.parent.name for card in folder.glob(f"*/fold*/{CARD}")})
+
+    # --- test predictions --------------------------------------------------------------------
+
+    def save_test(
+        self, member: str, fold: int, predictions: pd.DataFrame, made_from: Mapping[str, Any]
+    ) -> None:
+        """Keep a fold model's predictions of the test table, with what they were made from."""
+        predictions = predictions.copy()
+        predictions.attrs.update(made_from)
+        write_parquet(self.test_path(member, fold), predictions)
+
+    def load_test(
+        self, member: str, fold: int, made_from: Mapping[str, Any]
+    ) -> pd.DataFrame | None:
+        """Predictions kept earlier, if they are whole and were made from just this; else None."""
+        import pandas as pd
+        from pyarrow import ArrowException
+
+        path = self.test_path(member, fold)
+        if not path.is_file():
+            return None
+        with suppress(OSError, ValueError, ArrowException):
+            predictions = pd.read_parquet(path)
+            if predictions.attrs == dict(made_from):
+                return predictions
+        return None
+
+    # --- the blend and the submission --------------------------------------------------------
+
+    def write_blend(self, card: Mapping[str, Any]) -> None:
+        write_json(self.blend_path, card)
+
+    def read_blend(self) -> dict[str, Any]:
+        card = read_json(self.blend_path)
+        if card is None:
+            raise UserError(
+                f"no blend card at {self.blend_path}; run blend.py first (same --config)"
+            )
+        return card
+
+    def write_submission(
+        self, submission: pd.DataFrame, card: Mapping[str, Any], now: datetime
+    ) -> Path:
+        """Write submission.csv with its card, and a dated copy of both; the path of the first."""
+        path = self.submission_path
+        dated = path.with_name(f"submission-{now:%Y%m%d-%H%M%S}.csv")
+        for file in (dated, path):
+            write_csv(file, submission)
+            write_json(file.with_suffix(".json"), dict(card) | {"submission": described(file)})
+        return path

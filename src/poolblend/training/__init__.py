@@ -1,0 +1,1 @@
+"""The only training loop: batches, optimisers, fitting one fold, predicting any rows."""

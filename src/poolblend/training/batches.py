@@ -1,0 +1,109 @@
+"""Tokenise once, batch rows of similar length, pad each batch to its own longest row.
+
+Shape legend: B batch, T tokens, N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from poolblend.modeling.model import Batch
+
+# Rows sorted together: large enough that batches hardly pad, small enough that they stay random.
+BATCHES_PER_POOL = 50
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A table's texts as token ids, in the table's order."""
+
+    ids: tuple[np.ndarray, ...]  # per row (T,) int32
+    content: tuple[np.ndarray, ...]  # per row (T,) bool: the text's own tokens, not special ones
+    n_truncated: int
+    pad_id: int
+    pad_left: bool
+    max_length: int
+
+    @property
+    def lengths_N(self) -> np.ndarray:
+        return np.array([len(row) for row in self.ids], dtype=np.int64)
+
+
+def encode(texts: Sequence[str], tokenizer: Any, max_length: int) -> Encoded:
+    """Token ids of every text with special tokens, cut at `max_length`."""
+    encoding = tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=max_length,
+        padding=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        return_special_tokens_mask=True,
+    )
+    fast = encoding.encodings or ()
+    return Encoded(
+        ids=tuple(np.array(row, dtype=np.int32) for row in encoding["input_ids"]),
+        content=tuple(~np.array(row, dtype=bool) for row in encoding["special_tokens_mask"]),
+        n_truncated=sum(bool(row.overflowing) for row in fast),
+        pad_id=tokenizer.pad_token_id or 0,
+        pad_left=tokenizer.padding_side == "left",
+        max_length=max_length,
+    )
+
+
+def training_batches(
+    lengths_N: np.ndarray, batch_size: int, generator: np.random.Generator
+) -> list[np.ndarray]:
+    """Every row once, in random batches of similar length; a lone last row joins the batch before.
+
+    Rows are shuffled, sorted by length within pools of many batches, cut, and the batches shuffled.
+    """
+    order = generator.permutation(len(lengths_N))
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), batch_size * BATCHES_PER_POOL):
+        pool = order[start : start + batch_size * BATCHES_PER_POOL]
+        pool = pool[np.argsort(lengths_N[pool], kind="stable")]
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:  # batch normalisation needs two rows
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def prediction_batches(lengths_N: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    """Every row once, longest first, each batch at most `batch_tokens` tokens, padding included.
+
+    A row longer than that is a batch of its own. Longest first, so that a batch too large for the
+    memory fails at once.
+    """
+    batches: list[np.ndarray] = []
+    order = np.argsort(-lengths_N, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // max(1, int(lengths_N[order[start]])))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def collate(encoded: Encoded, rows: np.ndarray, *, full_width: bool = False) -> Batch:
+    """The rows as padded tensors; `full_width` pads them to the maximum length, not the longest."""
+    width = encoded.max_length if full_width else max(len(encoded.ids[row]) for row in rows)
+    ids = np.full((len(rows), width), encoded.pad_id, dtype=np.int64)
+    attention = np.zeros((len(rows), width), dtype=bool)
+    content = np.zeros((len(rows), width), dtype=bool)
+    for i, row in enumerate(rows):
+        length = len(encoded.ids[row])
+        at = slice(width - length, width) if encoded.pad_left else slice(0, length)
+        ids[i, at], attention[i, at], content[i, at] = encoded.ids[row], True, encoded.content[row]
+    return Batch(torch.from_numpy(ids), torch.from_numpy(attention), torch.from_numpy(content))
+
+
+def padding_share(lengths_N: np.ndarray, batches: Sequence[np.ndarray]) -> float:
+    """Share of the tokens in these batches that is padding."""
+    padded = sum(int(lengths_N[batch].max()) * len(batch) for batch in batches)
+    return 1 - float(lengths_N.sum()) / padded

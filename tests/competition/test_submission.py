@@ -1,0 +1,185 @@
+"""Laws of submissions: the sample's columns, ids and order, and every other table refused."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poolblend.competition.submission import build_submission, check_submission
+from poolblend.competition.tasks import Task
+from poolblend.errors import UserError
+
+IDS = ["x", "y", "z"]
+BINARY = Task("binary", ("target",), ("ham", "spam"))
+MULTICLASS = Task("multiclass", ("label",), ("a", "b", "c"))
+MULTILABEL = Task("multilabel", ("p", "q"))
+REGRESSION = Task("regression", ("u", "v"))
+PRED_N1 = np.array([[0.1], [0.5], [0.9]])
+PRED_N2 = np.array([[0.1, 0.6], [0.5, 0.2], [0.9, 0.8]])
+PRED_N3 = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1]])
+
+
+def refused(message: str):
+    return pytest.raises(UserError, match=re.escape(message))
+
+
+def sample(*columns: str, value: object = 0, ids: list[str] = IDS) -> pd.DataFrame:
+    return pd.DataFrame({"id": ids} | dict.fromkeys(columns, value))
+
+
+@pytest.mark.parametrize(
+    ("task", "pred_NK", "values", "template", "columns"),
+    [
+        (BINARY, PRED_N1, "labels", sample("target", value="ham"), [["ham", "spam", "spam"]]),
+        (BINARY, PRED_N1, "probabilities", sample("target"), [[0.1, 0.5, 0.9]]),
+        (MULTICLASS, PRED_N3, "labels", sample("label", value="a"), [["c", "a", "b"]]),
+        (MULTICLASS, PRED_N3, "probabilities", sample("c", "a", "b"), PRED_N3.T[[2, 0, 1]]),
+        (MULTILABEL, PRED_N2, "labels", sample("q", "p"), [[1, 0, 1], [0, 1, 1]]),
+        (MULTILABEL, PRED_N2, "probabilities", sample("q", "p"), PRED_N2.T[[1, 0]]),
+        (REGRESSION, PRED_N2, "labels", sample("v", "u"), PRED_N2.T[[1, 0]]),
+        (REGRESSION, PRED_N2, "probabilities", sample("u", "v"), PRED_N2.T),
+        (Task("regression", ("u",)), PRED_N1, "probabilities", sample("prediction"), PRED_N1.T),
+        (BINARY, PRED_N1, "labels", sample("Answer", value="ham"), [["ham", "spam", "spam"]]),
+    ],
+)
+def test_each_task_fills_the_samples_columns(
+    task: Task, pred_NK: np.ndarray, values: str, template: pd.DataFrame, columns: list
+) -> None:
+    submission = build_submission(task, template, IDS, pred_NK, values)
+    check_submission(submission, template)
+    assert submission.columns.tolist() == template.columns.tolist()
+    assert submission["id"].tolist() == IDS
+    for name, wanted in zip(template.columns[1:], columns, strict=True):
+        assert submission[name].tolist() == list(wanted)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_rows_are_joined_by_id_in_the_samples_order(data: st.DataObject) -> None:
+    ids = data.draw(st.lists(st.text(), min_size=1, unique=True))
+    order = data.draw(st.permutations(ids))
+    template = sample("target", ids=order)
+    pred_N1 = np.linspace(0, 1, len(ids))[:, None]
+    submission = build_submission(BINARY, template, ids, pred_N1, "probabilities")
+    check_submission(submission, template)
+    assert submission["id"].tolist() == order
+    assert dict(zip(submission["id"], submission["target"], strict=True)) == dict(
+        zip(ids, pred_N1[:, 0], strict=True)
+    )
+
+
+def test_the_id_column_may_stand_anywhere_when_named() -> None:
+    template = sample("u", "v")[["u", "id", "v"]]
+    submission = build_submission(REGRESSION, template, IDS, PRED_N2, "labels", id="id")
+    check_submission(submission, template, id="id")
+    assert submission.columns.tolist() == ["u", "id", "v"]
+
+
+def test_labels_are_written_as_integers_where_the_sample_does() -> None:
+    task = Task("binary", ("target",), (0.0, 1.0))
+    integers = build_submission(task, sample("target"), IDS, PRED_N1, "labels")["target"]
+    assert integers.dtype == np.int64
+    floats = build_submission(task, sample("target", value=0.0), IDS, PRED_N1, "labels")["target"]
+    assert floats.dtype == np.float64
+    halves = Task("binary", ("target",), (0.5, 1.0))
+    kept = build_submission(halves, sample("target"), IDS, PRED_N1, "labels")["target"]
+    assert kept.tolist() == [0.5, 1.0, 1.0]
+
+
+def test_building_modifies_neither_sample_nor_predictions() -> None:
+    template, pred_NK = sample("q", "p"), PRED_N2.copy()
+    build_submission(MULTILABEL, template, IDS, pred_NK, "labels")
+    pd.testing.assert_frame_equal(template, sample("q", "p"))
+    np.testing.assert_array_equal(pred_NK, PRED_N2)
+
+
+def test_an_unknown_kind_of_submission_names_the_nearest() -> None:
+    with refused("unknown kind of submission 'label'; did you mean 'labels'? known: labels, prob"):
+        build_submission(BINARY, sample("target"), IDS, PRED_N1, "label")
+
+
+def test_predictions_of_other_ids_are_refused() -> None:
+    def build(ids: list[str]) -> pd.DataFrame:
+        pred_NK = np.zeros((len(ids), 1))
+        return build_submission(BINARY, sample("target"), ids, pred_NK, "labels")
+
+    with refused("1 of the sample submission's 3 ids have no prediction, the first 'z'"):
+        build(["x", "y"])
+    with refused("1 predicted ids are not in the sample submission, the first 'w'"):
+        build(["x", "w", "y", "z"])
+    with refused("id 'x' is predicted more than once"):
+        build(["x", "y", "z", "x"])
+
+
+@pytest.mark.parametrize(
+    ("task", "pred_NK", "values", "columns", "message"),
+    [
+        (MULTICLASS, PRED_N3, "probabilities", ["label"], "columns label, but probabilities"),
+        (MULTICLASS, PRED_N3, "labels", ["a", "b", "c"], "of this task are label; check"),
+        (REGRESSION, PRED_N2, "labels", ["u", "w"], "columns u, w, but labels of this task are u"),
+        (REGRESSION, PRED_N2, "labels", ["u", "v", "w"], "columns u, v, w, but labels"),
+    ],
+)
+def test_a_sample_with_other_columns_is_refused(
+    task: Task, pred_NK: np.ndarray, values: str, columns: list[str], message: str
+) -> None:
+    with refused(message):
+        build_submission(task, sample(*columns), IDS, pred_NK, values)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("values", ["labels", "probabilities"])
+def test_a_prediction_that_is_not_finite_never_becomes_a_label(bad: float, values: str) -> None:
+    pred_NK = PRED_N2.copy()
+    pred_NK[1, 0] = bad
+    with refused("1 predictions are NaN or infinite, the first of 'p' for id 'y'; predict"):
+        build_submission(MULTILABEL, sample("p", "q"), IDS, pred_NK, values)
+
+
+def test_a_submission_with_other_columns_is_refused() -> None:
+    with refused("submission has columns id, v, u; expected the sample's: id, u, v"):
+        check_submission(sample("v", "u"), sample("u", "v"))
+
+
+def test_a_submission_with_other_ids_is_refused() -> None:
+    with refused("1 of the sample submission's 3 ids have no prediction, the first 'z'"):
+        check_submission(sample("u").head(2), sample("u"))
+    with refused("id 'x' is predicted more than once"):
+        check_submission(sample("u", ids=["x", "y", "z", "x"]), sample("u"))
+
+
+def test_a_submission_in_another_order_is_refused() -> None:
+    with refused("submission has id 'z' at position 1, the sample 'y'; keep the sample's order"):
+        check_submission(sample("u", ids=["x", "z", "y"]), sample("u"))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_submission_with_a_cell_that_is_no_number_is_refused(bad: float) -> None:
+    submission = sample("u", value=0.5)
+    submission.loc[1, "u"] = bad
+    with refused("submission column 'u' has 1 cells that are empty, NaN or infinite, the first at"):
+        check_submission(submission, sample("u"))
+
+
+def test_a_submission_with_an_empty_label_is_refused() -> None:
+    submission = sample("u", value="a")
+    submission.loc[2, "u"] = None
+    with refused("submission column 'u' has 1 cells that are empty, NaN or infinite, the first at"):
+        check_submission(submission, sample("u", value="b"))
+
+
+def test_a_submission_of_another_kind_of_values_is_refused() -> None:
+    with refused("column 'u' holds text ('spam'), the sample's holds numbers ('0'); check whether"):
+        check_submission(sample("u", value="spam"), sample("u"))
+    with refused("column 'u' holds numbers ('0.5'), the sample's holds text ('spam')"):
+        check_submission(sample("u", value=0.5), sample("u", value="spam"))
+
+
+def test_a_sample_with_empty_cells_accepts_any_kind_of_values() -> None:
+    for value in (0.5, "spam"):
+        check_submission(sample("u", value=value), sample("u", value=None))

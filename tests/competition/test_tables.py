@@ -1,0 +1,344 @@
+"""Laws of reading a competition's files: nothing is lost, and what cannot be right is refused."""
+
+from __future__ import annotations
+
+import csv
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poolblend.competition.tables import (
+    Tables,
+    join_texts,
+    load_tables,
+    load_test,
+    parse_column,
+    read_table,
+)
+from poolblend.errors import UserError
+
+TRAIN = "id,keyword,text,target\n1,fire,a fire,1\n4,,calm,0\n5,NA,null,1\n7,flood,,0\n"
+TEST = "id,keyword,text\n2,,nothing\n3,x,\n"
+SAMPLE = "id,target\n3,0\n2,0\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, content in (("train", TRAIN), ("test", TEST), ("sample", SAMPLE)):
+        (tmp_path / f"{name}.csv").write_text(content, encoding="utf-8")
+    return tmp_path
+
+
+def load(folder: Path, **changes: object) -> Tables:
+    arguments: dict = {"id": "id", "text": ["text"], "targets": ["target"]} | changes
+    paths = (folder / f"{name}.csv" for name in ("train", "test", "sample"))
+    return load_tables(*paths, **arguments)
+
+
+def refused(message: str):
+    return pytest.raises(UserError, match=re.escape(message))
+
+
+def test_tables_hold_ids_and_texts_as_strings_and_targets_as_numbers(folder: Path) -> None:
+    tables = load(folder)
+    assert tables.train["id"].tolist() == ["1", "4", "5", "7"]
+    assert tables.train["text"].tolist() == ["a fire", "calm", "null", ""]
+    assert tables.train["target"].dtype == np.int64
+    assert tables.test.columns.tolist() == ["id", "keyword", "text"]
+    assert tables.sample["id"].tolist() == ["3", "2"]
+    assert tables.sample["target"].dtype == np.int64
+
+
+def test_a_missing_text_becomes_empty_and_is_counted_per_column(folder: Path) -> None:
+    tables = load(folder, text=["keyword", "text"])
+    assert tables.missing_texts == {"keyword": 2, "text": 2}
+    assert tables.train["keyword"].tolist() == ["fire", "", "NA", "flood"]
+    assert tables.test["keyword"].tolist() == ["", "x"]
+
+
+def test_columns_that_are_no_text_keep_their_gaps(folder: Path) -> None:
+    assert load(folder).train["keyword"].isna().tolist() == [False, True, False, False]
+
+
+def test_targets_in_the_test_table_are_dropped(folder: Path) -> None:
+    (folder / "test.csv").write_text("id,text,target\n2,a,0\n3,b,1\n")
+    assert load(folder).test.columns.tolist() == ["id", "text"]
+
+
+def test_ids_keep_their_leading_zeros(folder: Path) -> None:
+    for name in ("train", "test", "sample"):
+        path = folder / f"{name}.csv"
+        path.write_text(re.sub(r"(?m)^(\d)", r"00\1", path.read_text()))
+    tables = load(folder)
+    assert tables.train["id"].tolist()[0] == "001"
+    assert tables.sample["id"].tolist() == ["003", "002"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(folder: Path) -> None:
+    path = folder / "train.csv"
+    for content in (TRAIN, TRAIN.replace("id,", '"id",')):
+        path.write_text(content, encoding="utf-8-sig")
+        assert read_table(path).columns[0] == "id"
+
+
+# Control characters end a cell or a file for many CSV readers.
+CELL = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from("\n,\"'"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(cells=st.lists(CELL, min_size=1, max_size=5))
+def test_every_text_survives_reading(cells: list[str], tmp_path_factory) -> None:
+    path = tmp_path_factory.mktemp("csv") / "table.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = [["id", "text"], *([k, cell] for k, cell in enumerate(cells))]
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
+    table = read_table(path)
+    assert table["text"].fillna("").tolist() == cells
+    assert table["text"].isna().tolist() == [cell == "" for cell in cells]
+
+
+def test_parquet_reads_as_the_same_csv_does(folder: Path) -> None:
+    wanted = load(folder, text=["keyword", "text"])
+    for name in ("train", "test", "sample"):
+        table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+        table.set_index("id").to_parquet(folder / f"{name}.parquet")
+    paths = (folder / f"{name}.parquet" for name in ("train", "test", "sample"))
+    found = load_tables(*paths, id="id", text=["keyword", "text"], targets=["target"])
+    assert found.missing_texts == wanted.missing_texts
+    for name in ("train", "test", "sample"):
+        columns = getattr(wanted, name).columns
+        pd.testing.assert_frame_equal(getattr(found, name)[columns], getattr(wanted, name))
+
+
+def test_cells_of_parquet_are_written_out_exactly_and_keep_their_gaps(tmp_path: Path) -> None:
+    columns = {
+        "integer": [2**53 + 1, None],
+        "float": [float("nan"), 0.1 + 0.2],
+        "text": ["null", ""],
+        "list": [["a", "b"], None],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet").fillna("gap")
+    assert table["integer"].tolist() == ["9007199254740993", "gap"]
+    assert table["float"].tolist() == ["gap", "0.30000000000000004"]
+    assert table["text"].tolist() == ["null", "gap"]
+    assert table["list"].tolist()[1] == "gap"
+
+
+@pytest.mark.parametrize(
+    ("cells", "parsed"),
+    [
+        (["1", "-2", "+3"], [1, -2, 3]),
+        (["1", "2.5", "1e3"], [1.0, 2.5, 1000.0]),
+        (["1", "spam"], ["1", "spam"]),
+        (["007", "8"], ["007", "8"]),
+        (["0.5", "0"], [0.5, 0.0]),
+        (["True", "False"], ["True", "False"]),
+        (["99999999999999999999", "1"], None),
+    ],
+)
+def test_a_column_is_parsed_only_as_far_as_every_cell_allows(
+    cells: list[str], parsed: list | None
+) -> None:
+    found = parse_column(pd.Series(cells, dtype=str)).tolist()
+    wanted = cells if parsed is None else parsed
+    assert found == wanted
+    assert [type(value) for value in found] == [type(value) for value in wanted]
+
+
+def test_a_column_with_a_gap_is_left_as_it_is() -> None:
+    column = pd.Series(["1", None], dtype=str)
+    assert parse_column(column) is column
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
+def test_integers_are_parsed_exactly(numbers: list[int]) -> None:
+    assert parse_column(pd.Series([str(number) for number in numbers])).tolist() == numbers
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_floats_are_parsed_exactly(numbers: list[float]) -> None:
+    assert parse_column(pd.Series([repr(number) for number in numbers])).tolist() == numbers
+
+
+def test_one_text_column_is_taken_as_it_is_and_several_are_joined() -> None:
+    frame = pd.DataFrame({"a": ["x", ""], "b": ["y", "z"], "c": ["1", "2"]})
+    assert join_texts(frame, ["a"], "[SEP]") == ["x", ""]
+    assert join_texts(frame, ["c", "a", "b"], "[SEP]") == ["1 [SEP] x [SEP] y", "2 [SEP]  [SEP] z"]
+
+
+def test_sample_rows_keeps_a_seeded_part_of_train_in_file_order(tmp_path: Path) -> None:
+    rows = "".join(f"{k},text {k},{k % 2}\n" for k in range(100))
+    (tmp_path / "train.csv").write_text("id,text,target\n" + rows)
+    (tmp_path / "test.csv").write_text(TEST)
+    (tmp_path / "sample.csv").write_text(SAMPLE)
+
+    def ids(seed: int) -> list[str]:
+        return load(tmp_path, sample_rows=20, seed=seed).train["id"].tolist()
+
+    assert len(set(ids(1))) == 20
+    assert ids(1) == sorted(ids(1), key=int)
+    assert ids(1) == ids(1)
+    assert ids(1) != ids(2)
+    assert load(tmp_path, sample_rows=20).train.index.tolist() == list(range(20))
+    assert len(load(tmp_path, sample_rows=1000).train) == 100
+
+
+def test_predicting_reads_the_same_test_and_sample_without_train(folder: Path) -> None:
+    wanted = load(folder)
+    (folder / "train.csv").unlink()
+    found = load_test(folder / "test.csv", folder / "sample.csv", id="id", text=["text"])
+    pd.testing.assert_frame_equal(found.test, wanted.test)
+    pd.testing.assert_frame_equal(found.sample, wanted.sample)
+    (folder / "sample.csv").write_text("id,target\n2,0\n")
+    with refused("lacks 1 of the 2 ids in"):
+        load_test(folder / "test.csv", folder / "sample.csv", id="id", text=["text"])
+
+
+def test_missing_texts_counts_only_the_rows_kept(folder: Path) -> None:
+    counts = {
+        load(folder, sample_rows=1, seed=seed).missing_texts["text"] - 1 for seed in range(20)
+    }
+    assert counts == {0, 1}
+
+
+def test_a_missing_file_names_its_neighbours(folder: Path) -> None:
+    with refused(f"no file {folder / 'tran.csv'}; did you mean 'train.csv'? the folder holds: "):
+        read_table(folder / "tran.csv")
+    with refused(f"no file {folder / 'zzz'}; check the path: the folder holds: sample.csv, test"):
+        read_table(folder / "zzz")
+    with refused(f"no file {folder / 'no' / 'a.csv'}: there is no folder {folder / 'no'}"):
+        read_table(folder / "no" / "a.csv")
+    with refused(f"{folder} is a folder; expected a .csv or .parquet file"):
+        read_table(folder)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.xlsx").write_text("x")
+    with refused("train.xlsx ends in '.xlsx'; expected a .csv or .parquet file"):
+        read_table(tmp_path / "train.xlsx")
+
+
+def test_a_missing_column_names_the_nearest(folder: Path) -> None:
+    with refused(
+        f"unknown column 'txt' in {folder / 'train.csv'}; did you mean 'text'? "
+        "known: id, keyword, target, text"
+    ):
+        load(folder, text=["txt"])
+    with refused("unknown column 'labels' in"):
+        load(folder, targets=["labels"])
+    (folder / "sample.csv").write_text("ID,target\n2,0\n3,0\n")
+    with refused(f"unknown column 'id' in {folder / 'sample.csv'}"):
+        load(folder)
+
+
+def test_a_test_table_without_a_text_column_is_refused(folder: Path) -> None:
+    (folder / "test.csv").write_text("id,txt\n2,a\n3,b\n")
+    with refused(f"unknown column 'text' in {folder / 'test.csv'}; did you mean 'txt'?"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["train", "test", "sample"])
+def test_repeated_ids_are_refused_with_value_and_rows(folder: Path, name: str) -> None:
+    path = folder / f"{name}.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[2]]) + "\n")
+    value = lines[2].split(",")[0]
+    with refused(
+        f"{path} has id '{value}' in rows 3 and {len(lines) + 1} of column 'id' (1 such repeats)"
+    ):
+        load(folder)
+
+
+def test_a_missing_id_is_refused_with_its_row(folder: Path) -> None:
+    (folder / "train.csv").write_text('id,text,target\n1,"two\nlines",0\n,b,1\n')
+    with refused("train.csv row 3 has no id in column 'id' (1 such rows)"):
+        load(folder)
+
+
+def test_rows_of_parquet_count_from_one(folder: Path) -> None:
+    pd.DataFrame({"id": ["1", "1"], "text": "a", "target": 0}).to_parquet(folder / "t.parquet")
+    paths = (folder / "t.parquet", folder / "test.csv", folder / "sample.csv")
+    with refused("has id '1' in rows 1 and 2 of column 'id'"):
+        load_tables(*paths, id="id", text=["text"], targets=["target"])
+
+
+def test_ids_of_different_types_are_refused(folder: Path) -> None:
+    (folder / "test.csv").write_text("id,text\n2,a\ns3,b\n")
+    with refused(
+        f"ids of {folder / 'train.csv'} are all integers, those of {folder / 'test.csv'} are not "
+        "('s3' in row 3)"
+    ):
+        load(folder)
+    (folder / "test.csv").write_text(TEST)
+    (folder / "train.csv").write_text(TRAIN.replace("5,", "1.5,"))
+    with refused(
+        f"ids of {folder / 'test.csv'} are all integers, those of {folder / 'train.csv'} are not "
+        "('1.5' in row 4)"
+    ):
+        load(folder)
+
+
+@pytest.mark.parametrize("content", ["", "id,text,target\n"])
+def test_an_empty_table_is_refused(folder: Path, content: str) -> None:
+    (folder / "train.csv").write_text(content)
+    with refused("train.csv has no rows; expected a header and at least one row"):
+        load(folder)
+
+
+def test_empty_target_cells_are_refused_with_count_and_first_row(folder: Path) -> None:
+    (folder / "train.csv").write_text("id,text,target\n1,a,1\n2,b,\n3,c,\n")
+    with refused("has 2 empty cells in target column 'target', the first in row 3"):
+        load(folder)
+
+
+def test_bytes_that_are_not_utf8_are_refused_with_offset_and_line(folder: Path) -> None:
+    (folder / "train.csv").write_bytes("id,text,target\n1,ok,0\n2,café,1\n".encode("latin-1"))
+    with refused("train.csv is not UTF-8: byte 0xe9 at offset 27 (line 3); save"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "id,text\n1,a\n2,b,c\n",
+        "id,text\n1,a,b\n2,c,d\n",
+        'id,text\n1,"a\n',
+    ],
+    ids=["one row too long", "all rows too long", "open quote"],
+)
+def test_a_broken_csv_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "train.csv").write_text(content)
+    with warnings.catch_warnings(), refused("train.csv cannot be read as CSV: ") as caught:
+        warnings.simplefilter("ignore")
+        read_table(tmp_path / "train.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_text("no parquet")
+    with refused("train.parquet cannot be read as parquet: "):
+        read_table(tmp_path / "train.parquet")
+
+
+def test_a_sample_submission_of_other_ids_is_refused(folder: Path) -> None:
+    (folder / "sample.csv").write_text("id,target\n2,0\n")
+    with refused(
+        f"{folder / 'sample.csv'} lacks 1 of the 2 ids in {folder / 'test.csv'}, the first '3'"
+    ):
+        load(folder)
+    (folder / "sample.csv").write_text("id,target\n2,0\n3,0\n9,0\n")
+    with refused(
+        f"{folder / 'test.csv'} lacks 1 of the 3 ids in {folder / 'sample.csv'}, the first '9'"
+    ):
+        load(folder)

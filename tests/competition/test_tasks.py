@@ -1,0 +1,173 @@
+"""Laws of tasks: encoding and decoding are inverse, and labels outside the kind are refused."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poolblend.competition.tasks import KINDS, Task, make_task
+from poolblend.errors import UserError
+
+
+def refused(message: str):
+    return pytest.raises(UserError, match=re.escape(message))
+
+
+def frame(**columns: list) -> pd.DataFrame:
+    return pd.DataFrame(columns)
+
+
+def scores_of(task: Task, y: np.ndarray) -> np.ndarray:
+    """Predictions pred_NK that are certain of y."""
+    if task.kind == "multiclass":
+        return np.eye(len(task.outputs))[y]
+    return y.reshape(len(y), -1).astype(np.float64)
+
+
+TASKS = {
+    "binary": (frame(a=[0, 1, 1]), ["a"]),
+    "multiclass": (frame(a=["x", "z", "y", "x"]), ["a"]),
+    "multilabel": (frame(a=[0, 1, 1], b=[0, 0, 1]), ["a", "b"]),
+    "regression": (frame(a=[0.5, 3.0, -1.0], b=[1.0, 2.0, 3.5]), ["a", "b"]),
+}
+
+
+def test_every_kind_stands_in_these_laws() -> None:
+    assert sorted(TASKS) == sorted(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_certain_predictions_come_back_as_the_encoded_targets(kind: str) -> None:
+    train, targets = TASKS[kind]
+    task = make_task(kind, train, targets)
+    y = task.encode(train)
+    pred_NK = scores_of(task, y)
+    assert pred_NK.shape == (len(train), len(task.outputs))
+    labels = task.labels(pred_NK)
+    assert labels.dtype == y.dtype
+    np.testing.assert_array_equal(labels, y)
+
+
+LABELS = st.lists(st.text(min_size=1), min_size=2, unique=True) | st.lists(
+    st.integers(-(10**9), 10**9), min_size=2, unique=True
+)
+
+
+@settings(deadline=None)
+@given(classes=LABELS, data=st.data())
+def test_classes_decode_to_the_very_values_they_were_encoded_from(
+    classes: list, data: st.DataObject
+) -> None:
+    values = classes + data.draw(st.lists(st.sampled_from(classes)))
+    train = frame(label=values)
+    task = make_task("binary" if len(classes) == 2 else "multiclass", train, ["label"])
+    assert task.classes == tuple(sorted(classes))
+    decoded = task.decode(task.encode(train))
+    assert decoded.tolist() == values
+    assert decoded.dtype == (object if isinstance(classes[0], str) else np.int64)
+
+
+def test_outputs_are_the_classes_of_a_multiclass_task_and_else_the_targets() -> None:
+    assert make_task("multiclass", frame(a=[3, 1, 2]), ["a"]).outputs == ("1", "2", "3")
+    assert make_task("binary", frame(a=[0, 1]), ["a"]).outputs == ("a",)
+    assert make_task("multilabel", *TASKS["multilabel"]).outputs == ("a", "b")
+    assert make_task("regression", *TASKS["regression"]).outputs == ("a", "b")
+
+
+def test_encoded_targets_have_the_kinds_shape_and_type() -> None:
+    shapes = {"binary": (3,), "multiclass": (4,), "multilabel": (3, 2), "regression": (3, 2)}
+    for kind, (train, targets) in TASKS.items():
+        y = make_task(kind, train, targets).encode(train)
+        assert y.shape == shapes[kind]
+        assert y.dtype == (np.float64 if kind == "regression" else np.int64)
+
+
+def test_one_half_is_the_positive_label() -> None:
+    binary = make_task("binary", frame(a=[0, 1]), ["a"])
+    assert binary.labels(np.array([[0.49], [0.5], [0.51]])).tolist() == [0, 1, 1]
+    multilabel = make_task("multilabel", *TASKS["multilabel"])
+    assert multilabel.labels(np.array([[0.49, 0.5]])).tolist() == [[0, 1]]
+
+
+def test_the_positive_label_is_the_last_unless_named() -> None:
+    train = frame(a=["ham", "spam", "ham"])
+    assert make_task("binary", train, ["a"]).classes == ("ham", "spam")
+    task = make_task("binary", train, ["a"], positive="ham")
+    assert task.classes == ("spam", "ham")
+    assert task.encode(train).tolist() == [1, 0, 1]
+    assert task.decode(np.array([0, 1])).tolist() == ["spam", "ham"]
+
+
+def test_the_positive_label_of_numbers_may_be_named_as_text() -> None:
+    assert make_task("binary", frame(a=[1, 2]), ["a"], positive="1").classes == (2, 1)
+    assert make_task("binary", frame(a=[1, 2]), ["a"], positive=2).classes == (1, 2)
+
+
+def test_targets_without_classes_decode_to_themselves() -> None:
+    y = np.array([[0, 1]])
+    assert make_task("multilabel", *TASKS["multilabel"]).decode(y) is y
+
+
+def test_an_unknown_kind_or_positive_label_names_the_nearest() -> None:
+    with refused("unknown task 'multi-class'; did you mean 'multiclass'? known: binary"):
+        make_task("multi-class", frame(a=[0, 1]), ["a"])
+    with refused("unknown positive label 'spa' in 'a'; did you mean 'spam'? known: ham, spam"):
+        make_task("binary", frame(a=["ham", "spam"]), ["a"], positive="spa")
+
+
+def test_a_label_unseen_in_train_is_refused() -> None:
+    task = make_task("multiclass", frame(a=["x", "y", "z"]), ["a"])
+    with refused("unknown label 'w' in column 'a'; known: x, y, z"):
+        task.encode(frame(a=["x", "w"]))
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_several_targets_are_refused_where_one_is_meant(kind: str) -> None:
+    with refused(f"a {kind} task has one target column, not 2 (a, b); name one, or use multilabel"):
+        make_task(kind, frame(a=[0, 1], b=[0, 1]), ["a", "b"])
+
+
+def test_one_target_is_refused_where_several_are_meant() -> None:
+    with refused("a multilabel task has several target columns, not 1 (a); name more, or use bin"):
+        make_task("multilabel", frame(a=[0, 1]), ["a"])
+    with refused("a regression task has at least one target column; name it"):
+        make_task("regression", frame(a=[0, 1]), [])
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_a_single_class_is_refused(kind: str) -> None:
+    with refused(f"column 'a' holds the one label '1'; a {kind} task needs at least two"):
+        make_task(kind, frame(a=[1, 1]), ["a"])
+
+
+def test_a_third_label_of_a_binary_task_is_refused() -> None:
+    with refused("column 'a' holds 3 labels (0, 1, 2); a binary task needs exactly two"):
+        make_task("binary", frame(a=[0, 1, 2]), ["a"])
+    with refused("holds 9 labels (0, 1, 2, 3, 4, …)"):
+        make_task("binary", frame(a=list(range(9))), ["a"])
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_a_label_that_is_nan_is_refused(kind: str) -> None:
+    with refused("column 'a' holds nan, which is no label"):
+        make_task(kind, frame(a=[0.0, float("nan"), 1.0]), ["a"])
+
+
+def test_a_multilabel_target_other_than_0_and_1_is_refused() -> None:
+    with refused(
+        "column 'b' holds 2, -1 in 3 rows; a multilabel target holds only 0 and 1",
+    ):
+        make_task("multilabel", frame(a=[0, 1, 0, 1], b=[2, 1, -1, 2]), ["a", "b"])
+    with refused("column 'b' holds yes in 1 rows; a multilabel target holds only 0 and 1"):
+        make_task("multilabel", frame(a=[0, 1], b=["yes", "1"]), ["a", "b"])
+
+
+@pytest.mark.parametrize("bad", ["many", float("nan"), float("inf"), float("-inf")])
+def test_a_regression_target_that_is_no_finite_number_is_refused(bad: object) -> None:
+    with refused(f"column 'a' holds {bad} in 1 rows; a regression target holds finite numbers"):
+        make_task("regression", frame(a=[1.0, bad, 2.0]), ["a"])

@@ -1,0 +1,187 @@
+import pytest
+import yaml
+
+from poolblend import config
+from poolblend.config.reading import known_keys
+from poolblend.config.settings import MINILM, MINILM_SHA256
+from poolblend.errors import UserError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="mine.yaml"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def names(settings):
+    return [member.name for member in settings.resolve_members()]
+
+
+def test_defaults_then_file_then_sets(write):
+    settings = config.load(
+        write("task: multiclass\nmetric: accuracy\ntrain: {epochs: 3}"), ["train.lr=1e-4"]
+    )
+    assert (settings.task, settings.train.epochs, settings.train.lr) == ("multiclass", 3, 1e-4)
+    assert settings.train.batch_size == 32
+    assert settings.run == "mine"
+
+
+def test_without_a_file_the_quickstart_is_meant():
+    settings = config.load()
+    assert settings.run == "quickstart"
+    assert settings.data.demo
+    assert (settings.backbone.source, settings.backbone.sha256) == (MINILM, MINILM_SHA256)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((config.ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_config_shipped_is_valid_and_short(path):
+    settings = config.load(path)
+    assert settings.run == path.stem
+    assert len(names(settings)) >= 2
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 25
+
+
+@pytest.mark.parametrize(
+    ("sets", "line"),
+    [
+        (
+            ["train.epoch=3"],
+            "unknown key 'train.epoch' .*did you mean 'train.epochs'.*known: train.acc",
+        ),
+        (["tran.epochs=3"], "unknown key 'tran' .*did you mean 'train'"),
+        (["train.epochs=x"], r"train.epochs: 'x': input should be a valid integer \(.*or --set\)"),
+        (["train.epochs=0"], "train.epochs: 0: input should be greater than or equal to 1"),
+        (["train.epochs=true"], "train.epochs: True: input should be a valid integer"),
+        (["members=[maxx]"], "unknown pooler 'maxx'; did you mean 'max'"),
+        (
+            ["members=[{poler: max}]"],
+            "members.0.pooler: field required|unknown key 'members.poler'",
+        ),
+        (["members=[{pooler: max, train: {lrr: 1}}]"], "unknown key 'lrr'"),
+        (["members=[max, max]"], "two members are named minilm-max-s42: give one of them a `tag`"),
+        (["metric=f2"], "unknown metric 'f2'; did you mean 'f1'"),
+        (
+            ["folds.strategy=stratifed"],
+            "unknown fold strategy 'stratifed'; did you mean 'stratified'",
+        ),
+        (["blend.fitter=optna"], "unknown blender 'optna'; did you mean 'optuna'.*auto"),
+        (["run=../up"], "run: '../up': becomes part of a file name"),
+        (["data.text=[a, a]"], "data.text: must name at least one column, each once"),
+        (["train.epochs"], r"--set train.epochs: expected key=value"),
+        (["train.lr=[1"], r"--set train.lr=\[1: not a YAML value"),
+        (["backbone=3"], "backbone: 3: input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line(sets, line):
+    with pytest.raises(UserError, match=line) as caught:
+        config.load(None, sets)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: b: c", "is not YAML"),
+        ("- 1\n- 2", "expected `key: value` lines, found list"),
+        ("just words", "found str"),
+        ("task: binary\ntask: multiclass", "key 'task' twice"),
+        ("a: !!python/object/apply:os.system [true]", "is not YAML"),
+        (b"\xff\xfe\x00", "is not YAML"),
+        ("\t- x", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused_in_one_line(write, text, line):
+    with pytest.raises(UserError, match=line) as caught:
+        config.load(write(text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_names_the_configs_there_are():
+    with pytest.raises(
+        UserError, match=r"no config file nowhere.yaml; configs/ holds: .*quickstart.yaml"
+    ):
+        config.load("nowhere.yaml")
+
+
+def test_an_empty_file_is_all_defaults(write):
+    assert config.load(write("# nothing yet\n")).train == config.load().train
+
+
+def test_yaml_floats_without_a_dot_are_numbers(write):
+    assert config.load(write("train: {lr: 3e-5}")).train.lr == 3e-5
+
+
+def test_a_backbone_is_named_after_the_last_part_of_its_source():
+    for source, name in [
+        ("microsoft/deberta-v3-base", "deberta-v3-base"),
+        ("~/models/my encoder", "my-encoder"),
+        ("package:some-package/weights", "weights"),
+    ]:
+        settings = config.load(None, [f"backbone={source}"])
+        assert (settings.backbone.name, settings.backbone.sha256) == (name, None)
+
+
+def test_backbone_keys_may_be_set_one_by_one():
+    renamed = config.load(None, ["backbone.name=tiny"]).backbone
+    assert (renamed.source, renamed.sha256, renamed.name) == (MINILM, MINILM_SHA256, "tiny")
+    moved = config.load(None, ["backbone=some/where", "backbone.name=x"]).backbone
+    assert (moved.source, moved.sha256, moved.name) == ("some/where", None, "x")
+
+
+def test_each_member_derives_a_seed_of_its_own_unless_seeds_are_listed():
+    members = config.load(None, ["members=[mean, max]"]).resolve_members()
+    assert [m.name for m in members] == ["minilm-mean-s42", "minilm-max-s42"]
+    assert len({m.seed for m in members}) == 2
+    again = config.load(None, ["members=[max, mean]"]).resolve_members()
+    assert {m.name: m.seed for m in members} == {m.name: m.seed for m in again}
+    listed = config.load(None, ["members=[mean, max]", "seeds=[0, 1]"]).resolve_members()
+    assert [(m.name[-8:], m.seed) for m in listed] == [
+        ("-mean-s0", 0), ("-mean-s1", 1), ("m-max-s0", 0), ("m-max-s1", 1),
+    ]  # fmt: skip
+
+
+def test_another_run_seed_makes_other_members_on_the_same_folds():
+    one, other = config.load(seed=1), config.load(seed=2)
+    assert not set(names(one)) & set(names(other))
+    assert one.folds == other.folds
+
+
+def test_a_member_overrides_only_what_it_says():
+    spec = (
+        "members=[{pooler: mean_kmax, pooler_args: {k: 2}, tag: k2, max_length: 32, "
+        "train: {lr: 0.1}, head: {norm: layer}}]"
+    )
+    (member,) = config.load(None, [spec, "train.epochs=7", "head.dropout=0.3"]).resolve_members()
+    assert member.name == "minilm-mean_kmax-k2-s42"
+    assert (member.pooler_args, member.max_length) == ({"k": 2}, 32)
+    assert (member.train.lr, member.train.epochs) == (0.1, 7)
+    assert (member.head.norm, member.head.dropout) == ("layer", 0.3)
+
+
+def test_a_pooler_not_listed_becomes_a_member_with_the_runs_settings():
+    settings = config.load(None, ["members=[{pooler: max, tag: a}, {pooler: max, tag: b}, mean]"])
+    assert [m.name for m in settings.resolve_members(["max", "gem"])] == [
+        "minilm-max-a-s42",
+        "minilm-max-b-s42",
+        "minilm-gem-s42",
+    ]
+
+
+def test_relative_paths_start_at_the_projects_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert config.load(None, ["data.dir=input/x"]).data_dir == config.ROOT / "input" / "x"
+    assert config.load(None, [f"data.dir={tmp_path}"]).data_dir == tmp_path
+    assert config.load("configs/quickstart.yaml").run == "quickstart"
+
+
+def test_known_keys_are_the_keys_of_a_dumped_config():
+    dumped = yaml.safe_load(yaml.safe_dump(config.load().model_dump()))
+    sections = {key: value for key, value in dumped.items() if isinstance(value, dict)}
+    flat = [*dumped, *(f"{key}.{inner}" for key in sections for inner in sections[key])]
+    assert set(flat) <= set(known_keys())

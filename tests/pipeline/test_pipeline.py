@@ -1,0 +1,283 @@
+"""The main job on toy competitions: train, blend, infer, through the functions the scripts call."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from poolblend import config, pipeline
+from poolblend.errors import UserError
+from poolblend.pipeline.competition import open_store
+
+TASKS = ("binary", "multiclass", "multilabel", "regression")
+
+
+def run_all(path, sets=()):
+    settings = config.load(path, sets)
+    pipeline.train(settings)
+    blend = pipeline.blend(settings)
+    return settings, blend, pipeline.infer(settings)
+
+
+def stored(settings):
+    """Bytes of every OOF file and model, by name."""
+    root = open_store(settings).root
+    files = [*root.rglob("fold*.parquet"), *root.rglob("*.safetensors")]
+    return {str(file.relative_to(root)): file.read_bytes() for file in sorted(files)}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_main_job_ends_in_a_submission_like_the_sample(toy, task):
+    settings, blend, path = run_all(toy(task))
+    submission = pd.read_csv(path)
+    sample = pd.read_csv(settings.data_dir / "sample_submission.csv")
+    assert list(submission.columns) == list(sample.columns)
+    assert submission["id"].tolist() == sample["id"].tolist()
+    assert (submission.dtypes == sample.dtypes).all()
+    assert blend.matrix.oof_MNK.shape[:2] == (2, 60)
+    assert not np.isnan(blend.matrix.oof_MNK).any()
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["weights"].keys() <= set(blend.matrix.members)
+    assert card["rows"] == len(sample)
+
+
+def test_probabilities_are_submitted_where_the_metric_or_the_config_wants_them(toy):
+    _, _, path = run_all(toy("binary"), ["metric=roc_auc"])
+    values = pd.read_csv(path)["target"]
+    assert ((values > 0) & (values < 1)).all()
+    labels = pipeline.infer(config.load(toy("binary"), ["submission=labels"]))
+    assert set(pd.read_csv(labels)["target"]) <= {0, 1}
+
+
+def test_the_same_command_gives_the_same_bits(toy, tmp_path):
+    first, second = (
+        config.load(toy(), [f"store={tmp_path / name}", "train.precision=auto"]) for name in "ab"
+    )
+    for settings in (first, second):
+        pipeline.train(settings)
+    assert stored(first) == stored(second)
+    assert len(stored(first)) == 12
+
+
+def test_a_fold_alone_is_the_fold_among_all(toy, tmp_path):
+    alone, among = (config.load(toy(), [f"store={tmp_path / name}"]) for name in "ab")
+    pipeline.train(alone, poolers="max", folds="2")
+    pipeline.train(among)
+    assert len(stored(alone)) == 2
+    assert stored(alone).items() <= stored(among).items()
+
+
+def test_finished_folds_are_skipped_and_missing_ones_trained(toy, caplog):
+    settings = config.load(toy())
+    pipeline.train(settings, poolers="mean", folds="0,1")
+    before = stored(settings)
+    with caplog.at_level("INFO", logger="poolblend"):
+        pipeline.train(settings, poolers="mean")
+    assert "2 of 3 folds are finished already" in caplog.text
+    assert before.items() <= stored(settings).items()
+    assert len(stored(settings)) == 6
+
+
+def test_a_fold_whose_settings_changed_is_named_and_kept(toy):
+    pipeline.train(config.load(toy()), poolers="mean", folds="0")
+    settings = config.load(toy(), ["train.lr=0.002", "max_length=12"])
+    before = stored(settings)
+    with pytest.raises(
+        UserError,
+        match=r"tiny-mean-s42 fold 0 is stale: max_length was 16, is 12; train.lr was 0.001, is",
+    ):
+        pipeline.train(settings, poolers="mean", folds="0")
+    assert stored(settings) == before
+    pipeline.train(settings, poolers="mean", folds="0", overwrite=True)
+    assert stored(settings) != before
+
+
+def test_a_tag_keeps_both(toy):
+    pipeline.train(config.load(toy()), poolers="mean", folds="0")
+    tagged = config.load(toy(), ["members=[{pooler: mean, tag: slow, train: {lr: 0.0001}}]"])
+    pipeline.train(tagged, folds="0")
+    assert open_store(tagged).members() == ["tiny-mean-s42", "tiny-mean-slow-s42"]
+
+
+def test_changed_train_data_make_folds_stale(toy):
+    settings = config.load(toy())
+    pipeline.train(settings, poolers="mean", folds="0")
+    path = settings.data_dir / "train.csv"
+    path.write_text(path.read_text().replace("lovely", "sweet", 1))
+    with pytest.raises(UserError, match="fold 0 is stale: train has changed"):
+        pipeline.train(settings, poolers="mean", folds="0")
+
+
+def test_other_train_ids_are_refused_before_anything_is_trained(toy):
+    settings = config.load(toy())
+    pipeline.train(settings, poolers="mean", folds="0")
+    toy(n=50)
+    with pytest.raises(
+        UserError, match=r"folds.csv was made from other train ids: 0 are not in it and 10"
+    ):
+        pipeline.train(settings, poolers="mean", folds="1")
+
+
+def test_folds_are_made_once_and_then_only_read(toy):
+    settings = config.load(toy())
+    pipeline.train(settings, poolers="mean", folds="0")
+    path = open_store(settings).folds_path
+    before = path.read_bytes()
+    pipeline.train(config.load(toy(), ["folds.seed=7"]), poolers="max", folds="0")
+    assert path.read_bytes() == before
+    with pytest.raises(UserError, match=r"holds the folds 0, 1, 2, the config asks for folds.n=4"):
+        pipeline.train(config.load(toy(), ["folds.n=4"]), poolers="max", folds="0")
+
+
+@pytest.mark.parametrize(
+    ("poolers", "folds", "line"),
+    [
+        ("maxx", "0", "unknown pooler 'maxx'; did you mean 'max'"),
+        ("max", "3", "--fold 3: out of range; the folds are 0 to 2"),
+        ("max", "-1", "--fold -1: out of range"),
+        ("max", "one", "--fold one: expected a number, a comma list, or all"),
+    ],
+)
+def test_a_wrong_pooler_or_fold_is_refused(toy, poolers, folds, line):
+    with pytest.raises(UserError, match=line):
+        pipeline.train(config.load(toy()), poolers=poolers, folds=folds)
+
+
+def test_a_wrong_pooler_argument_is_refused_before_training(toy):
+    settings = config.load(toy(), ["members=[mean, {pooler: mean_kmax, pooler_args: {kk: 2}}]"])
+    with pytest.raises(UserError, match=r"member tiny-mean_kmax-s42: .*'kk'.*did you mean 'k'"):
+        pipeline.train(settings)
+    assert stored(settings) == {}
+
+
+def test_an_incomplete_member_is_refused_by_name_and_may_be_left_out(toy):
+    settings = config.load(toy())
+    pipeline.train(settings, poolers="mean")
+    pipeline.train(settings, poolers="max", folds="1")
+    with pytest.raises(UserError, match="member tiny-max-s42 is incomplete: fold 0, 2 of 3 not"):
+        pipeline.blend(settings)
+    blend = pipeline.blend(settings, members=["tiny-mean-s42"])
+    assert blend.matrix.members == ("tiny-mean-s42",)
+    with pytest.raises(
+        UserError, match="unknown member 'tiny-men-s42'; did you mean 'tiny-mean-s42'"
+    ):
+        pipeline.blend(settings, members=["tiny-men-s42"])
+
+
+def test_a_member_trained_on_other_folds_is_refused(toy):
+    settings = config.load(toy())
+    pipeline.train(settings, poolers="mean")
+    path = open_store(settings).folds_path
+    folds = pd.read_csv(path)
+    folds["fold"] = (folds["fold"] + 1) % 3
+    folds.to_csv(path, index=False)
+    with pytest.raises(
+        UserError,
+        match=r"member tiny-mean-s42 fold 0 was trained with another version of .*folds.csv",
+    ):
+        pipeline.blend(settings)
+
+
+def test_the_blend_card_holds_weights_and_both_scores_of_every_blender(toy):
+    settings, blend, _ = run_all(toy())
+    card = open_store(settings).read_blend()
+    assert card == json.loads(json.dumps(blend.card))
+    assert sum(entry["weight"] for entry in card["members"].values()) == pytest.approx(1)
+    assert {"equal", "best", "slsqp", "optuna"} <= card["blenders"].keys()
+    searched = card["blenders"]["optuna"]["in_sample"]
+    assert all(searched >= entry["in_sample"] for entry in card["blenders"].values())
+    for member in card["members"].values():
+        assert len(member["fold_scores"]) == len(member["folds"]) == 3
+    assert card["sentence"] in str(blend)
+
+
+def test_the_blender_asked_for_is_used(toy):
+    settings = config.load(toy())
+    pipeline.train(settings)
+    for fitter in ("equal", "best"):
+        blend = pipeline.blend(config.load(toy(), [f"blend.fitter={fitter}"]))
+        assert blend.card["blender"] == fitter
+    assert sorted(entry["weight"] for entry in blend.card["members"].values()) == [0, 1]
+
+
+def test_inference_runs_only_models_of_weight_and_keeps_their_predictions(toy, monkeypatch):
+    settings = config.load(toy(), ["blend.fitter=best"])
+    pipeline.train(settings)
+    pipeline.blend(settings)
+    path = pipeline.infer(settings)
+    first = path.read_bytes()
+    root = open_store(settings).root
+    assert len(list(root.rglob("test_fold*.parquet"))) == 3
+
+    def refuse(*_, **__):
+        raise AssertionError("a model was loaded again")
+
+    monkeypatch.setattr("poolblend.pipeline.foldmodels.FoldModels._load", refuse)
+    assert pipeline.infer(settings).read_bytes() == first
+
+
+def test_inference_needs_neither_the_train_table_nor_the_backbone(toy, tmp_path):
+    settings, _, path = run_all(toy())
+    first = path.read_bytes()
+    (settings.data_dir / "train.csv").unlink()
+    for file in open_store(settings).root.rglob("test_fold*.parquet"):
+        file.unlink()
+    elsewhere = config.load(tmp_path / "toy.yaml", ["backbone=nobody/has-this"])
+    assert pipeline.infer(elsewhere).read_bytes() == first
+
+
+def test_models_trained_since_the_blend_are_refused(toy):
+    run_all(toy())
+    changed = config.load(toy(), ["train.lr=0.002"])
+    pipeline.train(changed, overwrite=True)
+    with pytest.raises(
+        UserError, match="fold 0 was trained again after the blend; run blend.py again"
+    ):
+        pipeline.infer(changed)
+
+
+def test_damaged_weights_are_named_and_not_used(toy):
+    settings = config.load(toy())
+    pipeline.train(settings)
+    pipeline.blend(settings)
+    weights = sorted(open_store(settings).root.rglob("*.safetensors"))[0]
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match=f"{weights} is damaged"):
+        pipeline.infer(settings)
+    assert not open_store(settings).submission_path.exists()
+
+
+def test_stored_oof_predictions_are_those_of_the_stored_models(toy, capsys):
+    settings, _, _ = run_all(toy("multilabel"), ["train.precision=auto"])
+    pipeline.verify_oof(settings)
+    assert "largest difference of all: 0\n" in capsys.readouterr().out
+
+
+def test_the_submission_is_scored_against_hidden_labels_where_there_are_any(toy, capsys):
+    run_all(toy("multiclass"), ["data.test_labels=test_labels.csv"])
+    assert "submission against the hidden labels: accuracy 0." in capsys.readouterr().out
+
+
+def test_before_any_training_blend_and_infer_say_what_to_run(toy):
+    settings = config.load(toy())
+    with pytest.raises(UserError, match="run train.py first"):
+        pipeline.blend(settings)
+    with pytest.raises(UserError, match="run blend.py first"):
+        pipeline.infer(settings)
+
+
+def test_a_subset_of_rows_is_trained_on_when_asked(toy):
+    settings = config.load(toy(), ["data.sample_rows=30"])
+    pipeline.train(settings, poolers="mean")
+    assert pipeline.blend(settings).matrix.oof_MNK.shape[1] == 30
+
+
+def test_the_seed_flag_makes_members_that_blend_with_the_others(toy):
+    for seed in (1, 2):
+        pipeline.train(config.load(toy(), seed=seed), poolers="mean")
+    blend = pipeline.blend(config.load(toy()))
+    assert blend.matrix.members == ("tiny-mean-s1", "tiny-mean-s2")
+    assert not np.allclose(*blend.matrix.oof_MNK)

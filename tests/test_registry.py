@@ -1,0 +1,49 @@
+import importlib
+
+import pytest
+
+from poolblend.errors import UserError, unknown
+from poolblend.registry import Registry, declared
+
+FAMILIES = {
+    "pooler": ("poolblend.modeling.poolers", "POOLERS"),
+    "metric": ("poolblend.competition.metrics", "METRICS"),
+    "fold strategy": ("poolblend.competition.folds", "STRATEGIES"),
+    "blender": ("poolblend.ensembling.blenders", "BLENDERS"),
+}
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_names_read_from_source_are_those_that_importing_registers(kind):
+    module, registry = FAMILIES[kind]
+    registered = getattr(importlib.import_module(module), registry)
+    assert list(declared(kind)) == list(registered)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_entry_describes_itself_in_one_sentence(kind):
+    for name, line in declared(kind).items():
+        assert line.endswith("."), f"{kind} {name}: {line!r}"
+
+
+def test_an_unknown_name_suggests_the_nearest_and_lists_the_known():
+    registry = Registry("pooler")
+    registry.add("max", 1)
+    registry.add("mean", 2)
+    with pytest.raises(
+        UserError, match=r"^unknown pooler 'maxx'; did you mean 'max'\? known: max, mean$"
+    ):
+        registry["maxx"]
+
+
+def test_a_name_near_nothing_gets_no_suggestion():
+    assert str(unknown("metric", "zzz", ["f1"], "in x.yaml")) == (
+        "unknown metric 'zzz' in x.yaml; known: f1"
+    )
+
+
+def test_a_name_registered_twice_is_a_bug():
+    registry = Registry("pooler")
+    registry.add("max", 1)
+    with pytest.raises(ValueError, match="registered twice"):
+        registry.add("max", 2)

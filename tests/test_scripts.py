@@ -1,0 +1,76 @@
+"""The three commands as a user types them: output, one-line errors, exit status."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(script, *arguments, folder=ROOT):
+    return subprocess.run(
+        [sys.executable, str(ROOT / f"{script}.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+
+
+def test_from_csvs_to_submission_from_any_working_directory(toy, tmp_path):
+    path = toy()
+    for script in ("train", "blend", "infer"):
+        done = command(script, "--config", path, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    submission = tmp_path / "store" / "submissions" / "toy" / "submission.csv"
+    assert f"submission: {submission} (15 rows)" in done.stdout
+    assert "tiny-mean-s42" in done.stdout
+    verified = command("infer", "--config", path, "--verify-oof", folder=tmp_path)
+    assert "largest difference of all: 0" in verified.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "line"),
+    [
+        ("train", ["--pooler", "maxx"], "error: unknown pooler 'maxx'; did you mean 'max'"),
+        ("train", ["--fold", "9"], "error: --fold 9: out of range; the folds are 0 to 2"),
+        ("train", ["--set", "train.epoch=3"], "error: unknown key 'train.epoch'"),
+        ("train", ["--set", "data.id=key"], "error: "),
+        ("train", ["--set", "backbone=no/such/place"], "error: backbone no/such/place: no folder"),
+        ("blend", [], "error: no folds at "),
+        ("infer", [], "error: no blend card at "),
+    ],
+)
+def test_a_mistake_ends_in_one_line_with_exit_status_2(toy, script, arguments, line):
+    done = command(script, "--config", toy(), "--quiet", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_quiet_says_nothing_but_the_result(toy):
+    done = command("train", "--config", toy(), "--quiet", "--pooler", "mean", "--fold", 0)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_help_ends_with_what_can_be_named(toy):
+    help_text = command("train", "--help").stdout
+    assert "python train.py --pooler max --fold 0" in help_text
+    assert "mean_kmax" in help_text
+    assert "slsqp" in command("blend", "--help").stdout
+
+
+def test_what_is_pinned_twice_is_pinned_alike():
+    pins = dict(
+        line.split("  #")[0].strip().split("==")
+        for file in ("requirements.txt", "requirements-dev.txt")
+        for line in (ROOT / file).read_text().splitlines()
+        if "==" in line
+    )
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert f"ruff=={pins['ruff']}" in hooks
+    assert hooks.count("ruff==") == hooks.count(f"ruff=={pins['ruff']}")

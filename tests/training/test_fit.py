@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+import torch
+
+from poolblend.errors import UserError
+from poolblend.modeling import backbone
+from poolblend.modeling.model import build_model
+from poolblend.training.batches import encode
+from poolblend.training.fit import fit, predict, resolve_precision
+from poolblend.training.objectives import choose_objective
+
+OBJECTIVE = choose_objective("binary")
+SETTINGS = dict(
+    epochs=3,
+    batch_size=8,
+    accumulation=1,
+    optimizer="adamw",
+    lr=1e-3,
+    head_lr=1e-2,
+    layer_decay=1.0,
+    weight_decay=0.01,
+    schedule="linear",
+    warmup=0.1,
+    clip=1.0,
+    precision="fp32",
+    gradient_checkpointing=False,
+    seed=1,
+)
+
+
+@pytest.fixture
+def data(tiny_backbone, toy_frame):
+    frame = toy_frame("binary", 64)
+    encoded = encode(frame["text"], backbone.load_tokenizer(tiny_backbone), 16)
+    return encoded, frame["target"].to_numpy()
+
+
+@pytest.fixture
+def build(tiny_backbone):
+    def build(seed=0, dropout=0.1, mask="attention", norm="none"):
+        torch.manual_seed(seed)
+        base = backbone.load(tiny_backbone, max_length=16)
+        return build_model(
+            base, pooler="mean", pooler_args={}, mask=mask, n_outputs=1, dropout=dropout, norm=norm
+        )[0]
+
+    return build
+
+
+def train(model, data, rows=None, **changes):
+    encoded, y = data
+    rows = np.arange(len(y)) if rows is None else rows
+    return list(fit(model, encoded, rows, y, OBJECTIVE, **SETTINGS | changes))
+
+
+def run(model, data, batch_tokens=4096, precision="fp32"):
+    encoded, y = data
+    return predict(
+        model, encoded, np.arange(len(y)), OBJECTIVE, batch_tokens=batch_tokens, precision=precision
+    )
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_training_learns_what_the_words_tell(build, data, norm):
+    model = build(norm=norm)
+    epochs = train(model, data, epochs=6, lr=5e-3)
+    assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
+    assert epochs[-1].loss < 0.5 * epochs[0].loss
+    assert ((run(model, data)[:, 0] > 0.5) == data[1]).mean() > 0.95
+
+
+def test_the_same_seed_gives_the_same_bits(build, data):
+    one, same, other = build(), build(), build()
+    torch.manual_seed(7)
+    train(one, data)
+    torch.manual_seed(7)
+    train(same, data)
+    torch.manual_seed(7)
+    train(other, data, seed=2)
+    assert torch.equal(weights(one), weights(same))
+    assert not torch.equal(weights(one), weights(other))
+
+
+def test_only_the_named_rows_are_trained_on(build, data):
+    encoded, y = data
+    poisoned = y.copy()
+    poisoned[40:] = 1 - poisoned[40:]
+    models = []
+    for labels in (y, poisoned):
+        model = build()
+        torch.manual_seed(7)
+        train(model, (encoded, labels), rows=np.arange(40))
+        models.append(weights(model))
+    assert torch.equal(*models)
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(build, data):
+    whole, parts = build(dropout=0), build(dropout=0)
+    for model in (whole, parts):
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    options = dict(epochs=1, optimizer="sgd", schedule="constant", warmup=0.0)
+    train(whole, data, batch_size=64, **options)
+    train(parts, data, batch_size=8, accumulation=8, **options)
+    torch.testing.assert_close(weights(whole), weights(parts), rtol=0, atol=1e-5)
+
+
+def test_predictions_come_back_in_the_order_of_the_rows(build, data):
+    encoded, y = data
+    model = build()
+    train(model, data)
+    straight = run(model, data)
+    rows = np.random.default_rng(0).permutation(len(y))
+    shuffled = predict(model, encoded, rows, OBJECTIVE, batch_tokens=64, precision="fp32")
+    np.testing.assert_allclose(shuffled, straight[rows], atol=1e-6)
+
+
+@pytest.mark.parametrize("mask", ["attention", "content", "none"])
+def test_a_prediction_does_not_depend_on_the_batch_it_is_in(build, data, mask):
+    model = build(mask=mask)
+    np.testing.assert_allclose(
+        run(model, data, batch_tokens=16), run(model, data, batch_tokens=4096), atol=1e-6
+    )
+
+
+def test_predicting_leaves_model_and_generator_as_they_were(build, data):
+    model = build().train()
+    before, state = weights(model), torch.get_rng_state()
+    run(model, data)
+    assert model.training
+    assert torch.equal(weights(model), before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_half_precision_stays_near_full(build, data):
+    model = build()
+    train(model, data, precision="bf16", epochs=6)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    full, half = run(model, data), run(model, data, precision="bf16")
+    assert full.dtype == half.dtype == np.float64
+    assert 0 < np.abs(full - half).max() < 0.05
+
+
+def test_gradient_checkpointing_changes_memory_only(build, data):
+    plain, checkpointed = build(), build()
+    for model, on in ((plain, False), (checkpointed, True)):
+        torch.manual_seed(7)
+        train(model, data, gradient_checkpointing=on)
+    torch.testing.assert_close(weights(plain), weights(checkpointed), rtol=0, atol=1e-5)
+
+
+def test_each_fit_has_its_own_precision(build, data):
+    for precision in ("bf16", "fp32", "bf16"):
+        assert len(train(build(), data, precision=precision, epochs=1)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler")
+def test_a_loss_that_is_not_finite_stops_with_what_to_do(build, data):
+    model = build()
+    with torch.no_grad():
+        model.encoder.embeddings.word_embeddings.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match="the training loss became nan in epoch 1; lower train.lr"):
+        train(model, data)
+
+
+def test_auto_precision_is_what_the_device_computes_in(monkeypatch):
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    assert resolve_precision("auto", cuda) == "fp16"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert resolve_precision("auto", cuda) == "bf16"
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert resolve_precision("auto", cpu) == "fp32"
+    assert resolve_precision("fp32", cuda) == "fp32"
