@@ -23,6 +23,7 @@ check: .venv/requirements-dev
 bench: .venv/requirements-dev
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/memory.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -119,9 +119,7 @@ def compare(
     progress: Callable[[], object] | None = None,
 ) -> dict[str, Honest]:
     """`cross_fit` of the named blenders (default: all), the simplest first."""
-    wanted = set(by_simplicity() if blenders is None else blenders)
-    for name in wanted:
-        BLENDERS[name]
+    wanted = {BLENDERS[name].name for name in (BLENDERS if blenders is None else blenders)}
     return {
         name: cross_fit(name, matrix, scorer, seed=seed, trials=trials, progress=progress)
         for name in by_simplicity()

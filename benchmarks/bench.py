@@ -1,0 +1,79 @@
+"""What the benchmarks share: rows to run on, the encoder, and medians of interleaved runs."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+import numpy as np
+import torch
+
+from poolblend.competition.demo import build_demo
+from poolblend.competition.tables import read_table
+from poolblend.config.settings import MINILM, MINILM_SHA256
+from poolblend.modeling.backbone import locate
+
+MAX_LENGTH = 128
+
+
+def arguments(doc: str | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--csv", type=Path, help="train table (default: the demo competition's)")
+    parser.add_argument("--text", default="text")
+    parser.add_argument("--target", default="target")
+    parser.add_argument("--rows", type=int, default=1600)
+    parser.add_argument("--runs", type=int, default=3)
+    return parser.parse_args()
+
+
+def load_rows(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
+    """Texts, and 0 or 1 for each: whether its label is the commonest."""
+    if args.csv is None:
+        table, target = build_demo()["train"], "library"
+    else:
+        table, target = read_table(args.csv), args.target
+    table = table.iloc[: args.rows]
+    labels = table[target]
+    return list(table[args.text]), (labels == labels.mode()[0]).to_numpy().astype(np.int64)
+
+
+def encoder_folder() -> Path:
+    return locate(MINILM, MINILM_SHA256)[0]
+
+
+def race(runners: dict[str, Callable[[], float]], runs: int) -> dict[str, float]:
+    """Median seconds of each runner, taking turns so that a busy moment hurts them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in runners}
+    for number in range(runs):
+        for name, runner in runners.items():
+            seconds[name].append(runner())
+            print(f"run {number + 1}: {name} {seconds[name][-1]:.1f} s", file=sys.stderr)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def machine() -> str:
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "unknown CPU",
+    )
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
+    return f"{device}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
