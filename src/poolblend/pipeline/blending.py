@@ -63,6 +63,9 @@ def blend(config: Config, *, members: Sequence[str] | None) -> Blend:
     store = open_store(config)
     competition = load_competition(config, store)
     names = _choose_members(store, members)
+    absent = [m.name for m in config.resolve_members() if m.name not in store.members()]
+    if absent and not members:
+        log.info("not trained yet, so not in this blend: %s", ", ".join(absent))
     cards = {name: _cards(store, name, competition) for name in names}
     matrix = _load_matrix(config, store, competition, names)
     trials = config.blend.trials

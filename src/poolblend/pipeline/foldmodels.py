@@ -34,7 +34,7 @@ class FoldModels:
         settings, task = card["inputs"]["settings"], card["inputs"]["task"]
         encoded = self.texts.encode(
             self.store.fold_folder(member, fold),
-            settings["backbone"]["source"],
+            card["inputs"]["backbone_sha256"],
             settings["max_length"],
         )
         model = self._load(member, fold, card).to(choose_device())

@@ -22,12 +22,12 @@ class Texts:
         self.table, self.columns, self.name = table, list(columns), name
         self._encoded: dict[tuple[str, int], Encoded] = {}
 
-    def encode(self, folder: Path, backbone: str, max_length: int) -> Encoded:
-        """Token ids by the tokenizer in `folder`; the same `backbone` is asked only once.
+    def encode(self, folder: Path, backbone_sha256: str, max_length: int) -> Encoded:
+        """Token ids by the tokenizer in `folder`; the backbone of one hash is asked only once.
 
         Several columns are joined with the tokenizer's separator.
         """
-        key = (backbone, max_length)
+        key = (backbone_sha256, max_length)
         if key not in self._encoded:
             tokenizer = load_tokenizer(folder)
             separator = tokenizer.sep_token or tokenizer.eos_token or ""

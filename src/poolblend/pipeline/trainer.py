@@ -1,0 +1,172 @@
+"""Train one fold model: tokens, model, epochs, out-of-fold predictions, card.
+
+Shape legend: N rows, K outputs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from poolblend.competition.metrics import UndefinedScoreError
+from poolblend.config import Config, Member, derive_seed
+from poolblend.errors import UserError
+from poolblend.modeling import backbone
+from poolblend.modeling.model import TextModel, build_model
+from poolblend.modeling.poolers import build_pooler
+from poolblend.pipeline.competition import (
+    Competition,
+    describe_task,
+)
+from poolblend.pipeline.foldmodels import release_memory
+from poolblend.pipeline.provenance import provenance
+from poolblend.pipeline.texts import Texts
+from poolblend.store import Store
+from poolblend.store.predictions import from_table, to_table
+from poolblend.training.fit import choose_device, fit, predict, resolve_precision
+from poolblend.training.objectives import choose_objective
+
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Trains folds of one competition; tokenises and hashes once what several folds share."""
+
+    def __init__(self, config: Config, competition: Competition, store: Store) -> None:
+        self.config, self.competition, self.store = config, competition, store
+        self.ids = competition.tables.train[config.data.id]
+        self.texts = Texts(competition.tables.train, config.data.text, "train")
+        self._located: dict[str, tuple[Path, str]] = {}
+
+    def check(self, members: list[Member]) -> None:
+        """Raise UserError for a backbone, pooler argument or loss that cannot work."""
+        for member in members:
+            shape = backbone.read_shape(self._locate(member)[0])
+            try:
+                build_pooler(member.pooler, shape, member.pooler_args)
+                choose_objective(self.competition.task.kind, member.train.loss)
+            except UserError as error:
+                raise UserError(f"member {member.name}: {error}") from None
+
+    def inputs(self, member: Member) -> dict[str, Any]:
+        """All that a fold model's weights depend on, besides library versions and the machine."""
+        data = {key: self.competition.data[key] for key in ("train_sha256", "folds_sha256")}
+        task = self.competition.task
+        return {
+            **data,
+            "task": describe_task(task),
+            "text": self.config.data.text,
+            "backbone_sha256": self._locate(member)[1],
+            # Where the backbone lies may change from machine to machine; its hash says what it is.
+            "settings": member.model_dump(exclude={"name", "backbone"}),
+        }
+
+    def train(self, member: Member, fold: int, place: str) -> None:
+        """Train one fold model, predict its own rows, and put both into the store."""
+        started = time.perf_counter()
+        competition, settings = self.competition, member.train
+        held_out = competition.fold_N == fold
+        rows, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        encoded = self.texts.encode(*self._locate(member), member.max_length)
+        objective = choose_objective(competition.task.kind, settings.loss)
+        seed = derive_seed(member.seed, "fold", fold)
+        torch.manual_seed(seed)
+        base, model = self._build(member, [encoded.ids[row] for row in rows])
+        epochs = []
+        options = settings.model_dump(exclude={"loss"})
+        label = f"{place} {member.name} fold {fold}"
+        for epoch in fit(
+            model, encoded, rows, competition.y, objective, seed=seed, progress=label, **options
+        ):
+            pred_NK = predict(
+                model,
+                encoded,
+                valid,
+                objective,
+                batch_tokens=self.config.batch_tokens,
+                precision=settings.precision,
+            )
+            score = self._score(valid, pred_NK)
+            epochs.append(asdict(epoch) | {"score": score})
+        seconds = time.perf_counter() - started
+        told = {
+            "epochs": epochs,
+            "score": score,
+            "rows": {"train": len(rows), "valid": len(valid)},
+            "seconds": round(seconds, 1),
+        }
+        self.store.save_fold(
+            member.name,
+            fold,
+            tensors=model.state_dict(),
+            parts=(base.encoder.config, base.tokenizer),
+            oof=to_table(self.ids.iloc[valid], pred_NK, competition.task.outputs, fold),
+            card=self._card(member, fold, seed) | told,
+        )
+        shown = "undefined" if score is None else f"{score:.4f}"
+        log.info("%s: %s %s (%.0f s)", label, competition.scorer.name, shown, seconds)
+        del model, base
+        release_memory()
+
+    def _card(self, member: Member, fold: int, seed: int) -> dict[str, Any]:
+        return {
+            "member": member.name,
+            "fold": fold,
+            "inputs": self.inputs(member),
+            "seed": seed,
+            "metric": self.competition.scorer.name,
+            "device": choose_device().type,
+            "precision": resolve_precision(member.train.precision, choose_device()),
+            "config": self.config.model_dump(),
+            **provenance(),
+        }
+
+    def summarise(self, member: Member) -> None:
+        """Log the member's OOF score once all its folds are finished."""
+        competition, folds = self.competition, range(self.competition.n_folds)
+        if any(self.store.fold_card(member.name, fold) is None for fold in folds):
+            return
+        oof = pd.concat([self.store.read_oof(member.name, fold) for fold in folds])
+        pred_NK = from_table(oof, self.ids, competition.task.outputs)
+        score = competition.scorer.score(competition.y, pred_NK)
+        log.info("%s: OOF %s %.4f", member.name, competition.scorer.name, score)
+
+    def _locate(self, member: Member) -> tuple[Path, str]:
+        source = member.backbone.source
+        if source not in self._located:
+            path = self.config.path(source)
+            self._located[source] = backbone.locate(
+                str(path) if path.is_dir() else source, member.backbone.sha256
+            )
+        return self._located[source]
+
+    def _build(self, member: Member, ids: list[np.ndarray]) -> tuple[backbone.Backbone, TextModel]:
+        base = backbone.load(self._locate(member)[0], max_length=member.max_length)
+        model, adopted = build_model(
+            base,
+            pooler=member.pooler,
+            pooler_args=member.pooler_args,
+            mask=member.mask,
+            n_outputs=len(self.competition.task.outputs),
+            dropout=member.head.dropout,
+            norm=member.head.norm,
+        )
+        if not adopted:
+            log.info("%s: the encoder has no trained pooler; a fresh one is trained", member.name)
+        model.pooler.fit(ids)
+        return base, model
+
+    def _score(self, valid: np.ndarray, pred_NK: np.ndarray) -> float | None:
+        """The fold's score; None where the metric is undefined on it, which costs no fold model."""
+        try:
+            return self.competition.scorer.score(self.competition.y[valid], pred_NK)
+        except UndefinedScoreError as error:
+            log.warning("%s is undefined on this fold: %s", self.competition.scorer.name, error)
+            return None
