@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check bench clean
+.PHONY: quickstart test check docs bench clean
 
 # The main job, end to end, on a demo competition made from this machine's own files.
 quickstart: .venv/requirements
@@ -18,6 +18,10 @@ check: .venv/requirements-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The README's tables, from the registries.
+docs: .venv/requirements
+	$(BIN)/python docs/tables.py
 
 # Speed and memory against peers, as ratios within one run (about 15 minutes on two cores).
 bench: .venv/requirements-dev

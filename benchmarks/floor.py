@@ -4,8 +4,7 @@
   python benchmarks/floor.py --config configs/disaster-tweets.yaml --set data.dir=~/data/tweets
 
 Words and pairs of words, logistic regression (ridge for regression), nothing tuned; scored out of
-fold over all rows, with a 95 % bootstrap interval. The folds are those of the store, so train a fold
-anything first.
+fold over all rows, with a 95 % bootstrap interval. The folds are the store's, so train one first.
 """
 
 from __future__ import annotations

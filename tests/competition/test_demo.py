@@ -78,6 +78,8 @@ def test_classes_are_balanced_to_within_one_row(tables: Tables, split: str) -> N
 
 def test_ids_are_unique_and_their_order_tells_nothing(tables: Tables, rows: pd.DataFrame) -> None:
     assert list(rows["id"]) == [f"d{n:04d}" for n in range(1, len(rows) + 1)]
+    assert tables["train"]["id"].is_monotonic_increasing
+    assert tables["test"]["id"].is_monotonic_increasing
     place = pd.Series(range(len(rows))) / len(rows)
     by_split = rows["id"].isin(tables["test"]["id"])
     for group in (rows["library"], by_split):
@@ -212,6 +214,20 @@ def test_text_of_two_libraries_is_in_neither(libraries: Path) -> None:
     texts = [*tables["train"]["text"], *tables["test"]["text"]]
     assert len(texts) == 12
     assert shared not in texts
+
+
+def test_case_and_punctuation_make_no_new_text(tmp_path: Path) -> None:
+    words = "these words open two docstrings which differ in nothing that a reader would notice"
+    write(tmp_path / "a.py", f"Say {words}.", f"say, These {words[6:]}!")
+    assert len(demo._candidates(tmp_path, 10, 0)) == 1
+
+
+def test_train_and_test_come_from_the_same_modules(libraries: Path) -> None:
+    for label in ("north", "south"):
+        write(libraries / label / "more.py", *(prose(f"{label}more", n) for n in range(6)))
+    tables = build_demo(12, 12)
+    for split in ("train", "test"):
+        assert 0 < tables[split]["text"].str.contains("more").sum() < 12
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""The documents say what is so."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_tables_are_those_of_the_registries():
+    filled = runpy.run_path(str(ROOT / "docs" / "tables.py"))["filled"]
+    assert filled(README) == README, "run: make docs"
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/decisions.md", "docs/results.md"])
+def test_every_file_a_document_links_to_is_there(document):
+    path = ROOT / document
+    links = re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_every_config_named_in_the_readme_is_shipped():
+    listed = re.search(r"Ready configs[^:]*:(.*?)\.\n", README, flags=re.S)[1]
+    shipped = {path.stem for path in (ROOT / "configs").glob("*.yaml")} - {"quickstart"}
+    assert set(re.findall(r"`([\w-]+)`", listed)) == shipped
+
+
+def test_the_readmes_example_config_is_valid(tmp_path):
+    from poolblend import config
+
+    example = re.search(r"```yaml\n(.*?)```", README, flags=re.S)[1]
+    (tmp_path / "mine.yaml").write_text(example)
+    members = config.load(tmp_path / "mine.yaml").resolve_members()
+    assert [member.name for member in members][-1] == "deberta-v3-base-mean_kmax-s42"
+
+
+def test_the_readmes_example_pooler_passes_as_it_stands():
+    import torch
+
+    from poolblend.modeling.poolers import POOLERS, EncoderShape, Pooler, Tokens, masked
+    from poolblend.registry import Registry
+
+    example = re.search(r"```python\n(.*?)```", README, flags=re.S)[1]
+    names = {"torch": torch, "masked": masked, "Pooler": Pooler, "Tensor": torch.Tensor}
+    names |= {"EncoderShape": EncoderShape, "Tokens": Tokens, "POOLERS": Registry("pooler")}
+    exec(example, names)  # the document is ours
+    hidden = torch.tensor([[[1.0, 4.0], [3.0, -2.0], [9.0, -9.0]]])
+    mask = torch.tensor([[True, True, False]])
+    pooler = names["MeanMin"](EncoderShape(2, 1, 10))
+    pooled = pooler(Tokens((hidden,), mask, mask, mask.long()))
+    assert pooled.tolist() == [[2.0, 1.0, 1.0, -2.0]]
+    assert "mean_min" in names["POOLERS"]
+    assert "mean_min" not in POOLERS
