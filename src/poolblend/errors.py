@@ -13,6 +13,10 @@ class UserError(Exception):
     bug and keeps its traceback.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """One line in a notebook, too: IPython asks an exception for this."""
+        return [f"error: {self}"]
+
 
 def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> UserError:
     """The error for a name that is not among `known`, with the nearest one that is.

@@ -22,6 +22,7 @@ from poolblend.ensembling import blenders
 from poolblend.ensembling.blenders import (
     BLENDERS,
     FLOOR,
+    LEAST_WEIGHT,
     BlendFit,
     BlendProblem,
     by_simplicity,
@@ -237,6 +238,18 @@ def test_slsqp_keeps_equal_weights_where_the_solver_fails(
     monkeypatch.setattr(blenders, "minimize", lambda *_, **__: failed)
     weights_M = BLENDERS["slsqp"](problem("regression", "rmse")).weights_M
     np.testing.assert_allclose(weights_M, np.full(4, 0.25))
+
+
+@pytest.mark.parametrize("name", ["slsqp", "optuna"])
+def test_no_member_is_run_for_a_crumb_of_weight(name: str) -> None:
+    """A member that sees nothing but noise gets no weight at all, rather than next to none."""
+    given_problem = problem("regression", "mcrmse")
+    noise_NK = np.random.default_rng(1).normal(scale=9, size=given_problem.y.shape)
+    with_noise_MNK = np.concatenate([given_problem.oof_MNK, noise_NK[None]])
+    weights_M = BLENDERS[name](replace(given_problem, oof_MNK=with_noise_MNK)).weights_M
+    assert weights_M[-1] == 0 or weights_M[-1] >= LEAST_WEIGHT
+    assert weights_M[weights_M > 0].min() >= LEAST_WEIGHT
+    assert weights_M.sum() == pytest.approx(1, abs=1e-12)
 
 
 class TestSearch:

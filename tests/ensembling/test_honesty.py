@@ -230,9 +230,9 @@ CHOICE = Choice("equal", True, "f1", 0.81, "minilm-max-s42", 0.8, 0.01, 0.002, 0
     [
         (
             {},
-            r"Chose equal, the simplest .* f1 0.81 against 0.8 .* minilm-max-s42; a gain of \+0.01",
+            r"Chose equal, the simplest .* f1 0.8100 against 0.8000 .*; a gain of \+0.01",
         ),
-        ({}, r"\(95 % interval \+0.002 to \+0.018\), distinguishable from zero\.$"),
+        ({}, r"\(95 % interval \+0.0020 to \+0.0180\), distinguishable from zero\.$"),
         ({"low": -0.001}, "not distinguishable from zero: blending buys nothing"),
         ({"low": -0.02, "high": -0.01}, "below zero: blending buys nothing here"),
         ({"low": 0.0, "high": 0.0}, "not distinguishable from zero: blending buys nothing"),

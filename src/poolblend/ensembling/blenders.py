@@ -19,6 +19,8 @@ from poolblend.registry import Registry
 
 # The search draws u in [FLOOR, 1] per member; w ∝ -log u then covers the simplex, corners included.
 FLOOR = 1e-3
+# A smaller weight moves no prediction that matters, yet costs the running of a whole member.
+LEAST_WEIGHT = 1e-3
 
 
 class Trial(NamedTuple):
@@ -151,9 +153,14 @@ def slsqp(problem: BlendProblem) -> BlendFit:
         },
         options={"ftol": 1e-12, "maxiter": 500},
     )
-    weights_M = np.clip(found.x, 0, None)
-    weights_M /= weights_M.sum()
+    weights_M = without_crumbs(found.x)
     return BlendFit(weights_M if loss_and_gradient(weights_M)[0] < 1 else start_M)
+
+
+def without_crumbs(weights_M: np.ndarray) -> np.ndarray:
+    """The weights with those below `LEAST_WEIGHT` set to 0, summing to 1 again."""
+    kept_M = np.where(weights_M < LEAST_WEIGHT, 0, weights_M)
+    return kept_M / kept_M.sum()
 
 
 def smooth_slope(scorer: Scorer, y: np.ndarray, pred_NK: np.ndarray) -> np.ndarray:
@@ -197,7 +204,7 @@ def search(problem: BlendProblem) -> BlendFit:
             )
     for _ in range(problem.trials):
         asked = study.ask(space)
-        weights_M = to_simplex(np.array([asked.params[name] for name in space]))
+        weights_M = without_crumbs(to_simplex(np.array([asked.params[name] for name in space])))
         study.tell(asked, _evaluate(problem, "search", weights_M, tried).loss)
         if problem.progress:
             problem.progress()

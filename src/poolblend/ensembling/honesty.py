@@ -206,7 +206,7 @@ def sentence(choice: Choice) -> str:
     if choice.n_members == 1:
         return (
             f"One member, {choice.member}: nothing to blend; its honest {choice.metric} is "
-            f"{choice.honest:.5g}."
+            f"{choice.honest:.4f}."
         )
     how = (
         "the simplest blend within one standard error of the best honest score"
@@ -226,9 +226,9 @@ def sentence(choice: Choice) -> str:
         else ""
     )
     return (
-        f"Chose {choice.blender}, {how}: honest {choice.metric} {choice.honest:.5g} against "
-        f"{choice.member_score:.5g} of the best single member, {choice.member}; "
-        f"a gain of {choice.gain:+.2g} (95 % interval {choice.low:+.2g} to {choice.high:+.2g}), "
+        f"Chose {choice.blender}, {how}: honest {choice.metric} {choice.honest:.4f} against "
+        f"{choice.member_score:.4f} of the best single member, {choice.member}; "
+        f"a gain of {choice.gain:+.4f} (95 % interval {choice.low:+.4f} to {choice.high:+.4f}), "
         f"{verdict}.{understated}"
     )
 
