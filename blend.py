@@ -25,7 +25,7 @@ def main() -> None:
         help="a comma list of members (default: all that were trained)",
     )
     args = pipeline.parse(parser)
-    members = args.members.split(",") if args.members else None
+    members = [name.strip() for name in args.members.split(",")] if args.members else None
     result = pipeline.blend(config.load(args.config, args.set, seed=args.seed), members=members)
     print(result)
 

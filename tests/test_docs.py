@@ -34,7 +34,7 @@ def test_the_readmes_example_config_is_valid(tmp_path):
     example = re.search(r"```yaml\n(.*?)```", README, flags=re.S)[1]
     (tmp_path / "mine.yaml").write_text(example)
     members = config.load(tmp_path / "mine.yaml").resolve_members()
-    assert [member.name for member in members][-1] == "deberta-v3-base-mean_kmax-s42"
+    assert [member.name for member in members][-1] == "roberta-base-mean_kmax-s42"
 
 
 def test_the_readmes_example_pooler_passes_as_it_stands():

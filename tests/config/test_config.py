@@ -3,7 +3,7 @@ import yaml
 
 from poolblend import config
 from poolblend.config.reading import known_keys
-from poolblend.config.settings import MINILM, MINILM_SHA256
+from poolblend.config.settings import MINILM, MINILM_SHA256, Train
 from poolblend.errors import UserError
 
 
@@ -63,7 +63,10 @@ def test_every_config_shipped_is_valid_and_short(path):
             ["members=[{poler: max}]"],
             "members.0.pooler: field required|unknown key 'members.poler'",
         ),
-        (["members=[{pooler: max, train: {lrr: 1}}]"], "unknown key 'lrr'"),
+        (
+            ["members=[{pooler: max, train: {lrr: 1}}]"],
+            "unknown key 'train.lrr' .*did you mean 'train.lr'",
+        ),
         (["members=[max, max]"], "two members are named minilm-max-s42: give one of them a `tag`"),
         (["metric=f2"], "unknown metric 'f2'; did you mean 'f1'"),
         (
@@ -71,6 +74,8 @@ def test_every_config_shipped_is_valid_and_short(path):
             "unknown fold strategy 'stratifed'; did you mean 'stratified'",
         ),
         (["blend.fitter=optna"], "unknown blender 'optna'; did you mean 'optuna'.*auto"),
+        (["seed=-1"], "seed: -1: input should be greater than or equal to 0"),
+        (["head.norm=batch", "train.batch_size=1"], "head.norm=batch needs a train.batch_size"),
         (["run=../up"], "run: '../up': becomes part of a file name"),
         (["data.text=[a, a]"], "data.text: must name at least one column, each once"),
         (["train.epochs"], r"--set train.epochs: expected key=value"),
@@ -110,7 +115,7 @@ def test_a_missing_file_names_the_configs_there_are():
 
 
 def test_an_empty_file_is_all_defaults(write):
-    assert config.load(write("# nothing yet\n")).train == config.load().train
+    assert config.load(write("# nothing yet\n")).train == Train()
 
 
 def test_yaml_floats_without_a_dot_are_numbers(write):

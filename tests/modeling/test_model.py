@@ -9,7 +9,7 @@ SETTINGS = dict(pooler_args={}, mask="attention", n_outputs=3, dropout=0.0, norm
 
 @pytest.fixture
 def base(tiny_backbone):
-    return backbone.load(tiny_backbone, max_length=16)
+    return backbone.load(tiny_backbone)
 
 
 def batch(rows=((2, 5, 6, 7, 3), (2, 8, 3)), width=8, pad=0):
@@ -72,6 +72,15 @@ def test_pooler_output_is_transformers_own(base, tiny_backbone):
 def test_a_pooler_that_finds_no_own_one_says_so(base):
     bare = backbone.Backbone(base.encoder, base.tokenizer, base.shape, None)
     assert not build_model(bare, **{"pooler": "pooler_output", **SETTINGS})[1]
+
+
+def test_the_head_computes_in_full_precision_under_autocast(base):
+    model = model_of(base)
+    model.head.linear.bias.data.fill_(1000.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(batch())
+    assert logits.dtype == torch.float32
+    assert (logits != 1000.0).all()
 
 
 @pytest.mark.parametrize("pooler", ["mean", "pooler_output", "weighted_layer", "concat_layers"])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
@@ -174,9 +175,63 @@ def test_a_member_trained_on_other_folds_is_refused(toy):
     folds.to_csv(path, index=False)
     with pytest.raises(
         UserError,
-        match=r"member tiny-mean-s42 fold 0 was trained with another version of .*folds.csv",
+        match=r"member tiny-mean-s42 fold 0 was trained on something else: folds has changed",
     ):
         pipeline.blend(settings)
+
+
+def test_a_member_of_two_settings_is_refused(toy):
+    pipeline.train(config.load(toy()), poolers="mean", folds="0")
+    pipeline.train(config.load(toy(), ["train.lr=0.002"]), poolers="mean", folds="1,2")
+    with pytest.raises(
+        UserError, match="is two: from fold 0 to fold 1, train.lr was 0.001, is 0.002"
+    ):
+        pipeline.blend(config.load(toy()))
+
+
+def test_labels_read_otherwise_than_in_training_are_refused(toy):
+    pipeline.train(config.load(toy()))
+    with pytest.raises(
+        UserError, match=r"trained on something else: task.classes was \[0, 1\], is \[1, 0\]"
+    ):
+        pipeline.blend(config.load(toy(), ["data.positive=0"]))
+
+
+def test_a_model_reads_the_text_columns_it_was_trained_on(toy):
+    settings = config.load(toy())
+    for name in ("train", "test"):
+        path = settings.data_dir / f"{name}.csv"
+        pd.read_csv(path).assign(other="road").to_csv(path, index=False)
+    pipeline.train(settings)
+    pipeline.blend(settings)
+    first = pipeline.infer(settings).read_bytes()
+    for file in open_store(settings).root.rglob("test_fold*.parquet"):
+        file.unlink()
+    assert (
+        pipeline.infer(
+            config.load(settings.data_dir.parent / "toy.yaml", ["data.text=other"])
+        ).read_bytes()
+        == first
+    )
+
+
+def test_trading_memory_for_time_makes_nothing_stale(toy):
+    pipeline.train(config.load(toy()), poolers="mean", folds="0")
+    settings = config.load(toy(), ["train.gradient_checkpointing=true"])
+    before = stored(settings)
+    pipeline.train(settings, poolers="mean", folds="0")
+    assert stored(settings) == before
+
+
+def test_running_out_of_memory_says_what_to_lower(toy, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("poolblend.pipeline.trainer.fit", full)
+    with pytest.raises(
+        UserError, match=r"out of memory \(CUDA out of memory\); lower train.batch_size"
+    ):
+        pipeline.train(config.load(toy()), poolers="mean", folds="0")
 
 
 def test_the_blend_card_holds_weights_and_both_scores_of_every_blender(toy):

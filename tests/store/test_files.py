@@ -88,6 +88,23 @@ def test_a_file_that_may_not_grow_is_refused_by_the_system_in_one_line(tmp_path,
     assert contents(tmp_path) == []
 
 
+def test_what_a_killed_process_left_is_swept_and_a_running_ones_kept(tmp_path):
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    dead, running = (tmp_path / f".card.json.{pid}.tmp" for pid in (done.pid, os.getppid()))
+    dead.mkdir()
+    running.write_text("half")
+    files.write_json(tmp_path / "card.json", {})
+    assert contents(tmp_path) == [running.name, "card.json"]
+
+
+def test_folders_inside_a_new_folder_are_written_too(tmp_path):
+    with files.no_half_files(tmp_path / "fold0") as temporary:
+        (temporary / "templates").mkdir(parents=True)
+        (temporary / "templates" / "chat").write_text("x")
+    assert (tmp_path / "fold0" / "templates" / "chat").read_text() == "x"
+
+
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="could not write"):

@@ -65,6 +65,26 @@ def test_texts_are_cut_at_max_length_and_counted(tiny_backbone):
     assert all((row[0], row[-1]) == (cls, sep) for row in encoded.ids)
 
 
+def test_the_separator_between_columns_is_no_content(tiny_backbone):
+    encoded = encode(["lovely [SEP] day"], load_tokenizer(tiny_backbone), 8)
+    assert encoded.content[0].tolist() == [False, True, False, True, False]
+
+
+def test_a_text_without_any_token_is_one_padding_token():
+    class Bare:
+        pad_token_id, sep_token_id, padding_side = 7, None, "right"
+
+        def __call__(self, texts, **_):
+            class Encoding(dict):
+                encodings = None
+
+            return Encoding(input_ids=[[] for _ in texts], special_tokens_mask=[[] for _ in texts])
+
+    encoded = encode([""], Bare(), 8)
+    assert encoded.ids[0].tolist() == [7]
+    assert collate(encoded, np.array([0])).attention_BT.tolist() == [[True]]
+
+
 def test_collated_rows_are_padded_where_the_tokenizer_pads(tiny_backbone):
     tokenizer = load_tokenizer(tiny_backbone)
     texts = ["lovely day", "the road", "a lovely sweet house"]

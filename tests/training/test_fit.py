@@ -39,7 +39,7 @@ def data(tiny_backbone, toy_frame):
 def build(tiny_backbone):
     def build(seed=0, dropout=0.1, mask="attention", norm="none"):
         torch.manual_seed(seed)
-        base = backbone.load(tiny_backbone, max_length=16)
+        base = backbone.load(tiny_backbone)
         return build_model(
             base, pooler="mean", pooler_args={}, mask=mask, n_outputs=1, dropout=dropout, norm=norm
         )[0]
@@ -177,3 +177,4 @@ def test_auto_precision_is_what_the_device_computes_in(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     assert resolve_precision("auto", cpu) == "fp32"
     assert resolve_precision("fp32", cuda) == "fp32"
+    assert resolve_precision("fp16", cpu) == "fp32"

@@ -10,7 +10,7 @@ RATES = dict(lr=1e-3, head_lr=1e-2, layer_decay=0.5, weight_decay=0.1)
 
 @pytest.fixture
 def model(tiny_backbone):
-    base = backbone.load(tiny_backbone, max_length=16)
+    base = backbone.load(tiny_backbone)
     return build_model(
         base,
         pooler="attention",

@@ -24,7 +24,7 @@ from poolblend.registry import Registry
 Function = Callable[[np.ndarray, np.ndarray], float]
 Better = Literal["max", "min"]
 
-# Predictions are stored in float32, which cannot tell 1 - 6e-8 from 1.
+# Predictions are computed in float32, which cannot tell 1 - 6e-8 from 1.
 SMALLEST_PROBABILITY = 1e-7
 
 

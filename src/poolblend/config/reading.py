@@ -123,10 +123,11 @@ def _place(raw: dict[str, Any], key: str, value: Any) -> None:
 def _explain(error: ValidationError, file: Path) -> str:
     """The first complaint of pydantic as one line of ours: key, value, expectation, nearest key."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "config"
+    place = first["loc"]
+    if place[:1] == ("members",) and len(place) > 3:
+        place = place[2:]  # a member's own `train:` or `head:` has the keys of the run's
+    key = ".".join(str(part) for part in place) or "config"
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, ValidationError):  # a member's own `train:` or `head:`
-        return _explain(cause, file)
     if first["type"] == "extra_forbidden":
         plain = re.sub(r"\.\d+\b", "", key)
         section = plain.rpartition(".")[0]

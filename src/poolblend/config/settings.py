@@ -44,6 +44,9 @@ def _checked(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
 FileNamePart = Annotated[str, AfterValidator(_file_name_part)]
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
+
+
 class Section(BaseModel):
     """A group of keys: unknown keys and wrong types are refused, values never change."""
 
@@ -83,7 +86,7 @@ class Folds(Section):
 
     strategy: str = "auto"  # auto: by the task
     n: int = Field(5, ge=2)
-    seed: int = 42
+    seed: Seed = 42
     bins: int = Field(10, ge=2)  # of a regression target, for stratification
 
     @field_validator("strategy")
@@ -166,7 +169,7 @@ class MemberSpec(Section):
     max_length: int | None = Field(None, ge=4)
     head: dict[str, Any] = {}
     train: dict[str, Any] = {}
-    seed: int | None = None
+    seed: Seed | None = None
     tag: FileNamePart | None = None
 
     @model_validator(mode="before")
@@ -178,6 +181,18 @@ class MemberSpec(Section):
     @classmethod
     def _known(cls, value: str) -> str:
         return _checked("pooler", value)
+
+    @field_validator("head")
+    @classmethod
+    def _part_of_a_head(cls, value: dict[str, Any]) -> dict[str, Any]:
+        Head(**value)
+        return value
+
+    @field_validator("train")
+    @classmethod
+    def _part_of_train(cls, value: dict[str, Any]) -> dict[str, Any]:
+        Train(**value)
+        return value
 
 
 class Member(Section):
@@ -213,8 +228,8 @@ class Config(Section):
     members: list[MemberSpec] = [
         MemberSpec(pooler=name) for name in ("mean", "max", "cls", "attention", "mean_kmax")
     ]
-    seed: int = 42
-    seeds: list[int] | None = None  # exact seeds, each making every member once; null: one derived
+    seed: Seed = 42
+    seeds: list[Seed] | None = None  # exact seeds, each making every member once; null: one derived
     head: Head = Head()
     train: Train = Train()
     batch_tokens: int = Field(8192, ge=1)  # tokens per batch of predictions, padding included
@@ -229,7 +244,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _members_differ(self) -> Config:
-        names = [member.name for member in self.resolve_members()]
+        members = self.resolve_members()
+        for member in members:
+            if member.head.norm == "batch" and member.train.batch_size == 1:
+                raise ValueError(f"{member.name}: head.norm=batch needs a train.batch_size above 1")
+        names = [member.name for member in members]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two members are named {name}: give one of them a `tag`")

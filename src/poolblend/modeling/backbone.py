@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import logging
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from poolblend.errors import UserError
 from poolblend.modeling.poolers import EncoderShape
 
-log = logging.getLogger(__name__)
 PACKAGE = "package:"
 
 
@@ -34,8 +35,16 @@ class Backbone:
     own_pooler: nn.Module | None
 
 
-def locate(source: str, sha256: str | None = None) -> tuple[Path, str]:
-    """The local folder of the backbone `source`, and the sha256 of its weights.
+class Located(NamedTuple):
+    """A backbone on this machine: its folder, and sha256 of its weights and of its other files."""
+
+    folder: Path
+    weights_sha256: str
+    files_sha256: str  # configuration and tokenizer
+
+
+def locate(source: str, sha256: str | None = None) -> Located:
+    """Find the backbone `source`, and say by hashes what it is.
 
     A hub id is downloaded, or taken from the local cache where there is no network. Several
     safetensors files are hashed in the order of their names. Raises UserError when there is no such
@@ -52,18 +61,23 @@ def locate(source: str, sha256: str | None = None) -> tuple[Path, str]:
             "AutoModel.from_pretrained(…).save_pretrained(folder), the tokenizer likewise) and set "
             "backbone to that folder"
         )
-    digest = hashlib.sha256()
-    for file in weights:
-        with file.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
-    found = digest.hexdigest()
+    found = _hash(weights)
     if sha256 is not None and found != sha256:
         raise UserError(
             f"backbone {source}: its weights have sha256 {found}, the config expects {sha256}; "
             "install it anew, or mend backbone.sha256"
         )
-    return folder, found
+    described = [f for f in folder.iterdir() if f.suffix in (".json", ".txt", ".model")]
+    return Located(folder, found, _hash(sorted(described)))
+
+
+def _hash(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _find_folder(source: str) -> Path:
@@ -97,7 +111,8 @@ def _find_on_hub(source: str) -> Path:
 
     wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
-        return Path(snapshot_download(source, allow_patterns=wanted))
+        # Patterns match across folders: without the second, files for other runtimes come along.
+        return Path(snapshot_download(source, allow_patterns=wanted, ignore_patterns=["*/*"]))
     except HFValidationError:
         tried = f"no folder {Path(source).absolute()}, and not the form of a hub id (owner/name)"
     except Exception as error:  # the hub's client raises errors of many libraries
@@ -111,46 +126,88 @@ def _find_on_hub(source: str) -> Path:
     )
 
 
-def load(folder: Path, *, max_length: int) -> Backbone:
-    """The encoder with its pretrained weights, in fp32, and its tokenizer.
+def check(folder: Path, max_length: int) -> EncoderShape:
+    """The encoder's shape, after a look that everything but the weights is there and in order.
 
-    Raises UserError where the encoder cannot read `max_length` tokens.
+    Raises UserError for an unreadable configuration or tokenizer, and where the encoder cannot read
+    `max_length` tokens.
     """
-    _quiet()
-    encoder, loading = AutoModel.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
-    # A pooler whose weights are not in the checkpoint is random: the same as having none.
-    trained = not any(name.startswith("pooler.") for name in loading["missing_keys"])
-    backbone = _dissect(encoder, load_tokenizer(folder))
-    limit = min(backbone.tokenizer.model_max_length, 1 << 30)
+    tokenizer = load_tokenizer(folder)
+    with _readable(folder), torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        encoder = AutoModel.from_config(config, trust_remote_code=False)
+    limit = min(tokenizer.model_max_length, _positions(encoder))
     if max_length > limit:
         raise UserError(f"max_length is {max_length}, but {folder} reads at most {limit} tokens")
-    return backbone if trained else Backbone(encoder, backbone.tokenizer, backbone.shape, None)
+    return _shape(config)
+
+
+def _positions(encoder: nn.Module) -> float:
+    """How many absolute positions the encoder knows; infinity where it counts them relatively."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin begin to count behind the padding index.
+            before = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - before
+    return float("inf")
+
+
+def load(folder: Path) -> Backbone:
+    """The encoder with its pretrained weights, in fp32, and its tokenizer.
+
+    Raises UserError where the weights are unreadable, or are not all of the encoder's.
+    """
+    _quiet()
+    with _readable(folder):
+        encoder, loading = AutoModel.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    missing = set(loading["missing_keys"])
+    lost = sorted(name for name in missing if not name.startswith("pooler."))
+    if lost:
+        raise UserError(
+            f"{folder}: its weights lack {len(lost)} of the encoder's tensors, such as {lost[0]}; "
+            "save the bare encoder there (transformers: model.base_model.save_pretrained(folder))"
+        )
+    backbone = _dissect(encoder, load_tokenizer(folder))
+    # A pooler whose weights are not in the checkpoint is random: the same as having none.
+    return replace(backbone, own_pooler=None) if missing else backbone
 
 
 def build(folder: Path) -> Backbone:
     """The same encoder with random weights, from the configuration beside a fold model."""
     _quiet()
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    encoder = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    with _readable(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        encoder = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
     return _dissect(encoder, load_tokenizer(folder))
 
 
-def read_shape(folder: Path) -> EncoderShape:
-    """What the encoder's configuration says of its shape, without loading it."""
-    return _shape(
-        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    )
-
-
 def load_tokenizer(folder: Path) -> Any:
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    """The tokenizer in `folder`; UserError where there is none, or none with words."""
+    with _readable(folder):
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    # Without its files transformers makes a tokenizer that knows no word, and says nothing.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise UserError(f"{folder} holds no tokenizer; save it beside the weights")
+    return tokenizer
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """What transformers and safetensors raise for a broken folder, in one line."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{folder} cannot be read as a transformers model: {reason}") from error
 
 
 def _dissect(encoder: Any, tokenizer: Any) -> Backbone:

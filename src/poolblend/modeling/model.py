@@ -46,7 +46,10 @@ class Head(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return self.linear(self.norm(self.dropout(pooled)))
+        # Always in fp32: half precision would leave a few hundred distinct probabilities, ties for
+        # every ranking metric, and regression values rounded to three digits.
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self.linear(self.norm(self.dropout(pooled.float())))
 
 
 class TextModel(nn.Module):

@@ -23,7 +23,7 @@ from poolblend.pipeline.competition import (
     load_competition,
     open_store,
 )
-from poolblend.pipeline.provenance import provenance
+from poolblend.pipeline.provenance import changed, provenance
 from poolblend.pipeline.report import blend_table, member_table, show
 from poolblend.store import Store
 
@@ -104,14 +104,25 @@ def _cards(store: Store, name: str, competition: Competition) -> list[dict[str, 
             "finished; train it, or name the members to blend with --members a,b"
         )
     whole = [card for card in cards if card is not None]
+    expected = {
+        "train_sha256": competition.data["train_sha256"],
+        "folds_sha256": competition.data["folds_sha256"],
+        "task": describe_task(competition.task),
+    }
     for fold, card in enumerate(whole):
-        for key in ("train_sha256", "folds_sha256"):
-            if card["inputs"][key] != competition.data[key]:
-                file = "the train file" if key == "train_sha256" else str(store.folds_path)
-                raise UserError(
-                    f"member {name} fold {fold} was trained with another version of {file}; "
-                    "restore it, train the member again, or leave it out with --members a,b"
-                )
+        inputs = card["inputs"]
+        now = changed({key: inputs[key] for key in expected}, expected)
+        if now:
+            raise UserError(
+                f"member {name} fold {fold} was trained on something else: {'; '.join(now)}; "
+                "restore that, train the member again, or leave it out with --members a,b"
+            )
+        differing = changed(whole[0]["inputs"], inputs)
+        if differing:
+            raise UserError(
+                f"member {name} is two: from fold 0 to fold {fold}, {'; '.join(differing)}; train "
+                "its folds alike with --overwrite"
+            )
     return whole
 
 

@@ -94,6 +94,9 @@ def load_competition(config: Config, store: Store, *, make_folds: bool = False) 
         )
         store.write_folds(pd.DataFrame({"id": ids, "fold": fold_N}))
         log.info("made %d folds: %s", config.folds.n, store.folds_path)
+        repeated = int(tables.train[data.text].duplicated().sum())
+        if repeated:
+            log.info("%d rows repeat a text, which may flatter OOF scores across folds", repeated)
     else:
         fold_N = _align(folds, ids, config, store)
     hashes = {

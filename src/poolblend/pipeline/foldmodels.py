@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -33,22 +34,25 @@ class FoldModels:
     ) -> np.ndarray:
         """Predictions (N, K) of the table's rows at `rows`."""
         card = self.store.fold_card(member, fold) or {}
-        settings, task = card["inputs"]["settings"], card["inputs"]["task"]
+        inputs = card["inputs"]
+        settings, task = inputs["settings"], inputs["task"]
         encoded = self.texts.encode(
             self.store.fold_folder(member, fold),
-            card["inputs"]["backbone_sha256"],
+            inputs["backbone_files_sha256"],
             settings["max_length"],
+            inputs["text"],
         )
         model = self._load(member, fold, card).to(choose_device())
-        pred_NK = predict(
-            model,
-            encoded,
-            rows,
-            choose_objective(task["kind"], settings["train"]["loss"]),
-            batch_tokens=self.batch_tokens,
-            precision=settings["train"]["precision"],
-            progress=progress,
-        )
+        with enough_memory("lower batch_tokens"):
+            pred_NK = predict(
+                model,
+                encoded,
+                rows,
+                choose_objective(task["kind"], settings["train"]["loss"]),
+                batch_tokens=self.batch_tokens,
+                precision=settings["train"]["precision"],
+                progress=progress,
+            )
         del model
         release_memory()
         return pred_NK
@@ -72,6 +76,16 @@ class FoldModels:
                 f"the weights of {member} fold {fold} do not fit its card: {reason}"
             ) from None
         return model
+
+
+@contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Turn the device's running out of memory into a line that says what to set."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).split(". ")[0]
+        raise UserError(f"the device is out of memory ({reason}); {advice}") from None
 
 
 def release_memory() -> None:

@@ -35,7 +35,8 @@ from poolblend.training.fit import choose_device
 log = logging.getLogger(__name__)
 
 # A model run again differs from its stored OOF predictions by nothing on the machine that trained
-# it, and by the rounding of half precision elsewhere. More than this means another model.
+# it, and by the rounding of half precision elsewhere. More than this, as a probability or in
+# standard deviations of a regression's predictions, means another model.
 TOLERANCE = 0.05
 
 
@@ -49,14 +50,15 @@ def infer(config: Config) -> Path:
     store = open_store(config)
     card = store.read_blend()
     data, folder = config.data, config.data_dir
+    weights = {name: m["weight"] for name, m in card["members"].items() if m["weight"] > 0}
+    columns = sorted(
+        {column for name in weights for column in _text_columns(store, name, card["members"][name])}
+    )
     tables = load_test(
-        folder / data.test, folder / data.sample_submission, id=data.id, text=data.text
+        folder / data.test, folder / data.sample_submission, id=data.id, text=columns
     )
     task = restore_task(card["task"])
     ids = tables.test[data.id]
-    weights = {name: m["weight"] for name, m in card["members"].items() if m["weight"] > 0}
-    for name in weights:
-        _check_unchanged(store, name, card["members"][name])
     log.info("running %d of %d members", len(weights), len(card["members"]))
     pred_MNK = _predict_members(config, store, tables.test, card, list(weights))
     pred_NK = mix(np.array(list(weights.values())), pred_MNK)
@@ -85,8 +87,8 @@ def _predict_members(
 ) -> np.ndarray:
     """Test predictions (M, N, K), each member's the mean of its folds; kept for the next time."""
     data = config.data
-    models = FoldModels(store, Texts(test, data.text, "test"), config.batch_tokens)
-    table = {"test_sha256": sha256(config.data_dir / data.test), "text": data.text}
+    models = FoldModels(store, Texts(test, "test"), config.batch_tokens)
+    table = {"test_sha256": sha256(config.data_dir / data.test)}
     outputs = card["task"]["outputs"]
     pred_MNK = np.zeros((len(names), len(test), len(outputs)))
     for m, name in enumerate(names):
@@ -110,16 +112,16 @@ def verify_oof(config: Config) -> None:
     store = open_store(config)
     card = store.read_blend()
     competition = load_competition(config, store)
-    texts = Texts(competition.tables.train, config.data.text, "train")
-    models = FoldModels(store, texts, config.batch_tokens)
+    task = competition.task
+    models = FoldModels(store, Texts(competition.tables.train, "train"), config.batch_tokens)
     worst = 0.0
     for name, entry in card["members"].items():
         for fold in range(len(entry["folds"])):
             rows = np.flatnonzero(competition.fold_N == fold)
             ids = competition.tables.train[config.data.id].iloc[rows]
-            stored_NK = from_table(store.read_oof(name, fold), ids, competition.task.outputs)
+            stored_NK = from_table(store.read_oof(name, fold), ids, task.outputs)
             again_NK = models.predict(name, fold, rows)
-            difference = float(np.abs(again_NK - stored_NK).max())
+            difference = float((np.abs(again_NK - stored_NK) / _scale(task, stored_NK)).max())
             print(f"{name} fold {fold}: largest difference {difference:.2g} over {len(rows)} rows")
             worst = max(worst, difference)
     print(f"largest difference of all: {worst:.2g}")
@@ -130,8 +132,16 @@ def verify_oof(config: Config) -> None:
         )
 
 
-def _check_unchanged(store: Store, name: str, entry: Mapping[str, Any]) -> None:
-    """Refuse fold models that are not the ones whose OOF rows the weights were fitted on."""
+def _scale(task: Task, pred_NK: np.ndarray) -> np.ndarray:
+    """What a difference is told in: 1 for probabilities, else each output's spread, (K,)."""
+    if task.kind != "regression":
+        return np.ones(pred_NK.shape[1])
+    return np.maximum(pred_NK.std(axis=0), np.finfo(np.float32).tiny)
+
+
+def _text_columns(store: Store, name: str, entry: Mapping[str, Any]) -> list[str]:
+    """The columns that a member reads, by its cards; refuses models trained since the blend."""
+    columns: list[str] = []
     for fold, hashes in enumerate(entry["folds"]):
         card = store.fold_card(name, fold)
         if card is None:
@@ -143,6 +153,8 @@ def _check_unchanged(store: Store, name: str, entry: Mapping[str, Any]) -> None:
             raise UserError(
                 f"{name} fold {fold} was trained again after the blend; run blend.py again"
             )
+        columns = card["inputs"]["text"]
+    return columns
 
 
 def _values(config: Config) -> str:

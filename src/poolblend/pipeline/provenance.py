@@ -1,9 +1,10 @@
-"""What a card says besides its numbers: when, with which versions, from which commit, on what."""
+"""What a card says besides its numbers, and how the inputs of two cards differ."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -41,6 +42,22 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "libraries": {name: _version(name) for name in LIBRARIES},
     }
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two nested mappings, as `key was a, is b`."""
+    changes = []
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            changes += changed(a, b, f"{prefix}{key}.")
+        elif a != b:
+            name = f"{prefix}{key}".removeprefix("settings.")
+            if key.endswith("_sha256"):
+                changes.append(f"{key.removesuffix('_sha256')} has changed")
+            else:
+                changes.append(f"{name} was {a}, is {b}")
+    return changes
 
 
 def _version(library: str) -> str | None:

@@ -16,22 +16,24 @@ log = logging.getLogger(__name__)
 
 
 class Texts:
-    """The text columns of one table; `name` says in the log which table it is."""
+    """The texts of one table; `name` says in the log which table it is."""
 
-    def __init__(self, table: pd.DataFrame, columns: Sequence[str], name: str) -> None:
-        self.table, self.columns, self.name = table, list(columns), name
-        self._encoded: dict[tuple[str, int], Encoded] = {}
+    def __init__(self, table: pd.DataFrame, name: str) -> None:
+        self.table, self.name = table, name
+        self._encoded: dict[tuple[str, int, tuple[str, ...]], Encoded] = {}
 
-    def encode(self, folder: Path, backbone_sha256: str, max_length: int) -> Encoded:
-        """Token ids by the tokenizer in `folder`; the backbone of one hash is asked only once.
+    def encode(
+        self, folder: Path, tokenizer_sha256: str, max_length: int, columns: Sequence[str]
+    ) -> Encoded:
+        """Token ids by the tokenizer in `folder`; one hash stands for one tokenizer.
 
         Several columns are joined with the tokenizer's separator.
         """
-        key = (backbone_sha256, max_length)
+        key = (tokenizer_sha256, max_length, tuple(columns))
         if key not in self._encoded:
             tokenizer = load_tokenizer(folder)
             separator = tokenizer.sep_token or tokenizer.eos_token or ""
-            texts = join_texts(self.table, self.columns, separator)
+            texts = join_texts(self.table[list(columns)].fillna(""), columns, separator)
             self._encoded[key] = encode(texts, tokenizer, max_length)
             self._log(self._encoded[key])
         return self._encoded[key]

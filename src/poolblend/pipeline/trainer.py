@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from poolblend.pipeline.competition import (
     Competition,
     describe_task,
 )
-from poolblend.pipeline.foldmodels import release_memory
+from poolblend.pipeline.foldmodels import enough_memory, release_memory
 from poolblend.pipeline.provenance import provenance
 from poolblend.pipeline.texts import Texts
 from poolblend.store import Store
@@ -35,6 +34,11 @@ from poolblend.training.objectives import choose_objective
 
 log = logging.getLogger(__name__)
 
+OUT_OF_MEMORY = (
+    "lower train.batch_size and raise train.accumulation as much, or set "
+    "train.gradient_checkpointing=true; finished folds are kept"
+)
+
 
 class Trainer:
     """Trains folds of one competition; tokenises and hashes once what several folds share."""
@@ -42,14 +46,14 @@ class Trainer:
     def __init__(self, config: Config, competition: Competition, store: Store) -> None:
         self.config, self.competition, self.store = config, competition, store
         self.ids = competition.tables.train[config.data.id]
-        self.texts = Texts(competition.tables.train, config.data.text, "train")
-        self._located: dict[str, tuple[Path, str]] = {}
+        self.texts = Texts(competition.tables.train, "train")
+        self._located: dict[tuple[str, str | None], backbone.Located] = {}
 
     def check(self, members: list[Member]) -> None:
         """Raise UserError for a backbone, pooler argument or loss that cannot work."""
         for member in members:
-            shape = backbone.read_shape(self._locate(member)[0])
             try:
+                shape = backbone.check(self._locate(member).folder, member.max_length)
                 build_pooler(member.pooler, shape, member.pooler_args)
                 choose_objective(self.competition.task.kind, member.train.loss)
             except UserError as error:
@@ -63,38 +67,42 @@ class Trainer:
             **data,
             "task": describe_task(task),
             "text": self.config.data.text,
-            "backbone_sha256": self._locate(member)[1],
-            # Where the backbone lies may change from machine to machine; its hash says what it is.
-            "settings": member.model_dump(exclude={"name", "backbone"}),
+            # Where the backbone lies may change from machine to machine; its hashes say what it is.
+            "backbone_sha256": self._locate(member).weights_sha256,
+            "backbone_files_sha256": self._locate(member).files_sha256,
+            "settings": member.model_dump(
+                exclude={"name": True, "backbone": True, "train": {"gradient_checkpointing"}}
+            ),
         }
 
     def train(self, member: Member, fold: int, place: str) -> None:
         """Train one fold model, predict its own rows, and put both into the store."""
-        started = time.perf_counter()
+        started, label = time.perf_counter(), f"{place} {member.name} fold {fold}"
         competition, settings = self.competition, member.train
         held_out = competition.fold_N == fold
         rows, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        encoded = self.texts.encode(*self._locate(member), member.max_length)
+        located = self._locate(member)
+        encoded = self.texts.encode(
+            located.folder, located.files_sha256, member.max_length, self.config.data.text
+        )
         objective = choose_objective(competition.task.kind, settings.loss)
         seed = derive_seed(member.seed, "fold", fold)
         torch.manual_seed(seed)
         base, model = self._build(member, [encoded.ids[row] for row in rows])
         epochs = []
-        options = settings.model_dump(exclude={"loss"})
-        label = f"{place} {member.name} fold {fold}"
-        for epoch in fit(
-            model, encoded, rows, competition.y, objective, seed=seed, progress=label, **options
-        ):
-            pred_NK = predict(
-                model,
-                encoded,
-                valid,
-                objective,
-                batch_tokens=self.config.batch_tokens,
-                precision=settings.precision,
-            )
-            score = self._score(valid, pred_NK)
-            epochs.append(asdict(epoch) | {"score": score})
+        options = settings.model_dump(exclude={"loss"}) | {"seed": seed, "progress": label}
+        with enough_memory(OUT_OF_MEMORY):
+            for epoch in fit(model, encoded, rows, competition.y, objective, **options):
+                pred_NK = predict(
+                    model,
+                    encoded,
+                    valid,
+                    objective,
+                    batch_tokens=self.config.batch_tokens,
+                    precision=settings.precision,
+                )
+                score = self._score(valid, pred_NK)
+                epochs.append(asdict(epoch) | {"score": score})
         seconds = time.perf_counter() - started
         told = {
             "epochs": epochs,
@@ -110,8 +118,7 @@ class Trainer:
             oof=to_table(self.ids.iloc[valid], pred_NK, competition.task.outputs, fold),
             card=self._card(member, fold, seed) | told,
         )
-        shown = "undefined" if score is None else f"{score:.4f}"
-        log.info("%s: %s %s (%.0f s)", label, competition.scorer.name, shown, seconds)
+        log.info("%s: %s %s (%.0f s)", label, competition.scorer.name, _shown(score), seconds)
         del model, base
         release_memory()
 
@@ -135,20 +142,19 @@ class Trainer:
             return
         oof = pd.concat([self.store.read_oof(member.name, fold) for fold in folds])
         pred_NK = from_table(oof, self.ids, competition.task.outputs)
-        score = competition.scorer.score(competition.y, pred_NK)
-        log.info("%s: OOF %s %.4f", member.name, competition.scorer.name, score)
+        score = self._score(np.arange(len(pred_NK)), pred_NK)
+        log.info("%s: OOF %s %s", member.name, competition.scorer.name, _shown(score))
 
-    def _locate(self, member: Member) -> tuple[Path, str]:
-        source = member.backbone.source
-        if source not in self._located:
+    def _locate(self, member: Member) -> backbone.Located:
+        source, expected = member.backbone.source, member.backbone.sha256
+        if (source, expected) not in self._located:
             path = self.config.path(source)
-            self._located[source] = backbone.locate(
-                str(path) if path.is_dir() else source, member.backbone.sha256
-            )
-        return self._located[source]
+            found = backbone.locate(str(path) if path.is_dir() else source, expected)
+            self._located[source, expected] = found
+        return self._located[source, expected]
 
     def _build(self, member: Member, ids: list[np.ndarray]) -> tuple[backbone.Backbone, TextModel]:
-        base = backbone.load(self._locate(member)[0], max_length=member.max_length)
+        base = backbone.load(self._locate(member).folder)
         model, adopted = build_model(
             base,
             pooler=member.pooler,
@@ -164,9 +170,13 @@ class Trainer:
         return base, model
 
     def _score(self, valid: np.ndarray, pred_NK: np.ndarray) -> float | None:
-        """The fold's score; None where the metric is undefined on it, which costs no fold model."""
+        """The score of these rows; None where the metric is undefined: that costs no fold model."""
         try:
             return self.competition.scorer.score(self.competition.y[valid], pred_NK)
         except UndefinedScoreError as error:
-            log.warning("%s is undefined on this fold: %s", self.competition.scorer.name, error)
+            log.warning("%s is undefined on these rows: %s", self.competition.scorer.name, error)
             return None
+
+
+def _shown(score: float | None) -> str:
+    return "undefined" if score is None else f"{score:.4f}"

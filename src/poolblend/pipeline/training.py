@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 from poolblend.config import Config, Member
 from poolblend.errors import UserError, unknown
@@ -12,6 +10,7 @@ from poolblend.pipeline.competition import (
     load_competition,
     open_store,
 )
+from poolblend.pipeline.provenance import changed
 from poolblend.pipeline.trainer import Trainer
 from poolblend.registry import declared
 
@@ -83,19 +82,3 @@ def _unfinished(
         if card is None or changes:
             todo.append((member, fold))
     return todo
-
-
-def changed(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two nested mappings, as `key was a, is b`."""
-    changes = []
-    for key in sorted(set(old) | set(new)):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            changes += changed(a, b, f"{prefix}{key}.")
-        elif a != b:
-            name = f"{prefix}{key}".removeprefix("settings.")
-            if key.endswith("_sha256"):
-                changes.append(f"{key.removesuffix('_sha256')} has changed")
-            else:
-                changes.append(f"{name} was {a}, is {b}")
-    return changes

@@ -108,18 +108,20 @@ class Store:
         """Write a finished fold: its OOF rows first, then the model folder, in one rename."""
         from safetensors.torch import save_file
 
-        folder = self.fold_folder(member, fold)
-        with no_half_files(folder) as temporary:
-            temporary.mkdir(parents=True)
-            save_file(dict(tensors), temporary / WEIGHTS)
+        folder, oof_path = self.fold_folder(member, fold), self.oof_path(member, fold)
+        with no_half_files(folder) as new_folder:
+            new_folder.mkdir(parents=True)
+            save_file(dict(tensors), new_folder / WEIGHTS)
             for part in parts:
-                part.save_pretrained(str(temporary))
-            # An old model goes before the OOF rows change, so that no card ever vouches for both.
-            shutil.rmtree(folder, ignore_errors=True)
-            oof_path = self.oof_path(member, fold)
-            write_parquet(oof_path, oof)
-            hashes = {"weights": described(temporary / WEIGHTS), "oof": described(oof_path)}
-            write_json(temporary / CARD, dict(card) | hashes)
+                part.save_pretrained(str(new_folder))
+            with no_half_files(oof_path) as new_oof:
+                oof.to_parquet(new_oof, index=False)
+                hashes = {"weights": described(new_folder / WEIGHTS), "oof": described(new_oof)}
+                write_json(new_folder / CARD, dict(card) | hashes)
+                # All is written; what follows are renames. The old card goes first, so that at no
+                # moment a card vouches for files that are not its own.
+                (folder / CARD).unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
 
     def load_tensors(self, member: str, fold: int) -> dict[str, torch.Tensor]:
         """The fold model's weights on the CPU, after their hash has been checked."""

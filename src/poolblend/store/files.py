@@ -54,7 +54,10 @@ def no_half_files(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            pid = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+            if pid.isdigit() and not _running(int(pid)):
+                _remove(left)  # of a process that was killed
         yield temporary
         _flush(temporary)
         temporary.replace(path)
@@ -69,6 +72,19 @@ def no_half_files(path: Path) -> Iterator[Path]:
         raise
 
 
+def _running(pid: int) -> bool:
+    """Whether the process that made a temporary file may still be writing it."""
+    if os.name != "posix":
+        return True  # where asking could end the process
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
@@ -79,7 +95,7 @@ def _remove(path: Path) -> None:
 
 def _flush(path: Path) -> None:
     """Bytes before names: a rename must not reach the disk before what it names."""
-    for file in path.iterdir() if path.is_dir() else (path,):
+    for file in filter(Path.is_file, path.rglob("*") if path.is_dir() else (path,)):
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
 

@@ -46,11 +46,19 @@ def encode(texts: Sequence[str], tokenizer: Any, max_length: int) -> Encoded:
         return_special_tokens_mask=True,
     )
     fast = encoding.encodings or ()
+    pad_id, separator_id = tokenizer.pad_token_id or 0, tokenizer.sep_token_id
+    # A tokenizer that adds no special tokens makes nothing of an empty text: one padding token then
+    # stands for it, so that there is something to pool.
+    ids = [np.array(row or [pad_id], dtype=np.int32) for row in encoding["input_ids"]]
+    special = [np.array(row or [1], dtype=bool) for row in encoding["special_tokens_mask"]]
     return Encoded(
-        ids=tuple(np.array(row, dtype=np.int32) for row in encoding["input_ids"]),
-        content=tuple(~np.array(row, dtype=bool) for row in encoding["special_tokens_mask"]),
+        ids=tuple(ids),
+        # The separator between two columns is no text either.
+        content=tuple(
+            ~mask & (row != separator_id) for row, mask in zip(ids, special, strict=True)
+        ),
         n_truncated=sum(bool(row.overflowing) for row in fast),
-        pad_id=tokenizer.pad_token_id or 0,
+        pad_id=pad_id,
         pad_left=tokenizer.padding_side == "left",
         max_length=max_length,
     )

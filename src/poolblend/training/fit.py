@@ -53,6 +53,8 @@ def resolve_precision(
     precision: Precision, device: torch.device
 ) -> Literal["fp32", "bf16", "fp16"]:
     """`auto` as bf16 where the device computes in it, fp16 on GPUs that do not, fp32 otherwise."""
+    if precision == "fp16" and device.type == "cpu":
+        return "fp32"  # accelerate trains so: fp16 needs loss scaling, which is for GPUs
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -107,6 +109,8 @@ def fit(
     scheduler = build_schedule(schedule, optim, n_steps=n_steps, warmup=warmup)
     model, optim = accelerator.prepare(model, optim)
     targets = torch.from_numpy(y[rows])
+    if targets.is_floating_point():
+        targets = targets.float()  # Apple's GPUs have no float64
 
     with tqdm(total=n_steps, desc=progress, unit="step", disable=None if progress else True) as bar:
         for epoch, epoch_steps in enumerate(steps):
@@ -114,7 +118,7 @@ def fit(
             model.train()
             for step in epoch_steps:
                 n_rows = sum(map(len, step))
-                loss = 0.0
+                parts = []
                 for batch in step:
                     inputs = collate(encoded, rows[batch], full_width=model.mask == "none")
                     logits = model(inputs.to(accelerator.device))
@@ -122,7 +126,8 @@ def fit(
                         objective.loss(logits, targets[batch].to(accelerator.device)).sum() / n_rows
                     )
                     accelerator.backward(part)
-                    loss += part.item()
+                    parts.append(part.detach())
+                loss = float(torch.stack(parts).sum())
                 if not np.isfinite(loss):
                     raise UserError(
                         f"the training loss became {loss} in epoch {epoch + 1}; lower train.lr, "
@@ -131,8 +136,7 @@ def fit(
                 if clip is not None:
                     accelerator.clip_grad_norm_(model.parameters(), clip)
                 optim.step()
-                if not accelerator.optimizer_step_was_skipped:
-                    scheduler.step()
+                scheduler.step()
                 optim.zero_grad()
                 total += loss * n_rows
                 bar.update()
@@ -186,7 +190,13 @@ def predict(
 def _accelerator(precision: str) -> Accelerator:
     # accelerate keeps one state per process; each fit may ask for a precision of its own.
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    if accelerator.num_processes > 1:
+        raise UserError(
+            "train.py runs as one process; for two GPUs start it twice instead of through a "
+            "launcher, with CUDA_VISIBLE_DEVICES=0 and 1 and other --fold numbers"
+        )
+    return accelerator
 
 
 def _checkpoint_activations(encoder: Any) -> None:
