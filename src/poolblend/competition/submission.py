@@ -49,6 +49,12 @@ def build_submission(
     return pd.DataFrame(filled, columns=sample.columns)
 
 
+def sample_values(cells: pd.DataFrame) -> str:
+    """What the sample's cells look like: "probabilities" where any is a fraction, else "labels"."""
+    numbers = cells.select_dtypes("number").to_numpy(dtype=float)
+    return "probabilities" if (numbers % 1 != 0).any() else "labels"
+
+
 def check_submission(
     submission: pd.DataFrame, sample: pd.DataFrame, *, id: str | None = None
 ) -> None:

@@ -39,7 +39,9 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that reads 1e-5 as a number, and refuses a key given twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"
+        given = [key for key, _ in node.value if key.tag != merge]
+        keys = [self.construct_object(key, deep=True) for key in given]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.MarkedYAMLError(
@@ -72,6 +74,8 @@ def load(
         _place(raw, key.strip(), _parse_value(item, value))
     if seed is not None:
         raw["seed"] = seed
+    # A section whose every line is commented out is there, and empty.
+    raw = {key: value for key, value in raw.items() if not (value is None and key in SECTIONS)}
     try:
         return Config(**raw)
     except ValidationError as error:
@@ -92,7 +96,7 @@ def _find(path: str | Path | None) -> Path:
 def _parse(source: bytes, where: str) -> dict[str, Any]:
     try:
         raw = yaml.load(source.decode("utf-8-sig"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
     if raw is None:
         return {}
@@ -104,7 +108,7 @@ def _parse(source: bytes, where: str) -> dict[str, Any]:
 def _parse_value(item: str, value: str) -> Any:
     try:
         return yaml.load(value, Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"--set {item}: not a YAML value: {' '.join(str(error).split())}") from None
 
 

@@ -29,8 +29,10 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def _file_name_part(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError("becomes part of a file name: use letters, digits, '.', '_' and '-' only")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError(
+            "becomes part of a file name: use up to 100 letters, digits, '.', '_', '-'"
+        )
     return name
 
 
@@ -72,6 +74,14 @@ class Data(Section):
     @classmethod
     def _one_column_is_a_list_of_one(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> Data:
+        columns = [self.id, *self.text, *self.target]
+        for column in columns:
+            if columns.count(column) > 1:
+                raise ValueError(f"column '{column}' is named twice among id, text and target")
+        return self
 
     @field_validator("text", "target")
     @classmethod
@@ -225,9 +235,10 @@ class Config(Section):
     max_length: int = Field(256, ge=4)  # tokens, special ones included
     # Which tokens poolers count: those that exist, those of the text alone, or all (padding too).
     mask: Literal["attention", "content", "none"] = "attention"
-    members: list[MemberSpec] = [
-        MemberSpec(pooler=name) for name in ("mean", "max", "cls", "attention", "mean_kmax")
-    ]
+    members: list[MemberSpec] = Field(
+        [MemberSpec(pooler=name) for name in ("mean", "max", "cls", "attention", "mean_kmax")],
+        min_length=1,
+    )
     seed: Seed = 42
     seeds: list[Seed] | None = None  # exact seeds, each making every member once; null: one derived
     head: Head = Head()

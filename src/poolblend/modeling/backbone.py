@@ -23,6 +23,7 @@ from poolblend.errors import UserError
 from poolblend.modeling.poolers import EncoderShape
 
 PACKAGE = "package:"
+BROKEN = (RuntimeError, SafetensorError)  # sizes that do not fit, a file that is no safetensors
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _find_package_folder(source: str) -> Path:
     package, _, inner = source.removeprefix(PACKAGE).partition("/")
     try:
         files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError:
+    except (importlib.metadata.PackageNotFoundError, ValueError):
         raise UserError(
             f"backbone {source}: the package {package} is not installed; "
             f"pip install -r requirements.txt (or: pip install {package})"
@@ -205,7 +206,7 @@ def _readable(folder: Path) -> Iterator[None]:
     """What transformers and safetensors raise for a broken folder, in one line."""
     try:
         yield
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, *BROKEN) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{folder} cannot be read as a transformers model: {reason}") from error
 

@@ -58,6 +58,9 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         _stop(str(error), 2)
+    except BrokenPipeError:  # whoever read our output has had enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
             raise
@@ -67,7 +70,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _stop(message: str, status: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
 
 

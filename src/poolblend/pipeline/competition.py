@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from poolblend.competition.folds import assign_folds
-from poolblend.competition.metrics import Scorer, make_scorer
+from poolblend.competition.metrics import METRICS, Scorer, make_scorer
+from poolblend.competition.submission import build_submission, check_submission, sample_values
 from poolblend.competition.tables import Tables, load_tables
 from poolblend.competition.tasks import Task, make_task
 from poolblend.config import Config
@@ -77,6 +78,7 @@ def load_competition(config: Config, store: Store, *, make_folds: bool = False) 
     task = make_task(config.task, tables.train, data.target, positive=data.positive)
     scorer = make_scorer(config.metric, task)
     y = task.encode(tables.train)
+    _try_submission(config, tables, task)
     ids = tables.train[data.id]
     folds = store.read_folds()
     if folds is None:
@@ -107,6 +109,24 @@ def load_competition(config: Config, store: Store, *, make_folds: bool = False) 
     return Competition(tables, task, scorer, y, fold_N, hashes)
 
 
+def submission_values(config: Config, metric: str, sample: pd.DataFrame) -> str:
+    """What a submission holds: as the config says, else as metric and sample submission want it."""
+    if config.submission != "auto":
+        return config.submission
+    if METRICS[metric].takes == "scores":
+        return "probabilities"
+    return sample_values(sample.drop(columns=config.data.id))
+
+
+def _try_submission(config: Config, tables: Tables, task: Task) -> None:
+    """Refuse a sample submission that cannot be filled, before anything is trained for it."""
+    values = submission_values(config, config.metric, tables.sample)
+    even_NK = np.full((len(tables.test), len(task.outputs)), 1 / len(task.classes or (0,)))
+    ids = list(tables.test[config.data.id])
+    submission = build_submission(task, tables.sample, ids, even_NK, values, id=config.data.id)
+    check_submission(submission, tables.sample, id=config.data.id)
+
+
 def _align(folds: pd.DataFrame, ids: pd.Series, config: Config, store: Store) -> np.ndarray:
     """The frozen folds in the order of `ids`, or a refusal: folds never change under a model."""
     path = store.folds_path
@@ -131,7 +151,7 @@ def _align(folds: pd.DataFrame, ids: pd.Series, config: Config, store: Store) ->
 
 
 def _make_demo(config: Config) -> None:
-    """Write the demo competition where any of its files is absent; the same files every time."""
+    """Write the demo competition where none of its files is there; the same files every time."""
     from poolblend.competition.demo import build_demo
 
     data = config.data
@@ -141,8 +161,14 @@ def _make_demo(config: Config) -> None:
         "sample_submission": data.sample_submission,
         "test_labels": data.test_labels or "test_labels.csv",
     }
-    if all((config.data_dir / name).is_file() for name in names.values()):
+    absent = [name for name in names.values() if not (config.data_dir / name).exists()]
+    if not absent:
         return
+    if len(absent) < len(names):
+        raise UserError(
+            f"{config.data_dir} holds some files of the demo competition but not {absent[0]}; they "
+            "may be yours, so none is written: name your own --config, or clear that folder"
+        )
     log.info("making the demo competition in %s", config.data_dir)
     for key, table in build_demo().items():
         write_csv(config.data_dir / names[key], table)

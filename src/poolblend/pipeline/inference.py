@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poolblend.competition.metrics import METRICS, make_scorer
+from poolblend.competition.metrics import METRICS, Scorer, make_scorer
 from poolblend.competition.submission import build_submission, check_submission
 from poolblend.competition.tables import load_test, parse_column, read_table
 from poolblend.competition.tasks import Task
@@ -23,7 +23,12 @@ from poolblend.config import Config
 from poolblend.ensembling.blenders import mix
 from poolblend.ensembling.honesty import bootstrap
 from poolblend.errors import UserError
-from poolblend.pipeline.competition import load_competition, open_store, restore_task
+from poolblend.pipeline.competition import (
+    load_competition,
+    open_store,
+    restore_task,
+    submission_values,
+)
 from poolblend.pipeline.foldmodels import FoldModels
 from poolblend.pipeline.provenance import now, provenance
 from poolblend.pipeline.report import show
@@ -49,8 +54,8 @@ def infer(config: Config) -> Path:
     """
     store = open_store(config)
     card = store.read_blend()
+    weights, report = _read(card, store)
     data, folder = config.data, config.data_dir
-    weights = {name: m["weight"] for name, m in card["members"].items() if m["weight"] > 0}
     columns = sorted(
         {column for name in weights for column in _text_columns(store, name, card["members"][name])}
     )
@@ -59,10 +64,12 @@ def infer(config: Config) -> Path:
     )
     task = restore_task(card["task"])
     ids = tables.test[data.id]
+    scorer = make_scorer(card["metric"], task)
+    hidden_y = _hidden_labels(config, task, ids) if data.test_labels else None
     log.info("running %d of %d members", len(weights), len(card["members"]))
     pred_MNK = _predict_members(config, store, tables.test, card, list(weights))
     pred_NK = mix(np.array(list(weights.values())), pred_MNK)
-    values = _values(config)
+    values = submission_values(config, card["metric"], tables.sample)
     submission = build_submission(task, tables.sample, list(ids), pred_NK, values, id=data.id)
     check_submission(submission, tables.sample, id=data.id)
     told = {
@@ -75,9 +82,9 @@ def infer(config: Config) -> Path:
         "device": choose_device().type,
     }
     path = store.write_submission(submission, told | provenance(), now())
-    print(show(card))
-    if data.test_labels:
-        print(_hidden_score(config, task, ids, pred_NK))
+    print(report)
+    if hidden_y is not None:
+        print(_hidden_score(scorer, hidden_y, pred_NK))
     print(f"\nsubmission: {path} ({len(submission)} rows)")
     return path
 
@@ -99,7 +106,7 @@ def _predict_members(
             if kept is None:
                 pred_NK = models.predict(name, fold, np.arange(len(test)), f"{name} fold {fold}")
                 kept = to_table(test[data.id], pred_NK, outputs)
-                store.save_test(name, fold, kept, made_from)
+                _keep(store, name, fold, kept, made_from)
             pred_MNK[m] += from_table(kept, test[data.id], outputs) / len(folds)
     return pred_MNK
 
@@ -157,21 +164,52 @@ def _text_columns(store: Store, name: str, entry: Mapping[str, Any]) -> list[str
     return columns
 
 
-def _values(config: Config) -> str:
-    if config.submission != "auto":
-        return config.submission
-    return "labels" if METRICS[config.metric].takes == "labels" else "probabilities"
+def _read(card: Mapping[str, Any], store: Store) -> tuple[dict[str, float], str]:
+    """The weights above 0 and the report of a blend card; UserError where it is not whole."""
+    try:
+        weights = {name: float(entry["weight"]) for name, entry in card["members"].items()}
+        hashes = [fold["weights_sha256"] for m in card["members"].values() for fold in m["folds"]]
+        restore_task(card["task"])
+        METRICS[card["metric"]]
+        report, whole = show(card), bool(hashes and card["written"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        whole = False
+    if not whole or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
+        raise UserError(f"{store.blend_path} is no whole blend card; run blend.py again")
+    return {name: weight for name, weight in weights.items() if weight > 0}, report
 
 
-def _hidden_score(config: Config, task: Task, ids: pd.Series, pred_NK: np.ndarray) -> str:
-    """The submission's score against test labels that were kept aside, with an interval."""
-    labels = read_table(config.data_dir / str(config.data.test_labels))
-    labels = labels.set_index(config.data.id).loc[ids, list(task.targets)].apply(parse_column)
-    y = task.encode(labels)
-    scorer = make_scorer(config.metric, task)
-    sign = -1 if scorer.better == "max" else 1
-    low, high = np.quantile(sign * bootstrap(y, [pred_NK], scorer)[0], [0.025, 0.975])
+def _keep(
+    store: Store, name: str, fold: int, predictions: pd.DataFrame, made_from: Mapping[str, Any]
+) -> None:
+    try:
+        store.save_test(name, fold, predictions, made_from)
+    except UserError as error:  # a store that was mounted read-only: they are only kept for later
+        log.warning("test predictions are not kept: %s", error)
+
+
+def _hidden_labels(config: Config, task: Task, ids: pd.Series) -> np.ndarray:
+    """The labels of test that were kept aside, encoded, in the order of `ids`."""
+    path = config.data_dir / str(config.data.test_labels)
+    labels = read_table(path)
+    lacking = {config.data.id, *task.targets} - set(labels)
+    if lacking:
+        raise UserError(f"{path} has no column '{min(lacking)}', which scoring needs")
+    labels = labels.set_index(config.data.id)
+    if labels.index.has_duplicates or set(labels.index) != set(ids):
+        raise UserError(f"the ids of {path} are not those of the test table, each once")
+    return task.encode(labels.loc[ids, list(task.targets)].apply(parse_column))
+
+
+def _hidden_score(scorer: Scorer, y: np.ndarray, pred_NK: np.ndarray) -> str:
+    """The submission's score against labels that were kept aside, with an interval."""
+    try:
+        score = scorer.score(y, pred_NK)
+        sign = -1 if scorer.better == "max" else 1
+        low, high = np.quantile(sign * bootstrap(y, [pred_NK], scorer)[0], [0.025, 0.975])
+    except UserError as error:
+        return f"\nsubmission against the hidden labels: {error}"
     return (
-        f"\nsubmission against the hidden labels: {scorer.name} {scorer.score(y, pred_NK):.4f} "
+        f"\nsubmission against the hidden labels: {scorer.name} {score:.4f} "
         f"(95 % interval {low:.4f} to {high:.4f})"
     )

@@ -18,7 +18,7 @@ def member_table(card: Mapping[str, Any]) -> pd.DataFrame:
         }
         for name, member in card["members"].items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("member")
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=float).rename_axis("member")
 
 
 def blend_table(card: Mapping[str, Any]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +19,7 @@ from poolblend.competition.metrics import UndefinedScoreError
 from poolblend.config import Config, Member, derive_seed
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
+from poolblend.modeling.backbone import Located
 from poolblend.modeling.model import TextModel, build_model
 from poolblend.modeling.poolers import build_pooler
 from poolblend.pipeline.competition import (
@@ -40,24 +42,38 @@ OUT_OF_MEMORY = (
 )
 
 
+def check_members(config: Config, members: Sequence[Member]) -> dict[str, Located]:
+    """Each member's backbone on this machine, by the member's name.
+
+    Raises UserError for a backbone, length, pooler argument or loss that cannot work, so that no
+    member fails for one of these after hours of training others.
+    """
+    located: dict[tuple[str, str | None], Located] = {}
+    for member in members:
+        source, expected = member.backbone.source, member.backbone.sha256
+        try:
+            if (source, expected) not in located:
+                path = config.path(source)
+                folder = str(path) if path.is_dir() else source
+                located[source, expected] = backbone.locate(folder, expected)
+            shape = backbone.check(located[source, expected].folder, member.max_length)
+            build_pooler(member.pooler, shape, member.pooler_args)
+            choose_objective(config.task, member.train.loss)
+        except UserError as error:
+            raise UserError(f"member {member.name}: {error}") from None
+    return {m.name: located[m.backbone.source, m.backbone.sha256] for m in members}
+
+
 class Trainer:
     """Trains folds of one competition; tokenises and hashes once what several folds share."""
 
-    def __init__(self, config: Config, competition: Competition, store: Store) -> None:
+    def __init__(
+        self, config: Config, competition: Competition, store: Store, located: Mapping[str, Located]
+    ) -> None:
         self.config, self.competition, self.store = config, competition, store
+        self.located = located
         self.ids = competition.tables.train[config.data.id]
         self.texts = Texts(competition.tables.train, "train")
-        self._located: dict[tuple[str, str | None], backbone.Located] = {}
-
-    def check(self, members: list[Member]) -> None:
-        """Raise UserError for a backbone, pooler argument or loss that cannot work."""
-        for member in members:
-            try:
-                shape = backbone.check(self._locate(member).folder, member.max_length)
-                build_pooler(member.pooler, shape, member.pooler_args)
-                choose_objective(self.competition.task.kind, member.train.loss)
-            except UserError as error:
-                raise UserError(f"member {member.name}: {error}") from None
 
     def inputs(self, member: Member) -> dict[str, Any]:
         """All that a fold model's weights depend on, besides library versions and the machine."""
@@ -68,8 +84,8 @@ class Trainer:
             "task": describe_task(task),
             "text": self.config.data.text,
             # Where the backbone lies may change from machine to machine; its hashes say what it is.
-            "backbone_sha256": self._locate(member).weights_sha256,
-            "backbone_files_sha256": self._locate(member).files_sha256,
+            "backbone_sha256": self.located[member.name].weights_sha256,
+            "backbone_files_sha256": self.located[member.name].files_sha256,
             "settings": member.model_dump(
                 exclude={"name": True, "backbone": True, "train": {"gradient_checkpointing"}}
             ),
@@ -81,7 +97,7 @@ class Trainer:
         competition, settings = self.competition, member.train
         held_out = competition.fold_N == fold
         rows, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        located = self._locate(member)
+        located = self.located[member.name]
         encoded = self.texts.encode(
             located.folder, located.files_sha256, member.max_length, self.config.data.text
         )
@@ -145,16 +161,8 @@ class Trainer:
         score = self._score(np.arange(len(pred_NK)), pred_NK)
         log.info("%s: OOF %s %s", member.name, competition.scorer.name, _shown(score))
 
-    def _locate(self, member: Member) -> backbone.Located:
-        source, expected = member.backbone.source, member.backbone.sha256
-        if (source, expected) not in self._located:
-            path = self.config.path(source)
-            found = backbone.locate(str(path) if path.is_dir() else source, expected)
-            self._located[source, expected] = found
-        return self._located[source, expected]
-
     def _build(self, member: Member, ids: list[np.ndarray]) -> tuple[backbone.Backbone, TextModel]:
-        base = backbone.load(self._locate(member).folder)
+        base = backbone.load(self.located[member.name].folder)
         model, adopted = build_model(
             base,
             pooler=member.pooler,

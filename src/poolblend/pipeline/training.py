@@ -11,7 +11,7 @@ from poolblend.pipeline.competition import (
     open_store,
 )
 from poolblend.pipeline.provenance import changed
-from poolblend.pipeline.trainer import Trainer
+from poolblend.pipeline.trainer import Trainer, check_members
 from poolblend.registry import declared
 
 log = logging.getLogger(__name__)
@@ -26,10 +26,10 @@ def train(config: Config, *, poolers: str, folds: str, overwrite: bool) -> None:
     """
     members = config.resolve_members(_named_poolers(poolers))
     numbers = _fold_numbers(folds, config.folds.n)
+    located = check_members(config, members)
     store = open_store(config)
     competition = load_competition(config, store, make_folds=True)
-    trainer = Trainer(config, competition, store)
-    trainer.check(members)
+    trainer = Trainer(config, competition, store, located)
     jobs = [(member, fold) for member in members for fold in numbers]
     todo = _unfinished(trainer, jobs, overwrite)
     if len(todo) < len(jobs):

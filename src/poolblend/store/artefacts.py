@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
+IN_A_CARD = ("inputs", "weights", "oof", "files")
 
 
 class Pretrained(Protocol):
@@ -76,9 +77,10 @@ class Store:
         try:
             folds = pd.read_csv(self.folds_path, dtype=str, keep_default_na=False)
             return folds[["id", "fold"]].astype({"fold": "int64"})
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, OverflowError) as error:
+            reason = " ".join(str(error).split())
             raise UserError(
-                f"{self.folds_path} is not a table of id, fold ({error}); restore it, or move it "
+                f"{self.folds_path} is not a table of id, fold ({reason}); restore it, or move it "
                 "and the models trained on it away to make new folds"
             ) from None
 
@@ -91,9 +93,10 @@ class Store:
         """The card of a finished fold; None where it, or a file it vouches for, is missing."""
         folder = self.fold_folder(member, fold)
         card = read_json(folder / CARD)
-        if card is None or not same_size(folder / WEIGHTS, card.get("weights", {})):
+        if card is None or not all(isinstance(card.get(key), dict) for key in IN_A_CARD):
             return None
-        return card if same_size(self.oof_path(member, fold), card.get("oof", {})) else None
+        whole = same_size(folder / WEIGHTS, card["weights"])
+        return card if whole and same_size(self.oof_path(member, fold), card["oof"]) else None
 
     def save_fold(
         self,
@@ -116,7 +119,16 @@ class Store:
                 part.save_pretrained(str(new_folder))
             with no_half_files(oof_path) as new_oof:
                 oof.to_parquet(new_oof, index=False)
-                hashes = {"weights": described(new_folder / WEIGHTS), "oof": described(new_oof)}
+                hashes = {
+                    "weights": described(new_folder / WEIGHTS),
+                    "oof": described(new_oof),
+                    # The tokenizer and the encoder's configuration decide as much as the weights.
+                    "files": {
+                        str(file.relative_to(new_folder)): described(file)
+                        for file in sorted(new_folder.rglob("*"))
+                        if file.is_file() and file.name != WEIGHTS
+                    },
+                }
                 write_json(new_folder / CARD, dict(card) | hashes)
                 # All is written; what follows are renames. The old card goes first, so that at no
                 # moment a card vouches for files that are not its own.
@@ -124,32 +136,35 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def load_tensors(self, member: str, fold: int) -> dict[str, torch.Tensor]:
-        """The fold model's weights on the CPU, after their hash has been checked."""
+        """The fold model's weights on the CPU, once the hashes of all its files are checked."""
         from safetensors.torch import load_file
 
-        path = self.fold_folder(member, fold) / WEIGHTS
-        self._check(path, "weights", member, fold)
-        return load_file(path)
+        folder = self.fold_folder(member, fold)
+        card = self._finished(member, fold)
+        for name, expected in {WEIGHTS: card["weights"], **card["files"]}.items():
+            self._check(folder / name, expected, member, fold)
+        return load_file(folder / WEIGHTS)
 
     def read_oof(self, member: str, fold: int) -> pd.DataFrame:
         """The fold's OOF rows (id, fold, pred_<output>…), after their hash has been checked."""
         import pandas as pd
 
         path = self.oof_path(member, fold)
-        self._check(path, "oof", member, fold)
+        self._check(path, self._finished(member, fold)["oof"], member, fold)
         return pd.read_parquet(path)
 
-    def _check(self, path: Path, kind: str, member: str, fold: int) -> None:
-        folder = self.fold_folder(member, fold)
+    def _finished(self, member: str, fold: int) -> dict[str, Any]:
         card = self.fold_card(member, fold)
         if card is None:
+            path = self.fold_folder(member, fold) / CARD
+            raise UserError(f"{member} fold {fold} is not finished (no valid {path}); train it")
+        return card
+
+    def _check(self, path: Path, expected: Mapping[str, Any], member: str, fold: int) -> None:
+        if not path.is_file() or sha256(path) != expected["sha256"]:
             raise UserError(
-                f"{member} fold {fold} is not finished (no valid {folder / CARD}); train it"
-            )
-        if sha256(path) != card[kind]["sha256"]:
-            raise UserError(
-                f"{path} is damaged: its sha256 is not the one in its card; delete {folder} and "
-                f"train {member} fold {fold} again"
+                f"{path} is damaged: its sha256 is not the one in its card; delete "
+                f"{self.fold_folder(member, fold)} and train {member} fold {fold} again"
             )
 
     def members(self) -> list[str]:

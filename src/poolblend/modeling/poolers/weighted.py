@@ -19,7 +19,7 @@ from poolblend.modeling.poolers.contract import POOLERS, EncoderShape, Pooler, T
 
 @POOLERS.register("weighted")
 class Weighted(Pooler):
-    """The mean of the tokens weighted by IDF, or (by=features) by a learned softplus(w·x + b).
+    """The mean of the tokens weighted by IDF, or (by=features) by a learned softplus(wx + b).
 
     IDF is ln((1 + N) / (1 + df)) + 1 over the N rows given to `fit`, as in scikit-learn; before
     `fit` all tokens weigh the same.
