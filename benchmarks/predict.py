@@ -25,7 +25,7 @@ BATCH_TOKENS = 8192
 
 
 def build() -> tuple[TextModel, object]:
-    base = backbone.load(encoder_folder(), max_length=MAX_LENGTH)
+    base = backbone.load(encoder_folder())
     model, _ = build_model(
         base, pooler="mean", pooler_args={}, mask="attention", n_outputs=1, dropout=0.1, norm="none"
     )

@@ -29,7 +29,7 @@ RATE = 5e-5
 
 
 def ours(texts: list[str], y: np.ndarray, padding: list[float]) -> float:
-    base = backbone.load(encoder_folder(), max_length=MAX_LENGTH)
+    base = backbone.load(encoder_folder())
     model, _ = build_model(
         base, pooler="mean", pooler_args={}, mask="attention", n_outputs=1, dropout=0.1, norm="none"
     )
