@@ -117,17 +117,7 @@ def fit(
             started, total = time.perf_counter(), 0.0
             model.train()
             for step in epoch_steps:
-                n_rows = sum(map(len, step))
-                parts = []
-                for batch in step:
-                    inputs = collate(encoded, rows[batch], full_width=model.mask == "none")
-                    logits = model(inputs.to(accelerator.device))
-                    part = (
-                        objective.loss(logits, targets[batch].to(accelerator.device)).sum() / n_rows
-                    )
-                    accelerator.backward(part)
-                    parts.append(part.detach())
-                loss = float(torch.stack(parts).sum())
+                loss = _backward(accelerator, model, encoded, rows, targets, objective, step)
                 if not np.isfinite(loss):
                     raise UserError(
                         f"the training loss became {loss} in epoch {epoch + 1}; lower train.lr, "
@@ -138,7 +128,7 @@ def fit(
                 optim.step()
                 scheduler.step()
                 optim.zero_grad()
-                total += loss * n_rows
+                total += loss * sum(map(len, step))
                 bar.update()
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             seconds = time.perf_counter() - started
@@ -146,6 +136,27 @@ def fit(
             yield Epoch(epoch + 1, total / len(rows), seconds, padding)
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     accelerator.free_memory()
+
+
+def _backward(
+    accelerator: Accelerator,
+    model: TextModel,
+    encoded: Encoded,
+    rows: np.ndarray,
+    targets: torch.Tensor,
+    objective: Objective,
+    step: Sequence[np.ndarray],
+) -> float:
+    """Add up the gradients of one step's batches; the mean loss over all their rows."""
+    n_rows = sum(map(len, step))
+    parts = []
+    for batch in step:
+        inputs = collate(encoded, rows[batch], full_width=model.mask == "none")
+        logits = model(inputs.to(accelerator.device))
+        losses = objective.loss(logits, targets[batch].to(accelerator.device))
+        accelerator.backward(losses.sum() / n_rows)
+        parts.append(losses.detach().sum() / n_rows)
+    return float(torch.stack(parts).sum())
 
 
 def predict(
