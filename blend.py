@@ -2,11 +2,12 @@
 
   python blend.py                                        the members of the demo competition
   python blend.py --config configs/disaster-tweets.yaml
+  python blend.py --report                               with pictures, in one HTML file
   python blend.py --members minilm-max-s42,minilm-mean-s42
   python blend.py --set blend.fitter=equal --set blend.trials=500
 
 Each blender is scored twice: in-sample, and honestly, on rows its weights were not fitted on.
-notebooks/blend.ipynb does the same with pictures.
+notebooks/blend.ipynb does the same with pictures; --report keeps it as one HTML file.
 """
 
 import sys
@@ -24,10 +25,25 @@ def main() -> None:
         metavar="NAMES",
         help="a comma list of members (default: all that were trained)",
     )
+    parser.add_argument(
+        "--members-from",
+        metavar="DIR",
+        help="also blend the OOF predictions in DIR, one CSV or parquet file per member",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="also write blend.html beside the blend card: tables, pictures and what they say",
+    )
     args = pipeline.parse(parser)
     members = [name.strip() for name in args.members.split(",")] if args.members else None
-    result = pipeline.blend(config.load(args.config, args.set, seed=args.seed), members=members)
-    print(result)
+    chosen = {"members": members, "members_from": args.members_from}
+    if args.report:
+        sets = [*args.set, *([] if args.seed is None else [f"seed={args.seed}"])]
+        print(pipeline.write_report(args.config, sets, **chosen))
+    else:
+        settings = config.load(args.config, args.set, seed=args.seed)
+        print(pipeline.blend(settings, **chosen))
 
 
 if __name__ == "__main__":

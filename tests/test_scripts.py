@@ -44,7 +44,7 @@ def test_from_csvs_to_submission_from_any_working_directory(toy, tmp_path):
             ["--set", "backbone=no/such/place"],
             "error: member place-mean-s42: backbone no/such/place: no folder",
         ),
-        ("blend", [], "error: no folds at "),
+        ("blend", [], "error: no finished fold of run toy yet; run train.py first"),
         ("infer", [], "error: no blend card at "),
     ],
 )
@@ -65,7 +65,7 @@ def test_help_ends_with_what_can_be_named(toy):
     help_text = command("train", "--help").stdout
     assert "python train.py --pooler max --fold 0" in help_text
     assert "mean_kmax" in help_text
-    assert "slsqp" in command("blend", "--help").stdout
+    assert "convex" in command("blend", "--help").stdout
 
 
 def test_what_is_pinned_twice_is_pinned_alike():

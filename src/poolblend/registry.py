@@ -21,9 +21,9 @@ PACKAGE = Path(__file__).resolve().parent
 # Where each family lives, relative to the package: a module, or a package of modules.
 ROOMS = {
     "pooler": "modeling/poolers",
-    "metric": "competition/metrics.py",
+    "metric": "competition/metrics",
     "fold strategy": "competition/folds.py",
-    "blender": "ensembling/blenders.py",
+    "blender": "ensembling/blenders",
 }
 
 

@@ -19,6 +19,7 @@ TASKS = {
     "multiclass": Task("multiclass", ("label",), ("a", "b", "c")),
     "multilabel": Task("multilabel", ("p", "q", "r")),
     "regression": Task("regression", ("u", "v")),
+    "ordinal": Task("ordinal", ("grade",), (1, 2, 3, 4)),
 }
 PAIRS = [(name, kind) for name in STRATEGIES for kind in STRATEGIES[name].tasks]
 
@@ -30,7 +31,7 @@ def refused(message: str):
 def draw(kind: str, seed: int, N: int, n: int = 1) -> np.ndarray:
     """Targets at random, with at least n rows of each class."""
     rng = np.random.default_rng(seed)
-    if kind in ("binary", "multiclass"):
+    if kind in ("binary", "multiclass", "ordinal"):
         K = len(TASKS[kind].classes)
         return rng.permutation(np.r_[np.repeat(np.arange(K), n), rng.integers(0, K, N - K * n)])
     if kind == "multilabel":
@@ -55,7 +56,7 @@ def test_each_row_is_in_one_fold_and_no_fold_is_empty(
     name: str, kind: str, data: st.DataObject
 ) -> None:
     n = data.draw(st.integers(2, 6), "n")
-    N = data.draw(st.integers(3 * n, 60), "N")
+    N = data.draw(st.integers(4 * n, 60), "N")
     y = draw(kind, data.draw(st.integers(0, 10**6), "seed"), N, n)
     fold_N = assign_folds(name, TASKS[kind], y, n, seed=1, bins=data.draw(st.integers(1, 20)))
     assert fold_N.shape == (N,)
@@ -77,12 +78,13 @@ def test_folds_follow_the_seed_and_nothing_else(name: str, kind: str) -> None:
     np.testing.assert_array_equal(y, kept)
 
 
+@pytest.mark.parametrize("kind", ["multiclass", "ordinal"])
 @settings(deadline=None, max_examples=50)
-@given(seed=st.integers(0, 10**6), n=st.integers(2, 6), N=st.integers(20, 100))
-def test_stratified_deals_every_class_out_evenly(seed: int, n: int, N: int) -> None:
-    y = draw("multiclass", seed, N, n)
-    fold_N = assign_folds("stratified", TASKS["multiclass"], y, n, seed)
-    assert all(spread(fold_N, y == k, n) <= 1 for k in range(3))
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 6), N=st.integers(24, 100))
+def test_stratified_deals_every_class_out_evenly(kind: str, seed: int, n: int, N: int) -> None:
+    y = draw(kind, seed, N, n)
+    fold_N = assign_folds("stratified", TASKS[kind], y, n, seed)
+    assert all(spread(fold_N, y == k, n) <= 1 for k in range(len(TASKS[kind].classes)))
     assert spread(fold_N, y >= 0, n) <= 1
 
 

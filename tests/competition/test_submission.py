@@ -19,6 +19,7 @@ BINARY = Task("binary", ("target",), ("ham", "spam"))
 MULTICLASS = Task("multiclass", ("label",), ("a", "b", "c"))
 MULTILABEL = Task("multilabel", ("p", "q"))
 REGRESSION = Task("regression", ("u", "v"))
+ORDINAL = Task("ordinal", ("grade",), (1, 2, 4))
 PRED_N1 = np.array([[0.1], [0.5], [0.9]])
 PRED_N2 = np.array([[0.1, 0.6], [0.5, 0.2], [0.9, 0.8]])
 PRED_N3 = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1]])
@@ -45,6 +46,8 @@ def sample(*columns: str, value: object = 0, ids: list[str] = IDS) -> pd.DataFra
         (REGRESSION, PRED_N2, "probabilities", sample("u", "v"), PRED_N2.T),
         (Task("regression", ("u",)), PRED_N1, "probabilities", sample("prediction"), PRED_N1.T),
         (BINARY, PRED_N1, "labels", sample("Answer", value="ham"), [["ham", "spam", "spam"]]),
+        (ORDINAL, 4 * PRED_N1, "labels", sample("grade"), [[1, 2, 4]]),
+        (ORDINAL, 4 * PRED_N1, "probabilities", sample("grade"), 4 * PRED_N1.T),
     ],
 )
 def test_each_task_fills_the_samples_columns(
@@ -56,6 +59,27 @@ def test_each_task_fills_the_samples_columns(
     assert submission["id"].tolist() == IDS
     for name, wanted in zip(template.columns[1:], columns, strict=True):
         assert submission[name].tolist() == list(wanted)
+
+
+@pytest.mark.parametrize(
+    ("task", "pred_NK", "cuts", "template", "columns"),
+    [
+        (BINARY, PRED_N1, [0.6], sample("target", value="ham"), [["ham", "ham", "spam"]]),
+        (MULTILABEL, PRED_N2, [0.05, 0.7], sample("q", "p"), [[0, 0, 1], [1, 1, 1]]),
+        (ORDINAL, 4 * PRED_N1, [0.1, 2.5], sample("grade"), [[2, 2, 4]]),
+    ],
+)
+def test_labels_are_decided_at_the_cuts_and_probabilities_are_not(
+    task: Task, pred_NK: np.ndarray, cuts: list[float], template: pd.DataFrame, columns: list
+) -> None:
+    at = np.array(cuts)
+    cut = build_submission(task, template, IDS, pred_NK, "labels", cuts=at)
+    check_submission(cut, template)
+    for name, wanted in zip(template.columns[1:], columns, strict=True):
+        assert cut[name].tolist() == wanted
+    plain = build_submission(task, template, IDS, pred_NK, "probabilities")
+    uncut = build_submission(task, template, IDS, pred_NK, "probabilities", cuts=at)
+    pd.testing.assert_frame_equal(uncut, plain)
 
 
 @settings(deadline=None)

@@ -266,6 +266,13 @@ def test_a_missing_id_is_refused_with_its_row(folder: Path) -> None:
         load(folder)
 
 
+def test_a_parquet_index_named_like_a_column_is_refused(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": ["a"], "text": ["x"]}, index=pd.Index(["b"], name="id"))
+    table.to_parquet(tmp_path / "t.parquet")
+    with refused("t.parquet cannot be read as parquet: cannot insert id, already exists"):
+        read_table(tmp_path / "t.parquet")
+
+
 def test_rows_of_parquet_count_from_one(folder: Path) -> None:
     pd.DataFrame({"id": ["1", "1"], "text": "a", "target": 0}).to_parquet(folder / "t.parquet")
     paths = (folder / "t.parquet", folder / "test.csv", folder / "sample.csv")

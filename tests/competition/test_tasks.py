@@ -26,6 +26,8 @@ def scores_of(task: Task, y: np.ndarray) -> np.ndarray:
     """Predictions pred_NK that are certain of y."""
     if task.kind == "multiclass":
         return np.eye(len(task.outputs))[y]
+    if task.kind == "ordinal":
+        return np.array(task.classes, dtype=np.float64)[y][:, None]
     return y.reshape(len(y), -1).astype(np.float64)
 
 
@@ -34,6 +36,7 @@ TASKS = {
     "multiclass": (frame(a=["x", "z", "y", "x"]), ["a"]),
     "multilabel": (frame(a=[0, 1, 1], b=[0, 0, 1]), ["a", "b"]),
     "regression": (frame(a=[0.5, 3.0, -1.0], b=[1.0, 2.0, 3.5]), ["a", "b"]),
+    "ordinal": (frame(a=[4, 1, 2, 1, 8]), ["a"]),
 }
 
 
@@ -80,7 +83,13 @@ def test_outputs_are_the_classes_of_a_multiclass_task_and_else_the_targets() -> 
 
 
 def test_encoded_targets_have_the_kinds_shape_and_type() -> None:
-    shapes = {"binary": (3,), "multiclass": (4,), "multilabel": (3, 2), "regression": (3, 2)}
+    shapes = {
+        "binary": (3,),
+        "multiclass": (4,),
+        "multilabel": (3, 2),
+        "regression": (3, 2),
+        "ordinal": (5,),
+    }
     for kind, (train, targets) in TASKS.items():
         y = make_task(kind, train, targets).encode(train)
         assert y.shape == shapes[kind]
@@ -126,7 +135,7 @@ def test_a_label_unseen_in_train_is_refused() -> None:
         task.encode(frame(a=["x", "w"]))
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "ordinal"])
 def test_several_targets_are_refused_where_one_is_meant(kind: str) -> None:
     with refused(f"a {kind} task has one target column, not 2 (a, b); name one, or use multilabel"):
         make_task(kind, frame(a=[0, 1], b=[0, 1]), ["a", "b"])
@@ -139,7 +148,7 @@ def test_one_target_is_refused_where_several_are_meant() -> None:
         make_task("regression", frame(a=[0, 1]), [])
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "ordinal"])
 def test_a_single_class_is_refused(kind: str) -> None:
     with refused(f"column 'a' holds the one label '1'; a {kind} task needs at least two"):
         make_task(kind, frame(a=[1, 1]), ["a"])
@@ -152,7 +161,7 @@ def test_a_third_label_of_a_binary_task_is_refused() -> None:
         make_task("binary", frame(a=list(range(9))), ["a"])
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "ordinal"])
 def test_a_label_that_is_nan_is_refused(kind: str) -> None:
     with refused("column 'a' holds nan, which is no label"):
         make_task(kind, frame(a=[0.0, float("nan"), 1.0]), ["a"])
@@ -171,3 +180,73 @@ def test_a_multilabel_target_other_than_0_and_1_is_refused() -> None:
 def test_a_regression_target_that_is_no_finite_number_is_refused(bad: object) -> None:
     with refused(f"column 'a' holds {bad} in 1 rows; a regression target holds finite numbers"):
         make_task("regression", frame(a=[1.0, bad, 2.0]), ["a"])
+
+
+ORDINAL = make_task("ordinal", frame(a=[8, 1, 2, 4, 1]), ["a"])
+
+
+class TestOrdinal:
+    """Predictions are values on the classes' own scale, labels are places among the classes."""
+
+    def test_classes_are_numbers_in_rising_order_and_y_their_places(self) -> None:
+        assert ORDINAL.classes == (1, 2, 4, 8)
+        assert ORDINAL.outputs == ("a",)
+        assert not ORDINAL.probabilistic
+        assert ORDINAL.encode(frame(a=[8, 1, 4])).tolist() == [3, 0, 2]
+
+    def test_a_model_learns_the_classes_values(self) -> None:
+        learnt_N1 = ORDINAL.learnable(np.array([3, 0, 2]))
+        assert learnt_N1.dtype == np.float64
+        assert learnt_N1.tolist() == [[8], [1], [4]]
+
+    def test_labels_change_midway_between_classes_unless_cuts_are_given(self) -> None:
+        cuts = ORDINAL.default_cuts
+        assert cuts is not None
+        assert cuts.tolist() == [1.5, 3, 6]
+        values_N1 = np.array([[-9.0], [1.49], [1.5], [2.9], [3.0], [5.9], [6.0], [99.0]])
+        assert ORDINAL.labels(values_N1).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+        moved = ORDINAL.labels(values_N1, np.array([0.0, 6.0, 6.0]))
+        assert moved.tolist() == [0, 1, 1, 1, 1, 1, 3, 3]
+
+    @settings(deadline=None)
+    @given(values=st.lists(st.sampled_from([1, 2, 4, 8]), min_size=1))
+    def test_labels_of_the_learnt_values_decode_to_the_cells(self, values: list[int]) -> None:
+        learnt_N1 = ORDINAL.learnable(ORDINAL.encode(frame(a=values)))
+        assert ORDINAL.decode(ORDINAL.labels(learnt_N1)).tolist() == values
+
+    def test_text_classes_are_refused_for_their_order_is_unknown(self) -> None:
+        with refused(
+            "column 'a' holds high, low, mid; an ordinal task needs numbers, in the order of the "
+            "classes: number them, or use multiclass"
+        ):
+            make_task("ordinal", frame(a=["low", "high", "mid"]), ["a"])
+
+    def test_a_class_unseen_in_train_is_refused(self) -> None:
+        with refused("unknown label '3' in column 'a'"):
+            ORDINAL.encode(frame(a=[1, 3]))
+
+
+def test_default_cuts_stand_where_labels_change() -> None:
+    assert make_task("multilabel", *TASKS["multilabel"]).default_cuts == pytest.approx([0.5, 0.5])
+    assert make_task("binary", *TASKS["binary"]).default_cuts == pytest.approx([0.5])
+    for kind in ("multiclass", "regression"):
+        assert make_task(kind, *TASKS[kind]).default_cuts is None
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "ordinal"])
+def test_default_cuts_given_or_not_decide_alike(kind: str) -> None:
+    task = make_task(kind, *TASKS[kind])
+    grid_NK = np.linspace(-1, 9, 41)[:, None] * np.ones(len(task.outputs))
+    np.testing.assert_array_equal(task.labels(grid_NK, task.default_cuts), task.labels(grid_NK))
+
+
+def test_each_label_of_a_multilabel_task_has_a_cut_of_its_own() -> None:
+    task = make_task("multilabel", *TASKS["multilabel"])
+    pred_NK = np.array([[0.3, 0.3], [0.6, 0.6]])
+    assert task.labels(pred_NK, np.array([0.2, 0.6])).tolist() == [[1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "ordinal"])
+def test_other_kinds_learn_their_encoded_targets(kind: str) -> None:
+    y = np.array([0, 1, 1])
+    assert make_task(kind, *TASKS[kind]).learnable(y) is y

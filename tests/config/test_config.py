@@ -3,7 +3,7 @@ import yaml
 
 from poolblend import config
 from poolblend.config.reading import known_keys
-from poolblend.config.settings import MINILM, MINILM_SHA256, Train
+from poolblend.config.sections import MINILM, MINILM_SHA256, Train
 from poolblend.errors import UserError
 
 

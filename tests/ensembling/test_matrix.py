@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolblend.ensembling.matrix import OofMatrix, build_matrix
+from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
 from poolblend.errors import UserError
 
 IDS = ["0007", "12", "b", "a", "9", "0"]
@@ -104,3 +106,177 @@ def test_a_folds_table_that_repeats_an_id_or_has_other_rows_than_the_labels_is_r
         build_matrix({"a": member()}, twice, np.append(Y, 1), ["target"], probabilities=True)
     with pytest.raises(UserError, match="5 rows have labels but 6 have folds"):
         build_matrix({"a": member()}, FOLDS, Y[:5], ["target"], probabilities=True)
+
+
+def outside(table: pd.DataFrame, **options: bool) -> OofMatrix:
+    """The matrix of one member that comes from the file x/bad.csv."""
+    columns = [c.removeprefix("pred_") for c in table if c.startswith("pred_")]
+    options = {"probabilities": True} | options
+    files = {"bad": Path("x/bad.csv")}
+    return build_matrix({"bad": table}, FOLDS, Y, columns, files=files, **options)
+
+
+@pytest.mark.parametrize("case", sorted(set(WRONG) - {"no fold column", "other output"}))
+def test_a_member_from_elsewhere_is_named_by_its_file_and_mended_there(case: str) -> None:
+    table, message = WRONG[case]
+    with pytest.raises(UserError, match=message) as error:
+        build_matrix(
+            {"good": member(), "bad": table},
+            FOLDS,
+            Y,
+            ["target"],
+            probabilities=True,
+            files={"bad": Path("x/bad.csv")},
+        )
+    line = str(error.value)
+    assert line.startswith("x/bad.csv cannot be blended: ")
+    assert line.endswith("; mend the file or take it out of its folder")
+
+
+def test_a_member_of_the_run_is_told_to_train_or_predict_again() -> None:
+    for case, remedy in {
+        "missing id": "train the folds it lacks",
+        "other fold": "train it again",
+        "NaN": "predict that fold again",
+        "extra id": "it was made from other data",
+    }.items():
+        with pytest.raises(UserError, match=f"; {remedy}$"):
+            build(bad=WRONG[case][0])
+
+
+def test_a_member_from_elsewhere_may_have_no_folds_or_count_them_from_one() -> None:
+    without, from_one = member().drop(columns="fold"), member().assign(fold=FOLDS["fold"] + 1)
+    for table in (without, from_one):
+        np.testing.assert_array_equal(outside(table).oof_MNK, build(a=member()).oof_MNK)
+    with pytest.raises(UserError, match="id '0007' is in fold 1 there, in fold 0"):
+        build(own=from_one)
+
+
+def test_folds_from_elsewhere_that_differ_are_quoted_as_the_file_counts_them() -> None:
+    moved = member().assign(fold=[1, 2, 2, 1, 2, 3])
+    with pytest.raises(
+        UserError, match=r"'b' is in fold 2 there \(1 when counted from 0\), in fold 2"
+    ):
+        outside(moved)
+
+
+def test_a_fold_missing_is_no_fold_of_its_own() -> None:
+    table = member().assign(fold=FOLDS["fold"].where(FOLDS["fold"] < 2))
+    with pytest.raises(UserError, match="id 'b' is in fold nan there"):
+        outside(table)
+
+
+def test_an_id_missing_is_shown_with_one_that_stands_in_its_place() -> None:
+    floats = member().assign(id=["0007", "12.0", "b", "a", "9.0", "0"])
+    with pytest.raises(UserError, match=r"first is '12' of fold 1 \(its other ids .* '12.0'\)"):
+        outside(floats)
+
+
+def test_probabilities_of_classes_sum_to_one_where_that_is_demanded() -> None:
+    # Three decimals each may put two off by a thousandth, and not by more.
+    table = FOLDS.assign(pred_a=0.5, pred_b=[0.5, 0.501, 0.5009, 0.499, 0.5011, 0.4])
+    assert outside(table).oof_MNK.shape == (1, 6, 2)
+    with pytest.raises(
+        UserError, match=r"pred_b sum to 1.0011 for id '9' of fold 1.*\(2 such rows"
+    ):
+        outside(table, simplex=True)
+
+
+def test_an_id_that_would_break_the_line_is_escaped_and_an_endless_one_cut() -> None:
+    for id, shown in {"a\nb": r"'a\\nb'", "x" * 500: r"'x+\.\.\.x+'"}.items():
+        with pytest.raises(UserError, match=shown) as error:
+            outside(member().assign(id=[*IDS[:5], id]))
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 300
+
+
+def test_rows_are_those_of_a_mask_or_of_positions_groups_and_all() -> None:
+    groups = np.array(list("uuvvww"))
+    matrix = build_matrix(
+        {"a": member(), "b": member(0.1)}, FOLDS, Y, ["target"], probabilities=True, group_N=groups
+    )
+    mask = np.array([False, True, False, False, True, True])
+    for rows in (mask, np.flatnonzero(mask)):
+        part = matrix.rows(rows)
+        assert part.ids_N.tolist() == ["12", "9", "0"]
+        assert part.fold_N.tolist() == [1, 1, 2]
+        assert part.y.tolist() == [1, 1, 0]
+        assert part.group_N is not None
+        assert part.group_N.tolist() == ["u", "w", "w"]
+        np.testing.assert_array_equal(part.oof_MNK, matrix.oof_MNK[:, mask])
+    twice = matrix.rows(np.array([3, 3]))
+    assert twice.ids_N.tolist() == ["a", "a"]
+    assert build(a=member()).rows(mask).group_N is None
+
+
+def test_a_subset_holds_the_named_members_in_the_order_named() -> None:
+    matrix = build(a=member(), b=member(0.1), c=member(0.2))
+    part = matrix.subset(["c", "a"])
+    assert part.members == ("c", "a")
+    np.testing.assert_array_equal(part.oof_MNK, matrix.oof_MNK[[2, 0]])
+    np.testing.assert_array_equal(part.ids_N, matrix.ids_N)
+    with pytest.raises(UserError, match="unknown member 'bb'.* known: a, b, c"):
+        matrix.subset(["bb"])
+
+
+@given(st.permutations(range(6)))
+def test_test_predictions_follow_the_ids_given(order: list[int]) -> None:
+    table = member().drop(columns="fold")
+    tables = {"a": table, "b": table.iloc[order]}
+    pred_MNK = build_test(tables, IDS, ["target"], probabilities=True)
+    assert pred_MNK.shape == (2, 6, 1)
+    np.testing.assert_array_equal(pred_MNK[0], pred_MNK[1])
+    np.testing.assert_array_equal(pred_MNK[0, :, 0], table["pred_target"])
+
+
+@pytest.mark.parametrize("case", ["missing id", "extra id", "repeated id", "NaN", "above one"])
+def test_test_predictions_are_refused_as_the_others_are_but_for_folds(case: str) -> None:
+    table = WRONG[case][0].drop(columns="fold")
+    with pytest.raises(UserError, match="^x.csv cannot be blended: ") as error:
+        build_test({"a": table}, IDS, ["target"], probabilities=True, files={"a": Path("x.csv")})
+    assert "fold" not in str(error.value).split("; mend")[0]
+    assert "training rows" not in str(error.value)
+
+
+@given(st.permutations(range(6)), st.sampled_from([0, 1, -3, 10]))
+def test_shared_folds_are_counted_from_zero_in_the_order_of_the_ids(
+    order: list[int], start: int
+) -> None:
+    other = member().assign(fold=2 * FOLDS["fold"] + start).iloc[order]
+    tables = {"a": other, "without": member().drop(columns="fold"), "b": member()}
+    folds = shared_folds(tables, IDS)
+    assert folds is not None
+    assert folds.dtype == np.int64
+    assert folds.tolist() == FOLDS["fold"].tolist()
+    # What was found is what the matrix then accepts.
+    build_matrix(
+        tables,
+        FOLDS.assign(fold=folds),
+        Y,
+        ["target"],
+        probabilities=True,
+        files={name: Path(name) for name in tables},
+    )
+
+
+def test_shared_folds_are_none_where_no_table_has_any() -> None:
+    assert shared_folds({"a": member().drop(columns="fold")}, IDS) is None
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            WRONG["other fold"][0],
+            "member 'b' .* folds are not those of x/a.csv: .*id 'b' is in fold 0",
+        ),
+        (WRONG["missing id"][0], "member 'b' .* 2 of 6 ids"),
+        (WRONG["extra id"][0], "member 'b' .* not among the training rows, the first is 'new'"),
+        (WRONG["repeated id"][0], "member 'b' .* more than once"),
+        (member().assign(fold=3), "member 'b' .* all in one fold"),
+    ],
+)
+def test_tables_that_share_no_folds_are_refused(table: pd.DataFrame, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        shared_folds({"a": member(), "b": table}, IDS, files={"a": Path("x/a.csv")})
+    assert "\n" not in str(error.value)

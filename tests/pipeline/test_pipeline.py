@@ -239,7 +239,7 @@ def test_the_blend_card_holds_weights_and_both_scores_of_every_blender(toy):
     card = open_store(settings).read_blend()
     assert card == json.loads(json.dumps(blend.card))
     assert sum(entry["weight"] for entry in card["members"].values()) == pytest.approx(1)
-    assert {"equal", "best", "slsqp", "optuna"} <= card["blenders"].keys()
+    assert {"equal", "best", "convex", "optuna"} <= card["blenders"].keys()
     searched = card["blenders"]["optuna"]["in_sample"]
     assert all(searched >= entry["in_sample"] for entry in card["blenders"].values())
     for member in card["members"].values():

@@ -52,6 +52,19 @@ def test_a_binary_target_is_one_column_of_logits():
     assert objective.prior(y.numpy(), 1).shape == (1,)
 
 
+@pytest.mark.parametrize("loss", FITTING["ordinal"])
+def test_an_ordinal_target_is_learnt_as_a_value(loss):
+    """What a task gives a model to learn from fits the loss, whose start is the mean value."""
+    y_N1 = np.array([[1.0], [8.0], [2.0], [1.0]])
+    objective = choose_objective("ordinal", loss)
+    values = torch.tensor([[2.0], [7.0], [2.0], [4.0]])
+    losses = objective.loss(values, torch.from_numpy(y_N1))
+    reference = {"smooth_l1": [0.5, 0.5, 0, 2.5], "mse": [1, 1, 0, 9]}[loss]
+    torch.testing.assert_close(losses, torch.tensor(reference, dtype=losses.dtype))
+    assert objective.prior(y_N1, 1).tolist() == [3]
+    assert objective.activation(values) is values
+
+
 @given(st.sampled_from([(kind, loss) for kind in FITTING for loss in OBJECTIVES]))
 def test_a_loss_fits_its_tasks_and_is_refused_by_others(case):
     kind, loss = case

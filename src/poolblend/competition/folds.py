@@ -29,6 +29,7 @@ DEFAULTS = {
     "multiclass": "stratified",
     "multilabel": "multilabel_stratified",
     "regression": "regression_stratified",
+    "ordinal": "stratified",
 }
 
 
@@ -99,7 +100,7 @@ def assign_folds(
     return entry.function(y, n, seed, bins)
 
 
-@register("stratified", tasks=("binary", "multiclass"), every_class=True)
+@register("stratified", tasks=("binary", "multiclass", "ordinal"), every_class=True)
 def stratified(y: np.ndarray, n: int, seed: int, bins: int) -> np.ndarray:
     """Every fold has the same share of each class."""
     return _folds(StratifiedKFold(n, shuffle=True, random_state=seed), y)

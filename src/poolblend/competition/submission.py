@@ -25,13 +25,15 @@ def build_submission(
     values: str,
     *,
     id: str | None = None,
+    cuts: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Write predictions into the sample's columns, in the order of the sample's ids.
 
     `ids` name the rows of pred_NK. `values` is "labels" (as the train file spells them) or
     "probabilities"; regression writes its values either way. A single output goes into a single
     column whatever its name; several are matched by name. `id` is the sample's id column, by
-    default its first. Raises UserError where ids or columns do not match.
+    default its first; `cuts` decide labels, by default the task's own. Raises UserError where ids
+    or columns do not match.
     """
     if values not in VALUES:
         raise unknown("kind of submission", values, VALUES)
@@ -40,7 +42,7 @@ def build_submission(
     pred_NK = pred_NK[_positions(ids, sample[id])]
     columns = [str(column) for column in sample.columns.drop(id)]
     if values == "labels":
-        labels = task.decode(task.labels(pred_NK)).reshape(len(sample), -1)
+        labels = task.decode(task.labels(pred_NK, cuts)).reshape(len(sample), -1)
         names = _matched(columns, task.targets, values)
         cells = [_typed_as(sample[c], labels[:, k]) for c, k in zip(columns, names, strict=True)]
     else:

@@ -147,11 +147,11 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path, dtype_backend="numpy_nullable")
+        if table.index.name is not None:
+            table = table.reset_index()
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read as parquet: {reason}; write it again") from error
-    if table.index.name is not None:
-        table = table.reset_index()
     return pd.DataFrame({name: map(_cell, table[name]) for name in table.columns}, dtype=str)
 
 

@@ -1,7 +1,7 @@
 """What a competition asks for: target columns to arrays a model learns from, predictions back.
 
 Predictions are always pred_NK: probabilities for classification (K = 1 for binary: the positive
-label's), values for regression.
+label's), values for regression, and for an ordinal task values on the scale of its classes.
 
 Legend: N rows, K model outputs.
 """
@@ -16,7 +16,7 @@ import pandas as pd
 
 from poolblend.errors import UserError, unknown
 
-KINDS = ("binary", "multiclass", "multilabel", "regression")
+KINDS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Task:
     """One kind of task over its target columns; `make_task` derives it from the train table.
 
     `classes` are the original labels: (negative, positive) for binary, all in sorted order for
-    multiclass, none for the other kinds.
+    multiclass and ordinal (where they are numbers), none for the other kinds.
     """
 
     kind: str
@@ -41,9 +41,9 @@ class Task:
     def encode(self, frame: pd.DataFrame) -> np.ndarray:
         """The targets as numbers.
 
-        int64 (N,) of 0 and 1 for binary and of class indices for multiclass, int64 (N, K) of 0
-        and 1 for multilabel, float64 (N, K) for regression. Raises UserError for a value that
-        the task does not know.
+        int64 (N,) of 0 and 1 for binary and of class indices for multiclass and ordinal, int64
+        (N, K) of 0 and 1 for multilabel, float64 (N, K) for regression. Raises UserError for a
+        value that the task does not know.
         """
         if self.classes:
             return self._encode_classes(frame[self.targets[0]])
@@ -51,18 +51,50 @@ class Task:
         y_NK = np.stack(columns, axis=1)
         return y_NK.astype(np.int64) if self.kind == "multilabel" else y_NK
 
-    def labels(self, pred_NK: np.ndarray) -> np.ndarray:
-        """Predictions as `encode` would write them: probabilities become labels.
+    @property
+    def probabilistic(self) -> bool:
+        """Whether predictions are probabilities, rather than values."""
+        return self.kind in ("binary", "multiclass", "multilabel")
 
-        One half or more is the positive label; of several classes, the most probable.
+    @property
+    def default_cuts(self) -> np.ndarray | None:
+        """Where labels change when nothing was fitted: (K,) of one half for binary and multilabel,
+        the midpoints between neighbouring classes for ordinal, None where nothing is cut.
         """
+        if self.kind in ("binary", "multilabel"):
+            return np.full(len(self.outputs), 0.5)
+        if self.kind == "ordinal":
+            scale = np.array(self.classes, dtype=np.float64)
+            return (scale[1:] + scale[:-1]) / 2
+        return None
+
+    def labels(self, pred_NK: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
+        """Predictions as `encode` would write them: probabilities and values become labels.
+
+        A prediction at its cut or above is positive; of several classes, the most probable; an
+        ordinal class counts the cut points at or below the value. `cuts` default to
+        `default_cuts`.
+        """
+        cuts = self.default_cuts if cuts is None else cuts
         if self.kind == "binary":
-            return (pred_NK[:, 0] >= 0.5).astype(np.int64)
+            return (pred_NK[:, 0] >= cuts).astype(np.int64)
         if self.kind == "multiclass":
             return pred_NK.argmax(axis=1)
         if self.kind == "multilabel":
-            return (pred_NK >= 0.5).astype(np.int64)
+            return (pred_NK >= cuts).astype(np.int64)
+        if self.kind == "ordinal" and cuts is not None:
+            # For the few cuts there are, comparing with each is faster than a binary search.
+            labels_N = np.zeros(len(pred_NK), dtype=np.int64)
+            for cut in cuts:
+                labels_N += pred_NK[:, 0] >= cut
+            return labels_N
         return pred_NK
+
+    def learnable(self, y: np.ndarray) -> np.ndarray:
+        """Encoded targets as a model learns them: an ordinal class as its value, float64 (N, 1)."""
+        if self.kind == "ordinal":
+            return np.array(self.classes, dtype=np.float64)[y][:, None]
+        return y
 
     def decode(self, labels: np.ndarray) -> np.ndarray:
         """Encoded labels as the values that the train file holds; unchanged without classes."""
@@ -90,7 +122,7 @@ def make_task(
     """
     if kind not in KINDS:
         raise unknown("task", kind, KINDS)
-    single = kind in ("binary", "multiclass")
+    single = kind in ("binary", "multiclass", "ordinal")
     if single and len(targets) != 1:
         raise UserError(
             f"a {kind} task has one target column, not {len(targets)} ({', '.join(targets)}); "
@@ -119,7 +151,12 @@ def _classes(kind: str, column: pd.Series, positive: object) -> tuple[int | floa
             f"column '{column.name}' holds the one label '{classes[0]}'; "
             f"a {kind} task needs at least two"
         )
-    if kind == "multiclass":
+    if kind == "ordinal" and any(isinstance(label, str) for label in classes):
+        raise UserError(
+            f"column '{column.name}' holds {_listed(classes)}; an ordinal task needs numbers, in "
+            "the order of the classes: number them, or use multiclass"
+        )
+    if kind in ("multiclass", "ordinal"):
         return tuple(classes)
     if len(classes) > 2:
         raise UserError(

@@ -1,7 +1,7 @@
 """The settings of a run. Only `config`, `pipeline` and the scripts see a `Config`.
 
-A competition's YAML holds what differs from the defaults in `settings.py`, where every key is
-documented.
+A competition's YAML holds what differs from the defaults in `sections.py` and `settings.py`, where
+every key is documented.
 """
 
 from poolblend.config.reading import load

@@ -1,11 +1,19 @@
-"""How different the members really are: correlations of their predictions and of their errors.
+"""How different the members really are, in predictions, errors and decisions.
 
-Legend: M members, N rows, K outputs.
+Legend: M members, N rows, K outputs, X decisions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
+
+from poolblend.competition.tasks import Task
+from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.smooth import truth
+from poolblend.errors import UserError
 
 
 def prediction_correlation(oof_MNK: np.ndarray) -> np.ndarray:
@@ -23,24 +31,140 @@ def prediction_correlation(oof_MNK: np.ndarray) -> np.ndarray:
     return np.where(counts_MM > 0, sums_MM / np.maximum(counts_MM, 1), np.nan)
 
 
-def error_correlation(oof_MNK: np.ndarray, y: np.ndarray, kind: str) -> np.ndarray:
+def error_correlation(oof_MNK: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
     """Pearson correlation of every two members' errors, prediction minus truth (M, M).
 
-    `y` is shaped as the task of `kind` encodes it; a multiclass truth is 1 for the class and 0 for
-    the others. Averaged over outputs as in `prediction_correlation`.
+    `y` is as `task` encodes it. Averaged over outputs as in `prediction_correlation`.
     """
-    _, n_rows, n_outputs = oof_MNK.shape
-    truth_NK = np.eye(n_outputs)[y] if kind == "multiclass" else y.reshape(n_rows, n_outputs)
-    return prediction_correlation(oof_MNK - truth_NK)
+    return prediction_correlation(oof_MNK - truth(task, y))
+
+
+def disagreement(labels: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """The share of decisions on which every two members differ (M, M).
+
+    `labels` holds each member's decisions, int and shaped like y, as `Task.labels` gives them; with
+    several labels, each counts. Raises UserError for values that are not decided.
+    """
+    decided_MX = _decided(labels)
+    return np.array([(decided_MX != one_X).mean(axis=1) for one_X in decided_MX])
+
+
+def q_statistic(labels: Sequence[np.ndarray] | np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Yule's Q of every two members being right (M, M): 1 on the same decisions, 0 independently.
+
+    Q = (N11 N00 - N01 N10) / (N11 N00 + N01 N10) over the counts of both right, both wrong, and
+    one of them right; NaN where one of the two is right, or wrong, throughout. Labels as for
+    `disagreement`. Kuncheva & Whitaker, Measures of diversity in classifier ensembles, 2003.
+    """
+    right_MX = (_decided(labels) == np.ravel(y)).astype(np.float64)
+    both_MM = right_MX @ right_MX.T
+    alone_MM = np.diag(both_MM)[:, None] - both_MM
+    neither_MM = right_MX.shape[1] - both_MM - alone_MM - alone_MM.T
+    alike_MM, unlike_MM = both_MM * neither_MM, alone_MM * alone_MM.T
+    total_MM = alike_MM + unlike_MM
+    return np.where(total_MM > 0, (alike_MM - unlike_MM) / np.maximum(total_MM, 1), np.nan)
+
+
+def undefined(
+    matrix: OofMatrix, task: Task, labels: Sequence[np.ndarray] | None = None
+) -> list[str]:
+    """One sentence per member for which a table holds NaN, saying why.
+
+    With `labels`, as for `disagreement`, those without a Q statistic are named, too.
+    """
+    truth_NK = truth(task, matrix.y)
+    said = []
+    for m, (name, pred_NK) in enumerate(zip(matrix.members, matrix.oof_MNK, strict=True)):
+        for values_NK, what, lost in (
+            (pred_NK, "predicts one value", "correlation"),
+            (pred_NK - truth_NK, "errs by one value", "correlation of errors"),
+        ):
+            constant_K = np.ptp(values_NK, axis=0) == 0
+            outputs = ", ".join(np.array(matrix.outputs)[constant_K])
+            if outputs:
+                said.append(f"{name} {what} for {outputs} on all rows: no {lost} there")
+        right = np.equal(labels[m], matrix.y) if labels is not None else np.array([False, True])
+        if right.all() or not right.any():
+            said.append(f"{name} is {'right' if right.all() else 'wrong'} on all rows: no Q")
+    return said
+
+
+class Ambiguity(NamedTuple):
+    """Squared errors, means over rows and outputs: member_error - ambiguity == ensemble_error."""
+
+    member_error: float
+    ambiguity: float
+    ensemble_error: float
+
+
+def ambiguity(oof_MNK: np.ndarray, weights: np.ndarray, y: np.ndarray, task: Task) -> Ambiguity:
+    """What a weighted mean gains from its members' spread (Krogh & Vedelsby 1995).
+
+    The members' weighted mean squared error, less the weighted mean of their squared distances to
+    the ensemble, is the ensemble's squared error; of probabilities that is the Brier score. The
+    mean is of predictions as they are, in whatever space a blend was fitted. Weights are (M,) or
+    (M, K) and count by their shares; NaN where an output has none at all.
+    """
+    weights_MK = np.broadcast_to(weights.reshape(len(oof_MNK), -1), oof_MNK[:, 0].shape)
+    total_K = weights_MK.sum(axis=0)
+    weights_MK = weights_MK / np.where(total_K > 0, total_K, np.nan)
+    truth_NK = truth(task, y)
+    mean_NK = np.einsum("mk,mnk->nk", weights_MK, oof_MNK)
+    error_MK = np.array([((pred_NK - truth_NK) ** 2).mean(axis=0) for pred_NK in oof_MNK])
+    spread_MK = np.array([((pred_NK - mean_NK) ** 2).mean(axis=0) for pred_NK in oof_MNK])
+    return Ambiguity(
+        float((weights_MK * error_MK).sum(axis=0).mean()),
+        float((weights_MK * spread_MK).sum(axis=0).mean()),
+        float(((mean_NK - truth_NK) ** 2).mean()),
+    )
+
+
+class Dendrogram(NamedTuple):
+    """Members in an order that puts like beside like, and SciPy's linkage (M-1, 4) of them."""
+
+    order: tuple[int, ...]
+    linkage: np.ndarray
+
+
+def dendrogram_order(corr_MM: np.ndarray) -> Dendrogram:
+    """Average linkage on 1 - correlation, the leaves ordered so that neighbours are alike.
+
+    NaN counts as a correlation of 0. Of the two readings of a tree, the one that starts with the
+    earlier member. Bar-Joseph et al., Fast optimal leaf ordering, 2001.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(corr_MM) == 1:
+        return Dendrogram((0,), np.empty((0, 4)))
+    near = squareform(1 - np.nan_to_num(corr_MM), checks=False)
+    tree = linkage(near, method="average", optimal_ordering=True)
+    order_M = leaves_list(tree)
+    if order_M[0] > order_M[-1]:
+        tree[:, [0, 1]] = tree[:, [1, 0]]
+        order_M = order_M[::-1]
+    return Dendrogram(tuple(order_M.tolist()), tree)
 
 
 def _correlation(values_MN: np.ndarray) -> np.ndarray:
     """Pearson correlations (M, M), NaN for a constant row, silently."""
-    constant_M = np.ptp(values_MN, axis=1) == 0
     centred_MN = values_MN - values_MN.mean(axis=1, keepdims=True)
-    norm_M = np.where(constant_M, 1, np.linalg.norm(centred_MN, axis=1))
-    unit_MN = centred_MN / norm_M[:, None]
+    norm_M = np.linalg.norm(centred_MN, axis=1)
+    # A constant's distances to its mean are rounding, and squares of tiny ones are lost.
+    constant_M = (np.ptp(values_MN, axis=1) == 0) | (norm_M == 0)
+    unit_MN = centred_MN / np.where(constant_M, 1, norm_M)[:, None]
     correlation_MM = np.clip(unit_MN @ unit_MN.T, -1, 1)
     correlation_MM[constant_M, :] = np.nan
     correlation_MM[:, constant_M] = np.nan
     return correlation_MM
+
+
+def _decided(labels: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """All decisions of each member in a row (M, X)."""
+    decided = np.asarray(labels)
+    if decided.dtype.kind not in "biu":
+        raise UserError(
+            f"the members' labels are {decided.dtype} values, expected decided ones (integers); "
+            "decide predictions with Task.labels, and leave regression out"
+        )
+    return decided.reshape(len(decided), -1)

@@ -1,243 +1,191 @@
-"""What a blend is worth on rows its weights were not fitted on, and which blend to take.
+"""What a blend is worth on rows that nothing about it was fitted on.
 
-Legend: M members, N rows, K outputs, F folds, R bootstrap resamples.
+Legend: M members, N rows, K outputs, F folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from poolblend.competition.metrics import Scorer, UndefinedScoreError
-from poolblend.ensembling.blenders import (
-    BLENDERS,
-    BlendProblem,
-    Trial,
-    by_simplicity,
-    mix,
+from poolblend.competition.metrics import Scorer
+from poolblend.ensembling.blenders import BLENDERS, by_simplicity
+from poolblend.ensembling.fitting import (
+    BlendOptions,
+    Fitted,
+    Form,
+    choose_form,
+    cross_fitted,
+    fit_blends,
 )
 from poolblend.ensembling.matrix import OofMatrix
-from poolblend.errors import UserError, unknown
-
-RESAMPLES = 400
+from poolblend.ensembling.mixture import Mixture
+from poolblend.ensembling.problem import StudyFile, Trial
+from poolblend.ensembling.spaces import fit_space
+from poolblend.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
 class Honest:
     """One blender's two scores; `optimism` is how much the in-sample one flatters.
 
-    `weights_M` are fitted on all rows and are the ones to use; row f of `fold_weights_FM` was
-    fitted without the f-th fold (in rising order) and made that fold's rows of `honest_pred_NK`.
+    `mixture` is fitted on all rows and is the one to use; the f-th of `fold_mixtures` was fitted
+    without the f-th fold (in rising order), weights, space, cuts and all, and made that fold's rows
+    of `honest_pred_NK` and `honest_taken`, which is what the metric takes of them: for a metric of
+    order, ranks where folds chose different spaces. `searches` are the trials on all rows by the
+    output searched for ("" for all).
     """
 
     in_sample: float
     honest: float
     optimism: float
-    weights_M: np.ndarray
-    fold_weights_FM: np.ndarray
+    mixture: Mixture
+    fold_mixtures: tuple[Mixture, ...]
     honest_pred_NK: np.ndarray
-    history: tuple[Trial, ...]
+    honest_taken: np.ndarray
+    searches: dict[str, tuple[Trial, ...]]
+
+    @property
+    def weights_M(self) -> np.ndarray:
+        """Each member's share of the blend, averaged over outputs."""
+        return self.mixture.share_M
+
+    @property
+    def fold_weights_FM(self) -> np.ndarray:
+        """The members' shares when each fold in turn is left out."""
+        return np.array([mixture.share_M for mixture in self.fold_mixtures])
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The blender taken, and what it gains over the best single member, with a 95 % interval.
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """All blenders' reports on one matrix, the simplest first, and each member alone.
 
-    A positive gain is better, whatever the metric's direction. The member is picked by its score
-    on all rows, which can only flatter it, so noise does not pass for a gain. `fickle` counts the
-    folds without which another would be picked: where there are any, the gain is understated.
+    `member_taken` holds what the metric takes of each member alone, in the matrix's order, its cuts
+    cross-fitted where `form` has the blends' cuts fitted, so that a blend is not credited with what
+    cuts alone would have gained.
     """
 
-    blender: str
-    automatic: bool
-    metric: str
-    honest: float
-    member: str
-    member_score: float
-    gain: float
-    low: float
-    high: float
-    fickle: int
-    n_members: int
-    n_folds: int
+    matrix: OofMatrix
+    scorer: Scorer
+    options: BlendOptions
+    form: Form
+    reports: dict[str, Honest]
+    member_taken: tuple[np.ndarray, ...]
+
+    @property
+    def member_losses(self) -> np.ndarray:
+        """Each member's loss alone, (M,), infinite where the metric is undefined."""
+        y = self.matrix.y
+        return np.array([self.scorer.loss_or_inf(y, taken) for taken in self.member_taken])
 
 
-def cross_fit(
-    blender: str,
+def compare(
     matrix: OofMatrix,
     scorer: Scorer,
+    options: BlendOptions | None = None,
     *,
-    seed: int = 42,
-    trials: int = 200,
+    study_path: Path | None = None,
     progress: Callable[[], object] | None = None,
-) -> Honest:
-    """Fit without each fold in turn, apply the weights to it, and score all rows together.
+) -> Comparison:
+    """Fit every blender on all rows and without each fold in turn, and score both.
 
-    `progress` is called after each trial of a search: trials * (folds + 1) times in all. Raises
-    UserError for a matrix of one fold.
+    `equal` and `best` are always among them, as what the others are measured against; one member
+    alone is only taken as it is. `progress` is called after each trial of a search, and
+    `study_path` keeps the trials. Raises UserError for a matrix of one fold.
     """
-    fit = BLENDERS[blender]
+    options = options or BlendOptions()
+    asked = options.fitters or tuple(BLENDERS)
+    names = [name for name in by_simplicity() if name in {*asked, "equal", "best"}]
+    for name in asked:
+        BLENDERS[name]  # an unknown name is refused before anything is fitted
+    if len(matrix.members) == 1:
+        names = ["equal"]
+    form = choose_form(matrix, scorer, options)
+    folds = list(fold_masks(matrix))
+
+    def study(label: str) -> StudyFile | None:
+        return StudyFile(study_path, label) if study_path else None
+
+    whole = fit_blends(
+        names, matrix, scorer, options, form=form, study=study("all rows"), progress=progress
+    )
+    without = [
+        fit_blends(
+            names,
+            matrix.rows(~held_N),
+            scorer,
+            options,
+            study=study(f"without fold {fold}"),
+            progress=progress,
+        )
+        for fold, held_N in zip(np.unique(matrix.fold_N), folds, strict=True)
+    ]
+    reports = {
+        name: _report(whole[name], [each[name] for each in without], matrix, scorer, folds)
+        for name in names
+    }
+    plain = Form("plain", form.cuts)
+    member_taken = tuple(
+        cross_fitted(pred_NK[None], matrix.y, folds, scorer, plain) for pred_NK in matrix.oof_MNK
+    )
+    return Comparison(matrix, scorer, options, form, reports, member_taken)
+
+
+def cross_fit(blender: str, matrix: OofMatrix, scorer: Scorer, options: BlendOptions) -> Honest:
+    """One blender's report; nothing of its search is kept."""
+    whole = fit_blends([blender], matrix, scorer, options)
+    folds = list(fold_masks(matrix))
+    without = [fit_blends([blender], matrix.rows(~held), scorer, options) for held in folds]
+    return _report(whole[blender], [each[blender] for each in without], matrix, scorer, folds)
+
+
+def fold_masks(matrix: OofMatrix) -> Iterator[np.ndarray]:
+    """The rows of each fold, in rising order; UserError where there is only one."""
     folds = np.unique(matrix.fold_N)
     if len(folds) < 2:
         raise UserError(
             f"the members cover one fold only (fold {folds[0]}), expected two or more to score "
             "a blend honestly; train the other folds"
         )
+    yield from (matrix.fold_N == fold for fold in folds)
 
-    def problem(rows: np.ndarray | slice) -> BlendProblem:
-        oof_MNK, y = matrix.oof_MNK[:, rows], matrix.y[rows]
-        return BlendProblem(oof_MNK, y, scorer, seed, trials, progress)
 
-    whole = fit(problem(slice(None)))
-    honest_pred_NK = np.empty(matrix.oof_MNK.shape[1:])
-    fold_weights = []
-    for fold in folds:
-        held_N = matrix.fold_N == fold
-        fold_weights.append(fit(problem(~held_N)).weights_M)
-        honest_pred_NK[held_N] = mix(fold_weights[-1], matrix.oof_MNK[:, held_N])
-    pred_NK = mix(whole.weights_M, matrix.oof_MNK)
+def _report(
+    whole: Fitted,
+    without: list[Fitted],
+    matrix: OofMatrix,
+    scorer: Scorer,
+    folds: list[np.ndarray],
+) -> Honest:
+    pred_NK = whole.mixture.apply(matrix.oof_MNK)
+    taken = scorer.take(pred_NK, whole.mixture.cuts)
+    honest_pred_NK, honest_taken = np.empty_like(pred_NK), np.empty_like(taken)
+    scales = {fitted.mixture.space.name for fitted in without}
+    for held_N, fitted in zip(folds, without, strict=True):
+        held_NK = honest_pred_NK[held_N] = fitted.mixture.apply(matrix.oof_MNK[:, held_N])
+        if scorer.metric.of_order and len(scales) > 1:
+            held_NK = _ranked(held_NK, fitted.mixture.apply(matrix.oof_MNK[:, ~held_N]))
+        honest_taken[held_N] = scorer.take(held_NK, fitted.mixture.cuts)
+    honest_loss = scorer.loss_taken(matrix.y, honest_taken)
     return Honest(
-        in_sample=scorer.score(matrix.y, pred_NK),
-        honest=scorer.score(matrix.y, honest_pred_NK),
-        optimism=scorer.loss(matrix.y, honest_pred_NK) - scorer.loss(matrix.y, pred_NK),
-        weights_M=whole.weights_M,
-        fold_weights_FM=np.array(fold_weights),
+        in_sample=scorer.score_taken(matrix.y, taken),
+        honest=scorer.score_taken(matrix.y, honest_taken),
+        optimism=honest_loss - scorer.loss_taken(matrix.y, taken),
+        mixture=whole.mixture,
+        fold_mixtures=tuple(fitted.mixture for fitted in without),
         honest_pred_NK=honest_pred_NK,
-        history=whole.history,
+        honest_taken=honest_taken,
+        searches=whole.searches,
     )
 
 
-def compare(
-    matrix: OofMatrix,
-    scorer: Scorer,
-    *,
-    blenders: Iterable[str] | None = None,
-    seed: int = 42,
-    trials: int = 200,
-    progress: Callable[[], object] | None = None,
-) -> dict[str, Honest]:
-    """`cross_fit` of the named blenders (default: all), the simplest first."""
-    wanted = {BLENDERS[name].name for name in (BLENDERS if blenders is None else blenders)}
-    return {
-        name: cross_fit(name, matrix, scorer, seed=seed, trials=trials, progress=progress)
-        for name in by_simplicity()
-        if name in wanted
-    }
+def _ranked(pred_NK: np.ndarray, fitted_NK: np.ndarray) -> np.ndarray:
+    """Predictions as ranks among those of the rows that their blend was fitted on.
 
-
-def choose(
-    reports: Mapping[str, Honest],
-    matrix: OofMatrix,
-    scorer: Scorer,
-    blender: str = "auto",
-    *,
-    seed: int = 42,
-    resamples: int = RESAMPLES,
-) -> Choice:
-    """Take the blender asked for, or the simplest within one standard error of the best honest one.
-
-    The standard error is that of the paired difference under a bootstrap over rows (Breiman et
-    al. 1984, sec. 3.4.3, for the rule); the interval is the bootstrap's middle 95 %. Raises
-    UserError for a blender without a report.
+    Folds that chose different spaces predict on different scales, and an order over all folds'
+    rows would be of scales: a rank of .5 is no probability of .5.
     """
-    if blender != "auto" and blender not in reports:
-        raise unknown("blender", blender, ["auto", *reports])
-    single = reports.get("best") or cross_fit("best", matrix, scorer)
-    m = int(single.weights_M.argmax())
-    pred = {name: reports[name].honest_pred_NK for name in reports if blender in ("auto", name)}
-    loss = {name: scorer.loss(matrix.y, pred[name]) for name in pred}
-    single_R, *drawn = bootstrap(
-        matrix.y, [matrix.oof_MNK[m], *pred.values()], scorer, seed=seed, resamples=resamples
-    )
-    drawn_R = dict(zip(pred, drawn, strict=True))
-    name = _simplest_within_noise(loss, drawn_R)
-    low, high = np.quantile(single_R - drawn_R[name], [0.025, 0.975])
-    return Choice(
-        blender=name,
-        automatic=blender == "auto",
-        metric=scorer.name,
-        honest=reports[name].honest,
-        member=matrix.members[m],
-        member_score=single.in_sample,
-        gain=scorer.loss(matrix.y, matrix.oof_MNK[m]) - loss[name],
-        low=float(low),
-        high=float(high),
-        fickle=int((single.fold_weights_FM.argmax(axis=1) != m).sum()),
-        n_members=len(matrix.members),
-        n_folds=len(single.fold_weights_FM),
-    )
-
-
-def bootstrap(
-    y: np.ndarray,
-    preds: Iterable[np.ndarray],
-    scorer: Scorer,
-    *,
-    seed: int = 42,
-    resamples: int = RESAMPLES,
-) -> np.ndarray:
-    """Losses (P, R) of P predictions under the same R draws of rows, with replacement.
-
-    Draws on which the metric is undefined (one class only, constant values) are left out; raises
-    UserError when that leaves fewer than half.
-    """
-    rng = np.random.default_rng(seed)
-    each = list(preds)
-    losses = []
-    for _ in range(resamples):
-        row_N = rng.integers(len(y), size=len(y))
-        try:
-            losses.append([scorer.loss(y[row_N], pred_NK[row_N]) for pred_NK in each])
-        except UndefinedScoreError:
-            continue
-    if 2 * len(losses) < resamples:
-        raise UserError(
-            f"{scorer.name} is undefined on {resamples - len(losses)} of {resamples} bootstrap "
-            f"resamples of {len(y)} rows, so no interval can be given; add rows or take a metric "
-            "that is always defined"
-        )
-    return np.array(losses).T
-
-
-def sentence(choice: Choice) -> str:
-    """What was chosen, what it gains over the best single member, and whether that is noise."""
-    if choice.n_members == 1:
-        return (
-            f"One member, {choice.member}: nothing to blend; its honest {choice.metric} is "
-            f"{choice.honest:.4f}."
-        )
-    how = (
-        "the simplest blend within one standard error of the best honest score"
-        if choice.automatic
-        else "as asked"
-    )
-    if choice.low > 0:
-        verdict = "distinguishable from zero"
-    elif choice.high < 0:
-        verdict = "below zero: blending buys nothing here"
-    else:
-        verdict = "not distinguishable from zero: blending buys nothing that these rows can show"
-    understated = (
-        f" (Another member would be the best without {choice.fickle} of the {choice.n_folds} "
-        "folds: picking it on these rows flatters it, and understates the gain.)"
-        if choice.fickle
-        else ""
-    )
-    return (
-        f"Chose {choice.blender}, {how}: honest {choice.metric} {choice.honest:.4f} against "
-        f"{choice.member_score:.4f} of the best single member, {choice.member}; "
-        f"a gain of {choice.gain:+.4f} (95 % interval {choice.low:+.4f} to {choice.high:+.4f}), "
-        f"{verdict}.{understated}"
-    )
-
-
-def _simplest_within_noise(loss: Mapping[str, float], drawn_R: Mapping[str, np.ndarray]) -> str:
-    leader = min(loss, key=lambda name: loss[name])
-    return next(
-        name
-        for name in by_simplicity()
-        if name in loss
-        and loss[name] - loss[leader] <= np.std(drawn_R[name] - drawn_R[leader], ddof=1)
-    )
+    return fit_space("rank", "regression", fitted_NK[None]).forward(pred_NK[None])[0]

@@ -1,20 +1,28 @@
 """From one OOF table per member to one aligned matrix, or a refusal that names who disagrees.
 
-Legend: M members, N rows (in the order of the folds table), K outputs.
+Legend: M members, N rows (in the order of the ids given), K outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from poolblend.errors import UserError
+from poolblend.ensembling.alignment import (
+    TableError,
+    Wanted,
+    align,
+    find_rows,
+    first_repeated,
+    renumbered,
+)
+from poolblend.errors import UserError, unknown
 
-# Half-precision softmaxes end a hair above 1; that is rounding, and is clipped away.
-ROUNDING = 1e-6
+Files = Mapping[str, Path]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +30,7 @@ class OofMatrix:
     """What a blend is fitted on: every row predicted once by every member, never by a guess.
 
     `ids_N` are strings, `fold_N` integers, `y` is shaped as the task encodes it, `oof_MNK` holds
-    finite floats.
+    finite floats, `group_N` says which rows belong together where folds keep groups whole.
     """
 
     ids_N: np.ndarray
@@ -31,6 +39,27 @@ class OofMatrix:
     oof_MNK: np.ndarray
     members: tuple[str, ...]
     outputs: tuple[str, ...]
+    group_N: np.ndarray | None = None
+
+    def rows(self, mask_N: np.ndarray) -> OofMatrix:
+        """The rows of a boolean mask, or those at integer positions, which may repeat."""
+        return replace(
+            self,
+            ids_N=self.ids_N[mask_N],
+            fold_N=self.fold_N[mask_N],
+            y=self.y[mask_N],
+            oof_MNK=self.oof_MNK[:, mask_N],
+            group_N=None if self.group_N is None else self.group_N[mask_N],
+        )
+
+    def subset(self, members: Iterable[str]) -> OofMatrix:
+        """The named members alone, in the order named; UserError for a name that is not here."""
+        names = tuple(members)
+        for name in names:
+            if name not in self.members:
+                raise unknown("member", name, self.members)
+        places = [self.members.index(name) for name in names]
+        return replace(self, members=names, oof_MNK=self.oof_MNK[places])
 
 
 def build_matrix(
@@ -40,19 +69,24 @@ def build_matrix(
     outputs: Sequence[str],
     *,
     probabilities: bool,
+    simplex: bool = False,
+    files: Files | None = None,
+    group_N: np.ndarray | None = None,
 ) -> OofMatrix:
     """Join the members' OOF tables (id, fold, pred_<output>…) by id, in the order of `folds`.
 
-    `y` follows the rows of `folds`; `probabilities` demands predictions from 0 to 1. Raises
-    UserError for missing, extra or repeated ids, folds other than those of `folds`, NaN, infinite
-    or non-numeric predictions, and other output columns, naming every member at fault.
+    `y` and `group_N` follow the rows of `folds`; `probabilities` demands predictions from 0 to 1,
+    `simplex` that those of a row sum to 1. Members in `files` come from elsewhere: refusals name
+    their file, and their folds may be counted from any number, or be absent. Raises UserError for
+    missing, extra or repeated ids, folds other than those of `folds`, NaN, infinite or non-numeric
+    predictions, and other output columns, naming every member at fault.
     """
     if not tables:
         raise UserError("no member to blend; train at least one on every fold first")
     ids = pd.Index(folds["id"].astype(str))
     if ids.has_duplicates:
         raise UserError(
-            f"id '{_first_repeated(ids)}' stands more than once in the folds table, expected "
+            f"id {first_repeated(ids)} stands more than once in the folds table, expected "
             "each id once; restore the file that the members were trained with"
         )
     if len(y) != len(ids):
@@ -61,103 +95,98 @@ def build_matrix(
             "give the training table that the folds were made for"
         )
     fold_N = folds["fold"].to_numpy(dtype=np.int64)
-    oof_MNK = np.empty((len(tables), len(ids), len(outputs)))
-    faults: dict[str, str] = {}
-    for m, (member, table) in enumerate(tables.items()):
-        try:
-            oof_MNK[m] = _aligned(table, ids, fold_N, outputs, probabilities)
-        except UserError as fault:
-            faults[member] = str(fault)
-    if faults:
-        raise UserError(_refusal(faults))
+    wanted = Wanted(ids, tuple(outputs), probabilities, simplex, fold_N)
     return OofMatrix(
-        ids.to_numpy(dtype=str), fold_N, np.asarray(y), oof_MNK, tuple(tables), tuple(outputs)
+        ids.to_numpy(dtype=str),
+        fold_N,
+        np.asarray(y),
+        _join(tables, wanted, files or {}),
+        tuple(tables),
+        wanted.outputs,
+        group_N,
     )
 
 
-def _aligned(
-    table: pd.DataFrame,
-    ids: pd.Index,
-    fold_N: np.ndarray,
+def build_test(
+    tables: Mapping[str, pd.DataFrame],
+    ids: Iterable[str],
     outputs: Sequence[str],
+    *,
     probabilities: bool,
+    simplex: bool = False,
+    files: Files | None = None,
 ) -> np.ndarray:
-    """One member's predictions (N, K) in the order of `ids`; a fault comes without its name."""
-    columns = _prediction_columns(table, outputs)
-    own = pd.Index(table["id"].astype(str))
-    if own.has_duplicates:
-        raise UserError(f"id '{_first_repeated(own)}' is predicted more than once, expected once")
-    row_N = own.get_indexer(ids)
-    if (row_N < 0).any():
-        absent = np.flatnonzero(row_N < 0)
-        raise UserError(
-            f"{len(absent)} of {len(ids)} ids have no prediction, the first is "
-            f"'{ids[absent[0]]}' of fold {fold_N[absent[0]]}; train the folds it lacks"
-        )
-    if len(own) > len(ids):
-        extra = own[~own.isin(ids)]
-        raise UserError(
-            f"{len(extra)} ids are not among the training rows, the first is '{extra[0]}'; "
-            "it was made from other data"
-        )
-    own_fold_N = pd.to_numeric(table["fold"], errors="coerce").to_numpy(dtype=float)[row_N]
-    moved = np.flatnonzero(own_fold_N != fold_N)
-    if len(moved):
-        n = moved[0]
-        raise UserError(
-            f"it was trained on other folds: id '{ids[n]}' is in fold {own_fold_N[n]:g} there, "
-            f"in fold {fold_N[n]} of the folds table ({len(moved)} ids differ); train it again"
-        )
-    pred_NK = _numbers(table, columns)[row_N]
-    _check_values(pred_NK, ids, fold_N, columns, probabilities)
-    return np.clip(pred_NK, 0, 1) if probabilities else pred_NK
+    """The members' predictions (M, N, K) of the test rows `ids`, checked as `build_matrix` does."""
+    wanted = Wanted(_index(ids), tuple(outputs), probabilities, simplex, kind="test")
+    return _join(tables, wanted, files or {})
 
 
-def _prediction_columns(table: pd.DataFrame, outputs: Sequence[str]) -> list[str]:
-    wanted = [f"pred_{output}" for output in outputs]
-    found = [str(column) for column in table.columns if str(column).startswith("pred_")]
-    lacking = [column for column in ("id", "fold", *wanted) if column not in table.columns]
-    if lacking or len(found) != len(wanted):
-        raise UserError(
-            f"its columns are {', '.join(map(str, table.columns))}, expected id, fold, "
-            f"{', '.join(wanted)}; it belongs to another task"
-        )
-    return wanted
+def shared_folds(
+    tables: Mapping[str, pd.DataFrame], ids: Iterable[str], *, files: Files | None = None
+) -> np.ndarray | None:
+    """The folds (N,) of the training rows `ids` that all tables with folds agree on, from 0 up.
+
+    None where no table has folds. Each table's folds, whole numbers, are renumbered in rising
+    order first. Raises UserError for tables that disagree, that lack, add or repeat ids, or hold
+    a single fold.
+    """
+    files = files or {}
+    first: tuple[str, np.ndarray] | None = None
+    wanted = Wanted(_index(ids))
+    for member, table in tables.items():
+        if "fold" not in table.columns:
+            continue
+        try:
+            fold_N = table["fold"].to_numpy()[find_rows(table, wanted)]
+            counted_N = renumbered(fold_N).astype(np.int64)
+            first = first or (member, counted_N)
+            _check_agreement(counted_N, wanted, _place(first[0], files), first[1])
+        except TableError as fault:
+            raise UserError(_refusal({member: fault}, files)) from None
+    return first[1] if first else None
 
 
-def _numbers(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    for column in columns:
-        if not pd.api.types.is_numeric_dtype(table[column]):
-            raise UserError(
-                f"column {column} holds {table[column].iloc[0]!r} and the like, expected numbers"
-            )
-    return table[list(columns)].to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _check_values(
-    pred_NK: np.ndarray,
-    ids: pd.Index,
-    fold_N: np.ndarray,
-    columns: Sequence[str],
-    probabilities: bool,
+def _check_agreement(
+    fold_N: np.ndarray, wanted: Wanted, first: str, first_fold_N: np.ndarray
 ) -> None:
-    bad_NK, expected = ~np.isfinite(pred_NK), "a finite number"
-    if not bad_NK.any() and probabilities:
-        bad_NK = (pred_NK < -ROUNDING) | (pred_NK > 1 + ROUNDING)
-        expected = "a probability from 0 to 1"
-    if bad_NK.any():
-        n, k = np.argwhere(bad_NK)[0]
-        raise UserError(
-            f"{columns[k]} is {pred_NK[n, k]:g} for id '{ids[n]}' of fold {fold_N[n]}, expected "
-            f"{expected} ({bad_NK.sum()} such values); predict that fold again"
+    if fold_N.max() == 0:
+        raise TableError(
+            "its rows are all in one fold, expected two folds or more", "train it again"
+        )
+    differing = np.flatnonzero(fold_N != first_fold_N)
+    if len(differing):
+        n = differing[0]
+        raise TableError(
+            f"its folds are not those of {first}: counted from 0, id {wanted.row(n)} is in fold "
+            f"{fold_N[n]} here, in fold {first_fold_N[n]} there ({len(differing)} ids differ)",
+            "train it again",
         )
 
 
-def _first_repeated(ids: pd.Index) -> str:
-    return str(ids[ids.duplicated()][0])
+def _join(tables: Mapping[str, pd.DataFrame], wanted: Wanted, files: Files) -> np.ndarray:
+    pred_MNK = np.empty((len(tables), len(wanted.ids), len(wanted.outputs)))
+    faults: dict[str, TableError] = {}
+    for m, (member, table) in enumerate(tables.items()):
+        try:
+            pred_MNK[m] = align(table, wanted, elsewhere=member in files)
+        except TableError as fault:
+            faults[member] = fault
+    if faults:
+        raise UserError(_refusal(faults, files))
+    return np.clip(pred_MNK, 0, 1, out=pred_MNK) if wanted.probabilities else pred_MNK
 
 
-def _refusal(faults: Mapping[str, str]) -> str:
+def _index(ids: Iterable[str]) -> pd.Index:
+    return pd.Index([str(id) for id in ids])
+
+
+def _place(member: str, files: Files) -> str:
+    return str(files[member]) if member in files else f"member '{member}'"
+
+
+def _refusal(faults: Mapping[str, TableError], files: Files) -> str:
     first, *others = faults
+    fault = faults[first]
+    remedy = "mend the file or take it out of its folder" if first in files else fault.remedy
     also = f" (also refused: {', '.join(others)})" if others else ""
-    return f"member '{first}' cannot be blended: {faults[first]}{also}"
+    return f"{_place(first, files)} cannot be blended: {fault.wrong}; {remedy}{also}"

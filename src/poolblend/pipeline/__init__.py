@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from poolblend.config import Config
     from poolblend.pipeline.blending import Blend
 
-__all__ = ["blend", "infer", "parse", "parser", "run", "train", "verify_oof"]
+__all__ = ["blend", "infer", "parse", "parser", "run", "train", "verify_oof", "write_report"]
 
 
 def train(
@@ -29,11 +29,35 @@ def train(
     training.train(config, poolers=poolers, folds=folds, overwrite=overwrite)
 
 
-def blend(config: Config, *, members: Sequence[str] | None = None) -> Blend:
-    """Fit and honestly score blend weights over the members' OOF predictions; write the card."""
+def blend(
+    config: Config, *, members: Sequence[str] | None = None, members_from: str | None = None
+) -> Blend:
+    """Fit and honestly score blend weights over the members' OOF predictions; write the card.
+
+    `members_from` is a folder of OOF files that other tools wrote, one per member.
+    """
+    from pathlib import Path
+
     from poolblend.pipeline import blending
 
-    return blending.blend(config, members=members)
+    folder = Path(members_from).expanduser() if members_from else None
+    return blending.blend(config, members=members, members_from=folder)
+
+
+def write_report(
+    config_path: str | None = None,
+    sets: Sequence[str] = (),
+    *,
+    members: Sequence[str] | None = None,
+    members_from: str | None = None,
+) -> str:
+    """Blend as `blend` does, in the notebook, and keep that as one HTML file beside the card.
+
+    Takes what a config is loaded from, as a notebook does; returns what blend.py prints.
+    """
+    from poolblend.pipeline import notebook
+
+    return notebook.write_report(config_path, sets, members=members, members_from=members_from)
 
 
 def infer(config: Config) -> Path:

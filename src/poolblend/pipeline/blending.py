@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,30 +14,47 @@ from tqdm.auto import tqdm
 
 from poolblend.competition.metrics import UndefinedScoreError
 from poolblend.config import Config
-from poolblend.ensembling.blenders import by_simplicity
-from poolblend.ensembling.honesty import Choice, Honest, choose, compare, sentence
-from poolblend.ensembling.matrix import OofMatrix, build_matrix
-from poolblend.errors import UserError, unknown
-from poolblend.pipeline.competition import (
-    Competition,
-    describe_task,
-    load_competition,
-    open_store,
-)
-from poolblend.pipeline.provenance import changed, provenance
+from poolblend.ensembling import contributions
+from poolblend.ensembling.blenders import BLENDERS, by_simplicity
+from poolblend.ensembling.choice import Choice, choose, sentence
+from poolblend.ensembling.fitting import BlendOptions, Form
+from poolblend.ensembling.honesty import Comparison, Honest, compare, cross_fit
+from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.slices import length_bins, slice_sentence, slice_table, slices
+from poolblend.errors import unknown
+from poolblend.pipeline.competition import Competition, describe_task, open_store
+from poolblend.pipeline.members import Members, gather
+from poolblend.pipeline.provenance import provenance
 from poolblend.pipeline.report import blend_table, member_table, show
 from poolblend.store import Store
 
+if TYPE_CHECKING:
+    from poolblend.pipeline.pictures import Pictures
+
 log = logging.getLogger(__name__)
+
+TEXT_LENGTH = "words of text"
+# The quick blender that stands for one too slow to be fitted again and again.
+QUICK = "convex"
 
 
 @dataclass(frozen=True, eq=False)
 class Blend:
-    """What a blend was made of and what came out; `card` is what was written."""
+    """What a blend was made of and what came out; `card` is what was written.
 
-    matrix: OofMatrix
-    reports: dict[str, Honest]
+    `members` has each member's score alone with its interval, `without` what the blend loses when
+    it is left out, `refits_RM` the weights of the blender `refitted` on resampled rows, `slices` a
+    table of scores per column.
+    """
+
+    store: Store
+    comparison: Comparison
     choice: Choice
+    members: pd.DataFrame
+    without: pd.DataFrame
+    refitted: str
+    refits_RM: np.ndarray
+    slices: dict[str, pd.DataFrame]
     card: dict[str, Any]
 
     def __str__(self) -> str:
@@ -44,149 +62,179 @@ class Blend:
         return show(self.card)
 
     @property
+    def matrix(self) -> OofMatrix:
+        return self.comparison.matrix
+
+    @property
+    def reports(self) -> dict[str, Honest]:
+        return self.comparison.reports
+
+    @property
+    def used(self) -> Honest:
+        """The report of the blender taken."""
+        return self.reports[self.choice.blender]
+
+    @property
+    def pictures(self) -> Pictures:
+        """Draws what is here; each picture is also saved."""
+        from poolblend.pipeline.pictures import Pictures
+
+        return Pictures(self)
+
+    @property
     def member_scores(self) -> pd.DataFrame:
-        """A row per member: its score on each fold and over all rows (column OOF)."""
+        """A row per member: score with its interval, on each fold, weight, what is lost without."""
         return member_table(self.card)
 
     @property
     def blender_scores(self) -> pd.DataFrame:
-        """A row per blender: score in-sample, honest score, optimism."""
+        """A row per blender: in-sample and honest score, optimism, gains with their intervals."""
         return blend_table(self.card)
 
 
-def blend(config: Config, *, members: Sequence[str] | None) -> Blend:
-    """Blend the named members, or all in the store; and write the blend card.
+def blend(
+    config: Config, *, members: Sequence[str] | None, members_from: Path | None = None
+) -> Blend:
+    """Blend the named members, or all in the store and in `members_from`; write the blend card.
 
     Raises UserError, before anything is fitted, for members that are unknown, incomplete, or
-    trained on other data or folds.
+    made from other data or folds.
     """
     store = open_store(config)
-    competition = load_competition(config, store)
-    names = _choose_members(store, members)
-    absent = [m.name for m in config.resolve_members() if m.name not in store.members()]
-    if absent and not members:
-        log.info("not trained yet, so not in this blend: %s", ", ".join(absent))
-    cards = {name: _cards(store, name, competition) for name in names}
-    matrix = _load_matrix(config, store, competition, names)
-    trials = config.blend.trials
-    total = trials * (competition.n_folds + 1) if len(names) > 1 else 0
-    with tqdm(total=total, desc="optuna", unit="trial", disable=None) as bar:
-        reports = compare(
-            matrix, competition.scorer, seed=config.seed, trials=trials, progress=bar.update
+    gathered = gather(config, store, members, members_from)
+    matrix, scorer = gathered.matrix, gathered.competition.scorer
+    settings = config.blend
+    slicing = _slicing(config, gathered)
+    options = BlendOptions(
+        fitters=_fitters(config),
+        space=settings.space,
+        weights=settings.weights,
+        thresholds=settings.thresholds,
+        trials=settings.trials,
+        seed=config.seed,
+    )
+    searches = len(matrix.members) > 1 and "optuna" in (options.fitters or BLENDERS)
+    parts = len(matrix.outputs) if settings.weights == "per_output" else 1
+    each = max(1, settings.trials // parts) * parts
+    total = each * (gathered.competition.n_folds + 1) if searches else None
+    with tqdm(total=total, desc="optuna", unit="trial", disable=None if total else True) as bar:
+        comparison = compare(
+            matrix, scorer, options, study_path=store.study_file(), progress=bar.update
         )
-    choice = choose(reports, matrix, competition.scorer, config.blend.fitter, seed=config.seed)
-    card = _card(config, competition, matrix, cards, reports, choice)
-    store.write_blend(card)
-    result = Blend(matrix, reports, choice, card)
+    choice = choose(comparison, settings.fitter, resamples=settings.resamples)
+    result = _look_into(config, store, gathered, comparison, choice, slicing)
+    store.write_blend(result.card)
     log.info("blend card: %s", store.blend_path)
     return result
 
 
-def _choose_members(store: Store, members: Sequence[str] | None) -> list[str]:
-    known = store.members()
-    if not known:
-        raise UserError(
-            f"no finished fold of run {store.run} yet; run train.py first (same --config)"
-        )
-    for name in members or ():
-        if name not in known:
-            raise unknown("member", name, known)
-    return list(dict.fromkeys(members)) if members else known
+def _fitters(config: Config) -> tuple[str, ...]:
+    """The blenders to compare, the one asked for among them; none for all."""
+    listed = config.blend.fitters
+    asked = [] if config.blend.fitter == "auto" else [config.blend.fitter]
+    return tuple(dict.fromkeys([*listed, *asked])) if listed else ()
 
 
-def _cards(store: Store, name: str, competition: Competition) -> list[dict[str, Any]]:
-    """The cards of all folds, or a refusal: a blend takes complete members of these very data."""
-    cards = [store.fold_card(name, fold) for fold in range(competition.n_folds)]
-    missing = [str(fold) for fold, card in enumerate(cards) if card is None]
-    if missing:
-        raise UserError(
-            f"member {name} is incomplete: fold {', '.join(missing)} of {competition.n_folds} not "
-            "finished; train it, or name the members to blend with --members a,b"
-        )
-    whole = [card for card in cards if card is not None]
-    expected = {
-        "train_sha256": competition.data["train_sha256"],
-        "folds_sha256": competition.data["folds_sha256"],
-        "task": describe_task(competition.task),
-    }
-    for fold, card in enumerate(whole):
-        inputs = card["inputs"]
-        now = changed({key: inputs[key] for key in expected}, expected)
-        if now:
-            raise UserError(
-                f"member {name} fold {fold} was trained on something else: {'; '.join(now)}; "
-                "restore that, train the member again, or leave it out with --members a,b"
-            )
-        differing = changed(whole[0]["inputs"], inputs)
-        if differing:
-            raise UserError(
-                f"member {name} is two: from fold 0 to fold {fold}, {'; '.join(differing)}; train "
-                "its folds alike with --overwrite"
-            )
-    return whole
+def _slicing(config: Config, gathered: Members) -> dict[str, pd.Categorical]:
+    """The slice of each of the matrix's rows, by text length and by the columns asked for."""
+    train = gathered.competition.tables.train
+    for column in config.blend.slices:
+        if column not in train:
+            raise unknown("column", column, train.columns, "for blend.slices")
+    train = train.set_index(config.data.id).loc[gathered.matrix.ids_N]
+    texts = train[list(config.data.text)].agg(" ".join, axis=1)
+    found = {TEXT_LENGTH: length_bins(texts)}
+    return found | {column: slices(train[column]) for column in config.blend.slices}
 
 
-def _load_matrix(
-    config: Config, store: Store, competition: Competition, names: Sequence[str]
-) -> OofMatrix:
-    folds = range(competition.n_folds)
-    tables = {
-        name: pd.concat([store.read_oof(name, fold) for fold in folds], ignore_index=True)
-        for name in names
-    }
-    ids = competition.tables.train[config.data.id].to_numpy()
-    return build_matrix(
-        tables,
-        pd.DataFrame({"id": ids, "fold": competition.fold_N}),
-        competition.y,
-        competition.task.outputs,
-        probabilities=competition.task.kind != "regression",
+def _look_into(
+    config: Config,
+    store: Store,
+    gathered: Members,
+    comparison: Comparison,
+    choice: Choice,
+    slicing: dict[str, pd.Categorical],
+) -> Blend:
+    """What each member brings, how firm the weights are, where the blend is weak; and the card."""
+    matrix, scorer, options = comparison.matrix, comparison.scorer, comparison.options
+    seed, resamples = config.seed, config.blend.resamples
+    told = contributions.member_table(
+        matrix, scorer, comparison.member_taken, seed=seed, resamples=resamples
     )
+    quick = choice.blender if BLENDERS[choice.blender].quick else QUICK
+    settled = _settled(options, comparison.form)
+    whole = cross_fit(quick, matrix, scorer, settled)
+    without = contributions.leave_one_out(
+        matrix, scorer, settled, quick, whole.honest_taken, seed=seed, resamples=resamples
+    )
+    refitted = QUICK if quick in ("equal", "best") else quick
+    refits_RM = contributions.weight_stability(matrix, scorer, settled, refitted, seed=seed)
+    taken = {
+        choice.member: comparison.member_taken[matrix.members.index(choice.member)],
+        **{n: comparison.reports[n].honest_taken for n in ("equal", choice.blender)},
+    }
+    tables = {
+        column: slice_table(
+            matrix.y,
+            taken,
+            scorer,
+            slice_N,
+            reference=choice.member,
+            group_N=matrix.group_N,
+            seed=seed,
+            resamples=resamples,
+        )
+        for column, slice_N in slicing.items()
+    }
+    card = _card(config, gathered, comparison, choice, told, without)
+    card["left_out_of"] = quick
+    card["slices"] = {
+        column: slice_sentence(table, choice.blender, choice.member, column)
+        for column, table in tables.items()
+        if choice.n_members > 1
+    }
+    return Blend(store, comparison, choice, told, without, refitted, refits_RM, tables, card)
+
+
+def _settled(options: BlendOptions, form: Form) -> BlendOptions:
+    """The options with the form already chosen, for the many small fits that tell members apart."""
+    thresholds: Literal["fitted", "default"] = "fitted" if form.cuts else "default"
+    return replace(options, space=form.space, thresholds=thresholds)
 
 
 def _card(
     config: Config,
-    competition: Competition,
-    matrix: OofMatrix,
-    cards: dict[str, list[dict[str, Any]]],
-    reports: dict[str, Honest],
+    gathered: Members,
+    comparison: Comparison,
     choice: Choice,
+    told: pd.DataFrame,
+    without: pd.DataFrame,
 ) -> dict[str, Any]:
-    weights = reports[choice.blender].weights_M
-    scorer = competition.scorer
-    members = {}
-    for m, name in enumerate(matrix.members):
-        pred_NK = matrix.oof_MNK[m]
-        members[name] = {
-            "weight": float(weights[m]),
-            "score": scorer.score(matrix.y, pred_NK),
-            "fold_scores": [
-                _fold_score(competition, matrix, pred_NK, fold)
-                for fold in range(competition.n_folds)
-            ],
-            # What the weights were fitted for: inference refuses models trained since.
-            "folds": [
-                {"weights_sha256": card["weights"]["sha256"], "oof_sha256": card["oof"]["sha256"]}
-                for card in cards[name]
-            ],
+    matrix, competition = gathered.matrix, gathered.competition
+    used = comparison.reports[choice.blender]
+    members = {
+        name: {
+            "weight": float(used.weights_M[m]),
+            **_plain(told, name),
+            "fold_scores": _fold_scores(competition, matrix, comparison.member_taken[m]),
+            "without": _plain(without, name),
+            **gathered.files[name],
         }
+        for m, name in enumerate(matrix.members)
+    }
     return {
         "run": config.run,
         "task": describe_task(competition.task),
-        "metric": scorer.name,
+        "metric": competition.scorer.name,
         "blender": choice.blender,
         "sentence": sentence(choice),
-        "choice": asdict(choice),
+        # The gains stand with each blender.
+        "choice": {k: v for k, v in asdict(choice).items() if not k.startswith("over_")},
+        "form": comparison.form._asdict(),
+        "mixture": used.mixture.to_json(),
         "members": members,
         "blenders": {
-            name: {
-                "in_sample": report.in_sample,
-                "honest": report.honest,
-                "optimism": report.optimism,
-                "weights": dict(zip(matrix.members, report.weights_M.tolist(), strict=True)),
-                "fold_weights": report.fold_weights_FM.tolist(),
-            }
-            for name, report in reports.items()
+            name: _told_of(report, choice, name) for name, report in comparison.reports.items()
         },
         "simplest_first": by_simplicity(),
         "inputs": competition.data,
@@ -196,11 +244,33 @@ def _card(
     }
 
 
-def _fold_score(
-    competition: Competition, matrix: OofMatrix, pred_NK: np.ndarray, fold: int
-) -> float | None:
-    rows = matrix.fold_N == fold
-    try:
-        return competition.scorer.score(matrix.y[rows], pred_NK[rows])
-    except UndefinedScoreError:
-        return None
+def _told_of(report: Honest, choice: Choice, name: str) -> dict[str, Any]:
+    return {
+        "in_sample": report.in_sample,
+        "honest": report.honest,
+        "optimism": report.optimism,
+        "over_member": choice.over_member[name]._asdict(),
+        "over_equal": choice.over_equal[name]._asdict(),
+        "space": report.mixture.space.name,
+        "weights": report.mixture.weights_MK.tolist(),
+        "fold_weights": report.fold_weights_FM.tolist(),
+    }
+
+
+def _plain(table: pd.DataFrame, name: str) -> dict[str, Any]:
+    """A table's row for JSON, which knows no NaN."""
+    row = table.to_dict("index")[name]
+    return {str(key): None if pd.isna(value) else value for key, value in row.items()}
+
+
+def _fold_scores(
+    competition: Competition, matrix: OofMatrix, taken: np.ndarray
+) -> list[float | None]:
+    scores: list[float | None] = []
+    for fold in range(competition.n_folds):
+        rows = matrix.fold_N == fold
+        try:
+            scores.append(competition.scorer.score_taken(matrix.y[rows], taken[rows]))
+        except UndefinedScoreError:
+            scores.append(None)
+    return scores

@@ -23,13 +23,19 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Competition:
-    """All that does not depend on a model; rows of `y` and `fold_N` follow `tables.train`."""
+class Tabled:
+    """What the competition's tables say; the rows of `y` follow `tables.train`."""
 
     tables: Tables
     task: Task
     scorer: Scorer
     y: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Competition(Tabled):
+    """All that does not depend on a model; rows of `y` and `fold_N` follow `tables.train`."""
+
     fold_N: np.ndarray
     data: dict[str, str]  # what was read: sha256 of train, test and folds
 
@@ -58,13 +64,17 @@ def open_store(config: Config) -> Store:
 
 def load_competition(config: Config, store: Store, *, make_folds: bool = False) -> Competition:
     """Read the tables, and the frozen folds, which are made where `make_folds` allows it."""
+    return with_folds(read_tables(config), config, store, make_folds=make_folds)
+
+
+def read_tables(config: Config) -> Tabled:
+    """Read and check the tables; make the demo's first where the config asks for it."""
     data, folder = config.data, config.data_dir
     if data.demo:
         _make_demo(config)
-    train, test = folder / data.train, folder / data.test
     tables = load_tables(
-        train,
-        test,
+        folder / data.train,
+        folder / data.test,
         folder / data.sample_submission,
         id=data.id,
         text=data.text,
@@ -76,37 +86,54 @@ def load_competition(config: Config, store: Store, *, make_folds: bool = False) 
         if count:
             log.info("%s: %d missing texts in column %s are read as empty", folder, count, column)
     task = make_task(config.task, tables.train, data.target, positive=data.positive)
-    scorer = make_scorer(config.metric, task)
-    y = task.encode(tables.train)
+    tabled = Tabled(tables, task, make_scorer(config.metric, task), task.encode(tables.train))
     _try_submission(config, tables, task)
-    ids = tables.train[data.id]
+    return tabled
+
+
+def with_folds(
+    tabled: Tabled,
+    config: Config,
+    store: Store,
+    *,
+    make_folds: bool = False,
+    given_fold_N: np.ndarray | None = None,
+) -> Competition:
+    """Add the frozen folds; where there are none yet, those given, or new ones if allowed."""
+    ids = tabled.tables.train[config.data.id]
     folds = store.read_folds()
-    if folds is None:
-        if not make_folds:
-            raise UserError(
-                f"no folds at {store.folds_path} yet; run train.py first (same --config)"
-            )
-        fold_N = assign_folds(
-            config.folds.strategy,
-            task,
-            y,
-            config.folds.n,
-            config.folds.seed,
-            bins=config.folds.bins,
-        )
+    if folds is not None:
+        fold_N = _align(folds, ids, config, store, as_configured=make_folds)
+    elif given_fold_N is not None:
+        fold_N = given_fold_N
         store.write_folds(pd.DataFrame({"id": ids, "fold": fold_N}))
-        log.info("made %d folds: %s", config.folds.n, store.folds_path)
-        repeated = int(tables.train[data.text].duplicated().sum())
-        if repeated:
-            log.info("%d rows repeat a text, which may flatter OOF scores across folds", repeated)
+        log.info("took the members' own %d folds: %s", fold_N.max() + 1, store.folds_path)
+    elif make_folds:
+        fold_N = _make_folds(tabled, config, store)
     else:
-        fold_N = _align(folds, ids, config, store)
+        raise UserError(f"no folds at {store.folds_path} yet; run train.py first (same --config)")
+    folder = config.data_dir
     hashes = {
-        "train_sha256": sha256(train),
-        "test_sha256": sha256(test),
+        "train_sha256": sha256(folder / config.data.train),
+        "test_sha256": sha256(folder / config.data.test),
         "folds_sha256": sha256(store.folds_path),
     }
-    return Competition(tables, task, scorer, y, fold_N, hashes)
+    return Competition(
+        tabled.tables, tabled.task, tabled.scorer, tabled.y, fold_N=fold_N, data=hashes
+    )
+
+
+def _make_folds(tabled: Tabled, config: Config, store: Store) -> np.ndarray:
+    settings, train = config.folds, tabled.tables.train
+    fold_N = assign_folds(
+        settings.strategy, tabled.task, tabled.y, settings.n, settings.seed, bins=settings.bins
+    )
+    store.write_folds(pd.DataFrame({"id": train[config.data.id], "fold": fold_N}))
+    log.info("made %d folds: %s", settings.n, store.folds_path)
+    repeated = int(train[config.data.text].duplicated().sum())
+    if repeated:
+        log.info("%d rows repeat a text, which may flatter OOF scores across folds", repeated)
+    return fold_N
 
 
 def submission_values(config: Config, metric: str, sample: pd.DataFrame) -> str:
@@ -127,8 +154,13 @@ def _try_submission(config: Config, tables: Tables, task: Task) -> None:
     check_submission(submission, tables.sample, id=config.data.id)
 
 
-def _align(folds: pd.DataFrame, ids: pd.Series, config: Config, store: Store) -> np.ndarray:
-    """The frozen folds in the order of `ids`, or a refusal: folds never change under a model."""
+def _align(
+    folds: pd.DataFrame, ids: pd.Series, config: Config, store: Store, *, as_configured: bool
+) -> np.ndarray:
+    """The frozen folds in the order of `ids`, or a refusal: folds never change under a model.
+
+    `as_configured` demands the number of folds that the config asks for.
+    """
     path = store.folds_path
     remedy = "restore the file or the data; or use a new `run`, which makes folds of its own"
     if folds["id"].duplicated().any():
@@ -142,10 +174,11 @@ def _align(folds: pd.DataFrame, ids: pd.Series, config: Config, store: Store) ->
             f"of its own are gone (such as '{example}'); {remedy}"
         )
     numbers = sorted(folds["fold"].unique())
-    if numbers != list(range(config.folds.n)):
+    wanted = config.folds.n if as_configured else len(numbers)
+    if numbers != list(range(wanted)):
         raise UserError(
             f"{path} holds the folds {', '.join(map(str, numbers))}, the config asks for "
-            f"folds.n={config.folds.n}; set folds.n to what the file holds, or use a new `run`"
+            f"folds.n={wanted}; set folds.n to what the file holds, or use a new `run`"
         )
     return folds.set_index("id")["fold"].loc[ids].to_numpy()
 

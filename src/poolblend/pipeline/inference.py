@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from poolblend.competition.submission import build_submission, check_submission
 from poolblend.competition.tables import load_test, parse_column, read_table
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
-from poolblend.ensembling.blenders import mix
-from poolblend.ensembling.honesty import bootstrap
+from poolblend.ensembling.matrix import build_test
+from poolblend.ensembling.mixture import Mixture
+from poolblend.ensembling.resampling import bootstrap
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import (
     load_competition,
@@ -34,6 +36,7 @@ from poolblend.pipeline.provenance import now, provenance
 from poolblend.pipeline.report import show
 from poolblend.pipeline.texts import Texts
 from poolblend.store import Store, sha256
+from poolblend.store.outside import Predictions, read_predictions
 from poolblend.store.predictions import from_table, to_table
 from poolblend.training.fit import choose_device
 
@@ -45,6 +48,16 @@ log = logging.getLogger(__name__)
 TOLERANCE = 0.05
 
 
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What a blend card says to do: the mixture of the members that have weight, and its report."""
+
+    card: Mapping[str, Any]
+    mixture: Mixture
+    members: dict[str, Mapping[str, Any]]
+    report: str
+
+
 def infer(config: Config) -> Path:
     """Predict test with every fold model of weight, blend, write the submission; its path.
 
@@ -53,62 +66,100 @@ def infer(config: Config) -> Path:
     submission that would not be accepted.
     """
     store = open_store(config)
-    card = store.read_blend()
-    weights, report = _read(card, store)
+    recipe = _read(store)
+    card, mixture = recipe.card, recipe.mixture
     data, folder = config.data, config.data_dir
-    columns = sorted(
-        {column for name in weights for column in _text_columns(store, name, card["members"][name])}
-    )
+    columns = {c for name in recipe.members for c in _text_columns(store, name, recipe.members)}
     tables = load_test(
-        folder / data.test, folder / data.sample_submission, id=data.id, text=columns
+        folder / data.test, folder / data.sample_submission, id=data.id, text=sorted(columns)
     )
     task = restore_task(card["task"])
     ids = tables.test[data.id]
     scorer = make_scorer(card["metric"], task)
     hidden_y = _hidden_labels(config, task, ids) if data.test_labels else None
-    log.info("running %d of %d members", len(weights), len(card["members"]))
-    pred_MNK = _predict_members(config, store, tables.test, card, list(weights))
-    pred_NK = mix(np.array(list(weights.values())), pred_MNK)
+    log.info("running %d of %d members", len(recipe.members), len(card["members"]))
+    pred_MNK = _predict_members(config, store, tables.test, task, recipe.members)
+    pred_NK = mixture.apply(pred_MNK)
     values = submission_values(config, card["metric"], tables.sample)
-    submission = build_submission(task, tables.sample, list(ids), pred_NK, values, id=data.id)
+    if values == "probabilities" and mixture.space.name == "rank":
+        log.info("the blend averages ranks: the submission holds ranks from 0 to 1")
+    submission = build_submission(
+        task, tables.sample, list(ids), pred_NK, values, id=data.id, cuts=mixture.cuts
+    )
     check_submission(submission, tables.sample, id=data.id)
     told = {
         "run": config.run,
         "values": values,
         "blend": {key: card[key] for key in ("blender", "metric", "sentence", "written")},
-        "weights": weights,
+        "weights": {name: member["weight"] for name, member in recipe.members.items()},
         "test_sha256": sha256(folder / data.test),
         "rows": len(submission),
         "device": choose_device().type,
     }
     path = store.write_submission(submission, told | provenance(), now())
-    print(report)
+    print(recipe.report)
     if hidden_y is not None:
-        print(_hidden_score(scorer, hidden_y, pred_NK))
+        print(_hidden_score(scorer, hidden_y, scorer.take(pred_NK, mixture.cuts)))
     print(f"\nsubmission: {path} ({len(submission)} rows)")
     return path
 
 
 def _predict_members(
-    config: Config, store: Store, test: pd.DataFrame, card: Mapping[str, Any], names: list[str]
+    config: Config,
+    store: Store,
+    test: pd.DataFrame,
+    task: Task,
+    members: Mapping[str, Mapping[str, Any]],
 ) -> np.ndarray:
-    """Test predictions (M, N, K), each member's the mean of its folds; kept for the next time."""
-    data = config.data
+    """Test predictions (M, N, K): of our members the mean of their folds, of others as given."""
+    ids = test[config.data.id]
     models = FoldModels(store, Texts(test, "test"), config.batch_tokens)
-    table = {"test_sha256": sha256(config.data_dir / data.test)}
-    outputs = card["task"]["outputs"]
-    pred_MNK = np.zeros((len(names), len(test), len(outputs)))
-    for m, name in enumerate(names):
-        folds = card["members"][name]["folds"]
-        for fold, hashes in enumerate(folds):
-            made_from = table | {"weights_sha256": hashes["weights_sha256"]}
+    test_sha256 = sha256(config.data_dir / config.data.test)
+    given = {
+        name: _read_test(name, member, config.data.id, task)
+        for name, member in members.items()
+        if "from" in member
+    }
+    pred_MNK = np.zeros((len(members), len(test), len(task.outputs)))
+    for m, (name, member) in enumerate(members.items()):
+        if name in given:
+            pred_MNK[m] = build_test(
+                {name: given[name].table},
+                ids,
+                task.outputs,
+                probabilities=task.probabilistic,
+                simplex=task.kind == "multiclass",
+                files={name: given[name].path},
+            )[0]
+            continue
+        for fold, hashes in enumerate(member["folds"]):
+            made_from = {"test_sha256": test_sha256, "weights_sha256": hashes["weights_sha256"]}
             kept = store.load_test(name, fold, made_from)
             if kept is None:
                 pred_NK = models.predict(name, fold, np.arange(len(test)), f"{name} fold {fold}")
-                kept = to_table(test[data.id], pred_NK, outputs)
+                kept = to_table(ids, pred_NK, task.outputs)
                 _keep(store, name, fold, kept, made_from)
-            pred_MNK[m] += from_table(kept, test[data.id], outputs) / len(folds)
+            pred_MNK[m] += from_table(kept, ids, task.outputs) / len(member["folds"])
     return pred_MNK
+
+
+def _read_test(name: str, member: Mapping[str, Any], id: str, task: Task) -> Predictions:
+    """A member's predictions of test that were found beside its OOF file when it was blended."""
+    if member["test"] is None:
+        folder = Path(member["from"]["path"]).parent / "test"
+        raise UserError(
+            f"member {name} has a weight of {member['weight']:.3f} but no test predictions; put "
+            f"them into {folder} as {name}.csv or .parquet and run blend.py again, or blend "
+            "without it (--members a,b)"
+        )
+    path = Path(member["test"]["path"])
+    if not path.is_file() or sha256(path) != member["test"]["sha256"]:
+        raise UserError(
+            f"{path}, the test predictions of member {name}, is "
+            f"{'not what it was' if path.is_file() else 'gone'} since the blend; restore it, or "
+            "run blend.py again"
+        )
+    return read_predictions(path, id=id, task=task)
 
 
 def verify_oof(config: Config) -> None:
@@ -123,7 +174,7 @@ def verify_oof(config: Config) -> None:
     models = FoldModels(store, Texts(competition.tables.train, "train"), config.batch_tokens)
     worst = 0.0
     for name, entry in card["members"].items():
-        for fold in range(len(entry["folds"])):
+        for fold in range(len(entry.get("folds", ()))):
             rows = np.flatnonzero(competition.fold_N == fold)
             ids = competition.tables.train[config.data.id].iloc[rows]
             stored_NK = from_table(store.read_oof(name, fold), ids, task.outputs)
@@ -141,15 +192,15 @@ def verify_oof(config: Config) -> None:
 
 def _scale(task: Task, pred_NK: np.ndarray) -> np.ndarray:
     """What a difference is told in: 1 for probabilities, else each output's spread, (K,)."""
-    if task.kind != "regression":
+    if task.probabilistic:
         return np.ones(pred_NK.shape[1])
     return np.maximum(pred_NK.std(axis=0), np.finfo(np.float32).tiny)
 
 
-def _text_columns(store: Store, name: str, entry: Mapping[str, Any]) -> list[str]:
+def _text_columns(store: Store, name: str, members: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The columns that a member reads, by its cards; refuses models trained since the blend."""
     columns: list[str] = []
-    for fold, hashes in enumerate(entry["folds"]):
+    for fold, hashes in enumerate(members[name].get("folds", ())):
         card = store.fold_card(name, fold)
         if card is None:
             raise UserError(
@@ -164,19 +215,26 @@ def _text_columns(store: Store, name: str, entry: Mapping[str, Any]) -> list[str
     return columns
 
 
-def _read(card: Mapping[str, Any], store: Store) -> tuple[dict[str, float], str]:
-    """The weights above 0 and the report of a blend card; UserError where it is not whole."""
+def _read(store: Store) -> Recipe:
+    """The store's blend card, parsed; UserError where it is not whole."""
+    card = store.read_blend()
     try:
-        weights = {name: float(entry["weight"]) for name, entry in card["members"].items()}
-        hashes = [fold["weights_sha256"] for m in card["members"].values() for fold in m["folds"]]
-        restore_task(card["task"])
+        task = restore_task(card["task"])
+        mixture = Mixture.from_json(card["mixture"], task.kind)
+        weighty_M = np.asarray(mixture.weights_MK.any(axis=1))
+        names = list(card["members"])
+        members = {name: card["members"][name] for name in np.array(names)[weighty_M].tolist()}
         METRICS[card["metric"]]
-        report, whole = show(card), bool(hashes and card["written"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+        whole = mixture.weights_MK.shape == (len(names), len(task.outputs)) and bool(members)
+        for member in members.values():
+            whole &= "from" in member or bool([f["weights_sha256"] for f in member["folds"]])
+        recipe = Recipe(card, mixture.only(weighty_M), members, show(card))
+        whole &= all(card[key] for key in ("blender", "sentence", "written"))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         whole = False
-    if not whole or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
+    if not whole:
         raise UserError(f"{store.blend_path} is no whole blend card; run blend.py again")
-    return {name: weight for name, weight in weights.items() if weight > 0}, report
+    return recipe
 
 
 def _keep(
@@ -201,12 +259,12 @@ def _hidden_labels(config: Config, task: Task, ids: pd.Series) -> np.ndarray:
     return task.encode(labels.loc[ids, list(task.targets)].apply(parse_column))
 
 
-def _hidden_score(scorer: Scorer, y: np.ndarray, pred_NK: np.ndarray) -> str:
+def _hidden_score(scorer: Scorer, y: np.ndarray, taken: np.ndarray) -> str:
     """The submission's score against labels that were kept aside, with an interval."""
     try:
-        score = scorer.score(y, pred_NK)
+        score = scorer.score_taken(y, taken)
         sign = -1 if scorer.better == "max" else 1
-        low, high = np.quantile(sign * bootstrap(y, [pred_NK], scorer)[0], [0.025, 0.975])
+        low, high = np.quantile(sign * bootstrap(y, [taken], scorer)[0], [0.025, 0.975])
     except UserError as error:
         return f"\nsubmission against the hidden labels: {error}"
     return (

@@ -7,14 +7,25 @@ from typing import Any
 
 import pandas as pd
 
+# Enough to see a fold that failed; a table of more is wider than a screen.
+MOST_FOLDS_SHOWN = 5
+
 
 def member_table(card: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per member: weight, score on each fold, score over all rows."""
+    """A row per member: score over all rows with its interval, on each fold; weight; loss without.
+
+    `without` is what the blend loses when the member is left out, with its own interval.
+    """
     rows = {
         name: {
-            **{f"fold {fold}": score for fold, score in enumerate(member["fold_scores"])},
             "OOF": member["score"],
+            "low": member["low"],
+            "high": member["high"],
+            **{f"fold {fold}": score for fold, score in enumerate(member["fold_scores"])},
             "weight": member["weight"],
+            "without": member["without"]["value"],
+            "without low": member["without"]["low"],
+            "without high": member["without"]["high"],
         }
         for name, member in card["members"].items()
     }
@@ -22,32 +33,93 @@ def member_table(card: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def blend_table(card: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per blender, simplest first: its score in-sample, its honest score, the difference."""
-    columns = ["in_sample", "honest", "optimism"]
-    rows = {name: [entry[c] for c in columns] for name, entry in card["blenders"].items()}
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return table.rename(columns={"in_sample": "in-sample"}).rename_axis("blender")
+    """A row per blender, simplest first: in-sample and honest score, their difference, gains."""
+    rows = {
+        name: {
+            "in-sample": entry["in_sample"],
+            "honest": entry["honest"],
+            "optimism": entry["optimism"],
+            **{
+                f"{over}{part}": entry[key][end]
+                for over, key in (("over best", "over_member"), ("over equal", "over_equal"))
+                for part, end in (("", "value"), (" low", "low"), (" high", "high"))
+            },
+        }
+        for name, entry in card["blenders"].items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=float).rename_axis("blender")
 
 
 def show(card: Mapping[str, Any]) -> str:
-    """Both tables and the sentence that says what the blend is worth."""
-    blenders = blend_table(card)
-    blenders[""] = ["<- used" if name == card["blender"] else "" for name in blenders.index]
-    return "\n\n".join(
-        (
-            f"{card['metric']} of the members, out of fold ({card['rows']} rows)",
-            _text(member_table(card)),
-            f"{card['metric']} of the blends; honest: each fold with weights fitted without it",
-            _text(blenders),
-            card["sentence"],
-        )
-    )
+    """Both tables and the sentences that say what the blend, and each member in it, is worth."""
+    metric, single = card["metric"], len(card["members"]) == 1
+    parts = [
+        f"{metric} of the members, out of fold ({card['rows']} rows)",
+        _text(_members_to_print(card)),
+    ]
+    blends = _text(_blends_to_print(card))
+    if not single:
+        parts += [
+            f"{metric} of the blends; honest: each fold with all that is fitted fitted without it",
+            blends,
+        ]
+    parts.append(card["sentence"])
+    idle = [
+        name
+        for name, member in card["members"].items()
+        if member["without"]["low"] is not None and member["without"]["low"] <= 0
+    ]
+    if idle and not single:
+        of = f"the {card['left_out_of']} blend"
+        parts.append(f"Left out of {of}, these cost nothing that shows: {', '.join(idle)}.")
+    return "\n\n".join([*parts, *card["slices"].values()])
+
+
+def _members_to_print(card: Mapping[str, Any]) -> pd.DataFrame:
+    table = member_table(card)
+    folds = [column for column in table if str(column).startswith("fold ")]
+    shown = pd.DataFrame(index=table.index)
+    shown["OOF"] = table["OOF"].map(_score)
+    shown["95 % interval"] = [
+        _between(*ends) for ends in zip(table["low"], table["high"], strict=True)
+    ]
+    for fold in folds if len(folds) <= MOST_FOLDS_SHOWN else ():
+        shown[fold] = table[fold].map(_score)
+    shown["weight"] = table["weight"].map("{:.3f}".format)
+    if len(table) > 1:
+        shown["gain without it"] = _gains(table, "without", sign=-1)
+    return shown
+
+
+def _blends_to_print(card: Mapping[str, Any]) -> pd.DataFrame:
+    table = blend_table(card)
+    shown = pd.DataFrame(index=table.index)
+    for column in ("in-sample", "honest"):
+        shown[column] = table[column].map(_score)
+    shown["optimism"] = table["optimism"].map("{:+.4f}".format)
+    shown["gain over best member"] = _gains(table, "over best")
+    shown["gain over equal"] = _gains(table, "over equal")
+    shown[""] = ["<- used" if name == card["blender"] else "" for name in table.index]
+    return shown
+
+
+def _gains(table: pd.DataFrame, column: str, sign: int = 1) -> list[str]:
+    ends = table[[column, f"{column} low", f"{column} high"]].to_numpy() * sign
+    return [
+        "undefined"
+        if pd.isna(low)
+        else f"{value:+.4f} ({min(low, high):+.4f}..{max(low, high):+.4f})"
+        for value, low, high in ends
+    ]
+
+
+def _score(value: float) -> str:
+    return "undefined" if pd.isna(value) else f"{value + 0.0:.4f}"  # no -0.0000
+
+
+def _between(low: float, high: float) -> str:
+    return "" if pd.isna(low) else f"{_score(low)}..{_score(high)}"
 
 
 def _text(table: pd.DataFrame) -> str:
-    return table.to_string(
-        formatters={"optimism": "{:+.4f}".format},
-        float_format="{:.4f}".format,
-        na_rep="undefined",
-        index_names=False,
-    )
+    return table.to_string(index_names=False)

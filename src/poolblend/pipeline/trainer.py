@@ -106,9 +106,10 @@ class Trainer:
         torch.manual_seed(seed)
         base, model = self._build(member, [encoded.ids[row] for row in rows])
         epochs = []
+        learnable = competition.task.learnable(competition.y)
         options = settings.model_dump(exclude={"loss"}) | {"seed": seed, "progress": label}
         with enough_memory(OUT_OF_MEMORY):
-            for epoch in fit(model, encoded, rows, competition.y, objective, **options):
+            for epoch in fit(model, encoded, rows, learnable, objective, **options):
                 pred_NK = predict(
                     model,
                     encoded,

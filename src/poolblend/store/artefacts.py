@@ -5,6 +5,9 @@
     oof/<run>/<member>/fold0.parquet               id, fold, pred_<output>… of the fold's own rows
     oof/<run>/<member>/test_fold0.parquet          id, pred_<output>… of the test table
     oof/<run>/blend.json                           the blend card
+    oof/<run>/study.log                            Optuna's trials, to continue a search
+    oof/<run>/figures/<name>.png, .svg             the blend's pictures
+    oof/<run>/blend.html                           the notebook, executed, as one file
     submissions/<run>/submission.csv, .json        and a dated copy of both
 
 Everything is written beside its place and renamed into it, so that a crash never leaves half a file
@@ -31,6 +34,7 @@ from poolblend.store.files import (
     write_csv,
     write_json,
     write_parquet,
+    write_text,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +59,8 @@ class Store:
         self.root, self.run = root, run
         self.folds_path = root / "input" / run / "folds.csv"
         self.blend_path = root / "oof" / run / "blend.json"
+        self.study_path = self.blend_path.with_name("study.log")
+        self.report_path = self.blend_path.with_suffix(".html")
         self.submission_path = root / "submissions" / run / "submission.csv"
 
     def fold_folder(self, member: str, fold: int) -> Path:
@@ -210,6 +216,23 @@ class Store:
                 f"no blend card at {self.blend_path}; run blend.py first (same --config)"
             )
         return card
+
+    def study_file(self) -> Path:
+        """Where Optuna keeps its trials, in a folder that is there."""
+        try:
+            self.study_path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"could not make {self.study_path.parent}: {error}; nothing was overwritten"
+            ) from None
+        return self.study_path
+
+    def figure_path(self, name: str) -> Path:
+        """Where a picture goes, less its ending."""
+        return self.blend_path.parent / "figures" / name
+
+    def write_report(self, html: str) -> None:
+        write_text(self.report_path, html)
 
     def write_submission(
         self, submission: pd.DataFrame, card: Mapping[str, Any], now: datetime

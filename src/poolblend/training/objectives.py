@@ -70,6 +70,7 @@ FITTING = {
     "multiclass": ("cross_entropy",),
     "multilabel": ("binary_cross_entropy",),
     "regression": ("smooth_l1", "mse"),
+    "ordinal": ("smooth_l1", "mse"),
 }
 
 

@@ -1,0 +1,201 @@
+"""How fast blends are scored and fitted, against the recipe that notebooks copy.
+
+  python benchmarks/blending.py               all of it (about 5 minutes, 5 GB)
+  python benchmarks/blending.py objective     scores per second, 100,000 rows x 50 members
+  python benchmarks/blending.py large         fits on 1,000,000 rows x 100 members: seconds, memory
+  python benchmarks/blending.py command       blend.py, 8,000 rows x 10 members; blend.py --help
+
+The recipe: a matrix of Python lists, or a DataFrame with a column per member, weighted and summed
+inside an Optuna objective, then scikit-learn's metric.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from poolblend.competition.metrics import make_scorer
+from poolblend.competition.tasks import Task
+from poolblend.ensembling.blenders import BLENDERS
+from poolblend.ensembling.problem import BlendProblem
+from poolblend.ensembling.spaces import Space
+
+BINARY = Task("binary", ("target",), (0, 1))
+ORDINAL = Task("ordinal", ("score",), (0, 1, 2, 3, 4, 5))
+CASES = {"roc_auc": BINARY, "f1_macro": BINARY, "qwk": ORDINAL}
+RUNS = 15
+
+
+def problem(metric: str, n_rows: int, n_members: int, seed: int = 0) -> BlendProblem:
+    """Members that see one signal through noise of their own, and the problem of blending them."""
+    rng = np.random.default_rng(seed)
+    task = CASES[metric]
+    signal_N = rng.normal(size=n_rows)
+    seen_MN = signal_N + rng.normal(size=(n_members, n_rows))
+    if task.kind == "binary":
+        y = (signal_N + rng.normal(size=n_rows) > 0).astype(np.int64)
+        z_MN = expit(seen_MN, out=seen_MN)
+    else:
+        y = np.clip(np.round(1.2 * signal_N + 2.5), 0, 5).astype(np.int64)
+        z_MN = 2.5 + seen_MN
+    fold_N = np.arange(n_rows) % 5
+    scorer = make_scorer(metric, task)
+    return BlendProblem(z_MN[:, :, None], y, fold_N, scorer, Space("plain", task.kind))
+
+
+def recipe(given: BlendProblem, table: Callable[[np.ndarray], np.ndarray]) -> Callable:
+    """The objective as notebooks write it, over whatever `table` makes of weights."""
+    from sklearn.metrics import cohen_kappa_score, f1_score, roc_auc_score
+
+    y, name = given.y, given.scorer.name
+
+    def objective(weights_M: np.ndarray) -> float:
+        pred_N = table(weights_M)
+        if name == "roc_auc":
+            return -roc_auc_score(y, pred_N)
+        if name == "f1_macro":
+            return -f1_score(y, (pred_N >= 0.5).astype(int), average="macro")
+        labels_N = np.clip(np.round(pred_N), 0, 5).astype(int)
+        return -cohen_kappa_score(y, labels_N, weights="quadratic")
+
+    return objective
+
+
+def objectives() -> None:
+    """Evaluations per second, each runner in turn, medians; and what a trial costs besides."""
+    rng = np.random.default_rng(1)
+    print("100,000 rows x 50 members, evaluations per second (times the recipe's)")
+    for metric in CASES:
+        given = problem(metric, 100_000, 50)
+        z_MN = given.z_MNK[:, :, 0]
+        frame = pd.DataFrame(z_MN.T, columns=[f"member{m}" for m in range(50)])
+        lists = z_MN.tolist()
+
+        def of_frame(weights_M: np.ndarray, frame: pd.DataFrame = frame) -> np.ndarray:
+            columns = zip(weights_M, frame, strict=True)
+            return sum(weight * frame[column] for weight, column in columns)
+
+        def of_lists(weights_M: np.ndarray, lists: list[list[float]] = lists) -> np.ndarray:
+            return np.average(lists, axis=0, weights=weights_M)
+
+        runners = {
+            "poolblend": given.loss,
+            "DataFrame": recipe(given, of_frame),
+            "lists": recipe(given, of_lists),
+        }
+        weights = rng.dirichlet(np.ones(50), size=RUNS)
+        seconds: dict[str, list[float]] = {name: [] for name in runners}
+        for weights_M in weights:
+            losses = []
+            for name, runner in runners.items():
+                started = time.perf_counter()
+                losses.append(runner(weights_M))
+                seconds[name].append(time.perf_counter() - started)
+            if np.ptp(losses) > 1e-12:
+                raise SystemExit(f"{metric}: the objectives disagree: {losses}")
+        median = {name: statistics.median(values) for name, values in seconds.items()}
+        told = [
+            f"{name} {1 / each:,.0f}/s ({each / median['poolblend']:.1f}x the time)"
+            for name, each in median.items()
+        ]
+        print(f"  {metric}: {', '.join(told)}")
+        overhead(given, median["poolblend"])
+
+
+def overhead(given: BlendProblem, evaluation: float, trials: int = 100) -> None:
+    """What a trial of `optuna` takes beside its one evaluation of the metric."""
+    from dataclasses import replace
+
+    starts = {"equal": BLENDERS["equal"](given)}
+    names = [name for name in BLENDERS if BLENDERS[name].space is None and name != "optuna"]
+    searched = replace(given, trials=trials, starts=dict.fromkeys(names, starts["equal"]))
+    started = time.perf_counter()
+    BLENDERS["optuna"](searched)
+    each = (time.perf_counter() - started) / trials - evaluation
+    print(f"    a trial of the optuna blender takes {1e3 * each:.2f} ms besides the evaluation")
+
+
+def large() -> None:
+    given = problem("roc_auc", 1_000_000, 100)
+    print(f"1,000,000 rows x 100 members x 1 output ({given.z_MNK.nbytes / 1e9:.1f} GB), roc_auc")
+    for name in ("equal", "greedy", "convex"):
+        started = time.perf_counter()
+        BLENDERS[name](given)
+        print(f"  {name}: {time.perf_counter() - started:.1f} s", flush=True)
+    print(f"  peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+
+
+def command() -> None:
+    waits = []
+    for _ in range(7):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, ROOT / "blend.py", "--help"], stdout=subprocess.DEVNULL, check=True
+        )
+        waits.append(time.perf_counter() - started)
+    print(f"blend.py --help: {statistics.median(waits):.2f} s (median of 7)")
+    with tempfile.TemporaryDirectory() as folder:
+        config = competition(Path(folder))
+        started = time.perf_counter()
+        members = Path(folder) / "members"
+        subprocess.run(
+            [sys.executable, ROOT / "blend.py", "--config", config, "--members-from", members],
+            check=True,
+            capture_output=True,
+        )
+        seconds = time.perf_counter() - started
+        print(f"blend.py, 8,000 rows x 10 members, f1, all blenders and intervals: {seconds:.1f} s")
+
+
+def competition(folder: Path) -> Path:
+    """A binary competition with the OOF files of ten members; its config."""
+    given = problem("f1_macro", 8_000, 10)
+    ids = [f"r{n:05d}" for n in range(8_000)]
+    train = pd.DataFrame({"id": ids, "text": "some words", "target": given.y})
+    train.to_csv(folder / "train.csv", index=False)
+    train[:10].drop(columns="target").to_csv(folder / "test.csv", index=False)
+    train[:10].drop(columns="text").to_csv(folder / "sample_submission.csv", index=False)
+    (folder / "members").mkdir()
+    for m, pred_N in enumerate(given.z_MNK[:, :, 0]):
+        table = pd.DataFrame({"id": ids, "pred_target": pred_N})
+        table.to_csv(folder / "members" / f"member{m}.csv", index=False)
+    config = folder / "ten.yaml"
+    config.write_text(
+        f"task: binary\nmetric: f1\ndata: {{dir: '{folder}'}}\nstore: '{folder}'\n",
+        encoding="utf-8",
+    )
+    return config
+
+
+PARTS = {"objective": objectives, "large": large, "command": command}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    for part in parser.parse_args().part:
+        # Each in a process of its own, so that memory is the part's alone.
+        if len(sys.argv) == 2:
+            PARTS[part]()
+        else:
+            subprocess.run([sys.executable, __file__, part], check=True)
+
+
+if __name__ == "__main__":
+    main()

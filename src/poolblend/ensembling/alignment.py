@@ -1,0 +1,176 @@
+"""One member's table against the rows and columns wanted: its predictions in order, or its fault.
+
+Legend: N rows (in the order of the ids wanted), K outputs.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+# Half-precision softmaxes end a hair above 1; that is rounding, and is clipped away.
+ROUNDING = 1e-6
+# Off by this much is a probability written with three decimals.
+SUM_ROUNDING = 5e-4
+
+_QUOTE = reprlib.Repr()
+_QUOTE.maxstring = 80
+
+
+class TableError(Exception):
+    """What is wrong with a table, and what mends it where the run itself has made the table."""
+
+    def __init__(self, wrong: str, remedy: str) -> None:
+        super().__init__(wrong)
+        self.wrong, self.remedy = wrong, remedy
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What every table must hold; `fold_N` is None where the rows have no folds, or none yet."""
+
+    ids: pd.Index
+    outputs: tuple[str, ...] = ()
+    probabilities: bool = False
+    simplex: bool = False
+    fold_N: np.ndarray | None = None
+    kind: str = "training"
+
+    def row(self, n: int) -> str:
+        """The n-th row as messages name it."""
+        fold = "" if self.fold_N is None else f" of fold {self.fold_N[n]}"
+        return f"{quoted(self.ids[n])}{fold}"
+
+
+def align(table: pd.DataFrame, wanted: Wanted, *, elsewhere: bool) -> np.ndarray:
+    """One member's predictions (N, K) in the order of the ids wanted.
+
+    A table from `elsewhere` may count folds from any number, or have none. Raises TableError.
+    """
+    folded = wanted.fold_N is not None and not (elsewhere and "fold" not in table.columns)
+    columns = _prediction_columns(table, wanted.outputs, ["id", "fold"] if folded else ["id"])
+    row_N = find_rows(table, wanted)
+    if folded:
+        _check_folds(table, row_N, wanted, elsewhere)
+    pred_NK = _numbers(table, columns)[row_N]
+    _check_values(pred_NK, columns, wanted)
+    return pred_NK
+
+
+def find_rows(table: pd.DataFrame, wanted: Wanted) -> np.ndarray:
+    """Where each wanted id stands in the table (N,); TableError unless it has just these, once."""
+    own = pd.Index(table["id"].astype(str))
+    if own.has_duplicates:
+        raise TableError(
+            f"id {first_repeated(own)} is predicted more than once, expected once", "train it again"
+        )
+    row_N = own.get_indexer(wanted.ids)
+    absent = np.flatnonzero(row_N < 0)
+    extra = own[~own.isin(wanted.ids)] if len(absent) or len(own) > len(row_N) else own[:0]
+    if len(absent):
+        instead = f" (its other ids are such as {quoted(extra[0])})" if len(extra) else ""
+        raise TableError(
+            f"{len(absent)} of {len(row_N)} ids have no prediction, the first is "
+            f"{wanted.row(absent[0])}{instead}",
+            "train the folds it lacks",
+        )
+    if len(extra):
+        raise TableError(
+            f"{len(extra)} ids are not among the {wanted.kind} rows, the first is "
+            f"{quoted(extra[0])}",
+            "it was made from other data",
+        )
+    return row_N
+
+
+def renumbered(fold_N: np.ndarray) -> np.ndarray:
+    """Folds counted 0, 1, 2… in rising order; NaN stays NaN."""
+    counted_N = np.unique(fold_N, return_inverse=True)[1].astype(np.float64)
+    return np.where(np.isnan(fold_N), np.nan, counted_N)
+
+
+def off_simplex(pred_NK: np.ndarray) -> np.ndarray:
+    """The rows whose predictions do not sum to 1, give or take three-decimal rounding of each."""
+    rounding = SUM_ROUNDING * pred_NK.shape[1] + 1e-9
+    return np.flatnonzero(np.abs(pred_NK.sum(axis=1) - 1) > rounding)
+
+
+def quoted(value: object) -> str:
+    """A cell, id or name as messages show it: in quotes, on one line, the middle of a long one cut.
+
+    A repr escapes line breaks and whatever else would spoil the one line of an error.
+    """
+    return _QUOTE.repr(str(value))
+
+
+def first_repeated(ids: pd.Index) -> str:
+    """The first id that stands in `ids` a second time, quoted."""
+    return quoted(ids[ids.duplicated()][0])
+
+
+def _prediction_columns(
+    table: pd.DataFrame, outputs: Sequence[str], keys: Sequence[str]
+) -> list[str]:
+    columns = [f"pred_{output}" for output in outputs]
+    found = [str(column) for column in table.columns if str(column).startswith("pred_")]
+    lacking = [column for column in (*keys, *columns) if column not in table.columns]
+    if lacking or len(found) != len(columns):
+        raise TableError(
+            f"its columns are {', '.join(map(str, table.columns))}, expected "
+            f"{', '.join([*keys, *columns])}",
+            "it belongs to another task",
+        )
+    return columns
+
+
+def _check_folds(table: pd.DataFrame, row_N: np.ndarray, wanted: Wanted, elsewhere: bool) -> None:
+    assert wanted.fold_N is not None
+    own_N = pd.to_numeric(table["fold"], errors="coerce").to_numpy(dtype=np.float64)[row_N]
+    counted_N = renumbered(own_N) if elsewhere else own_N
+    moved = np.flatnonzero(counted_N != wanted.fold_N)
+    if len(moved):
+        n = moved[0]
+        counted = "" if counted_N[n] == own_N[n] else f" ({counted_N[n]:g} when counted from 0)"
+        raise TableError(
+            f"it was trained on other folds: id {quoted(wanted.ids[n])} is in fold {own_N[n]:g} "
+            f"there{counted}, in fold {wanted.fold_N[n]} of the folds table "
+            f"({len(moved)} ids differ)",
+            "train it again",
+        )
+
+
+def _numbers(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    for column in columns:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise TableError(
+                f"column {column} holds {table[column].iloc[0]!r} and the like, expected numbers",
+                "train it again",
+            )
+    return table[list(columns)].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _check_values(pred_NK: np.ndarray, columns: Sequence[str], wanted: Wanted) -> None:
+    again = "predict that fold again"
+    bad_NK, expected = ~np.isfinite(pred_NK), "a finite number"
+    if not bad_NK.any() and wanted.probabilities:
+        bad_NK = (pred_NK < -ROUNDING) | (pred_NK > 1 + ROUNDING)
+        expected = "a probability from 0 to 1"
+    if bad_NK.any():
+        n, k = np.argwhere(bad_NK)[0]
+        raise TableError(
+            f"{columns[k]} is {pred_NK[n, k]:g} for id {wanted.row(n)}, expected "
+            f"{expected} ({bad_NK.sum()} such values)",
+            again,
+        )
+    if wanted.simplex:
+        off = off_simplex(pred_NK)
+        if len(off):
+            raise TableError(
+                f"{columns[0]} to {columns[-1]} sum to {pred_NK[off[0]].sum():.6g} for id "
+                f"{wanted.row(off[0])}, expected 1 ({len(off)} such rows)",
+                again,
+            )

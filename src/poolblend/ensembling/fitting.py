@@ -1,0 +1,246 @@
+"""Blenders fitted on a matrix: in the space, with the cuts, and per output where that is wanted.
+
+Legend: M members, N rows, K outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from poolblend.competition.cuts import fit_cuts, has_cuts
+from poolblend.competition.metrics import Scorer
+from poolblend.ensembling.blenders import BLENDERS, by_simplicity
+from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.mixture import Mixture
+from poolblend.ensembling.problem import (
+    BlendFit,
+    BlendProblem,
+    StudyFile,
+    Trial,
+    equal_weights,
+    inner_folds,
+    mix,
+)
+from poolblend.ensembling.spaces import SPACES, Space, fit_space
+from poolblend.errors import UserError
+
+
+@dataclass(frozen=True)
+class BlendOptions:
+    """How blends are fitted.
+
+    `space` is "auto" or a name of `SPACES`; `weights` are shared by all outputs or fitted for each;
+    `thresholds` are fitted, the task's default, or whichever does better ("auto"). `fitters` name
+    the blenders to compare, none for all. `trials` bounds each search, all outputs
+    together.
+    """
+
+    fitters: tuple[str, ...] = ()
+    space: str = "auto"
+    weights: Literal["shared", "per_output"] = "shared"
+    thresholds: Literal["auto", "fitted", "default"] = "auto"
+    trials: int = 200
+    seed: int = 42
+
+
+class Form(NamedTuple):
+    """What is settled before weights are fitted: the space, and whether cuts are fitted."""
+
+    space: str
+    cuts: bool
+
+
+class Fitted(NamedTuple):
+    """A blender's mixture, and its searches' trials by the output searched for ("" for all)."""
+
+    mixture: Mixture
+    searches: dict[str, tuple[Trial, ...]]
+
+
+def fit_blends(
+    names: Sequence[str],
+    matrix: OofMatrix,
+    scorer: Scorer,
+    options: BlendOptions,
+    *,
+    form: Form | None = None,
+    study: StudyFile | None = None,
+    progress: Callable[[], object] | None = None,
+) -> dict[str, Fitted]:
+    """Fit the named blenders on all rows of the matrix, the simplest first.
+
+    Everything is learned from these rows: the space and the cuts too, unless `form` gives them.
+    Raises UserError where weights per output are asked of a metric that has none.
+    """
+    form = form or choose_form(matrix, scorer, options)
+    parts = list(_parts(matrix, scorer, options))
+    fits: list[dict[str, BlendFit]] = [{} for _ in parts]
+    spaces: dict[str, tuple[Space, np.ndarray]] = {}
+    fitted = {}
+    for name in _with_starts(names):
+        space_name = _space_of(name, form, scorer.task.kind)
+        if space_name not in spaces:
+            space = fit_space(space_name, scorer.task.kind, matrix.oof_MNK)
+            spaces[space_name] = space, space.forward(matrix.oof_MNK)
+        space, z_MNK = spaces[space_name]
+        for part, made in zip(parts, fits, strict=True):
+            problem = BlendProblem(
+                z_MNK if part.k is None else np.ascontiguousarray(z_MNK[:, :, [part.k]]),
+                part.y,
+                matrix.fold_N,
+                part.scorer,
+                Space(space.name, part.scorer.task.kind),
+                cuts=form.cuts,
+                members=matrix.members,
+                seed=options.seed,
+                trials=max(1, options.trials // len(parts)),
+                progress=progress,
+                starts={start: fit for start, fit in made.items() if start != "stack"},
+                study=_named(study, part.output),
+            )
+            made[name] = BLENDERS[name](problem)
+        if name in names:
+            made_of = {part.output: made[name] for part, made in zip(parts, fits, strict=True)}
+            fitted[name] = _joined(made_of, space, form, matrix, scorer)
+    return fitted
+
+
+def choose_form(matrix: OofMatrix, scorer: Scorer, options: BlendOptions) -> Form:
+    """The space and the treatment of cuts under which the equal blend scores best.
+
+    Each is scored on rows that neither cuts nor ranks were fitted on. The plainest is kept unless
+    another leads by more than two standard errors of the difference between folds, which are few.
+    """
+    forms = _forms(scorer, options)
+    if len(forms) == 1:
+        return forms[0]
+    fold_N = inner_folds(matrix.fold_N)
+    folds = [fold_N == fold for fold in np.unique(fold_N)]
+    taken: dict[Form, np.ndarray] = {}
+    for form in forms:
+        taken[form] = cross_fitted(matrix.oof_MNK, matrix.y, folds, scorer, form)
+    losses = {form: scorer.loss_or_inf(matrix.y, taken[form]) for form in forms}
+    chosen = forms[0]
+    for form in forms[1:]:
+        by_fold = [
+            scorer.loss_or_inf(matrix.y[rows], taken[chosen][rows])
+            - scorer.loss_or_inf(matrix.y[rows], taken[form][rows])
+            for rows in folds
+        ]
+        gains = np.array([gain for gain in by_fold if np.isfinite(gain)])
+        if len(gains) < 2 or not losses[form] < losses[chosen]:
+            continue
+        if gains.mean() > 2 * gains.std(ddof=1) / math.sqrt(len(gains)):
+            chosen = form
+    return chosen
+
+
+def cross_fitted(
+    oof_MNK: np.ndarray,
+    y: np.ndarray,
+    folds: Sequence[np.ndarray],
+    scorer: Scorer,
+    form: Form,
+) -> np.ndarray:
+    """What the metric takes of the members' plain mean, each fold with ranks and cuts of the rest.
+
+    `folds` are masks (N,) of rows that together are all rows.
+    """
+    weights_M = equal_weights(len(oof_MNK))
+    taken = None
+    for held_N in folds:
+        others_MNK, cuts = oof_MNK[:, ~held_N], None
+        space = fit_space(form.space, scorer.task.kind, others_MNK)
+        if form.cuts:
+            others_NK = space.inverse(mix(weights_M, space.forward(others_MNK)))
+            cuts = fit_cuts(scorer, y[~held_N], others_NK)
+        held_NK = space.inverse(mix(weights_M, space.forward(oof_MNK[:, held_N])))
+        held_taken = scorer.take(held_NK, cuts)
+        if taken is None:
+            taken = np.empty((len(y), *held_taken.shape[1:]), dtype=held_taken.dtype)
+        taken[held_N] = held_taken
+    assert taken is not None
+    return taken
+
+
+class _Part(NamedTuple):
+    """One set of weights to fit: for the k-th output, or for all (None, "")."""
+
+    k: int | None
+    y: np.ndarray
+    scorer: Scorer
+    output: str
+
+
+def _parts(matrix: OofMatrix, scorer: Scorer, options: BlendOptions) -> Iterator[_Part]:
+    if options.weights == "shared" or len(matrix.outputs) == 1:
+        yield _Part(None, matrix.y, scorer, "")
+        return
+    for k, output in enumerate(matrix.outputs):
+        single = scorer.of_output(k)
+        y = matrix.y[:, k] if single.task.kind == "binary" else matrix.y[:, [k]]
+        yield _Part(k, y, single, output)
+
+
+def _forms(scorer: Scorer, options: BlendOptions) -> list[Form]:
+    """All that the options allow, the plainest first."""
+    kind = scorer.task.kind
+    spaces = SPACES[kind] if options.space == "auto" else (options.space,)
+    fitted = {"auto": (False, True), "fitted": (True,), "default": (False,)}[options.thresholds]
+    cuts = fitted if has_cuts(scorer) else (False,)
+    forms = [Form(space, each) for each in cuts for space in spaces]
+    # Ranks are neither probabilities nor values: only order, and fitted cuts, mean something there.
+    useful = [form for form in forms if form.space != "rank" or form.cuts or scorer.metric.of_order]
+    if not useful:
+        remedy = "blend.thresholds=fitted" if has_cuts(scorer) else "another blend.space"
+        raise UserError(
+            f"blend.space=rank keeps nothing but the order of predictions, and {scorer.name} needs "
+            f"more; use {remedy}"
+        )
+    return useful
+
+
+def _with_starts(names: Sequence[str]) -> list[str]:
+    """The named blenders and the simpler ones that a search among them starts from."""
+    wanted = {BLENDERS[name].name for name in names}
+    if "optuna" in wanted:
+        wanted |= {name for name in BLENDERS if BLENDERS[name].space is None}
+    return [name for name in by_simplicity() if name in wanted]
+
+
+def _space_of(name: str, form: Form, kind: str) -> str:
+    """A blender's own space, or plain values where a task has no logits."""
+    own = BLENDERS[name].space
+    if own is None:
+        return form.space
+    return own if own in SPACES[kind] else "plain"
+
+
+def _named(study: StudyFile | None, output: str) -> StudyFile | None:
+    return study and StudyFile(study.path, ", ".join(filter(None, (study.label, output))))
+
+
+def _joined(
+    fits: dict[str, BlendFit], space: Space, form: Form, matrix: OofMatrix, scorer: Scorer
+) -> Fitted:
+    """One mixture from one fit for all outputs, or from one for each."""
+    K = len(matrix.outputs)
+    weights_MK = np.stack([fit.weights_M for fit in fits.values()], axis=1)
+    intercepts = [
+        np.zeros(1) if fit.intercept_K is None else fit.intercept_K for fit in fits.values()
+    ]
+    mixture = Mixture(
+        space,
+        np.broadcast_to(weights_MK, (len(weights_MK), K)).copy(),
+        np.broadcast_to(np.concatenate(intercepts), (K,)).copy(),
+    )
+    if form.cuts:
+        cuts = fit_cuts(scorer, matrix.y, mixture.apply(matrix.oof_MNK))
+        mixture = replace(mixture, cuts=cuts)
+    searches = {output: fit.history for output, fit in fits.items() if fit.history}
+    return Fitted(mixture, searches)

@@ -1,0 +1,197 @@
+"""Scores per slice of the rows: a blend that is best overall may lose on the slice that counts.
+
+Legend: N rows, V values, R bootstrap resamples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from poolblend.competition.metrics import Scorer, UndefinedScoreError
+from poolblend.ensembling.choice import told
+from poolblend.ensembling.resampling import RESAMPLES, Gain, bootstrap, gain
+from poolblend.errors import UserError, unknown
+
+EMPTY = "(empty)"
+# Resamples of fewer rows, or groups, are too much alike for their quantiles to be an interval.
+FEWEST = 30
+LONGEST = 40
+GAIN = ("gain", "low", "high")
+
+
+def slices(values: Iterable[Any], levels: int = 8) -> pd.Categorical:
+    """The slice of each row by a column's values: at most `levels` of them, and "(empty)".
+
+    Numbers, also as strings, become values or bins of about equal size, equal values together,
+    labelled "12–34"; NaN is empty among numbers. Of other values the most frequent stand for
+    themselves and the rest are "other (n levels)".
+    """
+    cells = _cells(values)
+    number_N = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64)
+    wordless = cells.str.lower().isin(("", "nan")).to_numpy()
+    numeric = bool((np.isnan(number_N) == wordless).all() and not wordless.all())
+    empty_N = wordless if numeric else (cells == "").to_numpy()
+    filled_N = ~empty_N
+    code_N = np.empty(len(cells), dtype=np.int64)
+    if numeric:
+        code_N[filled_N], names = _bins(number_N[filled_N], levels)
+    else:
+        code_N[filled_N], names = _levels(cells[filled_N], levels)
+    code_N[empty_N] = len(names)
+    names = [*names, EMPTY] if empty_N.any() else names
+    return pd.Categorical.from_codes(code_N, pd.Index(_distinct(names), dtype=object), ordered=True)
+
+
+def length_bins(texts: Iterable[Any], levels: int = 8) -> pd.Categorical:
+    """The slice of each text by its length, in words between blanks; a missing text has none."""
+    lengths = slices([len(text.split()) for text in _cells(texts)], levels)
+    return lengths.rename_categories(lambda name: f"{name} word{'' if name == '1' else 's'}")
+
+
+def slice_table(
+    y: np.ndarray,
+    takens: Mapping[str, np.ndarray],
+    scorer: Scorer,
+    slice_N: Any,
+    *,
+    reference: str,
+    group_N: np.ndarray | None = None,
+    seed: int = 42,
+    resamples: int = RESAMPLES,
+) -> pd.DataFrame:
+    """Scores in each slice: index slice; rows, a column per name of `takens`, gain, low, high.
+
+    `takens` are what `scorer.take` gives. The gain is that of the last over `reference`, positive
+    where better, with a 95 % interval from 30 rows on (groups, where given). NaN where the metric
+    is undefined in a slice. Raises UserError for an unknown reference or slices of other rows.
+    """
+    if reference not in takens:
+        raise unknown("prediction", reference, takens)
+    labels = pd.Categorical(slice_N)
+    if len(labels) != len(y):
+        raise UserError(
+            f"slices of {len(labels)} rows were given for {len(y)} predicted ones, expected one "
+            "for each; take the column from the table that was predicted"
+        )
+    chosen = list(takens)[-1]
+    table = {}
+    for code in np.unique(labels.codes[labels.codes >= 0]):
+        row_N = np.flatnonzero(labels.codes == code)
+        part = {name: taken[row_N] for name, taken in takens.items()}
+        scores = {name: _score(scorer, y[row_N], taken) for name, taken in part.items()}
+        value = (scores[chosen] - scores[reference]) * (1 if scorer.better == "max" else -1)
+        gained = Gain(value, np.nan, np.nan)
+        group = None if group_N is None else group_N[row_N]
+        if len(row_N if group is None else np.unique(group)) >= FEWEST:
+            with suppress(UserError):  # undefined on most resamples
+                before_R, after_R = bootstrap(
+                    y[row_N],
+                    (part[reference], part[chosen]),
+                    scorer,
+                    group_N=group,
+                    seed=seed,
+                    resamples=resamples,
+                )
+                gained = gain(before_R, after_R, value)
+        summary = dict(zip(GAIN, gained, strict=True))
+        table[labels.categories[code]] = {"rows": len(row_N), **scores, **summary}
+    columns = ["rows", *takens, *GAIN]
+    return pd.DataFrame.from_dict(table, orient="index", columns=columns).rename_axis("slice")
+
+
+def slice_sentence(table: pd.DataFrame, chosen: str, reference: str, column: str = "") -> str:
+    """Where `chosen` loses to `reference` beyond noise, or that it nowhere does."""
+    judged = table[table["low"].notna()]
+    of = f" of {column}" if column else ""
+    if judged.empty:
+        return (
+            f"No slice{of} tells {chosen} from {reference}: each has fewer than {FEWEST} rows, or "
+            "leaves the metric undefined."
+        )
+    silent = len(table) - len(judged)
+    rest = f" ({silent} more cannot tell: too few rows, or metric undefined)" if silent else ""
+    number = f"{len(judged)} slice{'s' if len(judged) > 1 else ''}{of}"
+    lost = judged[judged["high"] < 0].sort_values("gain", kind="stable")
+    if lost.empty:
+        return f"Nowhere in {number} does {chosen} lose to {reference} beyond noise{rest}."
+    named = ", ".join(
+        f"'{name}' {told(Gain(*row[list(GAIN)]))} on {row['rows']:.0f} rows"
+        for name, row in lost.iterrows()
+    )
+    return (
+        f"{chosen} loses to {reference} beyond noise in {len(lost)} of {number}: {named}{rest}; "
+        "by chance alone, one slice in 40 would look so."
+    )
+
+
+def _cells(values: Iterable[Any]) -> pd.Series:
+    """The values as strings, blanks reduced to one between words; "" for a missing one."""
+    given = pd.Series(list(values), dtype=object)
+    told_N = zip(given, given.isna(), strict=True)
+    return pd.Series(
+        ["" if na else " ".join(str(value).split()) for value, na in told_N], dtype=object
+    )
+
+
+def _bins(number_N: np.ndarray, levels: int) -> tuple[np.ndarray, list[str]]:
+    """Every value by itself where they are few, else bins of about equal size; and their labels.
+
+    Bins go by the values' middle ranks: cut at quantiles, a frequent value would take in others.
+    """
+    value_V, code_N = np.unique(number_N, return_inverse=True)
+    if len(value_V) > levels:
+        middle_N = rankdata(number_N) - 0.5
+        _, code_N = np.unique((middle_N * levels / len(number_N)).astype(int), return_inverse=True)
+    bins = [number_N[code_N == code] for code in range(code_N.max() + 1)]
+    edges = [(part.min(), part.max()) for part in bins]
+    shown = _shown(np.unique(edges))
+    to = " to " if value_V[0] < 0 else "–"
+    return code_N, [
+        shown[low] if low == high else f"{shown[low]}{to}{shown[high]}" for low, high in edges
+    ]
+
+
+def _shown(edges: np.ndarray) -> dict[float, str]:
+    """Each number as a string, with no more digits than tell them apart."""
+    largest = np.abs(edges[np.isfinite(edges)]).max(initial=0)
+    shown: dict[float, str] = {}
+    for digits in range(min(max(3, len(f"{largest:.0f}")), 15), 18):
+        shown = {edge: f"{edge + 0.0:.{digits}g}" for edge in edges}
+        if len(set(shown.values())) == len(edges):
+            break
+    return shown
+
+
+def _levels(cells: pd.Series, levels: int) -> tuple[np.ndarray, list[str]]:
+    """The most frequent values, of equals the first by name; and their labels."""
+    rows = Counter(cells)
+    ranked = sorted(rows, key=lambda name: (-rows[name], name))
+    kept = ranked if len(ranked) <= levels else ranked[: levels - 1]
+    names = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in kept]
+    if len(kept) < len(ranked):
+        names.append(f"other ({len(ranked) - len(kept)} levels)")
+    code = {name: n for n, name in enumerate(kept)}
+    return np.array([code.get(cell, len(kept)) for cell in cells], dtype=np.int64), names
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names that read alike, such as long ones cut short, are numbered from the second on."""
+    distinct: dict[str, None] = {}
+    for name in names:
+        candidates = (name, *(f"{name} ({n})" for n in range(2, len(names) + 1)))
+        distinct[next(each for each in candidates if each not in distinct)] = None
+    return list(distinct)
+
+
+def _score(scorer: Scorer, y: np.ndarray, taken: np.ndarray) -> float:
+    try:
+        return scorer.score_taken(y, taken)
+    except UndefinedScoreError:
+        return np.nan

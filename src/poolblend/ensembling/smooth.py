@@ -1,0 +1,197 @@
+"""Losses with a gradient over affine blends: squared error and log loss, whatever the metric.
+
+An affine blend is eta_NK = intercept_K + sum over m of w_m z_mnk, in the space of z.
+Legend: M members, N rows, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, logsumexp
+from scipy.stats import rankdata
+
+from poolblend.competition.metrics import SMALLEST_PROBABILITY
+from poolblend.competition.tasks import Task
+
+
+class Value(NamedTuple):
+    """A loss with its derivatives by the weights (M,) and by the intercepts (K,)."""
+
+    loss: float
+    by_weight_M: np.ndarray
+    by_intercept_K: np.ndarray
+
+
+SmoothLoss = Callable[[np.ndarray, np.ndarray], Value]
+
+
+def truth(task: Task, y: np.ndarray) -> np.ndarray:
+    """Encoded targets as what predictions come near to, float64 (N, K): values, or 0 and 1."""
+    if task.kind == "multiclass":
+        return (y[:, None] == np.arange(len(task.classes))).astype(np.float64)
+    return task.learnable(y).reshape(len(y), -1).astype(np.float64)
+
+
+def make_smooth_loss(kind: str, space: str, z_MNK: np.ndarray, truth_NK: np.ndarray) -> SmoothLoss:
+    """Log loss for probabilities, as they are or as logits; squared error for everything else.
+
+    That of ranks is taken to the ranks of the truth. A mean over rows, and over outputs where they
+    are separate decisions. Convex in weights and intercepts together; for plain probabilities of
+    several classes, as long as those of a row sum to 1.
+    """
+    if space == "rank":
+        # All that ranks can come near to are the target's own.
+        return _SquaredError(z_MNK, (rankdata(truth_NK, axis=0) - 0.5) / len(truth_NK))
+    if kind in ("regression", "ordinal"):
+        return _SquaredError(z_MNK, truth_NK)
+    pointwise = {
+        ("multiclass", "plain"): _plain_classes,
+        ("multiclass", "logit"): _logit_classes,
+    }.get((kind, space)) or (_logit_decisions if space == "logit" else _plain_decisions)
+    flat = z_MNK.reshape(len(z_MNK), -1)
+
+    def log_loss(weights_M: np.ndarray, intercept_K: np.ndarray) -> Value:
+        eta_NK = (weights_M @ flat).reshape(truth_NK.shape) + intercept_K
+        loss, slope_NK = pointwise(eta_NK, truth_NK)
+        return Value(loss, flat @ slope_NK.ravel(), slope_NK.sum(axis=0))
+
+    return log_loss
+
+
+class _SquaredError:
+    """Mean squared error from second moments: one pass over the rows, whatever is asked later."""
+
+    def __init__(self, z_MNK: np.ndarray, truth_NK: np.ndarray) -> None:
+        self.size, self.rows = truth_NK.size, len(truth_NK)
+        # About the truth's mean, so that targets far from zero lose no digits.
+        self.centre_K = truth_NK.mean(axis=0)
+        n_members, n_outputs = len(z_MNK), truth_NK.shape[1]
+        self.zz_MM = np.zeros((n_members, n_members))
+        self.zt_M = np.zeros(n_members)
+        self.z_MK = np.empty((n_members, n_outputs))
+        self.tt = 0.0
+        for k in range(n_outputs):
+            z_MN, t_N = z_MNK[:, :, k], truth_NK[:, k] - self.centre_K[k]
+            shifted_MN = z_MN - self.centre_K[k] if self.centre_K[k] else z_MN
+            self.zz_MM += shifted_MN @ shifted_MN.T
+            self.zt_M += shifted_MN @ t_N
+            self.z_MK[:, k] = shifted_MN.sum(axis=1)
+            self.tt += float(t_N @ t_N)
+
+    def __call__(self, weights_M: np.ndarray, intercept_K: np.ndarray) -> Value:
+        # With weights that do not sum to 1, moving the origin moves the intercept as well.
+        b_K = intercept_K + (weights_M.sum() - 1) * self.centre_K
+        zw_M, zw_K = self.zz_MM @ weights_M, weights_M @ self.z_MK
+        total = (
+            weights_M @ zw_M
+            - 2 * weights_M @ self.zt_M
+            + 2 * b_K @ zw_K
+            + self.rows * b_K @ b_K
+            + self.tt
+        )
+        by_b_K = 2 * (zw_K + self.rows * b_K) / self.size
+        by_weight_M = 2 * (zw_M - self.zt_M + self.z_MK @ b_K) / self.size
+        return Value(
+            max(float(total), 0.0) / self.size, by_weight_M + by_b_K @ self.centre_K, by_b_K
+        )
+
+
+def _plain_decisions(p_NK: np.ndarray, truth_NK: np.ndarray) -> tuple[float, np.ndarray]:
+    clipped = np.clip(p_NK, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    losses = -np.log(np.where(truth_NK == 1, clipped, 1 - clipped))
+    slope_NK = (clipped - truth_NK) / (clipped * (1 - clipped)) / p_NK.size
+    return float(losses.mean()), np.where(clipped == p_NK, slope_NK, 0)
+
+
+def _logit_decisions(eta_NK: np.ndarray, truth_NK: np.ndarray) -> tuple[float, np.ndarray]:
+    losses = np.logaddexp(0, eta_NK) - truth_NK * eta_NK
+    return float(losses.mean()), (expit(eta_NK) - truth_NK) / eta_NK.size
+
+
+def _plain_classes(p_NK: np.ndarray, truth_NK: np.ndarray) -> tuple[float, np.ndarray]:
+    clipped = np.clip(p_NK, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    sum_N1 = clipped.sum(axis=1, keepdims=True)
+    of_truth_N1 = (clipped * truth_NK).sum(axis=1, keepdims=True)
+    slope_NK = (1 / sum_N1 - truth_NK / of_truth_N1) / len(p_NK)
+    losses = np.log(sum_N1) - np.log(of_truth_N1)
+    return float(losses.mean()), np.where(clipped == p_NK, slope_NK, 0)
+
+
+def _logit_classes(eta_NK: np.ndarray, truth_NK: np.ndarray) -> tuple[float, np.ndarray]:
+    norm_N1 = logsumexp(eta_NK, axis=1, keepdims=True)
+    losses = norm_N1[:, 0] - (eta_NK * truth_NK).sum(axis=1)
+    return float(losses.mean()), (np.exp(eta_NK - norm_N1) - truth_NK) / len(eta_NK)
+
+
+def simplex_minimum(loss: SmoothLoss, start_M: np.ndarray, n_outputs: int) -> np.ndarray:
+    """The weights on the simplex of least loss; `start_M` where the solver finds nothing better.
+
+    SLSQP, started from weights on the simplex. Kraft, A software package for sequential quadratic
+    programming, 1988.
+    """
+    none_K = np.zeros(n_outputs)
+    unit = loss(start_M, none_K).loss
+    if unit == 0:
+        return start_M
+
+    def in_units(weights_M: np.ndarray) -> tuple[float, np.ndarray]:
+        # In units of the start's loss, the tolerance means the same for every target's scale.
+        value = loss(weights_M, none_K)
+        return value.loss / unit, value.by_weight_M / unit
+
+    found = minimize(
+        in_units,
+        start_M,
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * len(start_M),
+        constraints={
+            "type": "eq",
+            "fun": lambda weights_M: weights_M.sum() - 1,
+            "jac": np.ones_like,
+        },
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    weights_M = np.maximum(found.x, 0)
+    if not np.isfinite(weights_M).all() or weights_M.sum() <= 0:
+        return start_M
+    weights_M /= weights_M.sum()
+    return weights_M if in_units(weights_M)[0] < 1 else start_M
+
+
+def bounded_minimum(
+    loss: SmoothLoss,
+    start_M: np.ndarray,
+    start_K: np.ndarray,
+    *,
+    pull: float = 0.0,
+    towards_M: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of at least 0 and free intercepts of least loss, by L-BFGS-B.
+
+    `pull` adds that much of the squared distance to `towards_M`, in units of the start's loss.
+    Byrd et al., A limited memory algorithm for bound constrained optimization, 1995.
+    """
+    size = len(start_M)
+    unit = loss(start_M, start_K).loss or 1.0
+    goal_M = np.zeros(size) if towards_M is None else towards_M
+
+    def penalised(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, away_M = loss(x[:size], x[size:]), x[:size] - goal_M
+        slope = np.concatenate([value.by_weight_M, value.by_intercept_K]) / unit
+        slope[:size] += 2 * pull * away_M
+        return value.loss / unit + pull * float(away_M @ away_M), slope
+
+    found = minimize(
+        penalised,
+        np.concatenate([start_M, start_K]),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, None)] * size + [(None, None)] * len(start_K),
+        options={"ftol": 1e-12, "gtol": 1e-8, "maxiter": 500},
+    )
+    return found.x[:size], found.x[size:]

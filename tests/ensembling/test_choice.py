@@ -1,0 +1,254 @@
+"""The simplest blend within noise of the best is taken, and the sentence claims no more."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from poolblend.competition.metrics import Scorer, make_scorer
+from poolblend.competition.tasks import Task
+from poolblend.ensembling.choice import Choice, choose, sentence, told
+from poolblend.ensembling.fitting import BlendOptions, Form
+from poolblend.ensembling.honesty import Comparison, Honest, compare
+from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.mixture import Mixture
+from poolblend.ensembling.resampling import Gain, bootstrap
+from poolblend.ensembling.spaces import Space
+from poolblend.errors import UserError
+
+BINARY, REGRESSION = Task("binary", ("t",), (0, 1)), Task("regression", ("t",))
+AUC, F1 = make_scorer("roc_auc", BINARY), make_scorer("f1", BINARY)
+RMSE, PEARSON = make_scorer("rmse", REGRESSION), make_scorer("pearson", REGRESSION)
+OPTIONS = BlendOptions(("greedy", "convex", "shrunk"), space="plain", thresholds="default")
+
+
+def matrix(y: np.ndarray, oof_MN: np.ndarray, group_N: np.ndarray | None = None) -> OofMatrix:
+    M, N = oof_MN.shape
+    members = tuple(f"minilm-p{m}-s42" for m in range(M))
+    ids_N = np.arange(N).astype(str)
+    return OofMatrix(ids_N, np.arange(N) % 4, y, oof_MN[:, :, None], members, ("t",), group_N)
+
+
+def seen(seed: int, noise: list[float], n_rows: int = 240) -> OofMatrix:
+    """Binary labels, and members that see their signal through noise of their own."""
+    rng = np.random.default_rng(seed)
+    signal_N = rng.normal(size=n_rows)
+    y = (signal_N + 0.5 * rng.normal(size=n_rows) > 0).astype(np.int64)
+    logits_MN = signal_N + np.array(noise)[:, None] * rng.normal(size=(len(noise), n_rows))
+    return matrix(y, expit(2 * logits_MN))
+
+
+@cache
+def compared() -> Comparison:
+    return compare(seen(0, [0.6, 0.8, 1.0]), F1, OPTIONS)
+
+
+def test_members_that_err_apart_gain_and_it_shows() -> None:
+    choice = choose(compare(seen(0, [1.0] * 4, 600), AUC, OPTIONS), resamples=150)
+    assert choice.gain.low > 0
+    assert choice.gain.value == pytest.approx(choice.honest - choice.member_score)
+    said = sentence(choice)
+    assert re.search(r"interval .*\), distinguishable from zero", said)
+    assert "blending buys nothing" not in said
+
+
+@pytest.mark.parametrize("scorer", [RMSE, PEARSON], ids=lambda scorer: scorer.name)
+def test_a_gain_is_positive_when_better_whatever_the_metrics_direction(scorer: Scorer) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(200, 1))
+    comparison = compare(matrix(y, y[:, 0] + rng.normal(size=(4, 200))), scorer, OPTIONS)
+    choice = choose(comparison, "equal", resamples=100)
+    sign = 1 if scorer.better == "max" else -1
+    assert choice.gain.value == pytest.approx(sign * (choice.honest - choice.member_score))
+    assert 0 < choice.gain.low <= choice.gain.value <= choice.gain.high
+
+
+def test_every_blend_has_its_gain_over_the_best_member_and_over_equal_weights() -> None:
+    comparison = compared()
+    choice = choose(comparison, resamples=60)
+    reports = comparison.reports
+    best = max(F1.score_taken(comparison.matrix.y, each) for each in comparison.member_taken)
+    assert choice.member_score == best
+    assert list(choice.over_member) == list(choice.over_equal) == list(reports)
+    for name, report in reports.items():
+        assert choice.over_member[name].value == pytest.approx(report.honest - best)
+        over_equal = choice.over_equal[name]
+        assert over_equal.value == pytest.approx(report.honest - reports["equal"].honest)
+        assert over_equal.low <= over_equal.high
+    assert choice.over_equal["equal"] == Gain(0, 0, 0)
+    assert choice.gain == choice.over_member[choice.blender]
+
+
+def made(y: np.ndarray, **preds: np.ndarray) -> Comparison:
+    """A comparison of which only the honest predictions matter."""
+    corner = Mixture(Space("plain", "regression"), np.array([[1.0], [0.0]]), np.zeros(1))
+    noise = 2 * np.random.default_rng(9).normal(size=(2, len(y)))
+    given = matrix(y, y[:, 0] + noise)
+    reports = {
+        name: Honest(0.0, 0.0, 0.0, corner, (corner,) * 4, pred_N[:, None], pred_N[:, None], {})
+        for name, pred_N in preds.items()
+    }
+    return Comparison(given, RMSE, OPTIONS, Form("plain", False), reports, tuple(given.oof_MNK))
+
+
+class TestAuto:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(400, 1))
+    noise_N = rng.normal(size=400)
+
+    def taken(self, **preds: np.ndarray) -> str:
+        return choose(made(self.y, **preds), resamples=100).blender
+
+    def loss(self, pred_N: np.ndarray) -> float:
+        return RMSE.loss(self.y, pred_N[:, None])
+
+    def test_takes_the_simplest_of_equals(self) -> None:
+        same_N = self.y[:, 0] + self.noise_N
+        worse_N = self.y[:, 0] + 2 * self.noise_N
+        assert self.taken(optuna=same_N, convex=same_N, equal=worse_N) == "convex"
+
+    def test_takes_the_richer_one_that_is_better_beyond_the_noise_of_the_paired_difference(
+        self,
+    ) -> None:
+        """Either score alone wavers far more than by this difference; the difference does not."""
+        equal_N, optuna_N = self.y[:, 0] + self.noise_N, self.y[:, 0] + 0.98 * self.noise_N
+        losses_PR = bootstrap(self.y, [equal_N[:, None], optuna_N[:, None]], RMSE, resamples=100)
+        assert self.loss(equal_N) - self.loss(optuna_N) < losses_PR.std(axis=1).min()
+        choice = choose(made(self.y, equal=equal_N, optuna=optuna_N), resamples=100)
+        assert choice.blender == "optuna"
+        over_equal = choice.over_equal["optuna"]
+        assert 0 < over_equal.low < over_equal.value < over_equal.high
+
+    def test_passes_over_richer_blends_that_are_better_within_one_standard_error(self) -> None:
+        names, passed_over = ("equal", "best", "shrunk", "convex", "optuna"), 0
+        for seed in range(8):
+            own_MN = np.random.default_rng(seed).normal(size=(5, 400))
+            preds = dict(zip(names, self.y[:, 0] + self.noise_N + 0.4 * own_MN, strict=True))
+            takens = [pred_N[:, None] for pred_N in preds.values()]
+            losses_PR = bootstrap(self.y, takens, RMSE, resamples=100)
+            losses = np.array([self.loss(pred_N) for pred_N in preds.values()])
+            leader = int(losses.argmin())
+            errors = (losses_PR - losses_PR[leader]).std(axis=1, ddof=1)
+            simplest = int(np.argmax(losses - losses[leader] <= errors))
+            assert self.taken(**preds) == names[simplest]
+            passed_over += simplest < leader
+        assert 0 < passed_over < 8
+
+    def test_is_overruled_by_a_name(self) -> None:
+        for name, report in compared().reports.items():
+            choice = choose(compared(), name, resamples=20)
+            assert (choice.blender, choice.automatic) == (name, False)
+            assert choice.honest == report.honest
+            assert f"Chose {name}, as asked: " in sentence(choice)
+        with pytest.raises(UserError, match=r"did you mean 'convex'\? known: auto, best, convex"):
+            choose(compared(), "convx")
+
+
+def test_groups_that_are_drawn_whole_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    group_N = np.repeat(np.arange(40), 10)
+    y = rng.normal(size=(400, 1))
+    oof_MN = y[:, 0] + np.repeat(rng.normal(size=(3, 40)), 10, axis=1)
+    comparison = compare(matrix(y, oof_MN), RMSE, BlendOptions(("equal",), space="plain"))
+    grouped = replace(comparison, matrix=replace(comparison.matrix, group_N=group_N))
+    plain, wide = (choose(each, "equal", resamples=200).gain for each in (comparison, grouped))
+    assert wide.value == plain.value
+    assert wide.high - wide.low > 1.5 * (plain.high - plain.low)
+
+
+GAIN, NONE = Gain(0.01, 0.002, 0.018), Gain(0.0, 0.0, 0.0)
+EQUAL = Choice(
+    blender="equal",
+    automatic=True,
+    metric="f1",
+    honest=0.81,
+    member="minilm-max-s42",
+    member_score=0.8,
+    over_member={"equal": GAIN, "convex": GAIN._replace(value=0.012)},
+    over_equal={"equal": NONE, "convex": Gain(0.002, 0.001, 0.003)},
+    fickle=0,
+    n_members=5,
+    n_folds=4,
+)
+CONVEX = replace(EQUAL, blender="convex")
+
+
+def over_member(**bounds: float) -> dict[str, Gain]:
+    return {"equal": GAIN._replace(**bounds)}
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (EQUAL, r"^Chose equal, the simplest blend within one standard error of the best honest"),
+        (EQUAL, r"honest f1 0\.8100 against 0\.8000 of the best single member, minilm-max-s42; a"),
+        (
+            EQUAL,
+            r"a gain of \+0\.0100 \(95 % interval \+0\.0020 to \+0\.0180\), distinguishable from "
+            r"zero\.$",
+        ),
+        (
+            replace(EQUAL, over_member=over_member(low=-0.001)),
+            "not distinguishable from zero: blending buys nothing that these rows can show",
+        ),
+        (
+            replace(EQUAL, over_member=over_member(low=-0.02, high=-0.01)),
+            "below zero: blending buys nothing here",
+        ),
+        (
+            replace(EQUAL, over_member=over_member(low=0.0, high=0.0)),
+            "not distinguishable from zero: blending buys nothing",
+        ),
+        (replace(EQUAL, automatic=False), "Chose equal, as asked: "),
+        (replace(EQUAL, fickle=2), "best without 2 of the 4 folds: .* understates the gain"),
+        (
+            CONVEX,
+            r"Over equal weights it gains \+0\.0020 \(95 % interval \+0\.0010 to \+0\.0030\), "
+            r"distinguishable from zero\.$",
+        ),
+        (
+            replace(CONVEX, over_equal={"convex": Gain(0.002, -0.001, 0.003)}),
+            r"Over equal weights .* zero: fitting buys nothing that these rows can show\.$",
+        ),
+        (
+            replace(EQUAL, n_members=1),
+            r"^One member, minilm-max-s42: nothing to blend; its honest f1 is 0\.8100\.$",
+        ),
+    ],
+)
+def test_the_sentence_says_what_was_found(choice: Choice, words: str) -> None:
+    said = sentence(choice)
+    assert re.search(words, said)
+    assert "\n" not in said
+
+
+def test_the_sentence_on_equal_weights_does_not_compare_them_with_themselves() -> None:
+    assert "Over equal weights" not in sentence(EQUAL)
+    assert told(Gain(-0.01, -0.02, 0.0)) == "-0.0100 (95 % interval -0.0200 to +0.0000)"
+
+
+def test_the_best_member_counts_as_fickle_where_folds_disagree_about_it() -> None:
+    disagreeing = 0
+    for seed in range(6):
+        twins = seen(seed, [0.8, 0.8])
+        comparison = compare(twins, AUC, replace(OPTIONS, fitters=("equal",)))
+        choice = choose(comparison, resamples=20)
+        picks_FM = comparison.reports["best"].fold_weights_FM
+        best = int(np.argmax([AUC.score(twins.y, pred_NK) for pred_NK in twins.oof_MNK]))
+        assert choice.member == twins.members[best]
+        assert choice.fickle == (picks_FM.argmax(axis=1) != best).sum()
+        disagreeing += choice.fickle > 0
+    assert disagreeing > 0
+
+
+def test_one_member_is_taken_as_it_is() -> None:
+    lone = seen(0, [0.6])
+    choice = choose(compare(lone, F1, OPTIONS), resamples=20)
+    assert choice.gain == NONE
+    assert choice.fickle == 0
+    assert sentence(choice).startswith("One member, minilm-p0-s42: nothing to blend")

@@ -1,0 +1,304 @@
+"""Smooth losses are what they say, so are their gradients, and their minima are the least."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.optimize import LinearConstraint, lsq_linear, minimize, nnls
+from scipy.stats import rankdata
+
+from poolblend.competition.metrics import make_scorer
+from poolblend.competition.tasks import KINDS, Task
+from poolblend.ensembling import smooth
+from poolblend.ensembling.smooth import (
+    SmoothLoss,
+    bounded_minimum,
+    make_smooth_loss,
+    simplex_minimum,
+    truth,
+)
+from poolblend.ensembling.spaces import SPACES, fit_space
+
+TASKS = {
+    "binary": Task("binary", ("t",), (0, 1)),
+    "multiclass": Task("multiclass", ("t",), ("x", "y", "z")),
+    "multilabel": Task("multilabel", ("p", "q")),
+    "regression": Task("regression", ("p", "q")),
+    "ordinal": Task("ordinal", ("t",), (1, 2, 4)),
+}
+PAIRS = [(kind, space) for kind in KINDS for space in SPACES[kind]]
+N, M = 120, 5
+
+
+def drawn(kind: str, seed: int, n_members: int = M) -> tuple[np.ndarray, np.ndarray]:
+    """Encoded labels, and members (M, N, K) that see them through noise of their own."""
+    rng = np.random.default_rng(seed)
+    K = len(TASKS[kind].outputs)
+    signal_NK = rng.normal(size=(N, K))
+    noise = np.linspace(0.5, 2, n_members)[:, None, None]
+    seen_MNK = signal_NK + noise * rng.normal(size=(n_members, N, K))
+    if kind == "regression":
+        return signal_NK + rng.normal(size=(N, K)), seen_MNK
+    if kind == "ordinal":
+        return np.digitize(signal_NK[:, 0], [-0.5, 0.8]), 2 + seen_MNK
+    if kind == "multiclass":
+        powers_MNK = np.exp(seen_MNK)
+        y = (signal_NK + rng.gumbel(size=(N, K))).argmax(axis=1)
+        return y, powers_MNK / powers_MNK.sum(axis=2, keepdims=True)
+    y_NK = (signal_NK + rng.logistic(size=(N, K)) > 0).astype(np.int64)
+    return (y_NK[:, 0] if kind == "binary" else y_NK), 1 / (1 + np.exp(-seen_MNK))
+
+
+def loss_in(kind: str, space: str, seed: int = 0, n_members: int = M) -> SmoothLoss:
+    y, oof_MNK = drawn(kind, seed, n_members)
+    z_MNK = fit_space(space, kind, oof_MNK).forward(oof_MNK)
+    return make_smooth_loss(kind, space, z_MNK, truth(TASKS[kind], y))
+
+
+def weighting(seed: int, n_members: int = M) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.ones(n_members))
+
+
+def outputs(kind: str) -> int:
+    return len(TASKS[kind].outputs)
+
+
+@pytest.mark.parametrize(("kind", "space"), PAIRS)
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_are_the_differences_of_the_loss(kind: str, space: str, seed: int) -> None:
+    loss, rng = loss_in(kind, space, seed), np.random.default_rng(seed)
+    weights_M = weighting(seed)
+    # Probabilities with an intercept may leave [0, 1], where they are cut off: a small one.
+    intercept_K = rng.normal(size=outputs(kind)) * (1e-4 if space == "plain" else 0.5)
+    if kind in ("regression", "ordinal") or space != "plain":
+        weights_M = weights_M * 1.7
+    value = loss(weights_M, intercept_K)
+    step = 1e-6
+    for m, along_M in enumerate(step * np.eye(M)):
+        rise = loss(weights_M + along_M, intercept_K).loss
+        fall = loss(weights_M - along_M, intercept_K).loss
+        slope = (rise - fall) / (2 * step)
+        assert value.by_weight_M[m] == pytest.approx(slope, rel=1e-4, abs=1e-7)
+    for k, along_K in enumerate(step * np.eye(outputs(kind))):
+        rise = loss(weights_M, intercept_K + along_K).loss
+        fall = loss(weights_M, intercept_K - along_K).loss
+        slope = (rise - fall) / (2 * step)
+        assert value.by_intercept_K[k] == pytest.approx(slope, rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize("space", ["plain", "logit"])
+def test_the_smooth_loss_of_probabilities_is_log_loss(kind: str, space: str) -> None:
+    y, oof_MNK = drawn(kind, 0)
+    weights_M, none_K = weighting(0), np.zeros(outputs(kind))
+    fitted = fit_space(space, kind, oof_MNK)
+    pred_NK = fitted.inverse(np.tensordot(weights_M, fitted.forward(oof_MNK), axes=1))
+    wanted = make_scorer("log_loss", TASKS[kind]).score(y, pred_NK)
+    assert loss_in(kind, space)(weights_M, none_K).loss == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["regression", "ordinal"])
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e6])
+@pytest.mark.parametrize("scale", [1e-4, 1.0])
+def test_squared_error_from_moments_is_the_direct_sum(
+    kind: str, offset: float, scale: float
+) -> None:
+    y, oof_MNK = drawn(kind, 0)
+    truth_NK = scale * truth(TASKS[kind], y) + offset
+    z_MNK = scale * oof_MNK + offset
+    loss = make_smooth_loss(kind, "plain", z_MNK, truth_NK)
+    for weights_M, intercept in [(weighting(1), 0.0), (1.2 * weighting(2), -0.2 * offset + scale)]:
+        intercept_K = np.full(outputs(kind), intercept)
+        residual_NK = np.tensordot(weights_M, z_MNK, axes=1) + intercept_K - truth_NK
+        wanted = np.mean(residual_NK**2)
+        # Offset and scale together leave as many digits as the predictions themselves keep.
+        digits = max(1e-12, 1e-15 * abs(offset / scale))
+        assert loss(weights_M, intercept_K).loss == pytest.approx(wanted, rel=digits)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "regression", "ordinal"])
+def test_squared_error_of_ranks_is_to_the_ranks_of_the_truth(kind: str) -> None:
+    y, oof_MNK = drawn(kind, 0)
+    ranks_MNK = fit_space("rank", kind, oof_MNK).forward(oof_MNK)
+    weights_M = weighting(0)
+    wanted_NK = rankdata(truth(TASKS[kind], y), axis=0) / N - 0.5 / N
+    wanted = np.mean((np.tensordot(weights_M, ranks_MNK, axes=1) - wanted_NK) ** 2)
+    found = loss_in(kind, "rank")(weights_M, np.zeros(outputs(kind))).loss
+    assert found == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "space"), PAIRS)
+def test_the_loss_of_a_mixture_is_at_most_the_mixture_of_losses(kind: str, space: str) -> None:
+    loss, none_K = loss_in(kind, space), np.zeros(outputs(kind))
+    for seed in range(20):
+        here_M, there_M = weighting(seed), weighting(seed + 100)
+        ends = loss(here_M, none_K), loss(there_M, none_K)
+        for share in (0.1, 0.5, 0.9):
+            between = loss(share * here_M + (1 - share) * there_M, none_K).loss
+            assert between <= share * ends[0].loss + (1 - share) * ends[1].loss + 1e-12
+        # A convex function lies above its tangents.
+        assert ends[1].loss >= ends[0].loss + ends[0].by_weight_M @ (there_M - here_M) - 1e-12
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_a_certain_mistake_costs_no_more_than_the_least_probability(kind: str) -> None:
+    task = TASKS[kind]
+    y = np.zeros((4, 2), dtype=np.int64) if kind == "multilabel" else np.zeros(4, dtype=np.int64)
+    certain_NK = np.eye(3)[[1] * 4] if kind == "multiclass" else np.ones((4, outputs(kind)))
+    for space in ("plain", "logit"):
+        z_MNK = fit_space(space, kind, certain_NK[None]).forward(certain_NK[None])
+        value = make_smooth_loss(kind, space, z_MNK, truth(task, y))(
+            np.ones(1), np.zeros(outputs(kind))
+        )
+        assert value.loss == pytest.approx(-np.log(1e-7), rel=1e-6)
+        assert np.isfinite(value.by_weight_M).all()
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_the_loss_is_flat_where_it_cuts_probabilities_off(kind: str) -> None:
+    y, oof_MNK = drawn(kind, 0)
+    certain_NK = (oof_MNK[0] == oof_MNK[0].max(axis=1, keepdims=True)).astype(np.float64)
+    loss = make_smooth_loss(kind, "plain", np.stack([certain_NK] * 2), truth(TASKS[kind], y))
+    value = loss(np.array([0.6, 0.6]), np.full(outputs(kind), -1e-9))
+    np.testing.assert_array_equal(value.by_weight_M, [0, 0])
+    np.testing.assert_array_equal(value.by_intercept_K, np.zeros(outputs(kind)))
+
+
+def reference(loss: SmoothLoss, n_members: int, n_outputs: int) -> np.ndarray:
+    """The optimum on the simplex as an interior-point solver finds it."""
+    none_K = np.zeros(n_outputs)
+    found = minimize(
+        lambda weights_M: loss(weights_M, none_K).loss,
+        np.full(n_members, 1 / n_members),
+        jac=lambda weights_M: loss(weights_M, none_K).by_weight_M,
+        method="trust-constr",
+        bounds=[(0, 1)] * n_members,
+        constraints=LinearConstraint(np.ones((1, n_members)), 1, 1),
+        options={"gtol": 1e-10, "xtol": 1e-12, "maxiter": 2000},
+    )
+    return found.x
+
+
+def frank_wolfe_gap(loss: SmoothLoss, weights_M: np.ndarray, n_outputs: int) -> float:
+    """How far a convex loss can be above its least value on the simplex, in units of it."""
+    value = loss(weights_M, np.zeros(n_outputs))
+    return (weights_M @ value.by_weight_M - value.by_weight_M.min()) / value.loss
+
+
+class TestSimplexMinimum:
+    @pytest.mark.parametrize(("kind", "space"), PAIRS)
+    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("n_members", [2, 8, 30])
+    def test_leaves_nothing_to_gain(self, kind: str, space: str, seed: int, n_members: int) -> None:
+        loss = loss_in(kind, space, seed, n_members)
+        weights_M = simplex_minimum(loss, np.full(n_members, 1 / n_members), outputs(kind))
+        assert (weights_M >= 0).all()
+        assert weights_M.sum() == pytest.approx(1, abs=1e-12)
+        assert frank_wolfe_gap(loss, weights_M, outputs(kind)) < 1e-6
+
+    @pytest.mark.filterwarnings("ignore:delta_grad")  # the reference's, where it stands still
+    @pytest.mark.parametrize(
+        ("kind", "space"),
+        [
+            ("binary", "plain"),
+            ("binary", "logit"),
+            ("multiclass", "plain"),
+            ("regression", "plain"),
+        ],
+    )
+    def test_is_that_of_a_reference_solver(self, kind: str, space: str) -> None:
+        loss = loss_in(kind, space, 0, 6)
+        weights_M = simplex_minimum(loss, np.full(6, 1 / 6), outputs(kind))
+        wanted_M = reference(loss, 6, outputs(kind))
+        np.testing.assert_allclose(weights_M, wanted_M, atol=1e-3)
+        none_K = np.zeros(outputs(kind))
+        assert loss(weights_M, none_K).loss <= loss(wanted_M, none_K).loss + 1e-9
+
+    @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_is_the_least_squares_optimum_whatever_the_targets_scale(
+        self, seed: int, scale: float
+    ) -> None:
+        y, oof_MNK = drawn("regression", seed, 8)
+        A = oof_MNK.reshape(8, -1).T
+        wanted_M, _ = nnls(np.vstack([A, np.full(8, 1e4)]), np.append(y.ravel(), 1e4))
+        loss = make_smooth_loss("regression", "plain", scale * oof_MNK, scale * y)
+        weights_M = simplex_minimum(loss, np.full(8, 1 / 8), 2)
+        np.testing.assert_allclose(weights_M, wanted_M / wanted_M.sum(), atol=2e-4)
+
+    def test_survives_members_that_are_sure_and_wrong(self) -> None:
+        y, oof_MNK = drawn("binary", 0)
+        oof_MNK[0, :, 0], oof_MNK[1, :, 0] = 1 - y, y
+        loss = make_smooth_loss("binary", "plain", oof_MNK, truth(TASKS["binary"], y))
+        weights_M = simplex_minimum(loss, np.full(M, 1 / M), 1)
+        np.testing.assert_allclose(weights_M, np.eye(M)[1], atol=1e-3)
+
+    def test_is_the_start_where_nothing_is_to_gain(self) -> None:
+        y, _ = drawn("regression", 0)
+        loss = make_smooth_loss("regression", "plain", np.stack([y] * M), y)
+        start_M = weighting(3)
+        np.testing.assert_allclose(simplex_minimum(loss, start_M, 2), start_M)
+
+    @pytest.mark.parametrize("solution", [[0.0] * (M - 1) + [1.0], [np.nan] * M, [0.0] * M])
+    def test_is_the_start_where_the_solver_fails(
+        self, solution: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        failed = SimpleNamespace(x=np.array(solution))
+        monkeypatch.setattr(smooth, "minimize", lambda *_, **__: failed)
+        start_M = np.full(M, 1 / M)
+        found_M = simplex_minimum(loss_in("regression", "plain"), start_M, 2)
+        np.testing.assert_array_equal(found_M, start_M)
+
+
+class TestBoundedMinimum:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_of_squared_error_is_non_negative_least_squares(self, seed: int) -> None:
+        y, oof_MNK = drawn("regression", seed, 6)
+        design = np.column_stack([oof_MNK[:, :, 0].T, np.ones(N)])
+        bounds = ([0] * 6 + [-np.inf], [np.inf] * 7)
+        wanted = lsq_linear(design, y[:, 0], bounds, method="bvls").x
+        loss = make_smooth_loss("regression", "plain", oof_MNK[:, :, :1], y[:, :1])
+        weights_M, intercept_K = bounded_minimum(loss, np.full(6, 1 / 6), np.zeros(1))
+        np.testing.assert_allclose(np.append(weights_M, intercept_K), wanted, atol=1e-4)
+        assert (wanted[:6] > 1e-6).sum() < 6 or seed
+
+    @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+    def test_of_log_loss_leaves_no_slope_but_into_the_bound(self, kind: str) -> None:
+        loss = loss_in(kind, "logit", 1)
+        weights_M, intercept_K = bounded_minimum(loss, np.full(M, 1 / M), np.zeros(outputs(kind)))
+        value = loss(weights_M, intercept_K)
+        assert (weights_M >= 0).all()
+        assert value.by_intercept_K == pytest.approx(0, abs=1e-5)
+        assert value.by_weight_M[weights_M > 0] == pytest.approx(0, abs=1e-5)
+        assert (value.by_weight_M[weights_M == 0] > -1e-5).all()
+
+    def test_is_ridge_regression_towards_the_goal(self) -> None:
+        y, oof_MNK = drawn("regression", 0)
+        Z, t = oof_MNK[:, :, 0].T, y[:, 0]
+        loss = make_smooth_loss("regression", "plain", oof_MNK[:, :, :1], y[:, :1])
+        goal_M, pull = np.full(M, 1 / M), 0.3
+        weights_M, intercept_K = bounded_minimum(
+            loss, goal_M, np.zeros(1), pull=pull, towards_M=goal_M
+        )
+        # The penalty of the mean squared error, in units of the start's.
+        alpha = pull * np.mean((Z @ goal_M - t) ** 2)
+        Zc, tc = Z - Z.mean(axis=0), t - t.mean()
+        wanted_M = np.linalg.solve(
+            Zc.T @ Zc / N + alpha * np.eye(M), Zc.T @ tc / N + alpha * goal_M
+        )
+        assert (wanted_M > 0).all()
+        np.testing.assert_allclose(weights_M, wanted_M, atol=1e-5)
+        assert intercept_K[0] == pytest.approx(t.mean() - Z.mean(axis=0) @ wanted_M, abs=1e-5)
+
+    def test_comes_to_the_goal_as_the_pull_grows(self) -> None:
+        loss, goal_M = loss_in("binary", "logit"), weighting(1)
+        away = [
+            np.abs(
+                bounded_minimum(loss, goal_M, np.zeros(1), pull=pull, towards_M=goal_M)[0] - goal_M
+            ).max()
+            for pull in (0.01, 1.0, 1e4)
+        ]
+        assert away[0] > away[1] > away[2]
+        assert away[2] < 1e-4

@@ -1,0 +1,249 @@
+"""Blends of members from anywhere, and what inference does with spaces, cuts and weights."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from poolblend import config, pipeline
+from poolblend.errors import UserError
+from poolblend.pipeline.competition import open_store
+
+FITTERS = "blend.fitters=[equal,best,convex]"
+
+
+@pytest.fixture
+def elsewhere(toy, tmp_path):
+    """Makes a toy competition with members of other tools: config path, and the members' folder.
+
+    The members see the truth through noise of their own; the test files see it, too.
+    """
+
+    def make(task="binary", names=("gbm", "knn", "nb"), with_test=True, **keys):
+        path = toy(task, **keys)
+        settings = config.load(path)
+        folder = tmp_path / "members"
+        (folder / "test").mkdir(parents=True)
+        targets = list(settings.data.target)
+        rng = np.random.default_rng(0)
+        for table, place in (("train", folder), ("test_labels", folder / "test")):
+            truth = pd.read_csv(settings.data_dir / f"{table}.csv")
+            for name in names:
+                seen = truth[["id"]].copy()
+                for target in targets:
+                    noisy = truth[target] + rng.normal(0, 0.6, len(truth))
+                    seen[f"pred_{target}"] = (
+                        noisy if task == "regression" else 1 / (1 + np.exp(1 - 2 * noisy))
+                    )
+                if with_test or place == folder:
+                    seen.to_csv(place / f"{name}.csv", index=False)
+        return path, folder
+
+    return make
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel", "regression"])
+def test_members_from_elsewhere_alone_make_a_submission(elsewhere, task):
+    path, folder = elsewhere(task)
+    settings = config.load(path, [FITTERS])
+    blend = pipeline.blend(settings, members_from=str(folder))
+    assert blend.matrix.members == ("gbm", "knn", "nb")
+    submission = pd.read_csv(pipeline.infer(settings))
+    assert len(submission) == 15
+    assert open_store(settings).read_folds() is not None
+
+
+def test_members_from_elsewhere_join_those_trained_here(elsewhere):
+    path, folder = elsewhere()
+    settings = config.load(path, [FITTERS])
+    pipeline.train(settings, poolers="mean")
+    blend = pipeline.blend(settings, members_from=str(folder))
+    assert blend.matrix.members == ("gbm", "knn", "nb", "tiny-mean-s42")
+    chosen = pipeline.blend(settings, members=["nb", "tiny-mean-s42"], members_from=str(folder))
+    assert chosen.matrix.members == ("nb", "tiny-mean-s42")
+    pipeline.infer(settings)
+
+
+def test_the_blend_of_the_test_files_is_what_is_submitted(elsewhere):
+    path, folder = elsewhere("regression")
+    settings = config.load(path, ["blend.fitter=equal", FITTERS])
+    pipeline.blend(settings, members_from=str(folder))
+    submission = pd.read_csv(pipeline.infer(settings)).set_index("id")
+    tables = [pd.read_csv(file).set_index("id") for file in sorted((folder / "test").iterdir())]
+    mean = sum(tables) / 3
+    np.testing.assert_allclose(submission["a"], mean["pred_a"].loc[submission.index])
+
+
+def test_the_order_of_rows_and_files_changes_nothing(elsewhere):
+    path, folder = elsewhere()
+    settings = config.load(path, ["blend.trials=20"])
+    first = pipeline.blend(settings, members_from=str(folder)).card
+    for file in folder.glob("*.csv"):
+        pd.read_csv(file).sample(frac=1, random_state=1).to_csv(file, index=False)
+    open_store(settings).study_path.unlink()
+    again = pipeline.blend(settings, members_from=str(folder)).card
+    assert again["blenders"] == first["blenders"]
+    assert again["sentence"] == first["sentence"]
+
+
+def test_folds_that_the_members_carry_are_the_ones_scored_over(elsewhere):
+    path, folder = elsewhere()
+    for file in folder.glob("*.csv"):
+        table = pd.read_csv(file)
+        table["fold"] = np.arange(len(table)) % 4 + 1
+        table.to_csv(file, index=False)
+    settings = config.load(path, [FITTERS])
+    blend = pipeline.blend(settings, members_from=str(folder))
+    assert blend.choice.n_folds == 4
+    pipeline.infer(settings)
+    pipeline.blend(settings, members_from=str(folder))
+
+
+def test_a_member_without_test_predictions_is_refused_when_it_has_weight(elsewhere):
+    path, folder = elsewhere(with_test=False)
+    settings = config.load(path, ["blend.fitter=equal", FITTERS])
+    pipeline.blend(settings, members_from=str(folder))
+    with pytest.raises(
+        UserError, match=r"member gbm has a weight of 0.333 but no test predictions"
+    ):
+        pipeline.infer(settings)
+
+
+@pytest.mark.parametrize("spoil", ["change", "remove"])
+def test_test_predictions_that_changed_since_the_blend_are_refused(elsewhere, spoil):
+    path, folder = elsewhere()
+    settings = config.load(path, ["blend.fitter=equal", FITTERS])
+    pipeline.blend(settings, members_from=str(folder))
+    file = folder / "test" / "knn.csv"
+    if spoil == "remove":
+        file.unlink()
+    else:
+        file.write_text(file.read_text().replace("0.", "0.1", 1))
+    with pytest.raises(UserError, match="test predictions of member knn, is .* since the blend"):
+        pipeline.infer(settings)
+
+
+def test_thresholds_fitted_in_the_blend_decide_the_submission(elsewhere):
+    path, folder = elsewhere()
+    settings = config.load(path, ["blend.fitter=equal", FITTERS, "blend.thresholds=fitted"])
+    card = pipeline.blend(settings, members_from=str(folder)).card
+    (cut,) = card["mixture"]["cuts"]
+    card["mixture"]["cuts"] = [0.99]
+    open_store(settings).write_blend(card)
+    assert 0 < cut < 0.99
+    assert pd.read_csv(pipeline.infer(settings))["target"].sum() == 0
+    card["mixture"]["cuts"] = [0.01]
+    open_store(settings).write_blend(card)
+    assert (pd.read_csv(pipeline.infer(settings))["target"] == 1).all()
+
+
+@pytest.mark.parametrize("space", ["plain", "logit", "rank"])
+def test_a_blend_is_applied_in_the_space_it_was_fitted_in(elsewhere, space):
+    path, folder = elsewhere(metric="roc_auc")
+    settings = config.load(path, ["blend.fitter=equal", FITTERS, f"blend.space={space}"])
+    blend = pipeline.blend(settings, members_from=str(folder))
+    assert blend.used.mixture.space.name == space
+    submission = pd.read_csv(pipeline.infer(settings)).set_index("id")["target"]
+    names = blend.matrix.members
+    test = [pd.read_csv(folder / "test" / f"{n}.csv").set_index("id")["pred_target"] for n in names]
+    pred_MNK = np.stack([each.loc[submission.index] for each in test])[:, :, None]
+    np.testing.assert_allclose(submission, blend.used.mixture.apply(pred_MNK)[:, 0])
+
+
+def test_weights_per_output_are_in_the_card_and_in_the_submission(elsewhere):
+    path, folder = elsewhere("regression")
+    settings = config.load(path, ["blend.fitter=convex", "blend.weights=per_output", FITTERS])
+    card = pipeline.blend(settings, members_from=str(folder)).card
+    weights = np.array(card["mixture"]["weights"])
+    assert weights.shape == (3, 2)
+    assert not np.allclose(weights[:, 0], weights[:, 1])
+    np.testing.assert_allclose(weights.sum(axis=0), 1)
+    submission = pd.read_csv(pipeline.infer(settings)).set_index("id")
+    tables = [pd.read_csv(folder / "test" / f"{n}.csv").set_index("id") for n in card["members"]]
+    b = sum(w * t["pred_b"] for w, t in zip(weights[:, 1], tables, strict=True))
+    np.testing.assert_allclose(submission["b"], b.loc[submission.index])
+
+
+def test_weights_per_output_are_refused_where_the_metric_is_no_mean(elsewhere):
+    path, folder = elsewhere("multilabel", metric="f1_micro")
+    settings = config.load(path, ["blend.weights=per_output", FITTERS])
+    with pytest.raises(
+        UserError, match="f1_micro of a multilabel task is no mean over its outputs"
+    ):
+        pipeline.blend(settings, members_from=str(folder))
+
+
+@pytest.mark.parametrize("key", ["groups", "slices"])
+def test_an_unknown_column_to_slice_or_group_by_is_refused(elsewhere, key):
+    path, folder = elsewhere()
+    settings = config.load(path, [f"blend.{key}=txt", FITTERS])
+    with pytest.raises(
+        UserError, match=f"unknown column 'txt' for blend.{key}; did you mean 'text'"
+    ):
+        pipeline.blend(settings, members_from=str(folder))
+
+
+def test_slices_and_what_each_member_brings_are_told(elsewhere):
+    path, folder = elsewhere()
+    settings = config.load(path, ["blend.slices=[target]", FITTERS])
+    blend = pipeline.blend(settings, members_from=str(folder))
+    assert list(blend.slices) == ["words of text", "target"]
+    assert blend.slices["target"]["rows"].sum() == 60
+    assert blend.refits_RM.shape[1] == 3
+    assert list(blend.without.index) == list(blend.matrix.members)
+    assert blend.card == json.loads(json.dumps(blend.card))
+    told = str(blend)
+    assert "gain without it" in told
+    assert "gain over equal" in told
+    assert "target" in told
+
+
+def test_one_member_is_taken_as_it_is(elsewhere):
+    path, folder = elsewhere(names=("gbm",))
+    settings = config.load(path)
+    blend = pipeline.blend(settings, members_from=str(folder))
+    assert list(blend.reports) == ["equal"]
+    assert str(blend).count("gbm") == 2
+    assert "nothing to blend" in str(blend)
+    pipeline.infer(settings)
+
+
+def test_a_constant_member_is_said_and_does_not_stop_the_blend(elsewhere):
+    path, folder = elsewhere("regression", metric="pearson")
+    table = pd.read_csv(folder / "knn.csv")
+    table["pred_a"] = 3.5
+    table.to_csv(folder / "knn.csv", index=False)
+    settings = config.load(path, [FITTERS])
+    blend = pipeline.blend(settings, members_from=str(folder))
+    assert "undefined" in str(blend)
+    assert blend.card["members"]["knn"]["score"] is None
+
+
+def test_a_search_is_continued_and_not_repeated(elsewhere):
+    path, folder = elsewhere()
+    settings = config.load(path, ["blend.trials=15"])
+    first = pipeline.blend(settings, members_from=str(folder))
+    again = pipeline.blend(settings, members_from=str(folder))
+    assert again.card["blenders"] == first.card["blenders"]
+    longer = config.load(path, ["blend.trials=25"])
+    searched = pipeline.blend(longer, members_from=str(folder)).reports["optuna"].searches[""]
+    assert sum(trial.source == "search" for trial in searched) == 25
+
+
+def test_an_ordinal_competition_runs_through_with_cut_points(toy, tmp_path):
+    path = toy("binary")
+    settings = config.load(path)
+    for table in ("train", "test_labels", "sample_submission"):
+        file = settings.data_dir / f"{table}.csv"
+        frame = pd.read_csv(file)
+        frame["target"] = (frame["target"] * 2 + np.arange(len(frame)) % 2).astype(int)
+        frame.to_csv(file, index=False)
+    settings = config.load(
+        path, ["task=ordinal", "metric=qwk", "blend.thresholds=fitted", FITTERS, "members=[mean]"]
+    )
+    pipeline.train(settings)
+    blend = pipeline.blend(settings)
+    assert len(blend.card["mixture"]["cuts"]) == 3
+    submission = pd.read_csv(pipeline.infer(settings))
+    assert set(submission["target"]) <= {0, 1, 2, 3}
