@@ -1,6 +1,6 @@
 """Metrics of the predictions themselves: probabilities, rankings, values.
 
-Legend: N rows, K model outputs.
+Legend: N rows, K model outputs, P positive rows.
 """
 
 from __future__ import annotations
@@ -109,12 +109,15 @@ def _pairs_won(y_true: np.ndarray, y_pred: np.ndarray) -> int | None:
     if score_N.min() < 0:  # then bits do not order as values do
         return None
     bit = np.uint64(1)
-    key_N = np.sort(((score_N + 0.0).view(np.uint64) & ~bit) | (y_true != 0).astype(np.uint64))
-    if (key_N[1:] ^ key_N[:-1] <= bit).any():
+    key_N = (score_N + 0.0).view(np.uint64)  # a copy, without -0.0; then in place: memory is time
+    key_N &= ~bit
+    key_N |= y_true != 0
+    key_N.sort()
+    if (key_N[1:] ^ key_N[:-1]).min() <= bit:
         return None
-    positive_N = (key_N & bit).astype(np.int64)
-    negatives_below_N = np.arange(len(key_N)) - np.cumsum(positive_N) + positive_N
-    return int(negatives_below_N @ positive_N)
+    key_N &= bit
+    place_P = np.flatnonzero(key_N.astype(bool))  # of each positive row, among all
+    return int(place_P.sum()) - len(place_P) * (len(place_P) - 1) // 2
 
 
 def _correlation(y_true: np.ndarray, y_pred: np.ndarray) -> float:
