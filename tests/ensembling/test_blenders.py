@@ -339,8 +339,8 @@ class TestBagged:
         selections: list[np.ndarray] = []
         select = greedy._select
 
-        def spied(given: BlendProblem) -> np.ndarray:
-            weights = select(given)
+        def spied(given: BlendProblem, steps: int) -> np.ndarray:
+            weights = select(given, steps)
             bags.append(given.members)
             selections.append(weights)
             return weights

@@ -55,7 +55,7 @@ def _best_threshold(
     y_N: np.ndarray, pred_N: np.ndarray, merit: Callable[[Counts], np.ndarray], default: float
 ) -> float:
     """The threshold of greatest merit among all that decide these rows differently."""
-    order = np.argsort(-pred_N, kind="stable")
+    order = np.argsort(-pred_N)  # equal predictions are decided alike, in whatever order
     falling_N = pred_N[order]
     ends = np.flatnonzero(np.append(falling_N[1:] != falling_N[:-1], True)) + 1
     predicted = np.concatenate([[0], ends])  # how many rows are positive, from none to all

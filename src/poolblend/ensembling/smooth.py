@@ -7,7 +7,7 @@ Legend: M members, N rows, K outputs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy.optimize import minimize
@@ -26,7 +26,17 @@ class Value(NamedTuple):
     by_intercept_K: np.ndarray
 
 
-SmoothLoss = Callable[[np.ndarray, np.ndarray], Value]
+Pointwise = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
+
+
+class SmoothLoss(Protocol):
+    """A loss of weights (M,) and intercepts (K,), and how strongly it bends in each of them."""
+
+    def __call__(self, weights_M: np.ndarray, intercept_K: np.ndarray, /) -> Value: ...
+
+    def curvature(
+        self, weights_M: np.ndarray, intercept_K: np.ndarray, /
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def truth(task: Task, y: np.ndarray) -> np.ndarray:
@@ -52,14 +62,31 @@ def make_smooth_loss(kind: str, space: str, z_MNK: np.ndarray, truth_NK: np.ndar
         ("multiclass", "plain"): _plain_classes,
         ("multiclass", "logit"): _logit_classes,
     }.get((kind, space)) or (_logit_decisions if space == "logit" else _plain_decisions)
-    flat = z_MNK.reshape(len(z_MNK), -1)
+    return _LogLoss(z_MNK, truth_NK, pointwise)
 
-    def log_loss(weights_M: np.ndarray, intercept_K: np.ndarray) -> Value:
-        eta_NK = (weights_M @ flat).reshape(truth_NK.shape) + intercept_K
-        loss, slope_NK = pointwise(eta_NK, truth_NK)
-        return Value(loss, flat @ slope_NK.ravel(), slope_NK.sum(axis=0))
 
-    return log_loss
+class _LogLoss:
+    """Mean log loss, of what `pointwise` makes of the blend: a loss, and its slope per cell."""
+
+    def __init__(self, z_MNK: np.ndarray, truth_NK: np.ndarray, pointwise: Pointwise) -> None:
+        self.flat, self.truth_NK = z_MNK.reshape(len(z_MNK), -1), truth_NK
+        self.pointwise = pointwise
+
+    def __call__(self, weights_M: np.ndarray, intercept_K: np.ndarray) -> Value:
+        loss, slope_NK = self._slope(weights_M, intercept_K)
+        return Value(loss, self.flat @ slope_NK.ravel(), slope_NK.sum(axis=0))
+
+    def curvature(
+        self, weights_M: np.ndarray, intercept_K: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Fisher's information about each weight and intercept: the mean square of the slopes."""
+        _, slope_NK = self._slope(weights_M, intercept_K)
+        square_NK = slope_NK**2 * slope_NK.size
+        return np.einsum("mx,mx,x->m", self.flat, self.flat, square_NK.ravel()), square_NK.sum(0)
+
+    def _slope(self, weights_M: np.ndarray, intercept_K: np.ndarray) -> tuple[float, np.ndarray]:
+        eta_NK = (weights_M @ self.flat).reshape(self.truth_NK.shape) + intercept_K
+        return self.pointwise(eta_NK, self.truth_NK)
 
 
 class _SquaredError:
@@ -98,6 +125,14 @@ class _SquaredError:
         return Value(
             max(float(total), 0.0) / self.size, by_weight_M + by_b_K @ self.centre_K, by_b_K
         )
+
+    def curvature(
+        self, weights_M: np.ndarray, intercept_K: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The second derivatives by each weight and intercept, the same everywhere."""
+        rows_K = np.full(len(intercept_K), float(self.rows))
+        shift_M = self.rows * (self.centre_K @ self.centre_K) + 2 * self.z_MK @ self.centre_K
+        return 2 * (np.diag(self.zz_MM) + shift_M) / self.size, 2 * rows_K / self.size
 
 
 def _plain_decisions(p_NK: np.ndarray, truth_NK: np.ndarray) -> tuple[float, np.ndarray]:
@@ -179,19 +214,26 @@ def bounded_minimum(
     size = len(start_M)
     unit = loss(start_M, start_K).loss or 1.0
     goal_M = np.zeros(size) if towards_M is None else towards_M
+    # Steps are taken in units of each parameter's own curvature: the intercept of a rare label
+    # bends the loss a thousand times less than a weight does, and would take thousands of steps.
+    bends = np.concatenate(loss.curvature(start_M, start_K)) / unit
+    bends[:size] += 2 * pull
+    scale = 1 / np.sqrt(np.maximum(bends, np.finfo(float).tiny ** 0.25))
 
-    def penalised(x: np.ndarray) -> tuple[float, np.ndarray]:
+    def penalised(scaled: np.ndarray) -> tuple[float, np.ndarray]:
+        x = scaled * scale
         value, away_M = loss(x[:size], x[size:]), x[:size] - goal_M
         slope = np.concatenate([value.by_weight_M, value.by_intercept_K]) / unit
         slope[:size] += 2 * pull * away_M
-        return value.loss / unit + pull * float(away_M @ away_M), slope
+        return value.loss / unit + pull * float(away_M @ away_M), slope * scale
 
     found = minimize(
         penalised,
-        np.concatenate([start_M, start_K]),
+        np.concatenate([start_M, start_K]) / scale,
         jac=True,
         method="L-BFGS-B",
         bounds=[(0, None)] * size + [(None, None)] * len(start_K),
         options={"ftol": 1e-12, "gtol": 1e-8, "maxiter": 500},
     )
-    return found.x[:size], found.x[size:]
+    best = found.x * scale
+    return best[:size], best[size:]

@@ -104,7 +104,7 @@ def _blends_to_print(card: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _gains(table: pd.DataFrame, column: str, sign: int = 1) -> list[str]:
-    ends = table[[column, f"{column} low", f"{column} high"]].to_numpy() * sign
+    ends = table[[column, f"{column} low", f"{column} high"]].to_numpy() * sign + 0.0
     return [
         "undefined"
         if pd.isna(low)

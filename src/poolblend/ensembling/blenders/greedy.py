@@ -14,7 +14,7 @@ from poolblend.ensembling.blenders.registry import register
 from poolblend.ensembling.problem import BlendFit, BlendProblem, equal_weights, without_crumbs
 
 STEPS = 25  # past about as many, nothing is gained any more
-BAGS = 10
+BAGS, STEPS_IN_A_BAG = 10, 10  # the mean over bags makes up for the coarser weights of each
 # Members of one bag: half of them, as in the paper, but never so few that nothing is selected.
 FEWEST_IN_A_BAG = 3
 
@@ -38,7 +38,7 @@ def bagged(problem: BlendProblem) -> BlendFit:
     for _ in range(BAGS):
         kept_M = np.zeros(problem.n_members, dtype=bool)
         kept_M[order[rng.choice(problem.n_members, size, replace=False)]] = True
-        total_M[kept_M] += _select(problem.only(kept_M))
+        total_M[kept_M] += _select(problem.only(kept_M), STEPS_IN_A_BAG)
     return BlendFit(without_crumbs(total_M / BAGS))
 
 
@@ -69,8 +69,8 @@ def _best_first(alone: list[_Selection]) -> list[int]:
     return sorted(range(len(alone)), key=alone.__getitem__)
 
 
-def _select(problem: BlendProblem) -> np.ndarray:
-    """Weights (M,) of the best selection on the way."""
+def _select(problem: BlendProblem, steps: int = STEPS) -> np.ndarray:
+    """Weights (M,) of the best selection on a way of so many steps."""
     z_MNK, corners_MM = problem.z_MNK, np.eye(problem.n_members)
     members, alone = range(problem.n_members), _alone(problem)
     order = _best_first(alone)
@@ -83,7 +83,7 @@ def _select(problem: BlendProblem) -> np.ndarray:
         if selection < best:
             best, best_NK = selection, sum_NK
     count_M, sum_NK = best.count_M, best_NK
-    for _ in range(STEPS):
+    for _ in range(steps):
         tried = [_Selection(problem, count_M + corners_MM[m], sum_NK + z_MNK[m]) for m in members]
         chosen = min(members, key=tried.__getitem__)
         count_M, sum_NK = tried[chosen].count_M, sum_NK + z_MNK[chosen]
