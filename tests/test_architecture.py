@@ -79,7 +79,7 @@ def test_only_the_store_writes_files():
         "write_bytes",
         "save_file",
         "mkdir",
-        "replace(",
+        "truncate",
     )
     for path in SRC.rglob("*.py"):
         if path.is_relative_to(SRC / "store") or path.is_relative_to(SRC / "plots"):

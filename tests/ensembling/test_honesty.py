@@ -239,9 +239,12 @@ def test_a_single_member_is_returned_as_it_is(case: str) -> None:
 @EACH_CASE
 def test_weights_all_on_one_member_give_that_member(case: str) -> None:
     given, scorer, _ = CASES[case]
-    doubled = replace(given, oof_MNK=given.oof_MNK[[1, 1, 1]])
-    report = cross_fit("best", doubled, scorer, replace(OPTIONS, space="plain"))
-    np.testing.assert_array_equal(report.mixture.apply(doubled.oof_MNK), given.oof_MNK[1])
+    mixture = cross_fit("best", given, scorer, replace(OPTIONS, space="plain")).mixture
+    for m, pred_NK in enumerate(given.oof_MNK):
+        corner_MK = np.zeros_like(mixture.weights_MK)
+        corner_MK[m] = 1
+        alone = replace(mixture, weights_MK=corner_MK)
+        np.testing.assert_array_equal(alone.apply(given.oof_MNK), pred_NK)
 
 
 class TestMembersAlone:

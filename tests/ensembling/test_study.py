@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import runpy
@@ -123,7 +124,7 @@ def test_a_finished_study_returns_at_once_and_stays_as_it_is(searchable, file, e
     assert len(evaluated) == STARTS
     assert again.history == first.history
     assert file.path.read_bytes() == content
-    assert list(file.path.parent.iterdir()) == [file.path]
+    assert {each.name for each in file.path.parent.iterdir()} == {"stu dy.log", ".stu dy.log.lock"}
 
 
 def test_more_trials_continue_and_never_fall_behind(searchable, file, evaluated):
@@ -293,14 +294,24 @@ def test_a_tail_torn_at_any_byte_costs_one_trial_at_most(searchable, file):
         assert len(searched(search(searchable(study=file, trials=2)))) == 2
 
 
-def test_a_lock_that_a_dead_process_left_is_taken_away(searchable, file, monkeypatch):
+def test_a_lock_dies_with_its_process(searchable, file):
+    """A process killed while it holds the lock keeps nobody waiting."""
     search(searchable(study=file, trials=5))
-    lock = file.path.with_name(file.path.name + ".lock")
-    lock.touch()
-    monkeypatch.setattr(study, "LOCK_LEFT_BEHIND", 0.05)
-    with pytest.warns(UserWarning, match="grace_period|lock"):
-        assert len(searched(search(searchable(study=file, trials=9)))) == 9
-    assert not lock.exists()
+    lock = file.path.with_name(f".{file.path.name}.lock")
+    holder = (
+        "import sys; from pathlib import Path; from poolblend.store.files import FileLock\n"
+        "lock = FileLock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", holder, str(lock)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        assert process.stdout.readline() == b"held\n"
+        with lock.open("ab") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        process.kill()
+    assert len(searched(search(searchable(study=file, trials=9)))) == 9
 
 
 def garbage(path):

@@ -1,6 +1,7 @@
 """Blends of members from anywhere, and what inference does with spaces, cuts and weights."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,7 @@ def test_the_order_of_rows_and_files_changes_nothing(elsewhere):
     first = pipeline.blend(settings, members_from=str(folder)).card
     for file in folder.glob("*.csv"):
         pd.read_csv(file).sample(frac=1, random_state=1).to_csv(file, index=False)
-    open_store(settings).study_path.unlink()
+    shutil.rmtree(open_store(settings).studies_folder)
     again = pipeline.blend(settings, members_from=str(folder)).card
     assert again["blenders"] == first["blenders"]
     assert again["sentence"] == first["sentence"]
@@ -247,3 +248,120 @@ def test_an_ordinal_competition_runs_through_with_cut_points(toy, tmp_path):
     assert len(blend.card["mixture"]["cuts"]) == 3
     submission = pd.read_csv(pipeline.infer(settings))
     assert set(submission["target"]) <= {0, 1, 2, 3}
+
+
+def test_groups_are_drawn_whole_for_every_interval(elsewhere):
+    path, folder = elsewhere()
+    train = pd.read_csv(config.load(path).data_dir / "train.csv")
+    train["prompt"] = np.arange(len(train)) // 2 % 15
+    train.to_csv(config.load(path).data_dir / "train.csv", index=False)
+    told = []
+    for sets in ([], ["blend.groups=prompt"]):
+        settings = config.load(path, [FITTERS, "blend.slices=[target]", *sets])
+        told.append(pipeline.blend(settings, members_from=str(folder)))
+    by_rows, by_groups = told
+    assert by_groups.matrix.group_N is not None
+    assert by_groups.choice.over_member["convex"] != by_rows.choice.over_member["convex"]
+    assert not by_groups.members["low"].equals(by_rows.members["low"])
+    assert by_rows.slices["target"]["low"].notna().any()
+    assert by_groups.slices["target"]["low"].isna().all()  # fewer than 30 groups
+
+
+@pytest.mark.parametrize(("values", "said"), [(1, "holds one value"), (3, "rough")])
+def test_few_groups_are_refused_or_said(elsewhere, caplog, values, said):
+    path, folder = elsewhere()
+    file = config.load(path).data_dir / "train.csv"
+    train = pd.read_csv(file)
+    train["prompt"] = np.arange(len(train)) % values
+    train.to_csv(file, index=False)
+    settings = config.load(path, [FITTERS, "blend.groups=prompt"])
+    if values == 1:
+        with pytest.raises(UserError, match=said):
+            pipeline.blend(settings, members_from=str(folder))
+    else:
+        pipeline.blend(settings, members_from=str(folder))
+        assert said in caplog.text
+
+
+def test_a_refused_member_leaves_no_folds_behind(elsewhere):
+    path, folder = elsewhere()
+    whole = (folder / "knn.csv").read_text()
+    (folder / "knn.csv").write_text("\n".join(whole.splitlines()[:-1]) + "\n")
+    settings = config.load(path, [FITTERS])
+    with pytest.raises(UserError, match="knn.csv cannot be blended: 1 of 60 ids"):
+        pipeline.blend(settings, members_from=str(folder))
+    assert open_store(settings).read_folds() is None
+    (folder / "knn.csv").write_text(whole)
+    pipeline.blend(settings, members_from=str(folder))
+
+
+def test_a_file_that_is_not_named_is_not_read(elsewhere):
+    path, folder = elsewhere()
+    (folder / "junk.csv").write_text("nothing,of\nthe,kind\n")
+    settings = config.load(path, [FITTERS])
+    blend = pipeline.blend(settings, members=["gbm", "knn"], members_from=str(folder))
+    assert blend.matrix.members == ("gbm", "knn")
+    with pytest.raises(UserError, match="junk.csv"):
+        pipeline.blend(settings, members_from=str(folder))
+
+
+def test_test_files_of_other_rows_are_refused_when_blending(elsewhere):
+    path, folder = elsewhere()
+    file = folder / "test" / "knn.csv"
+    file.write_text("\n".join(file.read_text().splitlines()[:-2]) + "\n")
+    with pytest.raises(UserError, match="knn.csv cannot be blended: 2 of 15 ids"):
+        pipeline.blend(config.load(path, [FITTERS]), members_from=str(folder))
+
+
+@pytest.mark.parametrize("name", ["rows", "gain", "low", "equal", "convex", "best"])
+def test_a_member_may_have_any_name(elsewhere, name):
+    path, folder = elsewhere()
+    settings = config.load(path, ["blend.fitter=convex", FITTERS])
+    expected = pipeline.blend(settings, members_from=str(folder))
+    for place in (folder, folder / "test"):
+        (place / "gbm.csv").rename(place / f"{name}.csv")
+    renamed = pipeline.blend(settings, members_from=str(folder))
+    for column, table in expected.slices.items():
+        pd.testing.assert_frame_equal(renamed.slices[column], table)
+    assert [*table.columns] == ["rows", "best member", "equal", "convex", "gain", "low", "high"]
+
+
+def test_rows_may_be_sliced_by_their_ids(elsewhere):
+    path, folder = elsewhere()
+    settings = config.load(path, [FITTERS, "blend.slices=[id]"])
+    assert pipeline.blend(settings, members_from=str(folder)).slices["id"]["rows"].sum() == 60
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda mixture: mixture.update(cuts=[0.1, 0.2]),
+        lambda mixture: mixture.update(cuts=[]),
+        lambda mixture: mixture.update(weights=[[2.0], [0.0], [0.0]]),
+        lambda mixture: mixture.update(weights=[[10**400], [0], [0]]),
+        lambda mixture: mixture.update(weights=[[-1.0], [1.0], [1.0]]),
+        lambda mixture: mixture.update(space="rank", quantiles=[]),
+        lambda mixture: mixture.update(space="rank", quantiles=[[["a", "b"]]] * 3),
+        lambda mixture: mixture.update(space="rank", quantiles=[[[1.0, 0.0]]] * 3),
+        lambda mixture: mixture.pop("intercept"),
+    ],
+)
+def test_a_card_whose_mixture_was_edited_is_refused(elsewhere, spoil):
+    path, folder = elsewhere()
+    settings = config.load(path, ["blend.fitter=equal", FITTERS])
+    card = pipeline.blend(settings, members_from=str(folder)).card
+    spoil(card["mixture"])
+    open_store(settings).write_blend(card)
+    with pytest.raises(UserError, match="is no whole blend card; run blend.py again"):
+        pipeline.infer(settings)
+
+
+@pytest.mark.parametrize("test", ["a string", {}, {"path": 5, "sha256": "x"}, {"path": "x"}])
+def test_a_card_that_knows_no_test_file_is_refused(elsewhere, test):
+    path, folder = elsewhere()
+    settings = config.load(path, ["blend.fitter=equal", FITTERS])
+    card = pipeline.blend(settings, members_from=str(folder)).card
+    card["members"]["knn"]["test"] = test
+    open_store(settings).write_blend(card)
+    with pytest.raises(UserError, match="is no whole blend card; run blend.py again"):
+        pipeline.infer(settings)

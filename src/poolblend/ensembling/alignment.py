@@ -16,6 +16,8 @@ import pandas as pd
 ROUNDING = 1e-6
 # Off by this much is a probability written with three decimals.
 SUM_ROUNDING = 5e-4
+# Squares of such values, and sums of them, are finite; no target is as large.
+LARGEST = 1e100
 
 _QUOTE = reprlib.Repr()
 _QUOTE.maxstring = 80
@@ -155,7 +157,7 @@ def _numbers(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
 
 def _check_values(pred_NK: np.ndarray, columns: Sequence[str], wanted: Wanted) -> None:
     again = "predict that fold again"
-    bad_NK, expected = ~np.isfinite(pred_NK), "a finite number"
+    bad_NK, expected = ~(np.abs(pred_NK) < LARGEST), "a finite number"
     if not bad_NK.any() and wanted.probabilities:
         bad_NK = (pred_NK < -ROUNDING) | (pred_NK > 1 + ROUNDING)
         expected = "a probability from 0 to 1"

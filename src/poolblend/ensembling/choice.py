@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from poolblend.ensembling.blenders import by_simplicity
-from poolblend.ensembling.honesty import Comparison
+from poolblend.ensembling.honesty import Comparison, fold_masks
 from poolblend.ensembling.resampling import RESAMPLES, Gain, bootstrap, gain
 from poolblend.errors import unknown
 
@@ -122,8 +122,15 @@ def sentence(choice: Choice) -> str:
 
 
 def told(gained: Gain) -> str:
-    """A gain with its interval, in digits."""
-    return f"{gained.value:+.4f} (95 % interval {gained.low:+.4f} to {gained.high:+.4f})"
+    """A gain with its interval, in as many digits as tell its ends apart."""
+    places = digits(gained.high - gained.low)
+    value, low, high = (f"{end + 0.0:+.{places}f}" for end in gained)
+    return f"{value} (95 % interval {low} to {high})"
+
+
+def digits(width: float) -> int:
+    """Decimal places that give an interval of this width two figures: from 4 to 6."""
+    return 4 if not width > 0 else int(np.clip(np.ceil(-np.log10(width)) + 1, 4, 6))
 
 
 def _verdict(gained: Gain, what: str) -> str:
@@ -136,10 +143,13 @@ def _verdict(gained: Gain, what: str) -> str:
 
 def _fickle(comparison: Comparison, m: int) -> int:
     """How many folds, left out, would make another member the best alone."""
-    best = comparison.reports.get("best")
-    if best is None:
-        return 0
-    return int((best.fold_weights_FM.argmax(axis=1) != m).sum())
+    y, scorer = comparison.matrix.y, comparison.scorer
+    others = 0
+    for held_N in fold_masks(comparison.matrix):
+        rows = ~held_N
+        losses = [scorer.loss_or_inf(y[rows], taken[rows]) for taken in comparison.member_taken]
+        others += int(np.argmin(losses)) != m
+    return others
 
 
 def _simplest_within_noise(loss: Mapping[str, float], drawn_R: Mapping[str, np.ndarray]) -> str:

@@ -6,6 +6,7 @@ Legend: M members, N rows, K outputs.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -222,7 +223,11 @@ def _space_of(name: str, form: Form, kind: str) -> str:
 
 
 def _named(study: StudyFile | None, output: str) -> StudyFile | None:
-    return study and StudyFile(study.path, ", ".join(filter(None, (study.label, output))))
+    """A file for each search: a journal is read whole, and grows with every change of input."""
+    if study is None:
+        return None
+    label = ", ".join(filter(None, (study.label, output)))
+    return StudyFile(study.path / f"{re.sub(r'[^A-Za-z0-9]+', '-', label)}.log", label)
 
 
 def _joined(

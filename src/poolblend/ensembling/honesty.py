@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from poolblend.competition.metrics import Scorer
+from poolblend.competition.metrics import Scorer, UndefinedScoreError
 from poolblend.ensembling.blenders import BLENDERS, by_simplicity
 from poolblend.ensembling.fitting import (
     BlendOptions,
@@ -87,14 +87,14 @@ def compare(
     scorer: Scorer,
     options: BlendOptions | None = None,
     *,
-    study_path: Path | None = None,
+    studies: Path | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Comparison:
     """Fit every blender on all rows and without each fold in turn, and score both.
 
     `equal` and `best` are always among them, as what the others are measured against; one member
-    alone is only taken as it is. `progress` is called after each trial of a search, and
-    `study_path` keeps the trials. Raises UserError for a matrix of one fold.
+    alone is only taken as it is. `progress` is called after each trial of a search, whose trials
+    are kept in the folder `studies`. Raises UserError for a matrix of one fold.
     """
     options = options or BlendOptions()
     asked = options.fitters or tuple(BLENDERS)
@@ -107,22 +107,25 @@ def compare(
     folds = list(fold_masks(matrix))
 
     def study(label: str) -> StudyFile | None:
-        return StudyFile(study_path, label) if study_path else None
+        return StudyFile(studies, label) if studies else None
 
     whole = fit_blends(
         names, matrix, scorer, options, form=form, study=study("all rows"), progress=progress
     )
-    without = [
-        fit_blends(
-            names,
-            matrix.rows(~held_N),
-            scorer,
-            options,
-            study=study(f"without fold {fold}"),
-            progress=progress,
-        )
-        for fold, held_N in zip(np.unique(matrix.fold_N), folds, strict=True)
-    ]
+    without = []
+    for fold, held_N in zip(np.unique(matrix.fold_N), folds, strict=True):
+        try:
+            fitted = fit_blends(
+                names,
+                matrix.rows(~held_N),
+                scorer,
+                options,
+                study=study(f"without fold {fold}"),
+                progress=progress,
+            )
+        except UndefinedScoreError as error:
+            raise UserError(f"no blend can be fitted without fold {fold}: {error}") from None
+        without.append(fitted)
     reports = {
         name: _report(whole[name], [each[name] for each in without], matrix, scorer, folds)
         for name in names

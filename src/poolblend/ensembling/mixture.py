@@ -64,22 +64,35 @@ class Mixture:
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any], kind: str) -> Mixture:
-        """The mixture of a blend card, for a task of `kind`; ValueError where it is none."""
+        """The mixture of a blend card for a task of `kind`; ValueError where it is none."""
         weights_MK = np.array(told["weights"], dtype=np.float64)
         intercept_K = np.array(told["intercept"], dtype=np.float64)
         cuts = None if told["cuts"] is None else np.array(told["cuts"], dtype=np.float64)
         quantiles = told["quantiles"]
-        space = Space(told["space"], kind, None if quantiles is None else np.array(quantiles))
-        whole = (
-            told["space"] in SPACES[kind]
-            and weights_MK.ndim == 2
-            and intercept_K.shape == weights_MK.shape[1:]
-            and np.isfinite(weights_MK).all()
-            and np.isfinite(intercept_K).all()
-            and (weights_MK >= 0).all()
-            and (cuts is None or np.isfinite(cuts).all())
-            and (told["space"] != "rank" or np.shape(quantiles)[:2] == weights_MK.shape)
-        )
-        if not whole:
+        if quantiles is not None:
+            quantiles = np.array(quantiles, dtype=np.float64)
+        mixture = cls(Space(told["space"], kind, quantiles), weights_MK, intercept_K, cuts)
+        if not mixture._whole():
             raise ValueError("no mixture")
-        return cls(space, weights_MK, intercept_K, cuts)
+        return mixture
+
+    def _whole(self) -> bool:
+        weights_MK, quantiles_MKQ = self.weights_MK, self.space.quantiles_MKQ
+        if self.space.name not in SPACES[self.space.kind] or weights_MK.ndim != 2:
+            return False
+        if self.cuts is not None and not np.isfinite(self.cuts).all():
+            return False
+        if self.space.name == "rank" and (
+            quantiles_MKQ is None
+            or quantiles_MKQ.ndim != 3
+            or quantiles_MKQ.shape[:2] != weights_MK.shape
+            or quantiles_MKQ.shape[2] < 2
+            or not (np.diff(quantiles_MKQ) >= 0).all()
+        ):
+            return False
+        numbers = np.concatenate([weights_MK.ravel(), self.intercept_K.ravel()])
+        return bool(
+            self.intercept_K.shape == weights_MK.shape[1:]
+            and (np.abs(numbers) < 1e6).all()
+            and (weights_MK >= 0).all()
+        )

@@ -23,10 +23,10 @@ import numpy as np
 from poolblend import __version__
 from poolblend.ensembling.problem import BlendProblem, Trial
 from poolblend.errors import UserError
+from poolblend.store.files import FileLock, cut_torn_line
 
 SEARCH = "search"
 BATCH, INTERVAL = 25, 1.0  # trials, or seconds, between two writes: what a kill can cost
-LOCK_LEFT_BEHIND = 30  # seconds after which a lock is taken for that of a dead process
 FEWEST_FOR_IMPORTANCE = 20
 
 
@@ -181,11 +181,14 @@ def quiet_optuna() -> Iterator[None]:
 def _open_journal(path: Path, name: str, maximize: bool) -> Any:
     """The study of that name in a journal whose last line, if a kill tore it, has been cut off."""
     import optuna
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    from optuna.storages.journal import JournalFileBackend
 
-    lock = JournalFileOpenLock(str(path), grace_period=LOCK_LEFT_BEHIND)
-    with suppress(FileNotFoundError):
-        _cut_torn_line(path, lock)
+    lock: Any = FileLock(path.with_name(f".{path.name}.lock"))
+    lock.acquire()
+    try:
+        cut_torn_line(path)
+    finally:
+        lock.release()
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     with suppress(KeyError):  # not made yet
         return optuna.load_study(storage=storage, study_name=name)
@@ -208,20 +211,6 @@ def _refusing(path: Path) -> Iterator[None]:
             f"the study {path} cannot be used ({reason}), expected a file that the search wrote, "
             "in a folder that can be written; delete it, and the search begins anew"
         ) from error
-
-
-def _cut_torn_line(path: Path, lock: Any) -> None:
-    """Cut a journal off after its last whole line; Optuna would never open it again."""
-    with path.open("rb") as file:
-        content = file.read()
-    if not content or content.endswith(b"\n"):
-        return
-    lock.acquire()  # another process may have been writing that line just now
-    try:
-        with path.open("rb+") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)
-    finally:
-        lock.release()
 
 
 def _digest(problem: BlendProblem, starts: Sequence[Scored]) -> str:

@@ -17,11 +17,11 @@ from poolblend.config import Config
 from poolblend.ensembling import contributions
 from poolblend.ensembling.blenders import BLENDERS, by_simplicity
 from poolblend.ensembling.choice import Choice, choose, sentence
+from poolblend.ensembling.diversity import error_correlation
 from poolblend.ensembling.fitting import BlendOptions, Form
 from poolblend.ensembling.honesty import Comparison, Honest, compare, cross_fit
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.slices import length_bins, slice_sentence, slice_table, slices
-from poolblend.errors import unknown
 from poolblend.pipeline.competition import Competition, describe_task, open_store
 from poolblend.pipeline.members import Members, gather
 from poolblend.pipeline.provenance import provenance
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TEXT_LENGTH = "words of text"
+BEST_MEMBER = "best member"  # in slice tables; a member's own name may be that of a column
 # The quick blender that stands for one too slow to be fitted again and again.
 QUICK = "convex"
 
@@ -119,7 +120,7 @@ def blend(
     total = each * (gathered.competition.n_folds + 1) if searches else None
     with tqdm(total=total, desc="optuna", unit="trial", disable=None if total else True) as bar:
         comparison = compare(
-            matrix, scorer, options, study_path=store.study_file(), progress=bar.update
+            matrix, scorer, options, studies=store.open_studies(), progress=bar.update
         )
     choice = choose(comparison, settings.fitter, resamples=settings.resamples)
     result = _look_into(config, store, gathered, comparison, choice, slicing)
@@ -138,10 +139,7 @@ def _fitters(config: Config) -> tuple[str, ...]:
 def _slicing(config: Config, gathered: Members) -> dict[str, pd.Categorical]:
     """The slice of each of the matrix's rows, by text length and by the columns asked for."""
     train = gathered.competition.tables.train
-    for column in config.blend.slices:
-        if column not in train:
-            raise unknown("column", column, train.columns, "for blend.slices")
-    train = train.set_index(config.data.id).loc[gathered.matrix.ids_N]
+    train = train.set_index(config.data.id, drop=False).loc[gathered.matrix.ids_N]
     texts = train[list(config.data.text)].agg(" ".join, axis=1)
     found = {TEXT_LENGTH: length_bins(texts)}
     return found | {column: slices(train[column]) for column in config.blend.slices}
@@ -170,7 +168,7 @@ def _look_into(
     refitted = QUICK if quick in ("equal", "best") else quick
     refits_RM = contributions.weight_stability(matrix, scorer, settled, refitted, seed=seed)
     taken = {
-        choice.member: comparison.member_taken[matrix.members.index(choice.member)],
+        BEST_MEMBER: comparison.member_taken[matrix.members.index(choice.member)],
         **{n: comparison.reports[n].honest_taken for n in ("equal", choice.blender)},
     }
     tables = {
@@ -179,15 +177,16 @@ def _look_into(
             taken,
             scorer,
             slice_N,
-            reference=choice.member,
+            reference=BEST_MEMBER,
             group_N=matrix.group_N,
             seed=seed,
             resamples=resamples,
         )
         for column, slice_N in slicing.items()
     }
-    card = _card(config, gathered, comparison, choice, told, without)
-    card["left_out_of"] = quick
+    firmness = contributions.stability_table(matrix.members, refits_RM)
+    card = _card(config, gathered, comparison, choice, told, without, firmness)
+    card |= {"left_out_of": quick, "refitted": refitted}
     card["slices"] = {
         column: slice_sentence(table, choice.blender, choice.member, column)
         for column, table in tables.items()
@@ -209,8 +208,10 @@ def _card(
     choice: Choice,
     told: pd.DataFrame,
     without: pd.DataFrame,
+    firmness: pd.DataFrame,
 ) -> dict[str, Any]:
     matrix, competition = gathered.matrix, gathered.competition
+    alike_MM = error_correlation(matrix.oof_MNK, matrix.y, competition.task)
     used = comparison.reports[choice.blender]
     members = {
         name: {
@@ -218,6 +219,8 @@ def _card(
             **_plain(told, name),
             "fold_scores": _fold_scores(competition, matrix, comparison.member_taken[m]),
             "without": _plain(without, name),
+            "refitted": _plain(firmness, name),
+            "error_correlation": _mean_with_others(alike_MM, m),
             **gathered.files[name],
         }
         for m, name in enumerate(matrix.members)
@@ -261,6 +264,12 @@ def _plain(table: pd.DataFrame, name: str) -> dict[str, Any]:
     """A table's row for JSON, which knows no NaN."""
     row = table.to_dict("index")[name]
     return {str(key): None if pd.isna(value) else value for key, value in row.items()}
+
+
+def _mean_with_others(alike_MM: np.ndarray, m: int) -> float | None:
+    others = np.delete(alike_MM[m], m)
+    known = others[np.isfinite(others)]
+    return float(known.mean()) if known.size else None
 
 
 def _fold_scores(

@@ -62,7 +62,7 @@ def run(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG):
             raise
         _stop(str(error), 2)
     except KeyboardInterrupt:

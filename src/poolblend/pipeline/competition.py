@@ -104,12 +104,11 @@ def with_folds(
     folds = store.read_folds()
     if folds is not None:
         fold_N = _align(folds, ids, config, store, as_configured=make_folds)
-    elif given_fold_N is not None:
-        fold_N = given_fold_N
+    elif given_fold_N is not None or make_folds:
+        fold_N = new_folds(tabled, config) if given_fold_N is None else given_fold_N
         store.write_folds(pd.DataFrame({"id": ids, "fold": fold_N}))
-        log.info("took the members' own %d folds: %s", fold_N.max() + 1, store.folds_path)
-    elif make_folds:
-        fold_N = _make_folds(tabled, config, store)
+        log.info("%d folds: %s", fold_N.max() + 1, store.folds_path)
+        _say_what_repeats(tabled, config)
     else:
         raise UserError(f"no folds at {store.folds_path} yet; run train.py first (same --config)")
     folder = config.data_dir
@@ -123,17 +122,18 @@ def with_folds(
     )
 
 
-def _make_folds(tabled: Tabled, config: Config, store: Store) -> np.ndarray:
-    settings, train = config.folds, tabled.tables.train
-    fold_N = assign_folds(
+def new_folds(tabled: Tabled, config: Config) -> np.ndarray:
+    """The fold (N,) of each train row, as the config assigns them; nothing is written."""
+    settings = config.folds
+    return assign_folds(
         settings.strategy, tabled.task, tabled.y, settings.n, settings.seed, bins=settings.bins
     )
-    store.write_folds(pd.DataFrame({"id": train[config.data.id], "fold": fold_N}))
-    log.info("made %d folds: %s", settings.n, store.folds_path)
-    repeated = int(train[config.data.text].duplicated().sum())
+
+
+def _say_what_repeats(tabled: Tabled, config: Config) -> None:
+    repeated = int(tabled.tables.train[config.data.text].duplicated().sum())
     if repeated:
         log.info("%d rows repeat a text, which may flatter OOF scores across folds", repeated)
-    return fold_N
 
 
 def submission_values(config: Config, metric: str, sample: pd.DataFrame) -> str:

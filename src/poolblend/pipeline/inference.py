@@ -121,16 +121,18 @@ def _predict_members(
         if "from" in member
     }
     pred_MNK = np.zeros((len(members), len(test), len(task.outputs)))
+    rows = [m for m, name in enumerate(members) if name in given]
+    if given:
+        pred_MNK[rows] = build_test(
+            {name: each.table for name, each in given.items()},
+            ids,
+            task.outputs,
+            probabilities=task.probabilistic,
+            simplex=task.kind == "multiclass",
+            files={name: each.path for name, each in given.items()},
+        )
     for m, (name, member) in enumerate(members.items()):
         if name in given:
-            pred_MNK[m] = build_test(
-                {name: given[name].table},
-                ids,
-                task.outputs,
-                probabilities=task.probabilistic,
-                simplex=task.kind == "multiclass",
-                files={name: given[name].path},
-            )[0]
             continue
         for fold, hashes in enumerate(member["folds"]):
             made_from = {"test_sha256": test_sha256, "weights_sha256": hashes["weights_sha256"]}
@@ -226,15 +228,25 @@ def _read(store: Store) -> Recipe:
         members = {name: card["members"][name] for name in np.array(names)[weighty_M].tolist()}
         METRICS[card["metric"]]
         whole = mixture.weights_MK.shape == (len(names), len(task.outputs)) and bool(members)
-        for member in members.values():
-            whole &= "from" in member or bool([f["weights_sha256"] for f in member["folds"]])
+        whole &= all(_knows_its_files(member) for member in members.values())
+        cuts, default = mixture.cuts, task.default_cuts
+        whole &= cuts is None or (default is not None and cuts.shape == default.shape)
+        sums_K = mixture.weights_MK.sum(axis=0)
+        whole &= card["blender"] == "stack" or bool(np.allclose(sums_K, 1, atol=1e-6))
         recipe = Recipe(card, mixture.only(weighty_M), members, show(card))
         whole &= all(card[key] for key in ("blender", "sentence", "written"))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
         whole = False
     if not whole:
         raise UserError(f"{store.blend_path} is no whole blend card; run blend.py again")
     return recipe
+
+
+def _knows_its_files(member: Mapping[str, Any]) -> bool:
+    if "from" not in member:
+        return bool([fold["weights_sha256"] for fold in member["folds"]])
+    places = [member["from"], *([] if member["test"] is None else [member["test"]])]
+    return all(isinstance(place[key], str) for place in places for key in ("path", "sha256"))
 
 
 def _keep(

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from poolblend.config import Config
-from poolblend.ensembling.matrix import OofMatrix, build_matrix, shared_folds
+from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
 from poolblend.errors import UserError, unknown
 from poolblend.pipeline.competition import (
     Competition,
     Tabled,
     describe_task,
+    new_folds,
     read_tables,
     with_folds,
 )
@@ -26,6 +27,9 @@ from poolblend.store import Store
 from poolblend.store.outside import OutsideMember, read_members
 
 log = logging.getLogger(__name__)
+
+# Resamples of so few groups are a handful of different ones.
+FEW_GROUPS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,50 +58,92 @@ def gather(
             f"no finished fold of run {store.run} yet; run train.py first (same --config)"
         )
     tabled = read_tables(config)
-    outside = _read_outside(config, tabled, members_from, trained)
+    _check_columns(config, tabled.tables.train)
+    outside = _read_outside(config, tabled, members_from, trained, names)
     known = [*trained, *outside]
     for name in names or ():
         if name not in known:
             raise unknown("member", name, known)
     wanted = sorted(set(names or known))
-    outside = {name: outside[name] for name in wanted if name in outside}
     competition = _with_folds(tabled, config, store, outside)
     if not names:
         _say_what_is_missing(config, store)
     cards = {name: _cards(store, name, competition) for name in wanted if name not in outside}
     tables = {name: _oof(store, competition, name, outside) for name in wanted}
     paths = {name: member.path for name, member in outside.items()}
-    matrix = _build(config, competition, tables, paths)
+    matrix = _build(config, competition, competition.fold_N, tables, paths)
     files = {name: _told(cards.get(name), outside.get(name)) for name in wanted}
     return Members(competition, matrix, files)
 
 
+def _check_columns(config: Config, train: pd.DataFrame) -> None:
+    settings = config.blend
+    named = [("slices", column) for column in settings.slices]
+    for key, column in [*named, *([("groups", settings.groups)] if settings.groups else [])]:
+        if column not in train:
+            raise unknown("column", column, train.columns, f"for blend.{key}")
+    if settings.groups is None:
+        return
+    groups = train[settings.groups].nunique(dropna=False)
+    if groups < 2:
+        raise UserError(
+            f"blend.groups: column '{settings.groups}' holds one value, expected a group for each "
+            "prompt, author or the like; name another column, or leave it out"
+        )
+    if groups < FEW_GROUPS:
+        log.warning(
+            "blend.groups: intervals over %d groups are rough, and mostly too narrow", groups
+        )
+
+
 def _read_outside(
-    config: Config, tabled: Tabled, folder: Path | None, taken: Sequence[str]
+    config: Config,
+    tabled: Tabled,
+    folder: Path | None,
+    taken: Sequence[str],
+    names: Sequence[str] | None,
 ) -> dict[str, OutsideMember]:
+    """The members of the folder, the named ones alone where any are; test files checked, too."""
     if folder is None:
         return {}
+    task, id = tabled.task, config.data.id
     members = read_members(
-        folder, id=config.data.id, task=tabled.task, train=tabled.tables.train, taken=taken
+        folder, id=id, task=task, train=tabled.tables.train, taken=taken, only=names
     )
+    tests = {member.name: member.test for member in members if member.test}
+    if tests:
+        build_test(
+            {name: test.table for name, test in tests.items()},
+            tabled.tables.test[id],
+            task.outputs,
+            probabilities=task.probabilistic,
+            simplex=task.kind == "multiclass",
+            files={name: test.path for name, test in tests.items()},
+        )
     return {member.name: member for member in members}
 
 
 def _with_folds(
     tabled: Tabled, config: Config, store: Store, outside: Mapping[str, OutsideMember]
 ) -> Competition:
-    """The run's frozen folds; where it has none, those that outside members share, or new ones."""
-    given = None
-    if outside and store.read_folds() is None:
-        given = shared_folds(
-            {name: member.oof for name, member in outside.items()},
-            tabled.tables.train[config.data.id],
-            files={name: member.path for name, member in outside.items()},
+    """The run's frozen folds; where it has none, those that outside members share, or new ones.
+
+    Folds are written once the members have been checked against them: they stay for good.
+    """
+    if not outside or store.read_folds() is not None:
+        return with_folds(tabled, config, store)
+    tables = {name: member.oof for name, member in outside.items()}
+    files = {name: member.path for name, member in outside.items()}
+    ids = tabled.tables.train[config.data.id]
+    fold_N = shared_folds(tables, ids, files=files)
+    if fold_N is None:
+        log.info(
+            "the members' files say nothing of folds: new ones are scored over, which may part "
+            "rows that a model has learned together"
         )
-    # Members without folds of their own can be scored honestly under any; training asks for the
-    # configured number, blending takes what is there.
-    make = bool(outside) and given is None and store.read_folds() is None
-    return with_folds(tabled, config, store, make_folds=make, given_fold_N=given)
+        fold_N = new_folds(tabled, config)
+    _build(config, tabled, fold_N, tables, files)
+    return with_folds(tabled, config, store, given_fold_N=fold_N)
 
 
 def _say_what_is_missing(config: Config, store: Store) -> None:
@@ -150,20 +196,19 @@ def _oof(
 
 def _build(
     config: Config,
-    competition: Competition,
+    tabled: Tabled,
+    fold_N: np.ndarray,
     tables: Mapping[str, pd.DataFrame],
     paths: Mapping[str, Path],
 ) -> OofMatrix:
-    train, task = competition.tables.train, competition.task
+    train, task = tabled.tables.train, tabled.task
     ids = train[config.data.id].to_numpy()
     order = np.argsort(ids, kind="stable")
     groups = config.blend.groups
-    if groups is not None and groups not in train:
-        raise unknown("column", groups, train.columns, "for blend.groups")
     return build_matrix(
         tables,
-        pd.DataFrame({"id": ids[order], "fold": competition.fold_N[order]}),
-        competition.y[order],
+        pd.DataFrame({"id": ids[order], "fold": fold_N[order]}),
+        tabled.y[order],
         task.outputs,
         probabilities=task.probabilistic,
         simplex=task.kind == "multiclass",

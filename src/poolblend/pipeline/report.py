@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+
+from poolblend.ensembling.choice import digits
 
 # Enough to see a fold that failed; a table of more is wider than a screen.
 MOST_FOLDS_SHOWN = 5
 
 
 def member_table(card: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per member: score over all rows with its interval, on each fold; weight; loss without.
+    """A row per member: score with its interval, on each fold; weight; loss without.
 
-    `without` is what the blend loses when the member is left out, with its own interval.
+    `error correlation` is the mean of those with the other members, `without` is what the blend
+    loses when the member is left out, with its own interval.
     """
     rows = {
         name: {
@@ -23,6 +27,7 @@ def member_table(card: Mapping[str, Any]) -> pd.DataFrame:
             "high": member["high"],
             **{f"fold {fold}": score for fold, score in enumerate(member["fold_scores"])},
             "weight": member["weight"],
+            "error correlation": member["error_correlation"],
             "without": member["without"]["value"],
             "without low": member["without"]["low"],
             "without high": member["without"]["high"],
@@ -87,6 +92,7 @@ def _members_to_print(card: Mapping[str, Any]) -> pd.DataFrame:
         shown[fold] = table[fold].map(_score)
     shown["weight"] = table["weight"].map("{:.3f}".format)
     if len(table) > 1:
+        shown["errs like others"] = table["error correlation"].map(_share)
         shown["gain without it"] = _gains(table, "without", sign=-1)
     return shown
 
@@ -104,13 +110,20 @@ def _blends_to_print(card: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _gains(table: pd.DataFrame, column: str, sign: int = 1) -> list[str]:
+    """Gains with their intervals, all in as many digits as tell the ends of a typical one apart."""
     ends = table[[column, f"{column} low", f"{column} high"]].to_numpy() * sign + 0.0
+    width = np.abs(ends[:, 2] - ends[:, 1])
+    places = digits(float(np.median(width[width > 0]))) if (width > 0).any() else 4
     return [
         "undefined"
         if pd.isna(low)
-        else f"{value:+.4f} ({min(low, high):+.4f}..{max(low, high):+.4f})"
+        else f"{value:+.{places}f} ({min(low, high):+.{places}f}..{max(low, high):+.{places}f})"
         for value, low, high in ends
     ]
+
+
+def _share(value: float) -> str:
+    return "undefined" if pd.isna(value) else f"{value:.3f}"
 
 
 def _score(value: float) -> str:

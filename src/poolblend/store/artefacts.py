@@ -5,7 +5,7 @@
     oof/<run>/<member>/fold0.parquet               id, fold, pred_<output>… of the fold's own rows
     oof/<run>/<member>/test_fold0.parquet          id, pred_<output>… of the test table
     oof/<run>/blend.json                           the blend card
-    oof/<run>/study.log                            Optuna's trials, to continue a search
+    oof/<run>/studies/<rows>.log                   Optuna's trials, to continue a search
     oof/<run>/figures/<name>.png, .svg             the blend's pictures
     oof/<run>/blend.html                           the notebook, executed, as one file
     submissions/<run>/submission.csv, .json        and a dated copy of both
@@ -59,7 +59,7 @@ class Store:
         self.root, self.run = root, run
         self.folds_path = root / "input" / run / "folds.csv"
         self.blend_path = root / "oof" / run / "blend.json"
-        self.study_path = self.blend_path.with_name("study.log")
+        self.studies_folder = self.blend_path.with_name("studies")
         self.report_path = self.blend_path.with_suffix(".html")
         self.submission_path = root / "submissions" / run / "submission.csv"
 
@@ -217,15 +217,15 @@ class Store:
             )
         return card
 
-    def study_file(self) -> Path:
-        """Where Optuna keeps its trials, in a folder that is there."""
+    def open_studies(self) -> Path:
+        """The folder where Optuna keeps its trials, which is made."""
         try:
-            self.study_path.parent.mkdir(parents=True, exist_ok=True)
+            self.studies_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"could not make {self.study_path.parent}: {error}; nothing was overwritten"
+                f"could not make {self.studies_folder}: {error}; nothing was overwritten"
             ) from None
-        return self.study_path
+        return self.studies_folder
 
     def figure_path(self, name: str) -> Path:
         """Where a picture goes, less its ending."""

@@ -31,7 +31,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    # Paths that the locale could not decode keep their bytes.
+    content = text.encode("utf-8", "surrogateescape")
+    _write(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
@@ -103,10 +105,41 @@ def _flush(path: Path) -> None:
             os.fsync(handle.fileno())
 
 
+class FileLock:
+    """A lock between processes on `path`, which the system takes from a process that dies."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def acquire(self) -> bool:
+        """Wait for the lock; always True, as Optuna's locks are."""
+        self._file = self.path.open("ab")
+        if os.name == "posix":
+            import fcntl
+
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        else:
+            import msvcrt
+
+            msvcrt.locking(self._file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        return True
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut a file of lines off after its last whole one; nothing where there is no such file."""
+    with suppress(FileNotFoundError), path.open("rb+") as file:
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

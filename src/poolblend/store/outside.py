@@ -59,16 +59,24 @@ class OutsideMember:
 
 
 def read_members(
-    folder: Path, *, id: str, task: Task, train: pd.DataFrame, taken: Collection[str] = ()
+    folder: Path,
+    *,
+    id: str,
+    task: Task,
+    train: pd.DataFrame,
+    taken: Collection[str] = (),
+    only: Collection[str] | None = None,
 ) -> list[OutsideMember]:
     """The members of a folder, sorted by name; `train` holds the ids `id` and parsed targets.
 
-    Hidden files, folders and files of other endings are passed over. Raises UserError for a folder
+    With `only`, files of other names are not read. Hidden files, folders and files of other
+    endings are passed over. Raises UserError for a folder
     without members, for a name that is unsafe, doubled or among `taken`, and for whatever
     `read_predictions` refuses.
     """
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}; {EXPECTED}: check the path")
+        what = "is a file, not" if folder.is_file() else "is not"
+        raise UserError(f"{folder} {what} a folder; {EXPECTED}: check the path")
     files = _files(folder)
     tests = _files(folder / "test") if (folder / "test").is_dir() else {}
     if not files:
@@ -80,6 +88,8 @@ def read_members(
         log.info("%s is not used: no file of that name in %s", tests[name], folder)
     members = []
     for name, path in files.items():
+        if only is not None and name not in only:
+            continue
         oof = read_predictions(path, id=id, task=task, train=train)
         test = read_predictions(tests[name], id=id, task=task) if name in tests else None
         members.append(OutsideMember(name, path, oof.sha256, oof.table, test))
