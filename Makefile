@@ -28,6 +28,7 @@ bench: .venv/requirements-dev
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/blending.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
