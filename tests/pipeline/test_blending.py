@@ -196,6 +196,7 @@ def test_slices_and_what_each_member_brings_are_told(elsewhere):
     assert blend.card == json.loads(json.dumps(blend.card))
     told = str(blend)
     assert "gain without it" in told
+    assert "decide" in blend.card["diversity"]["sentence"]
     assert "gain over equal" in told
     assert "target" in told
 

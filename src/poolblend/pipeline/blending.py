@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,19 +12,17 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from poolblend.competition.metrics import UndefinedScoreError
 from poolblend.config import Config
 from poolblend.ensembling import contributions
-from poolblend.ensembling.blenders import BLENDERS, by_simplicity
-from poolblend.ensembling.choice import Choice, choose, sentence
-from poolblend.ensembling.diversity import error_correlation
+from poolblend.ensembling.blenders import BLENDERS
+from poolblend.ensembling.choice import Choice, choose
 from poolblend.ensembling.fitting import BlendOptions, Form
 from poolblend.ensembling.honesty import Comparison, Honest, compare, cross_fit
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.slices import length_bins, slice_sentence, slice_table, slices
-from poolblend.pipeline.competition import Competition, describe_task, open_store
+from poolblend.pipeline.blendcard import blend_card
+from poolblend.pipeline.competition import open_store
 from poolblend.pipeline.members import Members, gather
-from poolblend.pipeline.provenance import provenance
 from poolblend.pipeline.report import blend_table, member_table, show
 from poolblend.store import Store
 
@@ -185,7 +183,7 @@ def _look_into(
         for column, slice_N in slicing.items()
     }
     firmness = contributions.stability_table(matrix.members, refits_RM)
-    card = _card(config, gathered, comparison, choice, told, without, firmness)
+    card = blend_card(config, gathered, comparison, choice, told, without, firmness)
     card |= {"left_out_of": quick, "refitted": refitted}
     card["slices"] = {
         column: slice_sentence(table, choice.blender, choice.member, column)
@@ -199,87 +197,3 @@ def _settled(options: BlendOptions, form: Form) -> BlendOptions:
     """The options with the form already chosen, for the many small fits that tell members apart."""
     thresholds: Literal["fitted", "default"] = "fitted" if form.cuts else "default"
     return replace(options, space=form.space, thresholds=thresholds)
-
-
-def _card(
-    config: Config,
-    gathered: Members,
-    comparison: Comparison,
-    choice: Choice,
-    told: pd.DataFrame,
-    without: pd.DataFrame,
-    firmness: pd.DataFrame,
-) -> dict[str, Any]:
-    matrix, competition = gathered.matrix, gathered.competition
-    alike_MM = error_correlation(matrix.oof_MNK, matrix.y, competition.task)
-    used = comparison.reports[choice.blender]
-    members = {
-        name: {
-            "weight": float(used.weights_M[m]),
-            **_plain(told, name),
-            "fold_scores": _fold_scores(competition, matrix, comparison.member_taken[m]),
-            "without": _plain(without, name),
-            "refitted": _plain(firmness, name),
-            "error_correlation": _mean_with_others(alike_MM, m),
-            **gathered.files[name],
-        }
-        for m, name in enumerate(matrix.members)
-    }
-    return {
-        "run": config.run,
-        "task": describe_task(competition.task),
-        "metric": competition.scorer.name,
-        "blender": choice.blender,
-        "sentence": sentence(choice),
-        # The gains stand with each blender.
-        "choice": {k: v for k, v in asdict(choice).items() if not k.startswith("over_")},
-        "form": comparison.form._asdict(),
-        "mixture": used.mixture.to_json(),
-        "members": members,
-        "blenders": {
-            name: _told_of(report, choice, name) for name, report in comparison.reports.items()
-        },
-        "simplest_first": by_simplicity(),
-        "inputs": competition.data,
-        "rows": len(matrix.y),
-        "config": config.model_dump(),
-        **provenance(),
-    }
-
-
-def _told_of(report: Honest, choice: Choice, name: str) -> dict[str, Any]:
-    return {
-        "in_sample": report.in_sample,
-        "honest": report.honest,
-        "optimism": report.optimism,
-        "over_member": choice.over_member[name]._asdict(),
-        "over_equal": choice.over_equal[name]._asdict(),
-        "space": report.mixture.space.name,
-        "weights": report.mixture.weights_MK.tolist(),
-        "fold_weights": report.fold_weights_FM.tolist(),
-    }
-
-
-def _plain(table: pd.DataFrame, name: str) -> dict[str, Any]:
-    """A table's row for JSON, which knows no NaN."""
-    row = table.to_dict("index")[name]
-    return {str(key): None if pd.isna(value) else value for key, value in row.items()}
-
-
-def _mean_with_others(alike_MM: np.ndarray, m: int) -> float | None:
-    others = np.delete(alike_MM[m], m)
-    known = others[np.isfinite(others)]
-    return float(known.mean()) if known.size else None
-
-
-def _fold_scores(
-    competition: Competition, matrix: OofMatrix, taken: np.ndarray
-) -> list[float | None]:
-    scores: list[float | None] = []
-    for fold in range(competition.n_folds):
-        rows = matrix.fold_N == fold
-        try:
-            scores.append(competition.scorer.score_taken(matrix.y[rows], taken[rows]))
-        except UndefinedScoreError:
-            scores.append(None)
-    return scores

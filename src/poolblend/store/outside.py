@@ -25,7 +25,7 @@ from pyarrow import ArrowException
 from poolblend.competition.tables import read_table
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.alignment import first_repeated, off_simplex, quoted
-from poolblend.errors import UserError
+from poolblend.errors import UserError, unknown
 from poolblend.store.files import sha256
 from poolblend.store.predictions import PREFIX
 from poolblend.store.sheet import MEND, Sheet, find_columns, listed, no_column
@@ -69,9 +69,9 @@ def read_members(
 ) -> list[OutsideMember]:
     """The members of a folder, sorted by name; `train` holds the ids `id` and parsed targets.
 
-    With `only`, files of other names are not read. Hidden files, folders and files of other
-    endings are passed over. Raises UserError for a folder
-    without members, for a name that is unsafe, doubled or among `taken`, and for whatever
+    With `only`, names of members of this run (`taken`) or the folder, other files are not read.
+    Hidden files, folders and files of other endings are passed over. Raises UserError for a folder
+    without members, for a name that is unknown, unsafe, doubled or among `taken`, and for whatever
     `read_predictions` refuses.
     """
     if not folder.is_dir():
@@ -84,6 +84,9 @@ def read_members(
     for name, path in files.items():
         if name in taken:
             raise UserError(f"{path}: this run has a member '{name}' of its own; rename the file")
+    for name in only or ():
+        if name not in files and name not in taken:
+            raise unknown("member", name, [*taken, *files])
     for name in sorted(tests.keys() - files.keys()):
         log.info("%s is not used: no file of that name in %s", tests[name], folder)
     members = []

@@ -11,7 +11,7 @@ from poolblend.ensembling.smooth import SmoothLoss, bounded_minimum, simplex_min
 
 @register("convex", complexity=5)
 def convex(problem: BlendProblem) -> BlendFit:
-    """The weights of least log loss or squared error, the global optimum on the simplex."""
+    """The one optimum of log loss or squared error, without members of next to no weight."""
     return BlendFit(convex_weights(problem))
 
 
