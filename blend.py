@@ -4,9 +4,10 @@
   python blend.py --config configs/disaster-tweets.yaml
   python blend.py --report                               with pictures, in one HTML file
   python blend.py --members minilm-max-s42,minilm-mean-s42
+  python blend.py --config configs/mine.yaml --members-from ~/oofs       any tool's predictions
   python blend.py --set blend.fitter=equal --set blend.trials=500
 
-Each blender is scored twice: in-sample, and honestly, on rows its weights were not fitted on.
+Each blender is scored twice: in-sample, and honestly, on rows that nothing about it was fitted on.
 notebooks/blend.ipynb does the same with pictures; --report keeps it as one HTML file.
 """
 
@@ -36,8 +37,8 @@ def main() -> None:
         help="also write blend.html beside the blend card: tables, pictures and what they say",
     )
     args = pipeline.parse(parser)
-    members = [name.strip() for name in args.members.split(",")] if args.members else None
-    chosen = {"members": members, "members_from": args.members_from}
+    named = None if args.members is None else [name.strip() for name in args.members.split(",")]
+    chosen = {"members": named, "members_from": args.members_from}
     if args.report:
         sets = [*args.set, *([] if args.seed is None else [f"seed={args.seed}"])]
         print(pipeline.write_report(args.config, sets, **chosen))

@@ -35,6 +35,8 @@ TEXT_LENGTH = "words of text"
 BEST_MEMBER = "best member"  # in slice tables; a member's own name may be that of a column
 # The quick blender that stands for one too slow to be fitted again and again.
 QUICK = "convex"
+# Beyond as many members, leaving each out in turn takes minutes of any fit.
+MANY = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +160,8 @@ def _look_into(
         matrix, scorer, comparison.member_taken, seed=seed, resamples=resamples
     )
     quick = choice.blender if BLENDERS[choice.blender].quick else QUICK
+    if choice.n_members > MANY:
+        quick = "equal"
     settled = _settled(options, comparison.form)
     whole = cross_fit(quick, matrix, scorer, settled)
     without = contributions.leave_one_out(

@@ -211,6 +211,8 @@ class Store:
 
     def read_blend(self) -> dict[str, Any]:
         card = read_json(self.blend_path)
+        if card is None and self.blend_path.exists():
+            raise UserError(f"{self.blend_path} is damaged; run blend.py again (same --config)")
         if card is None:
             raise UserError(
                 f"no blend card at {self.blend_path}; run blend.py first (same --config)"
