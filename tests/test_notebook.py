@@ -210,6 +210,15 @@ def test_the_notebook_runs_where_the_command_was_started_with_this_library(
     assert output.text.splitlines() == ["given", str(tmp_path), sys.executable, str(library), "1"]
 
 
+@pytest.fixture
+def _interruptible():
+    """Python's own answer to SIGINT, which a shell has its background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_ends_the_notebook_too(small_notebook, tmp_path):
     small_notebook("import os, time; open(X, 'w').write(str(os.getpid())); time.sleep(600)")
     started, main = tmp_path / "pid", threading.main_thread().ident

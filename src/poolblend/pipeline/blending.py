@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from poolblend.config import Config
@@ -118,12 +119,14 @@ def blend(
     parts = len(matrix.outputs) if settings.weights == "per_output" else 1
     each = max(1, settings.trials // parts) * parts
     total = each * (gathered.competition.n_folds + 1) if searches else None
-    with tqdm(total=total, desc="optuna", unit="trial", disable=None if total else True) as bar:
+    bar = tqdm(total=total, desc="optuna", unit="trial", disable=None if total else True)
+    # Thousands of small matrix products: on more threads they mostly wait for each other.
+    with bar, threadpool_limits(1, "blas"):
         comparison = compare(
             matrix, scorer, options, studies=store.open_studies(), progress=bar.update
         )
-    choice = choose(comparison, settings.fitter, resamples=settings.resamples)
-    result = _look_into(config, store, gathered, comparison, choice, slicing)
+        choice = choose(comparison, settings.fitter, resamples=settings.resamples)
+        result = _look_into(config, store, gathered, comparison, choice, slicing)
     store.write_blend(result.card)
     log.info("blend card: %s", store.blend_path)
     return result
