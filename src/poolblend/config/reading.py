@@ -39,6 +39,7 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that reads 1e-5 as a number, and refuses a key given twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """PyYAML's own, once no key is found twice."""
         merge = "tag:yaml.org,2002:merge"
         given = [key for key, _ in node.value if key.tag != merge]
         keys = [self.construct_object(key, deep=True) for key in given]

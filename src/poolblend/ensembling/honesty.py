@@ -106,26 +106,17 @@ def compare(
     form = choose_form(matrix, scorer, options)
     folds = list(fold_masks(matrix))
 
-    def study(label: str) -> StudyFile | None:
-        return StudyFile(studies, label) if studies else None
+    def fitted(part: OofMatrix, label: str, form: Form | None = None) -> dict[str, Fitted]:
+        study = StudyFile(studies, label) if studies else None
+        return fit_blends(names, part, scorer, options, form=form, study=study, progress=progress)
 
-    whole = fit_blends(
-        names, matrix, scorer, options, form=form, study=study("all rows"), progress=progress
-    )
+    whole = fitted(matrix, "all rows", form)
     without = []
     for fold, held_N in zip(np.unique(matrix.fold_N), folds, strict=True):
         try:
-            fitted = fit_blends(
-                names,
-                matrix.rows(~held_N),
-                scorer,
-                options,
-                study=study(f"without fold {fold}"),
-                progress=progress,
-            )
+            without.append(fitted(matrix.rows(~held_N), f"without fold {fold}"))
         except UndefinedScoreError as error:
             raise UserError(f"no blend can be fitted without fold {fold}: {error}") from None
-        without.append(fitted)
     reports = {
         name: _report(whole[name], [each[name] for each in without], matrix, scorer, folds)
         for name in names

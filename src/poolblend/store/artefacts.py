@@ -210,6 +210,7 @@ class Store:
         write_json(self.blend_path, card)
 
     def read_blend(self) -> dict[str, Any]:
+        """The blend card; UserError where there is none, or none that can be read."""
         card = read_json(self.blend_path)
         if card is None and self.blend_path.exists():
             raise UserError(f"{self.blend_path} is damaged; run blend.py again (same --config)")
