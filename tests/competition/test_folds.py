@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from poolblend.competition.folds import DEFAULTS, STRATEGIES, assign_folds, resolve_strategy
 from poolblend.competition.tasks import KINDS, Task
-from poolblend.errors import UserError
 from poolblend.registry import declared
 
 TASKS = {
@@ -22,10 +20,6 @@ TASKS = {
     "ordinal": Task("ordinal", ("grade",), (1, 2, 3, 4)),
 }
 PAIRS = [(name, kind) for name in STRATEGIES for kind in STRATEGIES[name].tasks]
-
-
-def refused(message: str):
-    return pytest.raises(UserError, match=re.escape(message))
 
 
 def draw(kind: str, seed: int, N: int, n: int = 1) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 
 import numpy as np
@@ -10,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from refusals import refused
 from scipy import stats
 from sklearn import metrics as sk
 
 from poolblend.competition.metrics import METRICS, Counts, UndefinedScoreError, make_scorer
 from poolblend.competition.metrics.labels import count
 from poolblend.competition.tasks import KINDS, Task
-from poolblend.errors import UserError
 from poolblend.registry import declared
 
 TASKS = {
@@ -27,10 +26,6 @@ TASKS = {
     "ordinal": Task("ordinal", ("grade",), (1, 2, 3, 4)),
 }
 PAIRS = [(name, kind) for name in METRICS for kind in METRICS[name].tasks]
-
-
-def refused(message: str):
-    return pytest.raises(UserError, match=re.escape(message))
 
 
 def draw(kind: str, seed: int, N: int = 60) -> tuple[np.ndarray, np.ndarray]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from poolblend.competition.submission import build_submission, check_submission
 from poolblend.competition.tasks import Task
-from poolblend.errors import UserError
 
 IDS = ["x", "y", "z"]
 BINARY = Task("binary", ("target",), ("ham", "spam"))
@@ -23,10 +21,6 @@ ORDINAL = Task("ordinal", ("grade",), (1, 2, 4))
 PRED_N1 = np.array([[0.1], [0.5], [0.9]])
 PRED_N2 = np.array([[0.1, 0.6], [0.5, 0.2], [0.9, 0.8]])
 PRED_N3 = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1]])
-
-
-def refused(message: str):
-    return pytest.raises(UserError, match=re.escape(message))
 
 
 def sample(*columns: str, value: object = 0, ids: list[str] = IDS) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from poolblend.competition.tables import (
     Tables,
@@ -23,7 +24,6 @@ from poolblend.competition.tables import (
     parse_column,
     read_table,
 )
-from poolblend.errors import UserError
 
 TRAIN = "id,keyword,text,target\n1,fire,a fire,1\n4,,calm,0\n5,NA,null,1\n7,flood,,0\n"
 TEST = "id,keyword,text\n2,,nothing\n3,x,\n"
@@ -41,10 +41,6 @@ def load(folder: Path, **changes: object) -> Tables:
     arguments: dict = {"id": "id", "text": ["text"], "targets": ["target"]} | changes
     paths = (folder / f"{name}.csv" for name in ("train", "test", "sample"))
     return load_tables(*paths, **arguments)
-
-
-def refused(message: str):
-    return pytest.raises(UserError, match=re.escape(message))
 
 
 def test_tables_hold_ids_and_texts_as_strings_and_targets_as_numbers(folder: Path) -> None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from poolblend.competition.tasks import KINDS, Task, make_task
-from poolblend.errors import UserError
-
-
-def refused(message: str):
-    return pytest.raises(UserError, match=re.escape(message))
 
 
 def frame(**columns: list) -> pd.DataFrame:

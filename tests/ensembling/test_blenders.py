@@ -10,9 +10,9 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy.optimize import lsq_linear, minimize, nnls
+from simulated import TASKS, drawn
 
 from poolblend.competition.metrics import make_scorer
-from poolblend.competition.tasks import Task
 from poolblend.ensembling.blenders import BLENDERS, by_simplicity, greedy
 from poolblend.ensembling.problem import (
     LEAST_SHARE,
@@ -27,13 +27,6 @@ from poolblend.ensembling.spaces import fit_space
 from poolblend.errors import UserError
 from poolblend.registry import declared
 
-TASKS = {
-    "binary": Task("binary", ("t",), (0, 1)),
-    "multiclass": Task("multiclass", ("t",), ("x", "y", "z")),
-    "multilabel": Task("multilabel", ("p", "q")),
-    "regression": Task("regression", ("p", "q")),
-    "ordinal": Task("ordinal", ("t",), (1, 2, 4)),
-}
 CASES = [
     ("binary", "f1", "plain"),
     ("binary", "log_loss", "logit"),
@@ -66,29 +59,10 @@ def posed(
     )
 
 
-def drawn(kind: str, seed: int, n_members: int, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Encoded labels, and members that see one signal through noise of their own, ever more."""
-    rng = np.random.default_rng(seed)
-    K = len(TASKS[kind].outputs)
-    signal_NK = rng.normal(size=(n_rows, K))
-    noise = np.linspace(0.5, 1.5, n_members)[:, None, None]
-    seen_MNK = signal_NK + noise * rng.normal(size=(n_members, n_rows, K))
-    if kind == "regression":
-        return signal_NK + rng.normal(size=(n_rows, K)), seen_MNK
-    if kind == "ordinal":
-        return np.digitize(signal_NK[:, 0], [-0.5, 0.8]), 2 + seen_MNK
-    if kind == "multiclass":
-        powers_MNK = np.exp(seen_MNK)
-        y = (signal_NK + rng.gumbel(size=(n_rows, K))).argmax(axis=1)
-        return y, powers_MNK / powers_MNK.sum(axis=2, keepdims=True)
-    y_NK = (signal_NK + rng.logistic(size=(n_rows, K)) > 0).astype(np.int64)
-    return (y_NK[:, 0] if kind == "binary" else y_NK), 1 / (1 + np.exp(-seen_MNK))
-
-
 def problem(
     kind: str, metric: str, space: str, seed: int = 0, n_members: int = M, n_rows: int = N
 ) -> BlendProblem:
-    y, oof_MNK = drawn(kind, seed, n_members, n_rows)
+    y, oof_MNK = drawn(kind, seed, n_members, n_rows, 1.5)
     return posed(kind, metric, space, y, oof_MNK, seed)
 
 
@@ -162,7 +136,7 @@ class TestEveryBlender:
         self, name: str, case: tuple[str, str, str]
     ) -> None:
         kind = case[0]
-        y, oof_MNK = drawn(kind, 0, M, N)
+        y, oof_MNK = drawn(kind, 0, M, N, 1.5)
         task = TASKS[kind]
         oof_MNK[2] = np.eye(3)[y] if kind == "multiclass" else task.learnable(y).reshape(N, -1)
         given = posed(*case, y, oof_MNK)
@@ -209,7 +183,7 @@ class TestProblem:
         assert given.loss(weights_M) < uncut
 
     def test_its_loss_is_that_of_predictions_brought_back_from_their_space(self) -> None:
-        y, oof_MNK = drawn("binary", 0, 2, N)
+        y, oof_MNK = drawn("binary", 0, 2, N, 1.5)
         logits_MNK = np.log(oof_MNK / (1 - oof_MNK))
         pred_NK = 1 / (1 + np.exp(-logits_MNK.mean(axis=0)))
         given = posed("binary", "log_loss", "logit", y, oof_MNK)
@@ -398,7 +372,7 @@ class TestConvex:
         assert max(map(correlation, [*np.eye(M), *others])) <= correlation(weights_M) + 1e-6
 
     def test_of_ranks_that_all_run_against_the_target_is_equal(self) -> None:
-        y, oof_MNK = drawn("binary", 0, 3, 200)
+        y, oof_MNK = drawn("binary", 0, 3, 200, 1.5)
         given = posed("binary", "roc_auc", "rank", y, 1 - oof_MNK)
         np.testing.assert_allclose(BLENDERS["convex"](given).weights_M, equal_weights(3))
 
@@ -503,7 +477,7 @@ class TestStack:
     def test_stays_near_equal_weights_where_there_is_little_to_learn_from(self) -> None:
         """Members that are one member but for a little noise: only the pull tells them apart."""
         rng = np.random.default_rng(0)
-        y, oof_MNK = drawn("binary", 0, 1, 60)
+        y, oof_MNK = drawn("binary", 0, 1, 60, 1.5)
         logits_MNK = np.log(oof_MNK / (1 - oof_MNK)) + 1e-3 * rng.normal(size=(4, 60, 1))
         given = posed("binary", "log_loss", "logit", y, 1 / (1 + np.exp(-logits_MNK)))
         weights_M = BLENDERS["stack"](given).weights_M

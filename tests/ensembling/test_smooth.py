@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.optimize import LinearConstraint, lsq_linear, minimize, nnls
 from scipy.stats import rankdata
+from simulated import TASKS, drawn
 
 from poolblend.competition.metrics import make_scorer
-from poolblend.competition.tasks import KINDS, Task
+from poolblend.competition.tasks import KINDS
 from poolblend.ensembling import smooth
 from poolblend.ensembling.smooth import (
     SmoothLoss,
@@ -21,34 +22,8 @@ from poolblend.ensembling.smooth import (
 )
 from poolblend.ensembling.spaces import SPACES, fit_space
 
-TASKS = {
-    "binary": Task("binary", ("t",), (0, 1)),
-    "multiclass": Task("multiclass", ("t",), ("x", "y", "z")),
-    "multilabel": Task("multilabel", ("p", "q")),
-    "regression": Task("regression", ("p", "q")),
-    "ordinal": Task("ordinal", ("t",), (1, 2, 4)),
-}
 PAIRS = [(kind, space) for kind in KINDS for space in SPACES[kind]]
 N, M = 120, 5
-
-
-def drawn(kind: str, seed: int, n_members: int = M) -> tuple[np.ndarray, np.ndarray]:
-    """Encoded labels, and members (M, N, K) that see them through noise of their own."""
-    rng = np.random.default_rng(seed)
-    K = len(TASKS[kind].outputs)
-    signal_NK = rng.normal(size=(N, K))
-    noise = np.linspace(0.5, 2, n_members)[:, None, None]
-    seen_MNK = signal_NK + noise * rng.normal(size=(n_members, N, K))
-    if kind == "regression":
-        return signal_NK + rng.normal(size=(N, K)), seen_MNK
-    if kind == "ordinal":
-        return np.digitize(signal_NK[:, 0], [-0.5, 0.8]), 2 + seen_MNK
-    if kind == "multiclass":
-        powers_MNK = np.exp(seen_MNK)
-        y = (signal_NK + rng.gumbel(size=(N, K))).argmax(axis=1)
-        return y, powers_MNK / powers_MNK.sum(axis=2, keepdims=True)
-    y_NK = (signal_NK + rng.logistic(size=(N, K)) > 0).astype(np.int64)
-    return (y_NK[:, 0] if kind == "binary" else y_NK), 1 / (1 + np.exp(-seen_MNK))
 
 
 def loss_in(kind: str, space: str, seed: int = 0, n_members: int = M) -> SmoothLoss:

@@ -101,7 +101,7 @@ def fit_blends(
                 seed=options.seed,
                 trials=max(1, options.trials // len(parts)),
                 progress=progress,
-                starts={start: fit for start, fit in made.items() if start != "stack"},
+                starts=dict(made),
                 study=_named(study, part.output),
             )
             made[name] = BLENDERS[name](problem)
