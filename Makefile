@@ -1,8 +1,10 @@
 # Everything runs in .venv, made here from the pinned requirements; only Python, pip and make needed.
 PYTHON ?= python3
+PYTHON_KAGGLE ?= $(PYTHON)
 BIN := .venv/bin
+KAGGLE := .venv-kaggle/bin
 
-.PHONY: quickstart test check docs bench clean
+.PHONY: quickstart test check docs bench fuzz test-kaggle clean
 
 # The main job, end to end, on a demo competition made from this machine's own files.
 quickstart: .venv/requirements
@@ -12,6 +14,11 @@ quickstart: .venv/requirements
 
 test: check
 	$(BIN)/python -m pytest
+
+# All tests with what Kaggle preinstalls; then whether its submissions are those of the pins.
+test-kaggle: .venv-kaggle/requirements .venv/requirements
+	$(KAGGLE)/python -m pytest
+	$(BIN)/python tests/agreement/agree.py --with $(KAGGLE)/python
 
 # Linters and types, with the pins that pre-commit uses.
 check: .venv/requirements-dev
@@ -30,6 +37,10 @@ bench: .venv/requirements-dev
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/blending.py
 
+# Damaged and hostile bytes for every reader of files, for ten minutes.
+fuzz: .venv/requirements-dev
+	$(BIN)/python tests/fuzz/fuzz_readers.py --minutes 10
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -39,6 +50,11 @@ bench: .venv/requirements-dev
 
 .venv/requirements-dev: requirements-dev.txt .venv/requirements
 	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-dev.txt
+	@touch $@
+
+.venv-kaggle/requirements: requirements-kaggle.txt
+	$(PYTHON_KAGGLE) -m venv .venv-kaggle
+	$(KAGGLE)/python -m pip install --disable-pip-version-check -q -r requirements-kaggle.txt
 	@touch $@
 
 # What the quickstart made; your own runs stay.

@@ -4,9 +4,14 @@
   python train.py --pooler max --fold 0                  one fold model
   python train.py --config configs/disaster-tweets.yaml --pooler mean,attention --fold all
   python train.py --config configs/trec.yaml --set train.epochs=3 --set data.dir=~/data/trec
+  python train.py --time-limit 8h30m                     stop in time, with all that is done kept
+  python train.py --check                                is all that was written still whole?
+  python train.py --doctor                               will it run on this machine?
 
-Finished folds are skipped, so that the same command continues after an interruption. A fold whose
-settings or data changed is named and left alone, unless --overwrite says to train it again.
+Finished folds are skipped and begun ones taken up at their last checkpoint: the same command
+continues after any interruption, and started twice it shares the folds between the two. A fold that
+is damaged, or whose settings or data changed, is named and left alone, unless --overwrite says to
+train it again.
 """
 
 import sys
@@ -29,11 +34,35 @@ def main() -> None:
         "--fold", default="all", metavar="FOLDS", help="a number, a comma list, or all"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="train again what was trained from other inputs"
+        "--overwrite",
+        action="store_true",
+        help="train again what is damaged or was trained from other inputs",
+    )
+    parser.add_argument(
+        "--time-limit",
+        metavar="TIME",
+        help="stop before, such as 8h30m or 45m, and exit with status 0",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="instead, read all artefacts and name damaged ones"
+    )
+    parser.add_argument(
+        "--doctor", action="store_true", help="instead, try what the run needs on this machine"
     )
     args = pipeline.parse(parser)
     settings = config.load(args.config, args.set, seed=args.seed)
-    pipeline.train(settings, poolers=args.pooler, folds=args.fold, overwrite=args.overwrite)
+    if args.doctor:
+        pipeline.doctor(settings)
+    elif args.check:
+        pipeline.check(settings)
+    else:
+        pipeline.train(
+            settings,
+            poolers=args.pooler,
+            folds=args.fold,
+            overwrite=args.overwrite,
+            time_limit=config.parse_duration(args.time_limit) if args.time_limit else None,
+        )
 
 
 if __name__ == "__main__":

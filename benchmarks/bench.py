@@ -18,7 +18,7 @@ import torch
 from poolblend.competition.demo import build_demo
 from poolblend.competition.tables import read_table
 from poolblend.config.sections import MINILM, MINILM_SHA256
-from poolblend.modeling.backbone import locate
+from poolblend.modeling.sources import locate
 
 MAX_LENGTH = 128
 

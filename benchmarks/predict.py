@@ -18,8 +18,9 @@ from bench import MAX_LENGTH, arguments, encoder_folder, load_rows, machine, rac
 from poolblend.modeling import backbone
 from poolblend.modeling.model import TextModel, build_model
 from poolblend.training.batches import encode
-from poolblend.training.fit import Precision, choose_device, predict
+from poolblend.training.devices import Precision, choose_device
 from poolblend.training.objectives import choose_objective
+from poolblend.training.prediction import predict
 
 BATCH_TOKENS = 8192
 
@@ -34,7 +35,7 @@ def build() -> tuple[TextModel, object]:
 
 def ours(texts: list[str], model: TextModel, tokenizer: object, precision: Precision) -> float:
     def work() -> None:
-        encoded = encode(texts, tokenizer, MAX_LENGTH)
+        encoded = encode([texts], tokenizer, MAX_LENGTH)
         predict(
             model,
             encoded,

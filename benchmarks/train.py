@@ -21,7 +21,8 @@ from bench import MAX_LENGTH, arguments, encoder_folder, load_rows, machine, rac
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
 from poolblend.training.batches import encode
-from poolblend.training.fit import choose_device, fit, resolve_precision
+from poolblend.training.devices import choose_device, resolve_precision
+from poolblend.training.fit import Fit, FitOptions
 from poolblend.training.objectives import choose_objective
 
 BATCH_SIZE = 32
@@ -35,37 +36,47 @@ def ours(texts: list[str], y: np.ndarray, padding: list[float]) -> float:
     )
 
     def work() -> None:
-        epochs = fit(
+        fit = Fit(
             model,
-            encode(texts, base.tokenizer, MAX_LENGTH),
+            encode([texts], base.tokenizer, MAX_LENGTH),
             np.arange(len(texts)),
             y,
             choose_objective("binary"),
-            epochs=1,
-            batch_size=BATCH_SIZE,
-            accumulation=1,
-            optimizer="adamw",
-            lr=RATE,
-            head_lr=None,
-            layer_decay=1.0,
-            weight_decay=0.01,
-            schedule="linear",
-            warmup=0.1,
-            clip=1.0,
-            precision="auto",
-            gradient_checkpointing=False,
-            seed=0,
+            FitOptions(
+                epochs=1,
+                batch_size=BATCH_SIZE,
+                accumulation=1,
+                optimizer="adamw",
+                lr=RATE,
+                head_lr=None,
+                layer_decay=1.0,
+                weight_decay=0.01,
+                schedule="linear",
+                warmup=0.1,
+                clip=1.0,
+                precision="auto",
+                gradient_checkpointing=False,
+                seed=0,
+            ),
         )
-        padding.extend(epoch.padding for epoch in epochs)
+        padding.extend(epoch.padding for epoch in fit.run())
 
     return timed(work)
 
 
 def sequence_classifier() -> tuple[torch.nn.Module, transformers.PreTrainedTokenizerBase]:
     model = AutoModelForSequenceClassification.from_pretrained(
-        encoder_folder(), num_labels=2, dtype=torch.float32
+        encoder_folder(),
+        num_labels=2,
+        dtype=torch.float32,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
     )
-    return model, AutoTokenizer.from_pretrained(encoder_folder())
+    tokenizer = AutoTokenizer.from_pretrained(
+        encoder_folder(), local_files_only=True, trust_remote_code=False
+    )
+    return model, tokenizer
 
 
 def trainer(texts: list[str], y: np.ndarray) -> float:

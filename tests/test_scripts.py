@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from poolblend import config, pipeline
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,6 +38,9 @@ def test_from_csvs_to_submission_from_any_working_directory(toy, tmp_path):
     ("script", "arguments", "line"),
     [
         ("train", ["--pooler", "maxx"], "error: unknown pooler 'maxx'; did you mean 'max'"),
+        ("train", ["--seed", "x"], "error: argument --seed: invalid int value: 'x' (--help lists"),
+        ("train", ["--ful", "9"], "error: unrecognized arguments: --ful 9"),
+        ("train", ["--time-limit", "8"], "error: '8' has no unit: expected a duration such as"),
         ("train", ["--fold", "9"], "error: --fold 9: out of range; the folds are 0 to 2"),
         ("train", ["--set", "train.epoch=3"], "error: unknown key 'train.epoch'"),
         ("train", ["--set", "data.id=key"], "error: unknown column 'key'"),
@@ -61,6 +66,21 @@ def test_quiet_says_nothing_but_the_result(toy):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    ("flag", "line"), [("--doctor", "error: 1 of "), ("--check", "error: 1 damaged of 2 artefacts")]
+)
+def test_doctor_and_check_end_with_status_2_where_something_fails(toy, flag, line):
+    path = toy()
+    pipeline.train(config.load(path), poolers="mean", folds="0")
+    assert command("train", "--config", path, flag).returncode == 0
+    (path.parent / "store" / "oof" / "toy" / "tiny-mean-s42" / "fold0.parquet").write_bytes(b"")
+    done = command("train", "--config", path, flag)
+    assert done.returncode == 2
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert "fold0.parquet is damaged" in " ".join(done.stdout.split())
+
+
 def test_help_ends_with_what_can_be_named(toy):
     help_text = command("train", "--help").stdout
     assert "python train.py --pooler max --fold 0" in help_text
@@ -68,13 +88,26 @@ def test_help_ends_with_what_can_be_named(toy):
     assert "convex" in command("blend", "--help").stdout
 
 
+def pins(*files):
+    """Versions by package, of requirement files or parts of them."""
+    lines = [line.split("  #")[0] for file in files for line in file.splitlines()]
+    return dict(line.strip().split("==") for line in lines if "==" in line)
+
+
+def requirements(kind=""):
+    return (ROOT / f"requirements{kind}.txt").read_text(encoding="utf-8")
+
+
 def test_what_is_pinned_twice_is_pinned_alike():
-    pins = dict(
-        line.split("  #")[0].strip().split("==")
-        for file in ("requirements.txt", "requirements-dev.txt")
-        for line in (ROOT / file).read_text().splitlines()
-        if "==" in line
-    )
+    ruff = pins(requirements("-dev"))["ruff"]
     hooks = (ROOT / ".pre-commit-config.yaml").read_text()
-    assert f"ruff=={pins['ruff']}" in hooks
-    assert hooks.count("ruff==") == hooks.count(f"ruff=={pins['ruff']}")
+    assert f"ruff=={ruff}" in hooks
+    assert hooks.count("ruff==") == hooks.count(f"ruff=={ruff}")
+
+
+def test_kaggles_requirements_differ_by_what_kaggle_preinstalls_alone():
+    preinstalled, rest = map(pins, requirements("-kaggle").split("\n\n"))
+    ours = pins(requirements(), requirements("-dev"))
+    assert rest.items() <= ours.items()
+    assert pins(requirements()).keys() <= preinstalled.keys() | rest.keys()
+    assert all(ours[name] != version for name, version in preinstalled.items())

@@ -1,9 +1,14 @@
-"""The one kind of error that is the user's to mend: a single line, shown without a traceback."""
+"""Errors that are the user's to mend, and stops that the user asked for: one line each."""
 
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+_QUOTE = reprlib.Repr()
+_QUOTE.maxstring = 80
+MOST_NAMES = 40  # in a message
 
 
 class UserError(Exception):
@@ -18,6 +23,20 @@ class UserError(Exception):
         return [f"error: {self}"]
 
 
+class Stopped(Exception):  # noqa: N818 - to stop when asked to is no error
+    """A command that was asked to stop, and did so with everything kept; `status` is its exit's.
+
+    Its text says how to continue.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> UserError:
     """The error for a name that is not among `known`, with the nearest one that is.
 
@@ -27,4 +46,13 @@ def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> U
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     place = f" {where}" if where else ""
-    return UserError(f"unknown {kind} '{name}'{place}{hint} known: {', '.join(names) or 'none'}")
+    listed = ", ".join(names[:MOST_NAMES]) + ", …" * (len(names) > MOST_NAMES)
+    return UserError(f"unknown {kind} '{name}'{place}{hint} known: {listed or 'none'}")
+
+
+def quoted(value: object) -> str:
+    """A cell, id or name as messages show it: in quotes, on one line, the middle of a long one cut.
+
+    A repr escapes line breaks and whatever else would spoil the one line of an error.
+    """
+    return _QUOTE.repr(str(value))

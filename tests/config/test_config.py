@@ -7,16 +7,6 @@ from poolblend.config.sections import MINILM, MINILM_SHA256, Train
 from poolblend.errors import UserError
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(text, name="mine.yaml"):
-        path = tmp_path / name
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return path
-
-    return write
-
-
 def names(settings):
     return [member.name for member in settings.resolve_members()]
 

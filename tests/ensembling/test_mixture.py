@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from poolblend.competition.tasks import KINDS
 from poolblend.ensembling.mixture import Mixture
@@ -70,6 +73,58 @@ def test_json_gives_back_the_very_mixture(space: str, kind: str, cuts: bool) -> 
         np.testing.assert_array_equal(again.cuts, given.cuts)
     else:
         assert again.cuts is None
+
+
+@st.composite
+def mixtures(draw: st.DrawFn) -> Mixture:
+    """Any whole mixture: weights, intercept, cuts and quantiles of any size."""
+    space, kind = draw(st.sampled_from(PAIRS))
+    n_members, n_outputs, n_levels = (draw(st.integers(low, 4)) for low in (1, 1, 2))
+    floats = st.floats(-999_999, 999_999)
+    weights_MK = draw(arrays(np.float64, (n_members, n_outputs), elements=st.floats(0, 999_999)))
+    intercept_K = draw(arrays(np.float64, n_outputs, elements=floats))
+    cuts = draw(st.none() | arrays(np.float64, n_outputs, elements=st.floats(-1e300, 1e300)))
+    quantiles = None
+    if space == "rank":
+        shape = (n_members, n_outputs, n_levels)
+        quantiles = np.sort(draw(arrays(np.float64, shape, elements=floats)), axis=2)
+    return Mixture(Space(space, kind, quantiles), weights_MK, intercept_K, cuts)
+
+
+def bits(told: Mixture) -> list[bytes | None]:
+    parts = [told.weights_MK, told.intercept_K, told.cuts, told.space.quantiles_MKQ]
+    return [None if part is None else repr(part.shape).encode() + part.tobytes() for part in parts]
+
+
+@settings(deadline=None, max_examples=200)
+@given(mixtures())
+def test_any_mixture_survives_its_card_bit_by_bit(made: Mixture) -> None:
+    card = json.dumps(made.to_json(), indent=2, allow_nan=False)
+    again = Mixture.from_json(json.loads(card), made.space.kind)
+    assert bits(again) == bits(made)
+    assert (again.space.name, again.space.kind) == (made.space.name, made.space.kind)
+    assert json.dumps(again.to_json(), indent=2) == card
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(mixtures(), st.data())
+def test_a_card_with_any_other_value_is_a_mixture_or_refused(made: Mixture, data: Any) -> None:
+    told = made.to_json()
+    told[data.draw(st.sampled_from(sorted(told)))] = data.draw(json_values)
+    try:
+        again = Mixture.from_json(told, made.space.kind)
+    except (KeyError, TypeError, ValueError, OverflowError):  # what the reader of a card expects
+        return
+    assert np.isfinite(again.weights_MK).all()
+    assert np.isfinite(again.intercept_K).all()
+    assert again.intercept_K.shape == again.weights_MK.shape[1:]
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_a_finished_study_returns_at_once_and_stays_as_it_is(searchable, file, e
     assert len(evaluated) == STARTS
     assert again.history == first.history
     assert file.path.read_bytes() == content
-    assert {each.name for each in file.path.parent.iterdir()} == {"stu dy.log", ".stu dy.log.lock"}
+    assert [each.name for each in file.path.parent.iterdir()] == ["stu dy.log"]
 
 
 def test_more_trials_continue_and_never_fall_behind(searchable, file, evaluated):
@@ -151,6 +151,8 @@ def test_a_killed_search_is_continued_where_it_was_saved(searchable, file, evalu
     fit = search(problem)
     assert len(evaluated) == STARTS + 100 - saved
     assert fit.history[-1].best <= best_saved
+    assert fit.history == search(searchable(trials=100)).history  # one never killed
+    assert [each.name for each in file.path.parent.iterdir()] == ["stu dy.log"]
     assert len(searched(fit)) == len(rows(file.path)) - STARTS == 100
     assert {trial.state.name for trial in rows(file.path)} == {"COMPLETE"}
 
@@ -237,7 +239,7 @@ def test_optuna_reads_scores_and_weights_under_their_names(searchable, file, met
     for trial, read in zip(fit.history, one.get_trials(), strict=True):
         assert read.number == trial.number
         assert read.state.name == "COMPLETE"
-        assert read.user_attrs == {"source": trial.source}
+        assert read.user_attrs["source"] == trial.source
         assert read.value == (-trial.loss if direction == "MAXIMIZE" else trial.loss)
         names = (f"ü member-{m}" for m in range(4))
         assert set(read.distributions.values()) == {optuna.distributions.FloatDistribution(0, 1)}
@@ -299,7 +301,7 @@ def test_a_lock_dies_with_its_process(searchable, file):
     search(searchable(study=file, trials=5))
     lock = file.path.with_name(f".{file.path.name}.lock")
     holder = (
-        "import sys; from pathlib import Path; from poolblend.store.files import FileLock\n"
+        "import sys; from pathlib import Path; from poolblend.store.locks import FileLock\n"
         "lock = FileLock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -344,10 +346,17 @@ def test_a_file_that_is_no_study_is_refused_by_name_in_one_line(searchable, file
     assert "\n" not in str(refusal.value)
 
 
-def test_a_missing_folder_is_refused(searchable, file):
-    elsewhere = file._replace(path=file.path.parent / "none" / "study.log")
-    with pytest.raises(UserError, match="study.log cannot be used .FileNotFoundError"):
+def test_a_folder_that_cannot_be_made_is_refused(searchable, file):
+    file.path.write_text("in the way")
+    elsewhere = file._replace(path=file.path / "study.log")
+    with pytest.raises(UserError, match=r"could not lock .*study.log.lock"):
         search(searchable(study=elsewhere))
+
+
+def test_the_place_of_a_dead_entrant_is_taken_and_left(searchable, file):
+    file.path.with_name(f".{file.path.name}.1.lock").touch()
+    search(searchable(study=file))
+    assert [each.name for each in file.path.parent.iterdir()] == ["stu dy.log"]
 
 
 class TestImportances:

@@ -10,6 +10,7 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import open_store
+from poolblend.store import read_folds
 
 FITTERS = "blend.fitters=[equal,best,convex]"
 
@@ -52,7 +53,7 @@ def test_members_from_elsewhere_alone_make_a_submission(elsewhere, task):
     assert blend.matrix.members == ("gbm", "knn", "nb")
     submission = pd.read_csv(pipeline.infer(settings))
     assert len(submission) == 15
-    assert open_store(settings).read_folds() is not None
+    assert read_folds(open_store(settings).folds_path) is not None
 
 
 def test_members_from_elsewhere_join_those_trained_here(elsewhere):
@@ -291,7 +292,7 @@ def test_a_refused_member_leaves_no_folds_behind(elsewhere):
     settings = config.load(path, [FITTERS])
     with pytest.raises(UserError, match="knn.csv cannot be blended: 1 of 60 ids"):
         pipeline.blend(settings, members_from=str(folder))
-    assert open_store(settings).read_folds() is None
+    assert read_folds(open_store(settings).folds_path) is None
     (folder / "knn.csv").write_text(whole)
     pipeline.blend(settings, members_from=str(folder))
 

@@ -9,7 +9,8 @@ import torch
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
-from poolblend.pipeline.competition import open_store
+from poolblend.pipeline.competition import load_competition, open_store
+from rig import runs
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 
@@ -125,7 +126,13 @@ def test_folds_are_made_once_and_then_only_read(toy):
     pipeline.train(settings, poolers="mean", folds="0")
     path = open_store(settings).folds_path
     before = path.read_bytes()
-    pipeline.train(config.load(toy(), ["folds.seed=7"]), poolers="max", folds="0")
+    pipeline.train(settings, poolers="max", folds="0")
+    for change, told in (
+        ("folds.seed=7", "folds.seed was 42, is 7"),
+        ("folds.strategy=plain", "folds.strategy was stratified, is plain"),
+    ):
+        with pytest.raises(UserError, match=f"folds.csv was made otherwise: {told}; set that back"):
+            pipeline.train(config.load(toy(), [change]), poolers="max", folds="0", overwrite=True)
     assert path.read_bytes() == before
     with pytest.raises(UserError, match=r"holds the folds 0, 1, 2, the config asks for folds.n=4"):
         pipeline.train(config.load(toy(), ["folds.n=4"]), poolers="max", folds="0")
@@ -152,14 +159,27 @@ def test_a_wrong_pooler_argument_is_refused_before_training(toy):
     assert stored(settings) == {}
 
 
-def test_an_incomplete_member_is_refused_by_name_and_may_be_left_out(toy):
+def test_a_blend_leaves_incomplete_members_out_and_says_so(toy):
+    settings = config.load(toy(), ["members=[mean, max, cls]"])
+    pipeline.train(settings, poolers="max", folds="1")
+    with pytest.raises(
+        UserError, match=r"no member .* complete \(tiny-max-s42 lacks fold 0, 2 of 3"
+    ):
+        pipeline.blend(settings)
+    pipeline.train(settings, poolers="mean")
+    blend = pipeline.blend(settings)
+    assert blend.matrix.members == ("tiny-mean-s42",)
+    left_out = "tiny-max-s42 lacks fold 0, 2 of 3; tiny-cls-s42 is not trained yet"
+    assert f"Not in this blend: {left_out}." in str(blend)
+    assert pipeline.infer(settings).is_file()
+
+
+def test_an_incomplete_member_that_is_named_is_refused(toy):
     settings = config.load(toy())
     pipeline.train(settings, poolers="mean")
     pipeline.train(settings, poolers="max", folds="1")
     with pytest.raises(UserError, match="member tiny-max-s42 is incomplete: fold 0, 2 of 3 not"):
-        pipeline.blend(settings)
-    blend = pipeline.blend(settings, members=["tiny-mean-s42"])
-    assert blend.matrix.members == ("tiny-mean-s42",)
+        pipeline.blend(settings, members=["tiny-mean-s42", "tiny-max-s42"])
     with pytest.raises(
         UserError, match="unknown member 'tiny-men-s42'; did you mean 'tiny-mean-s42'"
     ):
@@ -173,6 +193,9 @@ def test_a_member_trained_on_other_folds_is_refused(toy):
     folds = pd.read_csv(path)
     folds["fold"] = (folds["fold"] + 1) % 3
     folds.to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"folds.csv is not the file that was made there"):
+        pipeline.blend(settings)
+    path.with_suffix(".json").unlink()
     with pytest.raises(
         UserError,
         match=r"member tiny-mean-s42 fold 0 was trained on something else: folds has changed",
@@ -227,9 +250,10 @@ def test_running_out_of_memory_says_what_to_lower(toy, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr("poolblend.pipeline.trainer.fit", full)
+    monkeypatch.setattr("poolblend.training.fit.Fit._add_gradients", full)
     with pytest.raises(
-        UserError, match=r"out of memory \(CUDA out of memory\); lower train.batch_size"
+        UserError,
+        match=r"out of memory \(CUDA out of memory\); batches of one row are too large: set train",
     ):
         pipeline.train(config.load(toy()), poolers="mean", folds="0")
 
@@ -346,6 +370,19 @@ def test_the_demo_never_overwrites_anybodys_files(toy):
     ):
         pipeline.train(settings)
     assert {file.name: file.read_bytes() for file in settings.data_dir.iterdir()} == before
+
+
+def test_a_demo_half_made_is_completed(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("poolblend.competition.demo.build_demo", None)  # put back at the end
+    runs.small_demo(None)
+    settings = config.load(toy(), [*runs.of_the_demo(tmp_path / "demo"), "data.sample_rows=20"])
+    store = open_store(settings)
+    load_competition(settings, store, make_folds=True)
+    made = {file.name: file.read_bytes() for file in settings.data_dir.iterdir()}
+    for name in ("test.csv", "sample_submission.csv"):
+        (settings.data_dir / name).unlink()
+    load_competition(settings, store)
+    assert {file.name: file.read_bytes() for file in settings.data_dir.iterdir()} == made
 
 
 def test_a_refused_member_leaves_no_folds_behind(toy):

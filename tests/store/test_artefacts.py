@@ -1,4 +1,3 @@
-import json
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import pytest
 import torch
 
 from poolblend.errors import UserError
-from poolblend.store import Store
+from poolblend.store import DamagedError, Store
+from poolblend.store.cards import read_card, write_card
 from poolblend.store.predictions import from_table, to_table
 
 
@@ -32,13 +32,13 @@ def store(tmp_path):
     return Store(tmp_path, "toy")
 
 
-def save(store, value=1.0, part=None, oof=OOF):
+def save(store, value=1.0, part=None, oof=OOF, fold=0):
     store.save_fold(
         "m",
-        0,
+        fold,
         tensors={"w": torch.full((3,), value)},
         parts=[part or Part()],
-        oof=oof,
+        oof=oof.assign(fold=fold),
         card={"inputs": {}},
     )
 
@@ -79,51 +79,99 @@ def test_a_fold_that_fails_to_save_leaves_the_old_one_finished(store):
     assert len(everything(store)) == 4
 
 
-@pytest.mark.parametrize("missing", ["card.json", "model.safetensors"])
-def test_a_fold_without_one_of_its_files_is_unfinished(store, missing):
+def test_a_fold_without_its_card_is_unfinished(store):
     save(store)
-    (store.fold_folder("m", 0) / missing).unlink()
+    (store.fold_folder("m", 0) / "card.json").unlink()
     assert store.fold_card("m", 0) is None
     with pytest.raises(UserError, match="m fold 0 is not finished"):
         store.load_tensors("m", 0)
 
 
-def test_a_fold_without_its_oof_rows_is_unfinished(store):
-    save(store)
-    store.oof_path("m", 0).unlink()
-    assert store.fold_card("m", 0) is None
+KINDS = ["weights", "tokenizer", "oof", "card"]
 
 
-def flip_last_byte(path):
+def artefact(store, kind, fold=0):
+    folder = store.fold_folder("m", fold)
+    return {
+        "weights": folder / "model.safetensors",
+        "tokenizer": folder / "tokenizer.json",
+        "oof": store.oof_path("m", fold),
+        "card": folder / "card.json",
+    }[kind]
+
+
+def flip_a_bit(path):
     content = bytearray(path.read_bytes())
-    content[-1] ^= 1
+    content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
-def test_a_flipped_bit_is_found_and_named_when_it_is_read(store):
+DAMAGES = {
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-3]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "flipped": flip_a_bit,
+    "grown": lambda path: path.write_bytes(path.read_bytes() + b" "),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_file_is_named_and_nothing_is_made_of_it(store, kind, damage):
     save(store)
-    weights = store.fold_folder("m", 0) / "model.safetensors"
-    flip_last_byte(weights)
-    with pytest.raises(UserError, match=f"{weights} is damaged.*train m fold 0 again"):
-        store.load_tensors("m", 0)
-    flip_last_byte(store.oof_path("m", 0))
-    with pytest.raises(UserError, match="fold0.parquet is damaged"):
-        store.read_oof("m", 0)
+    path = artefact(store, kind)
+    DAMAGES[damage](path)
+    if (kind, damage) in {("card", "gone"), ("card", "grown")}:
+        return  # an unfinished fold, and a space after the card's last line
+    with pytest.raises(
+        DamagedError, match=f"{path} is damaged: .*; train m fold 0 again with --overwrite"
+    ):
+        store.check_fold("m", 0)
+    for read, reads in ((store.load_tensors, {"weights", "tokenizer"}), (store.read_oof, {"oof"})):
+        if kind in reads:
+            with pytest.raises(DamagedError, match="is damaged"):
+                read("m", 0)
 
 
-def test_a_changed_tokenizer_is_found_too(store):
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "tokenizer"])
+def test_files_exchanged_between_folds_are_found(store, kind):
     save(store)
-    (store.fold_folder("m", 0) / "tokenizer.json").write_text("[]")
-    with pytest.raises(UserError, match="tokenizer.json is damaged"):
-        store.load_tensors("m", 0)
+    save(store, value=2.0, fold=1)
+    one, other = (artefact(store, kind, fold) for fold in (0, 1))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    with pytest.raises(DamagedError, match="is damaged"):
+        store.check_fold("m", 0)
+    with pytest.raises(DamagedError, match="is damaged"):
+        store.check_fold("m", 1)
 
 
-@pytest.mark.parametrize("change", [{"inputs": None}, {"weights": None}, {"oof": []}])
-def test_a_card_that_is_not_whole_leaves_its_fold_unfinished(store, change):
+def test_whole_folds_exchanged_are_found_by_what_their_cards_say(store):
     save(store)
-    path = store.fold_folder("m", 0) / "card.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    assert store.fold_card("m", 0) is None
+    store.fold_folder("m", 0).rename(store.fold_folder("m", 1))
+    store.oof_path("m", 0).rename(store.oof_path("m", 1))
+    with pytest.raises(DamagedError, match="is damaged: it is not the card of this fold"):
+        store.fold_card("m", 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inputs": None},
+        {"weights": {"bytes": 1}},
+        {"oof": []},
+        {"files": {"tokenizer.json": 3}},
+        {"files": {"../fold1/tokenizer.json": {"bytes": 1, "sha256": ""}}},
+        {"member": "other"},
+    ],
+)
+def test_a_card_that_does_not_say_what_it_must_is_damaged(store, change):
+    save(store)
+    path = artefact(store, "card")
+    write_card(path, read_card(path) | change)
+    with pytest.raises(DamagedError, match="card.json is damaged: it is not the card of this fold"):
+        store.fold_card("m", 0)
 
 
 def test_test_predictions_count_only_for_what_they_were_made_from(store):
@@ -134,30 +182,27 @@ def test_test_predictions_count_only_for_what_they_were_made_from(store):
     assert store.load_test("m", 0, {"weights_sha256": "2"}) is None
 
 
-def test_damaged_test_predictions_are_made_again(store):
-    store.save_test("m", 0, OOF, {})
+@pytest.mark.parametrize("damage", [name for name in DAMAGES if name not in ("gone", "grown")])
+def test_damaged_test_predictions_are_named_and_made_again(store, damage, caplog):
+    store.save_test("m", 0, OOF.drop(columns="fold"), {})
     path = store.test_path("m", 0)
-    for damaged in (b"", path.read_bytes()[:50], b"PAR1 not really PAR1"):
-        path.write_bytes(damaged)
-        assert store.load_test("m", 0, {}) is None
+    DAMAGES[damage](path)
+    assert store.load_test("m", 0, {}) is None
+    assert f"{path} is damaged; infer.py makes these predictions again" in caplog.text
 
 
-def test_folds_read_back_with_their_ids_as_they_were(store):
-    assert store.read_folds() is None
-    folds = pd.DataFrame({"id": ["0001", "NA", "x"], "fold": [0, 1, 0]})
-    store.write_folds(folds)
-    assert store.read_folds().to_dict("list") == folds.to_dict("list")
-
-
-@pytest.mark.parametrize(
-    "broken",
-    ["id,fold\na,x\n", "id\na\n", "", "id,fold\na,99999999999999999999999\n", 'id,fold\na\n"\n'],
-)
-def test_a_broken_folds_file_is_refused_by_name(store, broken):
-    store.folds_path.parent.mkdir(parents=True)
-    store.folds_path.write_text(broken)
-    with pytest.raises(UserError, match=r"folds.csv is not a table of id, fold"):
-        store.read_folds()
+@pytest.mark.parametrize("change", [{"pred_target": [0.25, 0.7500001]}, {"id": ["b", "a"]}])
+def test_other_values_under_the_same_origin_are_damage(store, change):
+    table = OOF.drop(columns="fold")
+    store.save_test("m", 0, table, {})
+    path = store.test_path("m", 0)
+    changed = pd.read_parquet(path)
+    pd.testing.assert_frame_equal(changed, table)
+    kept = dict(changed.attrs)
+    changed = changed.assign(**change)
+    changed.attrs.update(kept)
+    changed.to_parquet(path)
+    assert store.load_test("m", 0, {}) is None
 
 
 def test_no_blend_card_says_what_to_run(store):
@@ -177,6 +222,25 @@ def test_a_submission_is_kept_under_its_date_too(store):
         "submission.csv",
         "submission.json",
     ]
+
+
+def test_no_submission_lies_beside_a_card_that_is_not_its_own(store, monkeypatch):
+    frame = pd.DataFrame({"id": ["a"], "target": [1]})
+    now = datetime(2026, 1, 2, tzinfo=timezone.utc)
+    path = store.write_submission(frame, {}, now)
+    path.with_name("submission-20260101-000000.json").write_text("{}")  # killed before its table
+    replace, cards = Path.replace, []
+
+    def last(self, target):
+        if target.suffix == ".json":
+            cards.append(target.name)
+            assert not target.with_suffix(".csv").exists()
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", last)
+    store.write_submission(frame.assign(target=2), {}, now)
+    assert {"submission-20260102-000000.json", "submission.json"} <= set(cards)
+    assert sorted(each.suffix for each in path.parent.iterdir()) == [".csv"] * 2 + [".json"] * 2
 
 
 def test_predictions_are_joined_by_id_and_never_by_position():

@@ -178,10 +178,10 @@ def test_ids_stay_strings_and_rows_are_joined_by_them(tmp_path: Path, ending: st
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
 )
-def test_predictions_are_read_to_fourteen_digits(tmp_path: Path, values: list[float]) -> None:
+def test_predictions_are_read_to_eleven_digits(tmp_path: Path, values: list[float]) -> None:
     write(tmp_path, "m.csv", csv([repr(value) for value in values]))
     (member,) = members_of(tmp_path)
-    np.testing.assert_allclose(member.oof["pred_target"], values, rtol=1e-14, atol=1e-300)
+    np.testing.assert_allclose(member.oof["pred_target"], values, rtol=1e-11, atol=1e-300)
 
 
 def test_a_parquet_index_that_holds_the_ids_is_read(tmp_path: Path) -> None:
@@ -203,18 +203,22 @@ WRONG = {
     "blank lines": ("binary", "\n\n\n", "m.csv has no rows"),
     "header only": ("binary", "id,pred\n", "m.csv has no rows"),
     "no header": ("binary", csv().split("\n", 1)[1], "no column 'key'.*columns: '0001', '0.1'"),
-    "NUL bytes alone": ("binary", b"\x00" * 64, "m.csv has no rows"),
+    "NUL bytes alone": ("binary", b"\x00" * 64, "m.csv begins with NUL bytes"),
     "NUL in a number": ("binary", csv(["0.1\x00", 0, 0, 0]), "NUL byte in line 2"),
     "NUL in an id": ("binary", csv(ids=[*IDS[:3], "ü\x00"]), "NUL byte in line 5"),
     "UTF-16 without a mark": ("binary", csv(ids=list("abcd")).encode("utf-16-le"), "NUL byte"),
     "latin-1": ("binary", csv().encode("latin-1"), r"m.csv is not UTF-8: byte 0xfc .*line 5"),
     "UTF-16": ("binary", csv().encode("utf-16"), "m.csv is not UTF-8"),
-    "semicolons": ("binary", csv().replace(",", ";"), "no column 'key', expected commas"),
-    "tabs": ("binary", csv().replace(",", "\t"), r"expected commas .* 'id\\tpred'"),
+    "semicolons": (
+        "binary",
+        csv().replace(",", ";"),
+        "have ';' between its cells .*expected commas",
+    ),
+    "tabs": ("binary", csv().replace(",", "\t"), r"its header is 'id\\tpred'.*expected commas"),
     "decimal commas": ("binary", csv(['"0,5"'] * 4), "holds '0,5' in column 'pred' .*4 such"),
     "a row too long": ("binary", csv() + "z,0.5,0.5\n", "m.csv cannot be read as CSV"),
     "all rows too long": ("binary", csv(HALVES, HALVES), "m.csv cannot be read as CSV"),
-    "a row too short": ("binary", csv() + "z\n", "empty cell in column 'pred' for id 'z'"),
+    "a row too short": ("binary", csv() + "z\n", "row 6 has 1 cells, the header 2"),
     "an open quote": ("binary", csv() + '"z,0.5\n', "m.csv cannot be read as CSV"),
     "two columns of a name": (
         "binary",

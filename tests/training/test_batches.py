@@ -1,7 +1,11 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
+from poolblend.errors import UserError
 from poolblend.modeling.backbone import load_tokenizer
 from poolblend.training.batches import (
     collate,
@@ -57,7 +61,7 @@ def test_prediction_batches_hold_every_row_once_and_bound_their_tokens(lengths_N
 
 def test_texts_are_cut_at_max_length_and_counted(tiny_backbone):
     tokenizer = load_tokenizer(tiny_backbone)
-    encoded = encode(["lovely day", "the " * 30, "", "the " * 6], tokenizer, 8)
+    encoded = encode([["lovely day", "the " * 30, "", "the " * 6]], tokenizer, 8)
     assert [len(row) for row in encoded.ids] == [4, 8, 2, 8]
     assert encoded.n_truncated == 1
     assert [row.sum() for row in encoded.content] == [2, 6, 0, 6]
@@ -65,23 +69,59 @@ def test_texts_are_cut_at_max_length_and_counted(tiny_backbone):
     assert all((row[0], row[-1]) == (cls, sep) for row in encoded.ids)
 
 
-def test_the_separator_between_columns_is_no_content(tiny_backbone):
-    encoded = encode(["lovely [SEP] day"], load_tokenizer(tiny_backbone), 8)
-    assert encoded.content[0].tolist() == [False, True, False, True, False]
+def test_no_room_beside_the_tokenizers_own_tokens_is_refused(tiny_backbone):
+    tokenizer = load_tokenizer(tiny_backbone)
+    assert len(encode([["lovely day"]], tokenizer, 3).ids[0]) == 3
+    with pytest.raises(UserError, match="max_length is 2: no room beside the tokenizer's own"):
+        encode([["lovely day"]], tokenizer, 2)
+
+
+@pytest.mark.parametrize(("side", "kept"), [("right", slice(7)), ("left", slice(-7, None))])
+def test_columns_meet_at_one_separator_which_is_no_content(tiny_backbone, side, kept):
+    tokenizer = load_tokenizer(tiny_backbone)
+    tokenizer.truncation_side = side
+    columns = [["lovely day", "the " * 5, ""], ["bright house", "a road", ""], ["it", "of", "on"]]
+    encoded = encode(columns, tokenizer, 9)
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    for i, texts in enumerate(zip(*columns, strict=True)):
+        words = [word for text in texts for word in (*text.split(), "[SEP]")][:-1]
+        assert encoded.ids[i].tolist() == [cls, *tokenizer.convert_tokens_to_ids(words[kept]), sep]
+        assert encoded.content[i].tolist() == [
+            False,
+            *(word != "[SEP]" for word in words[kept]),
+            False,
+        ]
+    assert encoded.n_truncated == 1
+
+
+def test_a_separator_that_was_typed_is_content_unless_it_counts_as_a_token(tiny_backbone):
+    tokenizer = load_tokenizer(tiny_backbone)
+    typed = encode([["lovely [SEP] day"]], tokenizer, 16)
+    assert typed.content[0].tolist() == [False, True, True, True, True, True, False]
+    assert list(typed.ids[0]).count(tokenizer.sep_token_id) == 1
+    joined = encode([["lovely [SEP] day"]], tokenizer, 8, special_tokens="tokens")
+    assert joined.content[0].tolist() == [False, True, False, True, False]
+    assert joined.ids[0].tolist() == tokenizer("lovely [SEP] day")["input_ids"]
+
+
+def test_columns_of_tokens_are_joined_as_one_string(tiny_backbone):
+    tokenizer = load_tokenizer(tiny_backbone)
+    columns = [["lovely [CLS]", "the " * 9], ["day", "road"]]
+    encoded = encode(columns, tokenizer, 8, special_tokens="tokens")
+    whole = [f"{one} [SEP] {two}" for one, two in zip(*columns, strict=True)]
+    alone = tokenizer(whole, truncation=True, max_length=8)["input_ids"]
+    assert [row.tolist() for row in encoded.ids] == alone
+    assert encoded.n_truncated == 1
 
 
 def test_a_text_without_any_token_is_one_padding_token():
-    class Bare:
-        pad_token_id, sep_token_id, padding_side = 7, None, "right"
-
-        def __call__(self, texts, **_):
-            class Encoding(dict):
-                encodings = None
-
-            return Encoding(input_ids=[[] for _ in texts], special_tokens_mask=[[] for _ in texts])
-
-    encoded = encode([""], Bare(), 8)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"a": 3, "[PAD]": 7}, unk_token="[PAD]")),
+        pad_token="[PAD]",
+    )
+    encoded = encode([[""]], tokenizer, 8)
     assert encoded.ids[0].tolist() == [7]
+    assert encoded.content[0].tolist() == [False]
     assert collate(encoded, np.array([0])).attention_BT.tolist() == [[True]]
 
 
@@ -90,7 +130,7 @@ def test_collated_rows_are_padded_where_the_tokenizer_pads(tiny_backbone):
     texts = ["lovely day", "the road", "a lovely sweet house"]
     for side in ("right", "left"):
         tokenizer.padding_side = side
-        encoded = encode(texts, tokenizer, 16)
+        encoded = encode([texts], tokenizer, 16)
         rows = np.array([2, 0])
         batch = collate(encoded, rows)
         assert batch.ids_BT.shape == (2, 6)

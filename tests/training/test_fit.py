@@ -1,13 +1,20 @@
+import itertools
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
 from poolblend.training.batches import encode
-from poolblend.training.fit import fit, predict, resolve_precision
+from poolblend.training.devices import resolve_precision
+from poolblend.training.fit import Fit, FitOptions
 from poolblend.training.objectives import choose_objective
+from poolblend.training.prediction import predict
+from poolblend.training.state import State
 
 OBJECTIVE = choose_objective("binary")
 SETTINGS = dict(
@@ -31,7 +38,7 @@ SETTINGS = dict(
 @pytest.fixture
 def data(tiny_backbone, toy_frame):
     frame = toy_frame("binary", 64)
-    encoded = encode(frame["text"], backbone.load_tokenizer(tiny_backbone), 16)
+    encoded = encode([frame["text"]], backbone.load_tokenizer(tiny_backbone), 16)
     return encoded, frame["target"].to_numpy()
 
 
@@ -47,10 +54,14 @@ def build(tiny_backbone):
     return build
 
 
-def train(model, data, rows=None, **changes):
+def fitting(model, data, rows=None, **changes):
     encoded, y = data
     rows = np.arange(len(y)) if rows is None else rows
-    return list(fit(model, encoded, rows, y, OBJECTIVE, **SETTINGS | changes))
+    return Fit(model, encoded, rows, y, OBJECTIVE, FitOptions(**SETTINGS | changes))
+
+
+def train(model, data, rows=None, **changes):
+    return list(fitting(model, data, rows, **changes).run())
 
 
 def run(model, data, batch_tokens=4096, precision="fp32"):
@@ -157,6 +168,173 @@ def test_gradient_checkpointing_changes_memory_only(build, data):
 def test_each_fit_has_its_own_precision(build, data):
     for precision in ("bf16", "fp32", "bf16"):
         assert len(train(build(), data, precision=precision, epochs=1)) == 1
+
+
+class Killed(BaseException):
+    """Stands for what ends a process between two steps."""
+
+
+def kill_after(n):
+    """A callback that raises after the n-th step."""
+    steps = itertools.count(1)
+
+    def after_step():
+        if next(steps) == n:
+            raise Killed
+
+    return after_step
+
+
+def written(state):
+    """The state as another process would read it: tensors from bytes, the rest from JSON."""
+    tensors = {name: tensor.clone().contiguous() for name, tensor in state.tensors.items()}
+    return State(load(save(tensors)), json.loads(json.dumps(state.rest)))
+
+
+@pytest.mark.parametrize("step", [1, 7, 8, 9, 23])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"accumulation": 2, "precision": "bf16", "schedule": "cosine"},
+        {"optimizer": "sgd", "layer_decay": 0.5},
+        {"optimizer": "adam", "clip": None},
+    ],
+    ids=["adamw", "bf16", "sgd", "adam"],
+)
+def test_a_training_taken_up_elsewhere_ends_in_the_same_bits(build, data, changes, step):
+    whole, killed, resumed = build(norm="batch"), build(norm="batch"), build(7, norm="batch")
+    torch.manual_seed(7)
+    told = train(whole, data, **changes)
+    torch.manual_seed(7)
+    first = fitting(killed, data, **changes)
+    step = min(step, first.n_steps - 1)
+    with pytest.raises(Killed):
+        list(first.run(after_step=kill_after(step)))
+    state = written(first.state())
+    torch.manual_seed(99)
+    rest = fitting(resumed, data, **changes)
+    rest.restore(state)
+    assert rest.steps_done == step
+    told_again = list(rest.run())
+    assert torch.equal(weights(whole), weights(resumed))
+    for name, buffer in whole.named_buffers():
+        assert torch.equal(buffer, resumed.get_buffer(name))
+    assert [e.loss for e in told[-len(told_again) :]] == [e.loss for e in told_again]
+
+
+def test_a_state_taken_at_an_epochs_end_yields_that_epoch_again(build, data):
+    fit = fitting(build(), data)
+    epochs = fit.run()
+    first = next(epochs)
+    state = written(fit.state())
+    again = fitting(build(), data)
+    again.restore(state)
+    assert next(again.run()) == first
+
+
+def test_dropout_goes_on_where_it_was(build, data):
+    """Without the generators' state, the rest of a training would drop other units."""
+    fit = fitting(build(), data)
+    with pytest.raises(Killed):
+        list(fit.run(after_step=kill_after(3)))
+    state = written(fit.state())
+    ends = []
+    for forget in (False, True):
+        model = build()
+        rest = fitting(model, data)
+        rest.restore(state)
+        if forget:
+            torch.manual_seed(99)
+        list(rest.run())
+        ends.append(weights(model))
+    assert not torch.equal(*ends)
+
+
+def small_memory(model, rows, monkeypatch):
+    """A device that holds `rows` rows at most."""
+    forward = model.encoder.forward
+    seen = []
+
+    def guarded(input_ids, **inputs):
+        seen.append(len(input_ids))
+        if len(input_ids) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(input_ids=input_ids, **inputs)
+
+    monkeypatch.setattr(model.encoder, "forward", guarded)
+    return seen
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_batch_too_large_for_the_memory_is_halved_and_the_step_stays_the_same(
+    build, data, monkeypatch, caplog, accumulation
+):
+    options = dict(batch_size=16, accumulation=accumulation, epochs=1, optimizer="sgd")
+    large, small = build(dropout=0), build(dropout=0)
+    for model in (large, small):
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    train(large, data, **options)
+    seen = small_memory(small, 5, monkeypatch)
+    fit = fitting(small, data, **options)
+    list(fit.run())
+    assert fit.pieces == 4
+    assert seen[:2] == [16, 8]
+    assert max(seen[2:]) == 4
+    rows = f"batches of 4 rows, {4 * accumulation} of them to a step"
+    assert f"out of memory: going on with {rows}" in caplog.text
+    torch.testing.assert_close(weights(small), weights(large), rtol=0, atol=1e-5)
+
+
+def test_what_was_halved_stays_so_when_it_is_taken_up(build, data, monkeypatch):
+    model = build()
+    small_memory(model, 5, monkeypatch)
+    fit = fitting(model, data)
+    with pytest.raises(Killed):
+        list(fit.run(after_step=kill_after(2)))
+    model = build()
+    seen = small_memory(model, 5, monkeypatch)
+    again = fitting(model, data)
+    again.restore(written(fit.state()))
+    list(again.run())
+    assert max(seen) == 4
+
+
+@pytest.mark.parametrize(("norm", "fewest"), [("none", 1), ("batch", 2)])
+def test_a_memory_too_small_for_the_fewest_rows_ends_the_training(
+    build, data, monkeypatch, norm, fewest
+):
+    model = build(norm=norm)
+    seen = small_memory(model, 0, monkeypatch)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(model, data)
+    assert seen == [n for n in (8, 4, 2, 1) if n >= fewest]
+
+
+def test_predicting_halves_its_batches_too(build, data, monkeypatch, caplog):
+    model = build()
+    expected = run(model, data)
+    seen = small_memory(model, 10, monkeypatch)
+    np.testing.assert_allclose(run(model, data), expected, atol=1e-6)
+    assert sum(n for n in seen if n <= 10) == len(data[1])
+    assert "out of memory: predicting batches of" in caplog.text
+    small_memory(model, 0, monkeypatch)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(model, data)
+
+
+def test_an_error_that_is_not_of_memory_is_not_hidden(build, data, monkeypatch):
+    model = build()
+
+    def broken(**inputs):
+        raise RuntimeError("the sizes do not fit")
+
+    monkeypatch.setattr(model.encoder, "forward", broken)
+    for work in (train, run):
+        with pytest.raises(RuntimeError, match="sizes do not fit"):
+            work(model, data)
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler")

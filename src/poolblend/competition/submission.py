@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.api.types import is_integer_dtype, is_numeric_dtype
 
 from poolblend.competition.tasks import Task
-from poolblend.errors import UserError, unknown
+from poolblend.errors import UserError, quoted, unknown
 
 VALUES = ("labels", "probabilities")
 
@@ -54,7 +54,8 @@ def build_submission(
 def sample_values(cells: pd.DataFrame) -> str:
     """What the sample's cells look like: "probabilities" where any is a fraction, else "labels"."""
     numbers = cells.select_dtypes("number").to_numpy(dtype=float)
-    return "probabilities" if (numbers % 1 != 0).any() else "labels"
+    fractions = np.isfinite(numbers) & (numbers != np.round(numbers))
+    return "probabilities" if fractions.any() else "labels"
 
 
 def check_submission(
@@ -74,8 +75,8 @@ def check_submission(
     moved = np.flatnonzero(submission[id].to_numpy() != sample[id].to_numpy())
     if len(moved):
         raise UserError(
-            f"submission has id '{submission[id].iloc[moved[0]]}' at position {moved[0]}, the "
-            f"sample '{sample[id].iloc[moved[0]]}'; keep the sample's order of rows"
+            f"submission has id {quoted(submission[id].iloc[moved[0]])} at position {moved[0]}, "
+            f"the sample {quoted(sample[id].iloc[moved[0]])}; keep the sample's order of rows"
         )
     for column in sample.columns.drop(id):
         _check_cells(submission[column], sample[column], submission[id])
@@ -86,18 +87,19 @@ def _positions(ids: Sequence[str] | pd.Series, wanted: pd.Series) -> np.ndarray:
     index = pd.Index(ids)
     if index.has_duplicates:
         twice = index[index.duplicated()]
-        raise UserError(f"id '{twice[0]}' is predicted more than once; give each id one row")
+        raise UserError(f"id {quoted(twice[0])} is predicted more than once; give each id one row")
     lacking = wanted[~wanted.isin(index)]
     if len(lacking):
         raise UserError(
             f"{len(lacking)} of the sample submission's {len(wanted)} ids have no prediction, "
-            f"the first '{lacking.iloc[0]}'; predict the test table that the sample belongs to"
+            f"the first {quoted(lacking.iloc[0])}; predict the test table that the sample belongs "
+            "to"
         )
     extra = index[~index.isin(wanted)]
     if len(extra):
         raise UserError(
             f"{len(extra)} predicted ids are not in the sample submission, the first "
-            f"'{extra[0]}'; predict the test table that the sample belongs to"
+            f"{quoted(extra[0])}; predict the test table that the sample belongs to"
         )
     return index.get_indexer(pd.Index(wanted))
 
@@ -112,7 +114,8 @@ def _matched(columns: Sequence[str], names: Sequence[str], values: str) -> list[
             f"are {_listed(names)}; check the targets, and whether labels or probabilities are "
             "wanted"
         )
-    return [names.index(column) for column in columns]
+    place = {name: k for k, name in enumerate(names)}
+    return [place[column] for column in columns]
 
 
 def _typed_as(sample: pd.Series, labels: np.ndarray) -> np.ndarray:
@@ -128,7 +131,7 @@ def _check_finite(task: Task, ids: Sequence[str], pred_NK: np.ndarray) -> None:
         row, column = np.argwhere(bad_NK)[0]
         raise UserError(
             f"{bad_NK.sum()} predictions are NaN or infinite, the first of "
-            f"'{task.outputs[column]}' for id '{list(ids)[row]}'; predict the test rows again"
+            f"'{task.outputs[column]}' for id {quoted(list(ids)[row])}; predict the test rows again"
         )
 
 
@@ -139,12 +142,12 @@ def _check_cells(values: pd.Series, sample: pd.Series, ids: pd.Series) -> None:
     if missing.any():
         raise UserError(
             f"submission column '{values.name}' has {missing.sum()} cells that are empty, NaN or "
-            f"infinite, the first at id '{ids[missing].iloc[0]}'; fill every cell"
+            f"infinite, the first at id {quoted(ids[missing].iloc[0])}; fill every cell"
         )
     # A sample may leave its cells empty: then it does not say what belongs there.
     if sample.notna().all() and is_numeric_dtype(values.dtype) != is_numeric_dtype(sample.dtype):
         kinds = [
-            f"{'numbers' if is_numeric_dtype(c.dtype) else 'text'} ('{c.iloc[0]}')"
+            f"{'numbers' if is_numeric_dtype(c.dtype) else 'text'} ({quoted(c.iloc[0])})"
             for c in (values, sample)
         ]
         raise UserError(
@@ -154,4 +157,5 @@ def _check_cells(values: pd.Series, sample: pd.Series, ids: pd.Series) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f", … ({len(names)})" if len(names) > 6 else "")
+    shown = ", ".join(quoted(name)[1:-1] for name in names[:6])
+    return shown + (f", … ({len(names)})" if len(names) > 6 else "")

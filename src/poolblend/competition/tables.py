@@ -6,20 +6,27 @@ In messages, rows count as a spreadsheet shows them: a CSV's header is row 1.
 
 from __future__ import annotations
 
-import difflib
+import math
 import re
-import warnings
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from poolblend.errors import UserError, unknown
+from poolblend.competition.files import nearest, read_table
+from poolblend.errors import UserError, quoted
 
 INTEGER = r"[+-]?[0-9]+"
 LEADING_ZERO = r"[+-]?0[0-9]+"
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+DECIMAL = rf"{NUMBER}|[+-]?(?i:inf|infinity|nan)"
+# Where an id ends in a line break, a quote was left open; others spoil every file they stand in.
+CONTROL = r"[\x00-\x1f\x7f]"
+COLUMNS_SHOWN = 30
 
 
 @dataclass(frozen=True)
@@ -85,33 +92,33 @@ def load_test(test: Path, sample_submission: Path, *, id: str, text: Sequence[st
     return Unlabelled(table.fillna(dict.fromkeys(text, "")), sample)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV (UTF-8, with or without BOM) or parquet file, every cell a string.
-
-    Only an empty cell is missing. Raises UserError for a file that is absent, empty or unreadable.
-    """
-    if not path.is_file():
-        raise _no_file(path)
-    readers = {".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix.lower() not in readers:
-        raise UserError(f"{path} ends in '{path.suffix}'; expected a .csv or .parquet file")
-    table = readers[path.suffix.lower()](path)
-    if table.empty:
-        raise UserError(f"{path} has no rows; expected a header and at least one row below it")
-    return table
-
-
 def parse_column(column: pd.Series) -> pd.Series:
     """Strings to int64 where all are integers, else to float64 where all are numbers, else as is.
 
-    A leading zero ("007") marks a name rather than a number, and an empty cell leaves all as is.
+    Spaces around a number, and how it is written, are all that is lost. A leading zero ("007")
+    marks a name rather than a number; an empty cell, or a number beyond the type, leaves all as is.
     """
-    if column.isna().any() or column.str.fullmatch(LEADING_ZERO).any():
+    if column.isna().any():
+        return column
+    cells = {cell: cell.strip() for cell in set(column)}  # of many rows, few cells may be distinct
+    if any(re.fullmatch(LEADING_ZERO, text) for text in cells.values()):
+        return column
+    whole = all(re.fullmatch(INTEGER, text) for text in cells.values())
+    if not whole and not all(re.fullmatch(DECIMAL, text) for text in cells.values()):
         return column
     try:
-        return column.astype("int64" if column.str.fullmatch(INTEGER).all() else "float64")
+        number = {cell: int(text) if whole else _float(text) for cell, text in cells.items()}
+        dtype = "int64" if whole else "float64"
+        return pd.Series(map(number.get, column), column.index, dtype, column.name)
     except (ValueError, OverflowError):
         return column
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value) and re.fullmatch(NUMBER, text):
+        raise OverflowError(text)
+    return value
 
 
 def join_texts(frame: pd.DataFrame, columns: Sequence[str], separator: str) -> list[str]:
@@ -120,92 +127,47 @@ def join_texts(frame: pd.DataFrame, columns: Sequence[str], separator: str) -> l
     return [f" {separator} ".join(row) for row in zip(*cells, strict=True)]
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:
-        with warnings.catch_warnings():
-            # pandas only warns when rows are longer than the header, and drops their last cells.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                na_values=[""],
-                index_col=False,
-            )
-    except UnicodeDecodeError:
-        raise _not_utf8(path) from None
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path} cannot be read as CSV: {reason}; expected commas between the cells, and "
-            "double quotes around a text that holds commas or line breaks"
-        ) from error
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_parquet(path, dtype_backend="numpy_nullable")
-        if table.index.name is not None:
-            table = table.reset_index()
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as parquet: {reason}; write it again") from error
-    return pd.DataFrame({name: map(_cell, table[name]) for name in table.columns}, dtype=str)
-
-
-def _cell(value: object) -> str | None:
-    # `is True`, because for a list isna answers element by element.
-    return None if pd.isna(value) is True else str(value) or None  # type: ignore[call-overload]
-
-
-def _no_file(path: Path) -> UserError:
-    if path.is_dir():
-        return UserError(f"{path} is a folder; expected a .csv or .parquet file")
-    if not path.parent.is_dir():
-        return UserError(f"no file {path}: there is no folder {path.parent}; check the path")
-    names = sorted(p.name for p in path.parent.iterdir() if p.is_file())
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else "check the path:"
-    held = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-    return UserError(f"no file {path}; {hint} the folder holds: {held or 'no files'}")
-
-
-def _not_utf8(path: Path) -> UserError:
-    content = path.read_bytes()
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        return UserError(
-            f"{path} is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start} "
-            f"(line {line}); save the file as UTF-8"
-        )
-    raise AssertionError(f"{path} decodes after all")
-
-
 def _read_with_ids(path: Path, id: str, columns: Sequence[str]) -> pd.DataFrame:
     """The table of `path` with `columns` present, and ids that are present and unique."""
-    table = read_table(path)
+    table = read_table(path, needed=[id, *columns])
     for column in [id, *columns]:
         if column not in table.columns:
-            raise unknown("column", column, table.columns, f"in {path}")
-    missing = np.flatnonzero(table[id].isna())
+            raise _unknown_column(path, column, list(table.columns))
+    _check_ids(path, table[id])
+    return table
+
+
+def _unknown_column(path: Path, column: str, columns: Sequence[str]) -> UserError:
+    near = nearest(column, columns)
+    hint = f"; did you mean {quoted(near)}?" if near else ";"
+    known = ", ".join(quoted(name)[1:-1] for name in sorted(columns)[:COLUMNS_SHOWN])
+    more = f", … ({len(columns)})" if len(columns) > COLUMNS_SHOWN else ""
+    return UserError(f"unknown column '{column}' in {path}{hint} known: {known}{more}")
+
+
+def _check_ids(path: Path, ids: pd.Series) -> None:
+    missing = np.flatnonzero(ids.isna() | (ids.str.strip() == ""))
     if len(missing):
         raise UserError(
-            f"{path} row {_row(path, missing[0])} has no id in column '{id}' "
+            f"{path} row {_row(path, missing[0])} has no id in column '{ids.name}' "
             f"({len(missing)} such rows); give every row an id of its own"
         )
-    repeated = np.flatnonzero(table[id].duplicated())
-    if len(repeated):
-        value = table[id].iloc[repeated[0]]
-        first = np.flatnonzero(table[id] == value)[0]
+    spoilt = np.flatnonzero(ids.str.contains(CONTROL))
+    if len(spoilt):
         raise UserError(
-            f"{path} has id '{value}' in rows {_row(path, first)} and {_row(path, repeated[0])} "
-            f"of column '{id}' ({len(repeated)} such repeats); ids must be unique"
+            f"{path} row {_row(path, spoilt[0])} has id {quoted(ids.iloc[spoilt[0]])} in column "
+            f"'{ids.name}', expected no line break or control character ({len(spoilt)} such rows); "
+            "look for a quote that is left open, or write the ids without"
         )
-    return table
+    repeated = np.flatnonzero(ids.duplicated())
+    if len(repeated):
+        value = ids.iloc[repeated[0]]
+        first = np.flatnonzero(ids == value)[0]
+        raise UserError(
+            f"{path} has id {quoted(value)} in rows {_row(path, first)} and "
+            f"{_row(path, repeated[0])} of column '{ids.name}' ({len(repeated)} such repeats); "
+            "ids must be unique"
+        )
 
 
 def _row(path: Path, position: int) -> int:
@@ -222,7 +184,7 @@ def _check_id_types(train: Path, train_ids: pd.Series, test: Path, test_ids: pd.
         (path, ids), other = (train, train_ids), test
     odd = next(position for position, id in enumerate(ids) if not re.fullmatch(INTEGER, id))
     raise UserError(
-        f"ids of {other} are all integers, those of {path} are not ('{ids.iloc[odd]}' in row "
+        f"ids of {other} are all integers, those of {path} are not ({quoted(ids.iloc[odd])} in row "
         f"{_row(path, odd)}); expected one type, so check that both hold the same id column"
     )
 
@@ -230,6 +192,11 @@ def _check_id_types(train: Path, train_ids: pd.Series, test: Path, test_ids: pd.
 def _read_sample(path: Path, id: str, test: Path, test_ids: pd.Series) -> pd.DataFrame:
     """The sample submission, its columns parsed, with exactly the ids of the test table."""
     sample = _read_with_ids(path, id, [])
+    if len(sample.columns) < 2:
+        raise UserError(
+            f"{path} has no column beside '{id}', expected one for each value to submit; "
+            "download the competition's own sample again"
+        )
     for here, found, other, wanted in (
         (path, sample[id], test, test_ids),
         (test, test_ids, path, sample[id]),
@@ -238,11 +205,33 @@ def _read_sample(path: Path, id: str, test: Path, test_ids: pd.Series) -> pd.Dat
         if len(lacking):
             raise UserError(
                 f"{here} lacks {len(lacking)} of the {len(wanted)} ids in {other}, the first "
-                f"'{lacking.iloc[0]}'; expected the same ids in both, in any order"
+                f"{quoted(lacking.iloc[0])}{_alike(lacking.iloc[0], found[~found.isin(wanted)])}; "
+                "expected the same ids in both, in any order"
             )
     for column in sample.columns.drop(id):
         sample[column] = parse_column(sample[column])
     return sample
+
+
+def _decimal(id: str) -> Decimal | str:
+    return Decimal(id) if len(id) < 100 and re.fullmatch(NUMBER, id) else id
+
+
+ALIKE: tuple[tuple[str, Callable[[str], Decimal | str]], ...] = (
+    ("spaces around it", str.strip),
+    ("upper and lower case", str.casefold),
+    ("how the number is written", _decimal),
+    ("how Unicode composes it (NFC, NFD)", lambda id: unicodedata.normalize("NFC", id)),
+)
+
+
+def _alike(id: str, others: pd.Series) -> str:
+    """In brackets, an id that a reader may take for the same one, and what sets the two apart."""
+    for what, form in ALIKE:
+        for other in others:
+            if form(other) == form(id):
+                return f" ({quoted(other)} there differs only in {what})"
+    return ""
 
 
 def _check_no_empty_cells(path: Path, column: pd.Series) -> None:

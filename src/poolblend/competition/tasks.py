@@ -8,14 +8,16 @@ Legend: N rows, K model outputs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from poolblend.errors import UserError, unknown
+from poolblend.errors import UserError, quoted, unknown
 
+TRUTHS = ("true", "false", "yes", "no")
 KINDS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
 
 
@@ -148,9 +150,10 @@ def _classes(kind: str, column: pd.Series, positive: object) -> tuple[int | floa
         raise UserError(f"column '{column.name}' holds {bad[0]}, which is no label; mend the cell")
     if len(classes) < 2:
         raise UserError(
-            f"column '{column.name}' holds the one label '{classes[0]}'; "
+            f"column '{column.name}' holds the one label {quoted(classes[0])}; "
             f"a {kind} task needs at least two"
         )
+    _check_distinct(column.name, classes)
     if kind == "ordinal" and any(isinstance(label, str) for label in classes):
         raise UserError(
             f"column '{column.name}' holds {_listed(classes)}; an ordinal task needs numbers, in "
@@ -170,6 +173,17 @@ def _classes(kind: str, column: pd.Series, positive: object) -> tuple[int | floa
     return tuple(classes)
 
 
+def _check_distinct(name: object, classes: Sequence[object]) -> None:
+    seen: dict[str, object] = {}
+    for label in classes:
+        other = seen.setdefault(str(label).strip(), label)
+        if other is not label:
+            raise UserError(
+                f"column '{name}' holds the labels {quoted(other)} and {quoted(label)}, which "
+                "differ only in spaces; write them alike"
+            )
+
+
 def _numbers(column: pd.Series, kind: str) -> np.ndarray:
     """The column as float64 of what `kind` allows: 0 and 1, or any finite number."""
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
@@ -179,10 +193,19 @@ def _numbers(column: pd.Series, kind: str) -> np.ndarray:
         wanted = "only 0 and 1" if kind == "multilabel" else "finite numbers only"
         raise UserError(
             f"column '{column.name}' holds {_listed(bad)} in {(~fine).sum()} rows; "
-            f"a {kind} target holds {wanted}"
+            f"a {kind} target holds {wanted}{_hint(bad)}"
         )
     return values
 
 
+def _hint(bad: Sequence[object]) -> str:
+    if all(re.fullmatch(r"\s*[+-]?[0-9]+(,[0-9]+)+(\.[0-9]+)?\s*", str(value)) for value in bad):
+        return "; write 1234.5 for 1,234.5 or 1234,5"
+    if all(str(value).strip().lower() in TRUTHS for value in bad):
+        return "; write 1 for true and 0 for false"
+    return ""
+
+
 def _listed(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values[:5])) + (", …" if len(values) > 5 else "")
+    """The first values as they stand in the file, on one line, long ones cut."""
+    return ", ".join(quoted(value)[1:-1] for value in values[:5]) + ", …" * (len(values) > 5)

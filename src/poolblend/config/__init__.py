@@ -4,7 +4,8 @@ A competition's YAML holds what differs from the defaults in `sections.py` and `
 every key is documented.
 """
 
+from poolblend.config.duration import parse_duration
 from poolblend.config.reading import load
 from poolblend.config.settings import ROOT, Config, Member, derive_seed
 
-__all__ = ["ROOT", "Config", "Member", "derive_seed", "load"]
+__all__ = ["ROOT", "Config", "Member", "derive_seed", "load", "parse_duration"]

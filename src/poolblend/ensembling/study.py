@@ -10,20 +10,23 @@ Legend: M members.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from poolblend import __version__
+from poolblend.ensembling.journal import SEAL, check_journal, seal
 from poolblend.ensembling.problem import BlendProblem, Trial
 from poolblend.errors import UserError
-from poolblend.store.files import FileLock, cut_torn_line
+from poolblend.store.files import cut_torn_line
+from poolblend.store.locks import FileLock
 
 SEARCH = "search"
 BATCH, INTERVAL = 25, 1.0  # trials, or seconds, between two writes: what a kill can cost
@@ -39,7 +42,10 @@ class Scored(NamedTuple):
 
 
 class Study:
-    """Trials kept nowhere; `entrant` counts the processes that joined the study before."""
+    """Trials kept nowhere; `entrant` tells the processes apart that are at the study together.
+
+    A search that is taken up after a kill is the entrant that it was.
+    """
 
     entrant = 0
 
@@ -65,11 +71,25 @@ class _SharedStudy(Study):
         with _refusing(self._path):
             self._study = _open_journal(self._path, name, self._sign < 0)
         self._seen = len(self.trials())
+        self._place: FileLock | None = None
         if self._seen < problem.trials:
             with _refusing(self._path):
-                self.entrant = self._join(problem)
+                self.entrant, self._place = self._join()
                 if not self.entrant:
-                    self._write(starts)
+                    told = self._study.get_trials(deepcopy=False)
+                    sources = [each.user_attrs.get("source") for each in told]
+                    n_starts = sum(source not in (None, SEARCH) for source in sources)
+                    self._write(starts[n_starts:])
+
+    def leave(self) -> None:
+        """Save what was kept, and give the entrant's place up."""
+        try:
+            self.trials()
+        finally:
+            if self._place is not None:
+                self._place.release()
+            for left in self._path.parent.glob(f".{escape(self._path.name)}.*.lock"):
+                FileLock(left).sweep()
 
     def trials(self) -> list[Scored]:
         with _refusing(self._path):
@@ -85,12 +105,13 @@ class _SharedStudy(Study):
         self._seen = len(self.trials())
         return self._seen - own
 
-    def _join(self, problem: BlendProblem) -> int:
-        """How many processes joined before this one: the journal has their marks in order."""
-        mark = f"process {os.getpid()} of {time.time_ns()}"
-        self._study.set_user_attr(mark, problem.scorer.name)
-        marks = [key for key in self._study.user_attrs if key.startswith("process ")]
-        return marks.index(mark)
+    def _join(self) -> tuple[int, FileLock]:
+        """The first place that no living process has, and the lock on it."""
+        for entrant in itertools.count():
+            place = FileLock(self._path.with_name(f".{self._path.name}.{entrant}.lock"))
+            if place.acquire(wait=False):
+                return entrant, place
+        raise AssertionError
 
     def _save(self) -> None:
         unsaved, self._unsaved = self._unsaved, []
@@ -104,13 +125,18 @@ class _SharedStudy(Study):
         share = FloatDistribution(0, 1)
         for trial in trials:
             known = math.isfinite(trial.loss)  # a metric without a value is a trial that failed
+            value = self._sign * trial.loss if known else None
+            params = dict(zip(self._names, trial.weights_M.tolist(), strict=True))
             self._study.add_trial(
                 create_trial(
                     state=TrialState.COMPLETE if known else TrialState.FAIL,
-                    value=self._sign * trial.loss if known else None,
-                    params=dict(zip(self._names, trial.weights_M.tolist(), strict=True)),
+                    value=value,
+                    params=params,
                     distributions=dict.fromkeys(self._names, share),
-                    user_attrs={"source": trial.source},
+                    user_attrs={
+                        "source": trial.source,
+                        SEAL: seal(trial.source, params, value),
+                    },
                 )
             )
 
@@ -134,7 +160,7 @@ def open_study(problem: BlendProblem, starts: Sequence[Scored]) -> Iterator[Stud
         try:
             yield study
         finally:
-            study.trials()
+            study.leave()
 
 
 def importances(
@@ -187,6 +213,7 @@ def _open_journal(path: Path, name: str, maximize: bool) -> Any:
     lock.acquire()
     try:
         cut_torn_line(path)
+        check_journal(path)
     finally:
         lock.release()
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))

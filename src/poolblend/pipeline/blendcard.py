@@ -65,6 +65,7 @@ def blend_card(
         "form": comparison.form._asdict(),
         "mixture": used.mixture.to_json(),
         "members": members,
+        "left_out": gathered.left_out,
         "blenders": {
             name: _told_of(report, choice, name) for name, report in comparison.reports.items()
         },

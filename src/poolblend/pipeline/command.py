@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
-from poolblend.errors import UserError
+from poolblend.errors import Stopped, UserError
 from poolblend.registry import declared
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for everything else that the user can mend."""
+        short = message if len(message) < 200 else f"{message[:200]}…"
+        _end(f"error: {short} (--help lists what there is)", 2)
 
 
 def parser(doc: str | None, lists: str | None = None) -> argparse.ArgumentParser:
     """The common flags; the help text is the script's docstring, and the family that it `lists`."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
+        allow_abbrev=False,
         description=doc,
         epilog=f"{lists}s:\n{describe(lists)}" if lists else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -55,22 +64,38 @@ def describe(kind: str) -> str:
 def run(main: Callable[[], None]) -> None:
     """Run a script's `main`; what the user can mend ends in one line and exit status 2."""
     try:
+        signal.signal(signal.SIGTERM, _terminate)
         main()
     except UserError as error:
-        _stop(str(error), 2)
+        _end(f"error: {error}", 2)
+    except Stopped as stop:
+        _end(str(stop), stop.status)
     except BrokenPipeError:  # whoever read our output has had enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG):
+        # An error without a number is not the system's.
+        if error.errno is None:
             raise
-        _stop(str(error), 2)
+        _end(f"error: {error}; what is finished is kept", 2)
+    except MemoryError as error:
+        _end(f"error: out of memory ({error}); what is finished is kept", 2)
     except KeyboardInterrupt:
-        _stop("interrupted; the same command continues with what is missing", 130)
+        _end("stopped by SIGINT; the same command continues with what is missing", 130)
+    except _Terminated:
+        _end("stopped by SIGTERM; the same command continues with what is missing", 143)
 
 
-def _stop(message: str, status: int) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+class _Terminated(BaseException):
+    """SIGTERM, on its way through the blocks that remove temporary files."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
+def _end(message: str, status: int) -> NoReturn:
+    print(" ".join(message.split()), file=sys.stderr)
     sys.exit(status)
 
 

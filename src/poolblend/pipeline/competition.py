@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poolblend.competition.folds import assign_folds
+from poolblend.competition.folds import assign_folds, resolve_strategy
 from poolblend.competition.metrics import METRICS, Scorer, make_scorer
 from poolblend.competition.submission import build_submission, check_submission, sample_values
 from poolblend.competition.tables import Tables, load_tables
 from poolblend.competition.tasks import Task, make_task
 from poolblend.config import Config
 from poolblend.errors import UserError
-from poolblend.store import Store, sha256, write_csv
+from poolblend.pipeline.demo import make_demo
+from poolblend.pipeline.provenance import changed
+from poolblend.store import Store, read_folds, sha256, write_folds
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ def read_tables(config: Config) -> Tabled:
     """Read and check the tables; make the demo's first where the config asks for it."""
     data, folder = config.data, config.data_dir
     if data.demo:
-        _make_demo(config)
+        make_demo(config, open_store(config))
     tables = load_tables(
         folder / data.train,
         folder / data.test,
@@ -85,8 +87,12 @@ def read_tables(config: Config) -> Tabled:
     for column, count in tables.missing_texts.items():
         if count:
             log.info("%s: %d missing texts in column %s are read as empty", folder, count, column)
-    task = make_task(config.task, tables.train, data.target, positive=data.positive)
-    tabled = Tabled(tables, task, make_scorer(config.metric, task), task.encode(tables.train))
+    try:
+        task = make_task(config.task, tables.train, data.target, positive=data.positive)
+        y = task.encode(tables.train)
+    except UserError as error:  # it knows columns, not files
+        raise UserError(f"{folder / data.train}: {error}") from None
+    tabled = Tabled(tables, task, make_scorer(config.metric, task), y)
     _try_submission(config, tables, task)
     return tabled
 
@@ -100,17 +106,16 @@ def with_folds(
     given_fold_N: np.ndarray | None = None,
 ) -> Competition:
     """Add the frozen folds; where there are none yet, those given, or new ones if allowed."""
-    ids = tabled.tables.train[config.data.id]
-    folds = store.read_folds()
-    if folds is not None:
-        fold_N = _align(folds, ids, config, store, as_configured=make_folds)
-    elif given_fold_N is not None or make_folds:
-        fold_N = new_folds(tabled, config) if given_fold_N is None else given_fold_N
-        store.write_folds(pd.DataFrame({"id": ids, "fold": fold_N}))
-        log.info("%d folds: %s", fold_N.max() + 1, store.folds_path)
-        _say_what_repeats(tabled, config)
-    else:
+    if make_folds:
+        store.making().sweep()
+    fold_N = _frozen(tabled, config, store, as_configured=make_folds)
+    if fold_N is None and given_fold_N is None and not make_folds:
         raise UserError(f"no folds at {store.folds_path} yet; run train.py first (same --config)")
+    if fold_N is None:
+        with store.making():  # of two processes, the second reads what the first has made
+            fold_N = _frozen(tabled, config, store, as_configured=make_folds)
+            if fold_N is None:
+                fold_N = _freeze(tabled, config, store, given_fold_N)
     folder = config.data_dir
     hashes = {
         "train_sha256": sha256(folder / config.data.train),
@@ -120,6 +125,54 @@ def with_folds(
     return Competition(
         tabled.tables, tabled.task, tabled.scorer, tabled.y, fold_N=fold_N, data=hashes
     )
+
+
+def _frozen(
+    tabled: Tabled, config: Config, store: Store, *, as_configured: bool
+) -> np.ndarray | None:
+    """The frozen fold (N,) of each train row; None where there are none yet.
+
+    `as_configured` refuses folds that were made with other settings than the config's.
+    """
+    folds = read_folds(store.folds_path)
+    if folds is None:
+        return None
+    ids = tabled.tables.train[config.data.id]
+    fold_N = _align(folds.table, ids, config, store, as_configured=as_configured)
+    if as_configured and folds.made:
+        wanted = _fold_settings(tabled, config)
+        made = {key: folds.made.get(key, value) for key, value in wanted.items()}
+        changes = changed(made, wanted)
+        if changes:
+            raise UserError(
+                f"{store.folds_path} was made otherwise: {'; '.join(changes)}; set that back, or "
+                "use a new `run`, which makes folds of its own"
+            )
+    return fold_N
+
+
+def _freeze(
+    tabled: Tabled, config: Config, store: Store, given_fold_N: np.ndarray | None
+) -> np.ndarray:
+    """Write the folds given, or new ones as the config assigns them, for good."""
+    made: dict[str, Any] = {"made": "given by the members' files"}
+    fold_N = given_fold_N
+    if fold_N is None:
+        made, fold_N = _fold_settings(tabled, config), new_folds(tabled, config)
+    ids = tabled.tables.train[config.data.id]
+    write_folds(store.folds_path, pd.DataFrame({"id": ids, "fold": fold_N}), made)
+    log.info("%d folds: %s", fold_N.max() + 1, store.folds_path)
+    _say_what_repeats(tabled, config)
+    return fold_N
+
+
+def _fold_settings(tabled: Tabled, config: Config) -> dict[str, Any]:
+    """What the folds depend on besides the rows; keys as in the config."""
+    strategy = resolve_strategy(config.folds.strategy, tabled.task)
+    told: dict[str, Any] = {"folds.strategy": strategy, "folds.seed": config.folds.seed}
+    if strategy == "regression_stratified":
+        told["folds.bins"] = config.folds.bins
+    return told
 
 
 def new_folds(tabled: Tabled, config: Config) -> np.ndarray:
@@ -181,27 +234,3 @@ def _align(
             f"folds.n={wanted}; set folds.n to what the file holds, or use a new `run`"
         )
     return folds.set_index("id")["fold"].loc[ids].to_numpy()
-
-
-def _make_demo(config: Config) -> None:
-    """Write the demo competition where none of its files is there; the same files every time."""
-    from poolblend.competition.demo import build_demo
-
-    data = config.data
-    names = {
-        "train": data.train,
-        "test": data.test,
-        "sample_submission": data.sample_submission,
-        "test_labels": data.test_labels or "test_labels.csv",
-    }
-    absent = [name for name in names.values() if not (config.data_dir / name).exists()]
-    if not absent:
-        return
-    if len(absent) < len(names):
-        raise UserError(
-            f"{config.data_dir} holds some files of the demo competition but not {absent[0]}; they "
-            "may be yours, so none is written: name your own --config, or clear that folder"
-        )
-    log.info("making the demo competition in %s", config.data_dir)
-    for key, table in build_demo().items():
-        write_csv(config.data_dir / names[key], table)

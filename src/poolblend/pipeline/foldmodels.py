@@ -19,15 +19,22 @@ from poolblend.modeling import backbone
 from poolblend.modeling.model import TextModel, build_model
 from poolblend.pipeline.texts import Texts
 from poolblend.store import Store
-from poolblend.training.fit import choose_device, predict
+from poolblend.training.devices import choose_device
 from poolblend.training.objectives import choose_objective
+from poolblend.training.prediction import predict
 
 
 class FoldModels:
-    """The store's models over the rows of `texts`; what a model is, its own card says."""
+    """The store's models over the rows of `texts`; what a model is, its own card says.
 
-    def __init__(self, store: Store, texts: Texts, batch_tokens: int) -> None:
+    Not whether code that comes with it may run: a store may be from elsewhere.
+    """
+
+    def __init__(
+        self, store: Store, texts: Texts, batch_tokens: int, *, remote_code: bool = False
+    ) -> None:
         self.store, self.texts, self.batch_tokens = store, texts, batch_tokens
+        self.remote_code = remote_code
 
     def predict(
         self, member: str, fold: int, rows: np.ndarray, progress: str | None = None
@@ -36,13 +43,15 @@ class FoldModels:
         card = self.store.fold_card(member, fold) or {}
         inputs = card["inputs"]
         settings, task = inputs["settings"], inputs["task"]
+        tensors = self.store.load_tensors(member, fold)  # first: hashes of the tokenizer, too
         encoded = self.texts.encode(
             self.store.fold_folder(member, fold),
             inputs["backbone_files_sha256"],
             settings["max_length"],
             inputs["text"],
+            inputs["special_tokens"],
         )
-        model = self._load(member, fold, card).to(choose_device())
+        model = self._load(member, fold, card, tensors).to(choose_device())
         with enough_memory("lower batch_tokens"):
             pred_NK = predict(
                 model,
@@ -53,15 +62,16 @@ class FoldModels:
                 precision=settings["train"]["precision"],
                 progress=progress,
             )
-        del model
+        del model, tensors
         release_memory()
         return pred_NK
 
-    def _load(self, member: str, fold: int, card: dict[str, Any]) -> TextModel:
+    def _load(
+        self, member: str, fold: int, card: dict[str, Any], tensors: dict[str, torch.Tensor]
+    ) -> TextModel:
         settings, task = card["inputs"]["settings"], card["inputs"]["task"]
-        tensors = self.store.load_tensors(member, fold)
         model, _ = build_model(
-            backbone.build(self.store.fold_folder(member, fold)),
+            backbone.build(self.store.fold_folder(member, fold), remote_code=self.remote_code),
             pooler=settings["pooler"],
             pooler_args=settings["pooler_args"],
             mask=settings["mask"],

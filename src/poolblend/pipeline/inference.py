@@ -38,7 +38,7 @@ from poolblend.pipeline.texts import Texts
 from poolblend.store import Store, sha256
 from poolblend.store.outside import Predictions, read_predictions
 from poolblend.store.predictions import from_table, to_table
-from poolblend.training.fit import choose_device
+from poolblend.training.devices import choose_device
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,11 @@ def infer(config: Config) -> Path:
     return path
 
 
+def _fold_models(config: Config, store: Store, table: pd.DataFrame, name: str) -> FoldModels:
+    texts = Texts(table, name, config.remote_code)
+    return FoldModels(store, texts, config.batch_tokens, remote_code=config.remote_code)
+
+
 def _predict_members(
     config: Config,
     store: Store,
@@ -113,7 +118,7 @@ def _predict_members(
 ) -> np.ndarray:
     """Test predictions (M, N, K): of our members the mean of their folds, of others as given."""
     ids = test[config.data.id]
-    models = FoldModels(store, Texts(test, "test"), config.batch_tokens)
+    models = _fold_models(config, store, test, "test")
     test_sha256 = sha256(config.data_dir / config.data.test)
     given = {
         name: _read_test(name, member, config.data.id, task)
@@ -173,7 +178,7 @@ def verify_oof(config: Config) -> None:
     card = store.read_blend()
     competition = load_competition(config, store)
     task = competition.task
-    models = FoldModels(store, Texts(competition.tables.train, "train"), config.batch_tokens)
+    models = _fold_models(config, store, competition.tables.train, "train")
     worst = 0.0
     for name, entry in card["members"].items():
         for fold in range(len(entry.get("folds", ()))):

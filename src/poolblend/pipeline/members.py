@@ -23,7 +23,7 @@ from poolblend.pipeline.competition import (
     with_folds,
 )
 from poolblend.pipeline.provenance import changed
-from poolblend.store import Store
+from poolblend.store import Store, read_folds
 from poolblend.store.outside import OutsideMember, read_members
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ FEW_GROUPS = 10
 class Members:
     """The competition, the members' OOF matrix, and what a blend card says of each member's files.
 
+    `left_out` says of members that are not complete what they lack.
+
     The matrix has its rows in the order of their ids and its members in that of their names, so
     that nothing depends on the order in which either were given.
     """
@@ -43,14 +45,16 @@ class Members:
     competition: Competition
     matrix: OofMatrix
     files: dict[str, dict[str, Any]]
+    left_out: dict[str, str]
 
 
 def gather(
     config: Config, store: Store, names: Sequence[str] | None, members_from: Path | None
 ) -> Members:
-    """Read the named members, or all, of the store and of the folder `members_from`.
+    """Read the named members, or all complete ones, of the store and the folder `members_from`.
 
-    Raises UserError for members that are unknown, incomplete, or made from other data or folds.
+    Raises UserError for members that are unknown, damaged, or made from other data or folds, and
+    for named ones that are incomplete.
     """
     trained = store.members()
     if not trained and members_from is None:
@@ -64,16 +68,18 @@ def gather(
     for name in names or ():
         if name not in known:
             raise unknown("member", name, known)
-    wanted = sorted(set(names or known))
     competition = _with_folds(tabled, config, store, outside)
-    if not names:
-        _say_what_is_missing(config, store)
+    lacking = {} if names else _incomplete(config, store, trained, competition.n_folds)
+    wanted = sorted(set(names or known) - lacking.keys())
+    if not wanted:
+        told = "; ".join(f"{name} {what}" for name, what in lacking.items())
+        raise UserError(f"no member of run {store.run} is complete ({told}); run train.py again")
     cards = {name: _cards(store, name, competition) for name in wanted if name not in outside}
     tables = {name: _oof(store, competition, name, outside) for name in wanted}
     paths = {name: member.path for name, member in outside.items()}
     matrix = _build(config, competition, competition.fold_N, tables, paths)
     files = {name: _told(cards.get(name), outside.get(name)) for name in wanted}
-    return Members(competition, matrix, files)
+    return Members(competition, matrix, files, lacking)
 
 
 def _check_columns(config: Config, train: pd.DataFrame) -> None:
@@ -130,7 +136,7 @@ def _with_folds(
 
     Folds are written once the members have been checked against them: they stay for good.
     """
-    if not outside or store.read_folds() is not None:
+    if not outside or read_folds(store.folds_path) is not None:
         return with_folds(tabled, config, store)
     tables = {name: member.oof for name, member in outside.items()}
     files = {name: member.path for name, member in outside.items()}
@@ -146,17 +152,29 @@ def _with_folds(
     return with_folds(tabled, config, store, given_fold_N=fold_N)
 
 
-def _say_what_is_missing(config: Config, store: Store) -> None:
-    trained = store.members()
-    absent = [m.name for m in config.resolve_members() if m.name not in trained]
-    if absent and trained:
-        log.info("not trained yet, so not in this blend: %s", ", ".join(absent))
+def _incomplete(
+    config: Config, store: Store, trained: Sequence[str], n_folds: int
+) -> dict[str, str]:
+    """What the members that cannot be blended yet lack: those begun, and those in the config."""
+    lacking = {}
+    for name in trained:
+        missing = _missing(store, name, n_folds)
+        if missing:
+            lacking[name] = f"lacks fold {', '.join(missing)} of {n_folds}"
+    for member in config.resolve_members() if trained else ():
+        if member.name not in trained:
+            lacking[member.name] = "is not trained yet"
+    return lacking
+
+
+def _missing(store: Store, name: str, n_folds: int) -> list[str]:
+    return [str(fold) for fold in range(n_folds) if store.fold_card(name, fold) is None]
 
 
 def _cards(store: Store, name: str, competition: Competition) -> list[dict[str, Any]]:
     """The cards of all folds, or a refusal: a blend takes complete members of these very data."""
     cards = [store.fold_card(name, fold) for fold in range(competition.n_folds)]
-    missing = [str(fold) for fold, card in enumerate(cards) if card is None]
+    missing = _missing(store, name, competition.n_folds)
     if missing:
         raise UserError(
             f"member {name} is incomplete: fold {', '.join(missing)} of {competition.n_folds} not "

@@ -74,7 +74,9 @@ def show(card: Mapping[str, Any]) -> str:
     ]
     slices = list(card["slices"].values())
     parts = scores if single else [*scores, *brought, *blends]
-    return "\n\n".join([*parts, card["sentence"], *slices])
+    left_out = [f"{name} {what}" for name, what in card["left_out"].items()]
+    without = [f"Not in this blend: {'; '.join(left_out)}."] if left_out else []
+    return "\n\n".join([*parts, card["sentence"], *slices, *without])
 
 
 def _scores_to_print(card: Mapping[str, Any]) -> pd.DataFrame:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from poolblend.competition.tables import join_texts
 from poolblend.modeling.backbone import load_tokenizer
-from poolblend.training.batches import Encoded, encode
+from poolblend.training.batches import Encoded, SpecialTokens, encode
 
 log = logging.getLogger(__name__)
 
@@ -18,23 +17,27 @@ log = logging.getLogger(__name__)
 class Texts:
     """The texts of one table; `name` says in the log which table it is."""
 
-    def __init__(self, table: pd.DataFrame, name: str) -> None:
-        self.table, self.name = table, name
-        self._encoded: dict[tuple[str, int, tuple[str, ...]], Encoded] = {}
+    def __init__(self, table: pd.DataFrame, name: str, remote_code: bool = False) -> None:
+        self.table, self.name, self.remote_code = table, name, remote_code
+        self._encoded: dict[tuple[str, int, tuple[str, ...], SpecialTokens], Encoded] = {}
 
     def encode(
-        self, folder: Path, tokenizer_sha256: str, max_length: int, columns: Sequence[str]
+        self,
+        folder: Path,
+        tokenizer_sha256: str,
+        max_length: int,
+        columns: Sequence[str],
+        special_tokens: SpecialTokens = "text",
     ) -> Encoded:
         """Token ids by the tokenizer in `folder`; one hash stands for one tokenizer.
 
         Several columns are joined with the tokenizer's separator.
         """
-        key = (tokenizer_sha256, max_length, tuple(columns))
+        key = (tokenizer_sha256, max_length, tuple(columns), special_tokens)
         if key not in self._encoded:
-            tokenizer = load_tokenizer(folder)
-            separator = tokenizer.sep_token or tokenizer.eos_token or ""
-            texts = join_texts(self.table[list(columns)].fillna(""), columns, separator)
-            self._encoded[key] = encode(texts, tokenizer, max_length)
+            tokenizer = load_tokenizer(folder, remote_code=self.remote_code)
+            texts = [self.table[column].fillna("").tolist() for column in columns]
+            self._encoded[key] = encode(texts, tokenizer, max_length, special_tokens=special_tokens)
             self._log(self._encoded[key])
         return self._encoded[key]
 

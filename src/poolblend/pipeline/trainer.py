@@ -13,32 +13,36 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
+from accelerate.utils import set_seed
 
 from poolblend.competition.metrics import UndefinedScoreError
 from poolblend.config import Config, Member, derive_seed
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
-from poolblend.modeling.backbone import Located
 from poolblend.modeling.model import TextModel, build_model
 from poolblend.modeling.poolers import build_pooler
+from poolblend.modeling.sources import Located, locate
 from poolblend.pipeline.competition import (
     Competition,
     describe_task,
 )
 from poolblend.pipeline.foldmodels import enough_memory, release_memory
+from poolblend.pipeline.keeping import Intervals, Keeper
 from poolblend.pipeline.provenance import provenance
 from poolblend.pipeline.texts import Texts
-from poolblend.store import Store
+from poolblend.pipeline.watch import Watch
+from poolblend.store import DamagedError, Store
 from poolblend.store.predictions import from_table, to_table
-from poolblend.training.fit import choose_device, fit, predict, resolve_precision
-from poolblend.training.objectives import choose_objective
+from poolblend.training.devices import choose_device, resolve_precision
+from poolblend.training.fit import Fit, FitOptions
+from poolblend.training.objectives import Objective, choose_objective
+from poolblend.training.prediction import predict
 
 log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = (
-    "lower train.batch_size and raise train.accumulation as much, or set "
-    "train.gradient_checkpointing=true; finished folds are kept"
+    "batches of one row are too large: set train.gradient_checkpointing=true, or lower max_length; "
+    "finished folds are kept"
 )
 
 
@@ -55,8 +59,12 @@ def check_members(config: Config, members: Sequence[Member]) -> dict[str, Locate
             if (source, expected) not in located:
                 path = config.path(source)
                 folder = str(path) if path.is_dir() else source
-                located[source, expected] = backbone.locate(folder, expected)
-            shape = backbone.check(located[source, expected].folder, member.max_length)
+                located[source, expected] = locate(folder, expected, remote_code=config.remote_code)
+            shape = backbone.check(
+                located[source, expected].folder,
+                member.max_length,
+                remote_code=config.remote_code,
+            )
             build_pooler(member.pooler, shape, member.pooler_args)
             choose_objective(config.task, member.train.loss)
         except UserError as error:
@@ -68,12 +76,17 @@ class Trainer:
     """Trains folds of one competition; tokenises and hashes once what several folds share."""
 
     def __init__(
-        self, config: Config, competition: Competition, store: Store, located: Mapping[str, Located]
+        self,
+        config: Config,
+        competition: Competition,
+        store: Store,
+        located: Mapping[str, Located],
+        watch: Watch,
     ) -> None:
         self.config, self.competition, self.store = config, competition, store
-        self.located = located
+        self.located, self.watch = located, watch
         self.ids = competition.tables.train[config.data.id]
-        self.texts = Texts(competition.tables.train, "train")
+        self.texts = Texts(competition.tables.train, "train", config.remote_code)
 
     def inputs(self, member: Member) -> dict[str, Any]:
         """All that a fold model's weights depend on, besides library versions and the machine."""
@@ -83,6 +96,7 @@ class Trainer:
             **data,
             "task": describe_task(task),
             "text": self.config.data.text,
+            "special_tokens": self.config.data.special_tokens,
             # Where the backbone lies may change from machine to machine; its hashes say what it is.
             "backbone_sha256": self.located[member.name].weights_sha256,
             "backbone_files_sha256": self.located[member.name].files_sha256,
@@ -92,57 +106,83 @@ class Trainer:
         }
 
     def train(self, member: Member, fold: int, place: str) -> None:
-        """Train one fold model, predict its own rows, and put both into the store."""
+        """Train one fold model, predict its own rows, and put both into the store.
+
+        Goes on from the fold's newest checkpoint, if there is one; raises Stopped when the watch
+        says so, with a checkpoint written.
+        """
         started, label = time.perf_counter(), f"{place} {member.name} fold {fold}"
-        competition, settings = self.competition, member.train
-        held_out = competition.fold_N == fold
+        held_out = self.competition.fold_N == fold
         rows, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        located = self.located[member.name]
-        encoded = self.texts.encode(
-            located.folder, located.files_sha256, member.max_length, self.config.data.text
-        )
-        objective = choose_objective(competition.task.kind, settings.loss)
+        objective = choose_objective(self.competition.task.kind, member.train.loss)
         seed = derive_seed(member.seed, "fold", fold)
-        torch.manual_seed(seed)
-        base, model = self._build(member, [encoded.ids[row] for row in rows])
-        epochs = []
-        learnable = competition.task.learnable(competition.y)
-        options = settings.model_dump(exclude={"loss"}) | {"seed": seed, "progress": label}
+        base, fit = self._begin(member, rows, objective, seed)
+        checkpoints = self.store.checkpoints(member.name, fold)
+        keeper = Keeper(fit, checkpoints, self.inputs(member), self._intervals(), self.watch, label)
+        keeper.resume(checkpoints.newest())
+        self.watch.took("the beginning of a fold", time.perf_counter() - started)
+        self.watch.check()
         with enough_memory(OUT_OF_MEMORY):
-            for epoch in fit(model, encoded, rows, learnable, objective, **options):
+            for epoch in fit.run(progress=label, after_step=keeper.after_step):
+                keeper.write()
                 pred_NK = predict(
-                    model,
-                    encoded,
+                    fit.model,
+                    fit.encoded,
                     valid,
                     objective,
                     batch_tokens=self.config.batch_tokens,
-                    precision=settings.precision,
+                    precision=member.train.precision,
+                    after_batch=keeper.after_batch,
                 )
                 score = self._score(valid, pred_NK)
-                epochs.append(asdict(epoch) | {"score": score})
+                keeper.epochs.append(asdict(epoch) | {"score": score})
         seconds = time.perf_counter() - started
         told = {
-            "epochs": epochs,
+            "epochs": keeper.epochs,
             "score": score,
             "rows": {"train": len(rows), "valid": len(valid)},
             "seconds": round(seconds, 1),
+            "resumed_at_steps": keeper.resumed,
+            "batches_cut_into": fit.pieces,
         }
+        saving = time.perf_counter()
         self.store.save_fold(
             member.name,
             fold,
-            tensors=model.state_dict(),
-            parts=(base.encoder.config, base.tokenizer),
-            oof=to_table(self.ids.iloc[valid], pred_NK, competition.task.outputs, fold),
-            card=self._card(member, fold, seed) | told,
+            tensors=fit.model.state_dict(),
+            parts=base.parts,
+            oof=to_table(self.ids.iloc[valid], pred_NK, self.competition.task.outputs, fold),
+            card=self._card(member, seed) | told,
         )
-        log.info("%s: %s %s (%.0f s)", label, competition.scorer.name, _shown(score), seconds)
-        del model, base
+        checkpoints.drop()
+        self.watch.took("saving a fold", time.perf_counter() - saving)
+        log.info("%s: %s %s (%.0f s)", label, self.competition.scorer.name, _shown(score), seconds)
+        del fit, base, keeper
         release_memory()
 
-    def _card(self, member: Member, fold: int, seed: int) -> dict[str, Any]:
+    def _begin(
+        self, member: Member, rows: np.ndarray, objective: Objective, seed: int
+    ) -> tuple[backbone.Backbone, Fit]:
+        """A model whose training has not begun; all its chance comes from `seed`."""
+        located = self.located[member.name]
+        encoded = self.texts.encode(
+            located.folder,
+            located.files_sha256,
+            member.max_length,
+            self.config.data.text,
+            self.config.data.special_tokens,
+        )
+        set_seed(seed)
+        base, model = self._build(member, [encoded.ids[row] for row in rows])
+        options = FitOptions(**member.train.model_dump(exclude={"loss"}), seed=seed)
+        learnable = self.competition.task.learnable(self.competition.y)
+        return base, Fit(model, encoded, rows, learnable, objective, options)
+
+    def _intervals(self) -> Intervals:
+        return Intervals(self.config.checkpoints.minutes, self.config.checkpoints.steps)
+
+    def _card(self, member: Member, seed: int) -> dict[str, Any]:
         return {
-            "member": member.name,
-            "fold": fold,
             "inputs": self.inputs(member),
             "seed": seed,
             "metric": self.competition.scorer.name,
@@ -155,7 +195,10 @@ class Trainer:
     def summarise(self, member: Member) -> None:
         """Log the member's OOF score once all its folds are finished."""
         competition, folds = self.competition, range(self.competition.n_folds)
-        if any(self.store.fold_card(member.name, fold) is None for fold in folds):
+        try:
+            if any(self.store.fold_card(member.name, fold) is None for fold in folds):
+                return
+        except DamagedError:  # not of these folds, or the command would have refused them
             return
         oof = pd.concat([self.store.read_oof(member.name, fold) for fold in folds])
         pred_NK = from_table(oof, self.ids, competition.task.outputs)
@@ -163,7 +206,8 @@ class Trainer:
         log.info("%s: OOF %s %s", member.name, competition.scorer.name, _shown(score))
 
     def _build(self, member: Member, ids: list[np.ndarray]) -> tuple[backbone.Backbone, TextModel]:
-        base = backbone.load(self.located[member.name].folder)
+        folder, remote_code = self.located[member.name].folder, self.config.remote_code
+        base = backbone.load(folder, remote_code=remote_code)
         model, adopted = build_model(
             base,
             pooler=member.pooler,

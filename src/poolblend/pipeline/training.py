@@ -1,43 +1,128 @@
-"""`train.py`: which fold models are missing, which are stale, and training them in order."""
+"""`train.py`: which fold models are missing, which are stale, and training them in order.
+
+Several processes started with the same command share the work: a fold is trained by whoever holds
+its lock, which a process that dies loses.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Sequence
 
 from poolblend.config import Config, Member
 from poolblend.errors import UserError, unknown
-from poolblend.pipeline.competition import (
-    load_competition,
-    open_store,
-)
+from poolblend.pipeline.competition import load_competition, open_store
+from poolblend.pipeline.jobs import look_at, refusal
 from poolblend.pipeline.provenance import changed
 from poolblend.pipeline.trainer import Trainer, check_members
+from poolblend.pipeline.watch import Watch
 from poolblend.registry import declared
 
 log = logging.getLogger(__name__)
 
+Job = tuple[Member, int]
+LOOK_AGAIN = 0.5  # seconds between two looks at folds that other processes train
 
-def train(config: Config, *, poolers: str, folds: str, overwrite: bool) -> None:
+
+def train(
+    config: Config, *, poolers: str, folds: str, overwrite: bool, end: float | None = None
+) -> None:
     """Train, in the members' order, every fold that is not finished; refuse stale ones first.
 
-    `poolers` and `folds` are comma lists or "all". A fold whose inputs changed is trained again
-    only with `overwrite`. Raises UserError before the first training step for whatever can be known
-    by then.
+    `poolers` and `folds` are comma lists or "all". A fold whose inputs changed, or whose files are
+    damaged, is trained again only with `overwrite`. Raises UserError before the first training step
+    for whatever can be known by then; Stopped, with all kept, at a signal, and where the time to
+    `end` on the monotonic clock would not suffice to go on.
     """
+    watch = Watch(end)
     members = config.resolve_members(_named_poolers(poolers))
     numbers = _fold_numbers(folds, config.folds.n)
     located = check_members(config, members)
     store = open_store(config)
-    competition = load_competition(config, store, make_folds=True)
-    trainer = Trainer(config, competition, store, located)
-    jobs = [(member, fold) for member in members for fold in numbers]
-    todo = _unfinished(trainer, jobs, overwrite)
-    if len(todo) < len(jobs):
-        log.info("%d of %d folds are finished already", len(jobs) - len(todo), len(jobs))
-    for number, (member, fold) in enumerate(todo, start=1):
-        trainer.train(member, fold, f"[{number}/{len(todo)}]")
-    for member in members:
-        trainer.summarise(member)
+    with watch.listening():
+        competition = load_competition(config, store, make_folds=True)
+        trainer = Trainer(config, competition, store, located, watch)
+        jobs = [(member, fold) for member in members for fold in numbers]
+        todo = _to_do(trainer, jobs, overwrite)
+        if len(todo) < len(jobs):
+            log.info("%d of %d folds are finished already", len(jobs) - len(todo), len(jobs))
+        _share(trainer, todo, overwrite, watch)
+        for member, fold in jobs:
+            _sweep(trainer, member, fold)
+        for member in members:
+            trainer.summarise(member)
+
+
+def _to_do(trainer: Trainer, jobs: Sequence[Job], overwrite: bool) -> list[Job]:
+    """The jobs that are not finished; UserError where one is not to be trained without asking."""
+    looks = {
+        (member.name, fold): look_at(
+            trainer.store, member.name, fold, trainer.inputs(member), hashes=overwrite
+        )
+        for member, fold in jobs
+    }
+    refused = [look for look in looks.values() if look.replaces]
+    if refused and not overwrite:
+        raise refusal(refused)
+    return [job for job in jobs if looks[job[0].name, job[1]].state != "finished"]
+
+
+def _share(trainer: Trainer, todo: Sequence[Job], overwrite: bool, watch: Watch) -> None:
+    """Train the jobs that no other process does, then wait for the others, or for their ends."""
+    waiting, told = list(todo), False
+    while waiting:
+        elsewhere = []
+        for job in waiting:
+            watch.check()
+            if not _train_alone(trainer, job, overwrite, f"[{todo.index(job) + 1}/{len(todo)}]"):
+                elsewhere.append(job)
+        if elsewhere and not told:
+            (member, fold), told = elsewhere[0], True
+            holder = trainer.store.lock(member.name, fold).holder()
+            log.info(
+                "%d folds are trained elsewhere (%s fold %d by %s); waiting for them",
+                len(elsewhere),
+                member.name,
+                fold,
+                holder,
+            )
+        if len(elsewhere) == len(waiting):
+            time.sleep(LOOK_AGAIN)
+        waiting = elsewhere
+
+
+def _train_alone(trainer: Trainer, job: Job, overwrite: bool, place: str) -> bool:
+    """Train the fold unless it has been meanwhile; False where another process is at it."""
+    (member, fold), store = job, trainer.store
+    lock = store.lock(member.name, fold)
+    if not lock.acquire(wait=False):
+        return False
+    try:
+        found = look_at(store, member.name, fold, trainer.inputs(member), hashes=overwrite)
+        if found.replaces:
+            if not overwrite:
+                raise refusal([found])
+            log.info("trained again: %s", found.told)
+        if not found.resumable:
+            store.checkpoints(member.name, fold).drop()
+        if found.state != "finished":
+            trainer.train(member, fold, place)
+    finally:
+        lock.release()
+    return True
+
+
+def _sweep(trainer: Trainer, member: Member, fold: int) -> None:
+    """Remove what a process left that was killed when it had finished the fold."""
+    checkpoints = trainer.store.checkpoints(member.name, fold)
+    lock = trainer.store.lock(member.name, fold)
+    lock.sweep()
+    if checkpoints.folder.parent.exists() and lock.acquire(wait=False):
+        begun = checkpoints.newest()
+        if begun is None or not changed(begun.card["inputs"], trainer.inputs(member)):
+            checkpoints.drop()
+        lock.release()
 
 
 def _named_poolers(poolers: str) -> list[str] | None:
@@ -62,23 +147,3 @@ def _fold_numbers(folds: str, n: int) -> list[int]:
         if not 0 <= number < n:
             raise UserError(f"--fold {number}: out of range; the folds are 0 to {n - 1}")
     return list(dict.fromkeys(numbers))
-
-
-def _unfinished(
-    trainer: Trainer, jobs: list[tuple[Member, int]], overwrite: bool
-) -> list[tuple[Member, int]]:
-    """The jobs still to do: never finished, or finished from other inputs and replaced now."""
-    todo = []
-    for member, fold in jobs:
-        card = trainer.store.fold_card(member.name, fold)
-        changes = changed(card["inputs"], trainer.inputs(member)) if card else []
-        if changes and not overwrite:
-            raise UserError(
-                f"{member.name} fold {fold} is stale: {'; '.join(changes)}. "
-                "Train it again with --overwrite, or give the member a `tag` to keep both"
-            )
-        if changes:
-            log.info("%s fold %d is trained again: %s", member.name, fold, "; ".join(changes))
-        if card is None or changes:
-            todo.append((member, fold))
-    return todo

@@ -1,6 +1,22 @@
 """The only room that knows file names, and writes or reads artefacts."""
 
 from poolblend.store.artefacts import Store
-from poolblend.store.files import sha256, write_csv
+from poolblend.store.cards import DamagedError
+from poolblend.store.checkpoints import Checkpoint, Checkpoints
+from poolblend.store.files import holds_csv, sha256, write_csv
+from poolblend.store.folds import Folds, read_folds, write_folds
+from poolblend.store.locks import FileLock
 
-__all__ = ["Store", "sha256", "write_csv"]
+__all__ = [
+    "Checkpoint",
+    "Checkpoints",
+    "DamagedError",
+    "FileLock",
+    "Folds",
+    "Store",
+    "holds_csv",
+    "read_folds",
+    "sha256",
+    "write_csv",
+    "write_folds",
+]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,6 +17,9 @@ from poolblend.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_being_written: set[Path] = set()  # by this process
 
 
 def sha256(path: Path) -> str:
@@ -40,6 +45,11 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
     _write(path, lambda temporary: frame.to_csv(temporary, index=False, lineterminator="\n"))
 
 
+def holds_csv(path: Path, frame: pd.DataFrame) -> bool:
+    """Whether the file is just what `write_csv` writes of this frame."""
+    return path.read_bytes() == frame.to_csv(index=False, lineterminator="\n").encode()
+
+
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:
     _write(path, lambda temporary: frame.to_parquet(temporary, index=False))
 
@@ -56,16 +66,16 @@ def no_half_files(path: Path) -> Iterator[Path]:
     A full disk, a missing permission and the like become one-line errors; `path` itself is then
     as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.tmp")
+    _being_written.add(temporary)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{path.name}.*.tmp"):
-            pid = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
-            if pid.isdigit() and not _running(int(pid)):
-                _remove(left)  # of a process that was killed
+        for left in unfinished(path.parent):
+            _remove(left)
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(path)
+        _flush_names(path.parent)
     except Exception as error:
         _remove(temporary)
         # safetensors and pyarrow wrap the system's error in their own; the words stay the same.
@@ -75,6 +85,24 @@ def no_half_files(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove(temporary)
         raise
+    finally:
+        _being_written.discard(temporary)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Temporary files in a folder that a process of this machine left when it was killed."""
+    left = []
+    for path in sorted(folder.glob(".*.tmp")):
+        machine, _, pid = path.stem.rpartition(".")[2].rpartition("-")
+        dead = machine == _machine() and pid.isdigit() and not _running(int(pid))
+        if dead and path not in _being_written:
+            left.append(path)
+    return left
+
+
+def _machine() -> str:
+    """This machine's name; processes of another one, or of another container, cannot be asked."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", platform.node())[:32]
 
 
 def _running(pid: int) -> bool:
@@ -98,34 +126,21 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Bytes before names: a rename must not reach the disk before what it names."""
     for file in filter(Path.is_file, path.rglob("*") if path.is_dir() else (path,)):
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
 
 
-class FileLock:
-    """A lock between processes on `path`, which the system takes from a process that dies."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def acquire(self) -> bool:
-        """Wait for the lock; always True, as Optuna's locks are."""
-        self._file = self.path.open("ab")
-        if os.name == "posix":
-            import fcntl
-
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        else:
-            import msvcrt
-
-            msvcrt.locking(self._file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        return True
-
-    def release(self) -> None:
-        self._file.close()
+def _flush_names(folder: Path) -> None:
+    """A rename is lasting once its folder is on the disk; not every system can be asked for it."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def cut_torn_line(path: Path) -> None:
@@ -134,14 +149,6 @@ def cut_torn_line(path: Path) -> None:
         content = file.read()
         if not content.endswith(b"\n"):
             file.truncate(content.rfind(b"\n") + 1)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def described(path: Path) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from pyarrow import ArrowException
 
 from poolblend.competition.tables import read_table
 from poolblend.competition.tasks import Task
-from poolblend.ensembling.alignment import first_repeated, off_simplex, quoted
-from poolblend.errors import UserError, unknown
+from poolblend.ensembling.alignment import first_repeated, off_simplex
+from poolblend.errors import UserError, quoted, unknown
 from poolblend.store.files import sha256
 from poolblend.store.predictions import PREFIX
 from poolblend.store.sheet import MEND, Sheet, find_columns, listed, no_column
@@ -33,8 +33,11 @@ from poolblend.store.sheet import MEND, Sheet, find_columns, listed, no_column
 log = logging.getLogger(__name__)
 
 ENDINGS = (".csv", ".parquet")
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-UNNAMED = re.compile(r"(Unnamed: \d+)?")  # the index of a DataFrame, as pandas writes and reads it
+RESERVED = r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])"
+NAME = re.compile(rf"(?!{RESERVED}(\.|$))[A-Za-z0-9_][A-Za-z0-9._-]{{0,99}}")
+UNNAMED = re.compile(
+    r"Unnamed: \d+(\.\d+)*|level_\d+"
+)  # the index of a DataFrame, as pandas writes and reads it
 FOLDS = ("fold", "kfold")
 EXPECTED = "expected one <member>.csv or <member>.parquet of out-of-fold predictions per member"
 
@@ -152,7 +155,8 @@ def _files(folder: Path) -> dict[str, Path]:
         if not NAME.fullmatch(name):
             raise UserError(
                 f"{folder} holds {quoted(path.name)}, expected a member's name of up to 100 "
-                "letters a to z, digits and . _ - (not . or - first); rename it"
+                "letters a to z, digits and . _ - (not . or - first, nor a name that Windows "
+                "reserves); rename it"
             )
         if not path.is_file():
             raise UserError(f"{path} is a link that leads nowhere, or no plain file; remove it")
@@ -166,29 +170,17 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _read(path: Path) -> tuple[str, pd.DataFrame]:
-    """The file's sha256, and its table under the column names that stand in the file."""
+    """The file's sha256, and its table; spaces around the names of its columns are no part."""
     try:
         table, digest = read_table(path), sha256(path)
-        names = _csv_header(path) if path.suffix.lower() == ".csv" else list(table.columns)
     except (OSError, ValueError, ArrowException) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read: {reason}; write it again") from None
-    table.columns = pd.Index([str(name).strip() for name in names])
-    named = table.columns[table.columns != ""]
-    if named.has_duplicates:
-        raise UserError(f"{path} has two columns {first_repeated(named)}, expected one; {MEND}")
+    table.columns = table.columns.str.strip()
+    if table.columns.has_duplicates:
+        twice = first_repeated(table.columns)
+        raise UserError(f"{path} has two columns {twice}, expected one; {MEND}")
     return digest, table
-
-
-def _csv_header(path: Path) -> list[str]:
-    """The names in the first row, of which read_table renames those that are repeated."""
-    before, nul, _ = path.read_bytes().partition(b"\0")
-    if nul:
-        # Some versions of pandas end the cell there.
-        line = before.count(b"\n") + 1
-        raise UserError(f"{path} holds a NUL byte in line {line}, expected text; save it as UTF-8")
-    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
-    return header.iloc[0].tolist()
 
 
 def _predictions(sheet: Sheet, columns: Sequence[str], task: Task) -> np.ndarray:

@@ -5,8 +5,6 @@ Legend: N rows.
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from poolblend.competition.files import nearest
 from poolblend.competition.tasks import Task
-from poolblend.ensembling.alignment import ROUNDING, quoted
-from poolblend.errors import UserError
+from poolblend.ensembling.alignment import ROUNDING
+from poolblend.errors import UserError, quoted
 from poolblend.store.predictions import PREFIX
 
 # What a column of predictions is called where there is but one output.
@@ -117,14 +116,12 @@ def _find_single(sheet: Sheet, free: Sequence[str], task: Task) -> list[str] | N
 
 def no_column(path: Path, wanted: Sequence[str], columns: Iterable[str]) -> UserError:
     """The error for a column that is absent under every name it may have."""
-    known = {column.casefold(): column for column in columns}
-    near = [m for w in wanted for m in difflib.get_close_matches(w.casefold(), known, n=1)]
-    hint = f"; did you mean {quoted(known[near[0]])}?" if near else ";"
-    if len(known) == 1 and re.search("[;\t|]", next(iter(known))):
-        hint = ", expected commas between the cells;"
+    known = list(columns)
+    near = next((name for name in (nearest(w, known) for w in wanted) if name), None)
+    hint = f"; did you mean {quoted(near)}?" if near else ";"
     return UserError(
         f"{path} has no column {' or '.join(map(quoted, wanted))}{hint} its columns: "
-        f"{listed(list(known.values())) or 'none'}"
+        f"{listed(known) or 'none'}"
     )
 
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from poolblend.errors import UserError
 from poolblend.modeling.model import Batch
+from poolblend.training.tokens import around, tokenise
+
+SpecialTokens = Literal["text", "tokens"]
 
 # Rows sorted together: large enough that batches hardly pad, small enough that they stay random.
 BATCHES_PER_POOL = 50
@@ -34,34 +38,60 @@ class Encoded:
         return np.array([len(row) for row in self.ids], dtype=np.int64)
 
 
-def encode(texts: Sequence[str], tokenizer: Any, max_length: int) -> Encoded:
-    """Token ids of every text with special tokens, cut at `max_length`."""
-    encoding = tokenizer(
-        list(texts),
-        truncation=True,
-        max_length=max_length,
-        padding=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        return_special_tokens_mask=True,
-    )
-    fast = encoding.encodings or ()
-    pad_id, separator_id = tokenizer.pad_token_id or 0, tokenizer.sep_token_id
+def encode(
+    columns: Sequence[Sequence[str]],
+    tokenizer: Any,
+    max_length: int,
+    *,
+    special_tokens: SpecialTokens = "text",
+) -> Encoded:
+    """Token ids of every row's texts, one list of texts per column, cut at `max_length`.
+
+    Around them stands what the tokenizer puts around a text, between columns its separator. A
+    special token written within a text, such as "[SEP]", is text like any other; with
+    `special_tokens` "tokens" it is that token. Raises UserError where `max_length` leaves no room.
+    """
+    as_text = special_tokens == "text"
+    separator = tokenizer.sep_token or tokenizer.eos_token or ""
+    if not as_text:
+        columns = [[f" {separator} ".join(texts) for texts in zip(*columns, strict=True)]]
+    between = [tokenizer.convert_tokens_to_ids(separator)] if separator else []
+    before, after = around(tokenizer)
+    room = max_length - len(before) - len(after)
+    if room < 1:
+        raise UserError(f"max_length is {max_length}: no room beside the tokenizer's own tokens")
+    kept = slice(-room, None) if tokenizer.truncation_side == "left" else slice(room)
     # A tokenizer that adds no special tokens makes nothing of an empty text: one padding token then
     # stands for it, so that there is something to pool.
-    ids = [np.array(row or [pad_id], dtype=np.int32) for row in encoding["input_ids"]]
-    special = [np.array(row or [1], dtype=bool) for row in encoding["special_tokens_mask"]]
+    pad_id = tokenizer.pad_token_id or 0
+    ids, content, n_truncated = [], [], 0
+    tokenised = [tokenise(column, tokenizer, as_text=as_text) for column in columns]
+    for texts in zip(*tokenised, strict=True):
+        row, own = _join(texts, between)
+        n_truncated += len(row) > room
+        row, own = row[kept], own[kept]
+        if not as_text:
+            own = [id not in between for id in row]
+        ids.append(np.array([*before, *row, *after] or [pad_id], dtype=np.int32))
+        content.append(np.zeros(len(ids[-1]), dtype=bool))
+        content[-1][len(before) : len(before) + len(own)] = own
     return Encoded(
         ids=tuple(ids),
-        # The separator between two columns is no text either.
-        content=tuple(
-            ~mask & (row != separator_id) for row, mask in zip(ids, special, strict=True)
-        ),
-        n_truncated=sum(bool(row.overflowing) for row in fast),
+        content=tuple(content),
+        n_truncated=n_truncated,
         pad_id=pad_id,
         pad_left=tokenizer.padding_side == "left",
         max_length=max_length,
     )
+
+
+def _join(texts: Sequence[list[int]], between: list[int]) -> tuple[list[int], list[bool]]:
+    """One row's texts with `between` between them, and which of its tokens are the texts' own."""
+    row, own = list(texts[0]), [True] * len(texts[0])
+    for text in texts[1:]:
+        row += [*between, *text]
+        own += [False] * len(between) + [True] * len(text)
+    return row, own
 
 
 def training_batches(

@@ -1,35 +1,37 @@
-"""The loop: fine-tune a model on some rows, predict any rows.
+"""The loop: fine-tune a model on some rows.
 
 Shape legend: B batch, N rows, K outputs.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from tqdm.auto import tqdm
 
 from poolblend.errors import UserError
 from poolblend.modeling.model import TextModel
-from poolblend.training.batches import (
-    Encoded,
-    collate,
-    padding_share,
-    prediction_batches,
-    training_batches,
+from poolblend.training import state
+from poolblend.training.batches import Encoded, collate, padding_share, training_batches
+from poolblend.training.devices import (
+    Precision,
+    accelerator,
+    choose_device,
+    free_cached,
+    out_of_memory,
+    resolve_precision,
 )
 from poolblend.training.objectives import Objective
 from poolblend.training.optim import build_optimizer, build_schedule, parameter_groups
+from poolblend.training.state import Position, State
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,172 +44,194 @@ class Epoch:
     padding: float
 
 
-def choose_device() -> torch.device:
-    """The first CUDA device where there is one, else Apple's GPU, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+@dataclass(frozen=True)
+class FitOptions:
+    """How a model is fine-tuned; the keys of a config's `train:` section, and a seed.
 
-
-def resolve_precision(
-    precision: Precision, device: torch.device
-) -> Literal["fp32", "bf16", "fp16"]:
-    """`auto` as bf16 where the device computes in it, fp16 on GPUs that do not, fp32 otherwise."""
-    if precision == "fp16" and device.type == "cpu":
-        return "fp32"  # accelerate trains so: fp16 needs loss scaling, which is for GPUs
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    fast_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if device.type == "cpu" and fast_bf16() else "fp32"
-
-
-def fit(
-    model: TextModel,
-    encoded: Encoded,
-    rows: np.ndarray,
-    y: np.ndarray,
-    objective: Objective,
-    *,
-    epochs: int,
-    batch_size: int,
-    accumulation: int,
-    optimizer: str,
-    lr: float,
-    head_lr: float | None,
-    layer_decay: float,
-    weight_decay: float,
-    schedule: str,
-    warmup: float,
-    clip: float | None,
-    precision: Precision,
-    gradient_checkpointing: bool,
-    seed: int,
-    progress: str | None = None,
-) -> Iterator[Epoch]:
-    """Fine-tune `model` in place on `rows` of `encoded`, yielding after each epoch what it did.
-
-    `y` is aligned with `encoded`. Batches and their order come from `seed`; dropout from torch's
-    global generator, which the caller seeds before it builds the model. `accumulation` batches make
-    one optimizer step, whose loss is the mean over all their rows. `progress` labels a progress
-    bar. Raises UserError when the loss is no longer finite.
+    Batches and their order come from `seed`; dropout from torch's global generator, which the
+    caller seeds before it builds the model. `accumulation` batches make one optimizer step, whose
+    loss is the mean over all their rows.
     """
-    accelerator = _accelerator(resolve_precision(precision, choose_device()))
-    generator = np.random.default_rng(seed)
-    lengths = encoded.lengths_N[rows]
-    if gradient_checkpointing:
-        _checkpoint_activations(model.encoder)
-    _start_at_base_rates(model, objective, y[rows])
-    groups = parameter_groups(
-        model, lr=lr, head_lr=head_lr, layer_decay=layer_decay, weight_decay=weight_decay
-    )
-    plan = [training_batches(lengths, batch_size, generator) for _ in range(epochs)]
-    steps = [_chunks(batches, accumulation) for batches in plan]
-    n_steps = sum(map(len, steps))
-    optim = build_optimizer(optimizer, groups)
-    scheduler = build_schedule(schedule, optim, n_steps=n_steps, warmup=warmup)
-    model, optim = accelerator.prepare(model, optim)
-    targets = torch.from_numpy(y[rows])
-    if targets.is_floating_point():
-        targets = targets.float()  # Apple's GPUs have no float64
 
-    with tqdm(total=n_steps, desc=progress, unit="step", disable=None if progress else True) as bar:
-        for epoch, epoch_steps in enumerate(steps):
-            started, total = time.perf_counter(), 0.0
-            model.train()
-            for step in epoch_steps:
-                loss = _backward(accelerator, model, encoded, rows, targets, objective, step)
-                if not np.isfinite(loss):
-                    raise UserError(
-                        f"the training loss became {loss} in epoch {epoch + 1}; lower train.lr, "
-                        "or set train.precision=fp32"
-                    )
-                if clip is not None:
-                    accelerator.clip_grad_norm_(model.parameters(), clip)
-                optim.step()
-                scheduler.step()
-                optim.zero_grad()
-                total += loss * sum(map(len, step))
-                bar.update()
-                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            seconds = time.perf_counter() - started
-            padding = padding_share(lengths, plan[epoch])
-            yield Epoch(epoch + 1, total / len(rows), seconds, padding)
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    accelerator.free_memory()
+    epochs: int
+    batch_size: int
+    accumulation: int
+    optimizer: str
+    lr: float
+    head_lr: float | None
+    layer_decay: float
+    weight_decay: float
+    schedule: str
+    warmup: float
+    clip: float | None
+    precision: Precision
+    gradient_checkpointing: bool
+    seed: int
 
 
-def _backward(
-    accelerator: Accelerator,
-    model: TextModel,
-    encoded: Encoded,
-    rows: np.ndarray,
-    targets: torch.Tensor,
-    objective: Objective,
-    step: Sequence[np.ndarray],
-) -> float:
-    """Add up the gradients of one step's batches; the mean loss over all their rows."""
-    n_rows = sum(map(len, step))
-    parts = []
-    for batch in step:
-        inputs = collate(encoded, rows[batch], full_width=model.mask == "none")
-        logits = model(inputs.to(accelerator.device))
-        losses = objective.loss(logits, targets[batch].to(accelerator.device))
-        accelerator.backward(losses.sum() / n_rows)
-        parts.append(losses.detach().sum() / n_rows)
-    return float(torch.stack(parts).sum())
+class Fit:
+    """One fine-tuning of `model`, in place, on `rows` of `encoded`; `y` is aligned with `encoded`.
 
-
-def predict(
-    model: TextModel,
-    encoded: Encoded,
-    rows: np.ndarray,
-    objective: Objective,
-    *,
-    batch_tokens: int,
-    precision: Precision,
-    progress: str | None = None,
-) -> np.ndarray:
-    """Predictions (N, K) float64 in the order of `rows`: probabilities, or values in regression.
-
-    The model stays on its device and in the mode it was in. `batch_tokens` bounds a batch's tokens,
-    padding included.
+    Between two optimizer steps, `state` says all that another process needs to go on from there
+    with `restore`, to the same bits.
     """
-    device = next(model.parameters()).device
-    dtype = DTYPES.get(resolve_precision(precision, device))
-    full_width = model.mask == "none"
-    lengths = encoded.lengths_N[rows]
-    batches = prediction_batches(
-        np.full_like(lengths, encoded.max_length) if full_width else lengths, batch_tokens
-    )
-    training = model.training
-    model.eval()
-    predictions: list[torch.Tensor] = []
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
-        tqdm(total=len(rows), desc=progress, unit="row", disable=None if progress else True) as bar,
-    ):
-        for batch in batches:
-            logits = model(collate(encoded, rows[batch], full_width=full_width).to(device))
-            predictions.append(objective.activation(logits.float()))
-            bar.update(len(batch))
-    model.train(training)
-    order = np.argsort(np.concatenate(batches), kind="stable")
-    return torch.cat(predictions).cpu().double().numpy()[order]
 
-
-def _accelerator(precision: str) -> Accelerator:
-    # accelerate keeps one state per process; each fit may ask for a precision of its own.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-    if accelerator.num_processes > 1:
-        raise UserError(
-            "train.py runs as one process; for two GPUs start it twice instead of through a "
-            "launcher, with CUDA_VISIBLE_DEVICES=0 and 1 and other --fold numbers"
+    def __init__(
+        self,
+        model: TextModel,
+        encoded: Encoded,
+        rows: np.ndarray,
+        y: np.ndarray,
+        objective: Objective,
+        options: FitOptions,
+    ) -> None:
+        self.encoded, self.rows, self.objective = encoded, rows, objective
+        self.options = options
+        self.position = Position()
+        self.pieces = 1  # of a batch; more where the device ran out of memory
+        self._smallest = 2 if _normalises_batches(model) else 1
+        self._accelerator = accelerator(resolve_precision(options.precision, choose_device()))
+        if options.gradient_checkpointing:
+            _checkpoint_activations(model.encoder)
+        _start_at_base_rates(model, objective, y[rows])
+        generator = np.random.default_rng(options.seed)
+        lengths = encoded.lengths_N[rows]
+        self._plan = [
+            training_batches(lengths, options.batch_size, generator) for _ in range(options.epochs)
+        ]
+        self._steps = [_chunks(batches, options.accumulation) for batches in self._plan]
+        optim = build_optimizer(
+            options.optimizer,
+            parameter_groups(
+                model,
+                lr=options.lr,
+                head_lr=options.head_lr,
+                layer_decay=options.layer_decay,
+                weight_decay=options.weight_decay,
+            ),
         )
-    return accelerator
+        self._schedule = build_schedule(
+            options.schedule, optim, n_steps=self.n_steps, warmup=options.warmup
+        )
+        self.model, self._optim = self._accelerator.prepare(model, optim)
+        targets = torch.from_numpy(y[rows])
+        # Apple's GPUs have no float64.
+        self._targets = targets.float() if targets.is_floating_point() else targets
+
+    @property
+    def n_steps(self) -> int:
+        return sum(map(len, self._steps))
+
+    @property
+    def steps_done(self) -> int:
+        return sum(map(len, self._steps[: self.position.epoch])) + self.position.step
+
+    def state(self) -> State:
+        """Where the training is, between two steps; valid until the next one."""
+        live = state.capture(
+            self.model, self._optim, self._schedule, self._accelerator.scaler, self.position
+        )
+        return State(live.tensors, live.rest | {"pieces": self.pieces})
+
+    def restore(self, saved: State) -> None:
+        """Go on from there. Raises KeyError, TypeError, ValueError or RuntimeError if it cannot."""
+        self.position = state.restore(
+            saved, self.model, self._optim, self._schedule, self._accelerator.scaler
+        )
+        self.pieces = saved.rest["pieces"]
+
+    def run(
+        self, *, progress: str | None = None, after_step: Callable[[], None] | None = None
+    ) -> Iterator[Epoch]:
+        """Train what is left, yielding after each epoch what it did.
+
+        A state taken while the caller holds an epoch yields that epoch again. `progress` labels a
+        progress bar. Raises UserError when the loss is no longer finite.
+        """
+        with tqdm(
+            total=self.n_steps,
+            initial=self.steps_done,
+            desc=progress,
+            unit="step",
+            disable=None if progress else True,
+        ) as bar:
+            while self.position.epoch < self.options.epochs:
+                epoch = self.position.epoch
+                self.model.train()
+                for step in self._steps[epoch][self.position.step :]:
+                    loss = self._train_step(step)
+                    bar.update()
+                    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                    if after_step is not None:
+                        after_step()
+                yield Epoch(
+                    epoch + 1,
+                    self.position.loss / len(self.rows),
+                    self.position.seconds,
+                    padding_share(self.encoded.lengths_N[self.rows], self._plan[epoch]),
+                )
+                self.position = Position(epoch + 1)
+        self._accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self._accelerator.free_memory()
+
+    def _train_step(self, step: Sequence[np.ndarray]) -> float:
+        started = time.perf_counter()
+        loss = self._backward(step)
+        if not np.isfinite(loss):
+            raise UserError(
+                f"the training loss became {loss} in epoch {self.position.epoch + 1}; lower "
+                "train.lr, or set train.precision=fp32"
+            )
+        if self.options.clip is not None:
+            self._accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        self._optim.step()
+        self._schedule.step()
+        self._optim.zero_grad()
+        self.position.step += 1
+        self.position.loss += loss * sum(map(len, step))
+        self.position.seconds += time.perf_counter() - started
+        return loss
+
+    def _backward(self, step: Sequence[np.ndarray]) -> float:
+        """Gradients of one step; its batches are halved for as long as the memory is too small."""
+        while True:
+            try:
+                return self._add_gradients([p for batch in step for p in self._parts(batch)])
+            except RuntimeError as error:
+                largest = max(len(part) for batch in step for part in self._parts(batch))
+                if not out_of_memory(error) or largest // 2 < self._smallest:
+                    raise
+            # Not in the handler: the error holds on to the failed attempt's tensors.
+            self._optim.zero_grad()
+            free_cached()
+            self.pieces *= 2
+            log.warning(
+                "out of memory: going on with batches of %d rows, %d of them to a step",
+                -(-self.options.batch_size // self.pieces),
+                self.options.accumulation * self.pieces,
+            )
+
+    def _parts(self, batch: np.ndarray) -> list[np.ndarray]:
+        return np.array_split(batch, max(1, min(self.pieces, len(batch) // self._smallest)))
+
+    def _add_gradients(self, parts: Sequence[np.ndarray]) -> float:
+        """Add up the gradients of the parts; the mean loss over all their rows."""
+        n_rows = sum(map(len, parts))
+        losses = []
+        for part in parts:
+            inputs = collate(
+                self.encoded, self.rows[part], full_width=self.model.mask == "none"
+            ).to(self._accelerator.device)
+            each = self.objective.loss(
+                self.model(inputs), self._targets[part].to(self._accelerator.device)
+            )
+            self._accelerator.backward(each.sum() / n_rows)
+            losses.append(each.detach().sum() / n_rows)
+        return float(torch.stack(losses).sum())
+
+
+def _normalises_batches(model: torch.nn.Module) -> bool:
+    return any(isinstance(module, torch.nn.BatchNorm1d) for module in model.modules())
 
 
 def _checkpoint_activations(encoder: Any) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
-from poolblend.modeling.backbone import layer_depths
+from poolblend.modeling.layers import layer_depths
 from poolblend.modeling.model import TextModel
 
 

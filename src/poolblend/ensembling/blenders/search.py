@@ -36,16 +36,22 @@ def search(problem: BlendProblem) -> BlendFit:
     ]
     with open_study(problem, starts) as study:
         known = study.trials()
-        tried = _search(problem, [*starts, *known], len(known), study)
+        tried = _search(problem, starts, known, study)
         # In the study's own order, all who share it find the same winner among equals.
         history = _history([*starts, *study.trials()] if problem.study else tried)
     best = min(history, key=lambda trial: trial.loss)
     return BlendFit(np.array(best.weights_M), history=history)
 
 
-def _search(problem: BlendProblem, tried: list[Scored], known: int, study: Study) -> list[Scored]:
-    """Score trials until there are as many as asked for, those of other processes among them."""
-    done = 0
+def _search(
+    problem: BlendProblem, starts: list[Scored], known: list[Scored], study: Study
+) -> list[Scored]:
+    """Score trials until there are as many as asked for, those of other processes among them.
+
+    What the study holds of this search is gone through again, without scoring it, so that a search
+    taken up after a kill ends where it would have ended.
+    """
+    tried, done = [*starts, *known], 0
 
     def tick(count: int) -> None:
         nonlocal done
@@ -53,12 +59,18 @@ def _search(problem: BlendProblem, tried: list[Scored], known: int, study: Study
             problem.progress()  # type: ignore[misc]
         done += count
 
-    tick(known)
+    tick(len(known))
     if done >= problem.trials:
         return tried
-    ask, tell = sampler(min(tried, key=lambda trial: trial.loss), problem.seed + study.entrant)
+    scored_before: dict[bytes, list[float]] = {}
+    for trial in known:
+        scored_before.setdefault(trial.weights_M.tobytes(), []).append(trial.loss)
+    ask, tell = sampler(min(starts, key=lambda trial: trial.loss), problem.seed + study.entrant)
     while done < problem.trials:
         weights_M = ask()
+        if scored_before.get(weights_M.tobytes()):
+            tell(scored_before[weights_M.tobytes()].pop())
+            continue
         scored = Scored(SEARCH, weights_M, problem.loss(weights_M))
         tell(scored.loss)
         tried.append(scored)

@@ -1,0 +1,151 @@
+"""One file to one table of strings, or one line that says what the file holds instead.
+
+Everything is read as strings, so that an id "0001" keeps its zeros and a text "NA" stays a text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from poolblend.competition.content import check_content
+from poolblend.competition.delimited import read_csv
+from poolblend.errors import UserError, quoted
+
+HEAD = 4096  # bytes that tell what a file holds, whatever its size
+
+
+def read_table(path: Path, *, needed: Collection[str] = ()) -> pd.DataFrame:
+    """Read a CSV (UTF-8, with or without BOM) or parquet file, every cell a string.
+
+    Only an empty cell is missing. Columns `needed` may not hold lists or the like. Raises UserError
+    for a file that is absent, empty or unreadable, and for columns of one name.
+    """
+    content = _read_bytes(path)
+    table = read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, needed)
+    if table.empty:
+        raise UserError(f"{path} has no rows; expected a header and at least one row below it")
+    return table.set_axis(_unique(path, list(table.columns)), axis=1)
+
+
+def nearest(wanted: str, columns: Collection[str]) -> str | None:
+    """The column whose name is most like the one wanted, in upper or lower case."""
+    known = {column.casefold(): column for column in columns}
+    near = difflib.get_close_matches(wanted.casefold(), known, n=1)
+    return known[near[0]] if near else None
+
+
+def _is_csv(path: Path) -> bool:
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise UserError(f"{path} ends in '{path.suffix}'; expected a .csv or .parquet file")
+    return path.suffix.lower() == ".csv"
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The bytes of a plain file that can be a table; pipes and devices are not even opened."""
+    try:
+        if not path.is_file():
+            raise _no_file(path)
+        kind = "CSV" if _is_csv(path) else "parquet"
+        with path.open("rb") as file:
+            check_content(path, file.read(HEAD), kind)
+            file.seek(0)
+            return file.read()
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or "it is larger than the memory there is"
+        raise UserError(f"{path} cannot be read: {reason}; check the file and its rights") from None
+
+
+def _no_file(path: Path) -> UserError:
+    if path.is_dir():
+        return UserError(f"{path} is a folder; expected a .csv or .parquet file")
+    if path.exists():
+        return UserError(f"{path} is a pipe or a device; expected a plain file: copy it to one")
+    if path.is_symlink():
+        return UserError(f"{path} is a link that leads nowhere ({path.readlink()}); mend the link")
+    if not path.parent.is_dir():
+        return UserError(f"no file {path}: there is no folder {path.parent}; check the path")
+    names = sorted(p.name for p in path.parent.iterdir() if p.is_file())
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else "check the path:"
+    held = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    return UserError(f"no file {path}; {hint} the folder holds: {held or 'no files'}")
+
+
+def _unique(path: Path, names: Sequence[str]) -> list[str]:
+    """The columns' names, those without one called as pandas calls them; UserError for doubles."""
+    named = pd.Index([name for name in names if name])
+    if named.has_duplicates:
+        twice = quoted(named[named.duplicated()][0])
+        raise UserError(
+            f"{path} has two columns {twice}, expected one of each name; "
+            "rename one, or put a header where there is none"
+        )
+    taken = set(named)
+    filled = []
+    for k, name in enumerate(names):
+        own = name or f"Unnamed: {k}"
+        while not name and own in taken:
+            own += ".1"
+        filled.append(own)
+    return filled
+
+
+def _read_parquet(path: Path, content: bytes, needed: Collection[str]) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a column whose type is a pickle, and stays unopened
+        frame = _frame(path, content, needed)
+    names = [str(name) for name in frame.columns]
+    cells = {k: map(_cell, frame.iloc[:, k]) for k in range(len(names))}
+    return pd.DataFrame(cells, dtype=str).set_axis(names, axis=1)
+
+
+def _frame(path: Path, content: bytes, needed: Collection[str]) -> pd.DataFrame:
+    """The table with its own types; an index that has a name is a column."""
+    try:
+        arrow = pa.parquet.ParquetFile(pa.BufferReader(content)).read()
+        arrow.validate(full=True)
+        frame = arrow.to_pandas(integer_object_nulls=True)
+        if any(name is not None for name in frame.index.names):
+            frame = frame.reset_index()
+    except Exception as error:  # damage can break pyarrow, or pandas in its notes, anywhere
+        raise UserError(
+            f"{path} cannot be read as parquet: {_line(error)}; copy or write it again"
+        ) from None
+    for name, column in zip(arrow.schema.names, arrow.columns, strict=True):
+        if name in needed and (held := _unfit(column)):
+            raise UserError(
+                f"{path} holds {held} in column {quoted(name)}, expected one text or number per "
+                "row; write it so"
+            )
+    return frame
+
+
+def _unfit(column: pa.ChunkedArray) -> str | None:
+    """What the column holds, if that is not one text or number per row."""
+    if pa.types.is_nested(column.type):
+        return _line(column.type)
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        try:
+            column.cast(pa.large_string())
+        except pa.ArrowInvalid:
+            return "bytes that are no UTF-8"
+    return None
+
+
+def _cell(value: object) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace") or None
+    # `is True`, because for a list isna answers element by element.
+    return None if pd.isna(value) is True else str(value) or None  # type: ignore[call-overload]
+
+
+def _line(reason: object) -> str:
+    words = " ".join(str(reason).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in words)[:300]

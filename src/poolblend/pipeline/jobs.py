@@ -1,0 +1,64 @@
+"""What the store holds of one fold, against what the config would train now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from poolblend.errors import UserError
+from poolblend.pipeline.provenance import changed
+from poolblend.store import DamagedError, Store
+
+
+class Look(NamedTuple):
+    """How a fold stands; `told` says what is damaged or has changed.
+
+    `resumable` tells whether it has a checkpoint to go on from.
+    """
+
+    state: Literal["missing", "finished", "damaged", "stale"]
+    told: str = ""
+    resumable: bool = False
+
+    @property
+    def replaces(self) -> bool:
+        """Whether training the fold would overwrite something, which must be asked for."""
+        return self.state in ("damaged", "stale")
+
+
+def look_at(
+    store: Store, member: str, fold: int, inputs: Mapping[str, Any], *, hashes: bool = False
+) -> Look:
+    """How the fold stands where it would be trained from `inputs`.
+
+    Without `hashes`, a finished fold's files are known by their sizes alone, which is quick.
+    """
+    begun = store.checkpoints(member, fold).newest()
+    since = "; ".join(changed(begun.card["inputs"], inputs)) if begun else ""
+    resumable = begun is not None and not since
+    try:
+        card = store.fold_card(member, fold)
+        if card and hashes:
+            store.check_fold(member, fold)
+    except DamagedError as error:
+        return Look("damaged", str(error), resumable)
+    changes = "; ".join(changed(card["inputs"], inputs)) if card else ""
+    if changes:
+        return Look("stale", f"{member} fold {fold} is stale: {changes}", resumable)
+    if card:
+        return Look("finished")
+    if since:
+        return Look("stale", f"{member} fold {fold} was begun otherwise: {since}")
+    return Look("missing", resumable=resumable)
+
+
+def refusal(looks: list[Look]) -> UserError:
+    """The error for folds that are not trained without being asked for; the first is named."""
+    first = looks[0]
+    more = f" ({len(looks) - 1} more: train.py --check lists them)" if len(looks) > 1 else ""
+    if first.state == "damaged":
+        return UserError(f"{first.told}{more}")
+    return UserError(
+        f"{first.told}{more}. Train it again with --overwrite, or give the member a `tag` to keep "
+        "both"
+    )

@@ -1,0 +1,115 @@
+"""Checkpoints of one fold's training: the last two, each whole or absent, gone when it is finished.
+
+step-00000120/state.safetensors     every tensor: weights, moments, random generators
+step-00000120/card.json             the rest, and the hash of the tensors; written last
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from poolblend.store.cards import DamagedError, read_card, write_card
+from poolblend.store.files import described, no_half_files, sha256
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+STATE, CARD = "state.safetensors", "card.json"
+KEPT = 2
+
+
+class Checkpoint(NamedTuple):
+    """A whole checkpoint, and the card written with it."""
+
+    folder: Path
+    card: dict[str, Any]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        from safetensors.torch import load_file
+
+        return load_file(self.folder / STATE)
+
+
+class Checkpoints:
+    """The checkpoints in `folder`, which is made with the first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, step: int, tensors: Mapping[str, torch.Tensor], card: Mapping[str, Any]) -> None:
+        """Write the checkpoint of a step, then let all but the last two go."""
+        from safetensors.torch import save_file
+
+        folder = self.folder / f"step-{step:08d}"
+        with no_half_files(folder) as new:
+            new.mkdir(parents=True)
+            contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            save_file(contiguous, new / STATE)
+            told = {"place": _place(folder), "step": step, "state": described(new / STATE)}
+            write_card(new / CARD, {**card, **told})
+            _remove(folder)  # a damaged one, or the same once more
+        for old in self.folders()[:-KEPT]:
+            _remove(old)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest that is whole; those that are not are named in the log and passed over."""
+        for folder in reversed(self.folders()):
+            try:
+                card = check(folder)
+            except DamagedError as error:
+                log.warning("%s; an older checkpoint is used, if there is one", error)
+                continue
+            if card is not None:
+                return Checkpoint(folder, card)
+        return None
+
+    def drop(self) -> None:
+        """Remove them all, and the folders that held them."""
+        for folder in self.folders():
+            _remove(folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # other folds' are still in it
+            self.folder.parent.rmdir()
+
+    def __len__(self) -> int:
+        return len(self.folders())
+
+    def folders(self) -> list[Path]:
+        """Of all checkpoints, whole or not, the oldest first."""
+        return sorted(self.folder.glob("step-*"))
+
+
+def check(folder: Path) -> dict[str, Any] | None:
+    """The card of the checkpoint in `folder`; None for one half removed, else DamagedError."""
+    card = read_card(folder / CARD)
+    if card is None:
+        return None
+    state = folder / STATE
+    try:
+        whole = sha256(state) == card["state"]["sha256"]
+    except (OSError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise DamagedError(f"{state} is damaged: its sha256 is not the one in its card")
+    if card.get("place") != _place(folder):
+        raise DamagedError(f"{folder} is damaged: it is the checkpoint of another place")
+    return card
+
+
+def _place(folder: Path) -> str:
+    """<member>/checkpoints/<fold>/<step>: going on from another fold's would leak its rows."""
+    return "/".join(folder.parts[-4:])
+
+
+def _remove(folder: Path) -> None:
+    """The card first: what is left of a removal that was cut short is no checkpoint."""
+    with suppress(OSError):
+        (folder / CARD).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

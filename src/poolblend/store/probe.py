@@ -1,0 +1,77 @@
+"""Try a folder out, and leave nothing behind: does it keep what is written, do its locks hold?"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from poolblend.store.locks import FileLock
+
+CONTENT = os.urandom(4096)
+# Exit status 3 where a second process is refused the lock, as it should be.
+SECOND = """
+import os, sys
+with open(sys.argv[1], "ab") as file:
+    try:
+        if os.name == "posix":
+            import fcntl
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            import msvcrt
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        sys.exit(3)
+"""
+
+
+def nearest_folder(path: Path) -> Path:
+    """`path`, or what exists of the way to it."""
+    return next(place for place in (path, *path.parents) if os.path.lexists(place))
+
+
+def try_writing(folder: Path) -> None:
+    """Write, flush, rename, read back and delete a small file; OSError where one of these fails."""
+    next(folder.iterdir(), None)
+    with _temporary(folder, "written") as written, _temporary(folder, "renamed") as renamed:
+        with written.open("xb") as file:
+            file.write(CONTENT)
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(renamed)
+        if renamed.read_bytes() != CONTENT:
+            raise OSError(errno.EIO, "it gives back other bytes than were written")
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether two names that differ in upper and lower case are one file there."""
+    with _temporary(folder, "case") as lower:
+        lower.touch()
+        return lower.with_name(lower.name.replace("case", "CASE")).exists()
+
+
+def try_locking(folder: Path) -> bool:
+    """Whether a lock that this process holds is refused to another one."""
+    with _temporary(folder, "lock") as path:
+        lock = FileLock(path)
+        lock.acquire()
+        try:
+            second = [sys.executable, "-I", "-S", "-c", SECOND, str(path)]
+            status = subprocess.run(second, check=False, capture_output=True, timeout=10).returncode
+        finally:
+            lock.release()
+    return status == 3
+
+
+@contextmanager
+def _temporary(folder: Path, name: str) -> Iterator[Path]:
+    path = folder / f".doctor.{name}.{os.getpid()}.tmp"
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            path.unlink()

@@ -1,0 +1,64 @@
+"""Where a model runs, in which precision, and what to make of its running out of memory."""
+
+from __future__ import annotations
+
+import gc
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils.memory import should_reduce_batch_size
+
+from poolblend.errors import UserError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device() -> torch.device:
+    """The first CUDA device where there is one, else Apple's GPU, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def resolve_precision(
+    precision: Precision, device: torch.device
+) -> Literal["fp32", "bf16", "fp16"]:
+    """`auto` as bf16 where the device computes in it, fp16 on GPUs that do not, fp32 otherwise."""
+    if precision == "fp16" and device.type == "cpu":
+        return "fp32"  # accelerate trains so: fp16 needs loss scaling, which is for GPUs
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    fast_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if device.type == "cpu" and fast_bf16() else "fp32"
+
+
+def accelerator(precision: str) -> Accelerator:
+    """Prepares models for the device and precision; UserError where a launcher started several."""
+    # accelerate keeps one state per process; each fit may ask for a precision of its own.
+    AcceleratorState._reset_state()
+    made = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    if made.num_processes > 1:
+        raise UserError(
+            "train.py runs as one process; for two GPUs start it twice instead of through a "
+            "launcher, with CUDA_VISIBLE_DEVICES=0 and 1: the two share the folds"
+        )
+    return made
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether a smaller batch may do where this error was raised."""
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+
+
+def free_cached() -> None:
+    """Give the device back what the failed attempt held, before the next one."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -1,0 +1,113 @@
+"""Names and paths in a config stay inside the store, whatever they are made of."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from poolblend import config
+
+
+def test_a_path_that_is_no_config_is_refused_in_one_line(tmp_path, write, refused):
+    (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
+    cases = {
+        tmp_path: "is a folder",
+        tmp_path / "loop.yaml": "symbolic links|no config file",
+        tmp_path / "absent.yaml": "no config file .*absent.yaml; configs/ holds: .*quickstart",
+        tmp_path / ("x" * 300): "File name too long|no config file",
+        write("seed: 1") / "inside": "no config file|Not a directory",
+        "": "is a folder",
+        "a\0b": "no config file|null byte|null character",
+        "~no-such-user/x.yaml": "home",
+        "\udcff.yaml": "no config file|surrogates",
+    }
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.yaml")
+        cases |= {tmp_path / "pipe.yaml": "not a regular file", "/dev/zero": "not a regular file"}
+    for path, line in cases.items():
+        refused(line, path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such file or directory")],
+    ids=str,
+)
+def test_a_file_that_cannot_be_opened_is_refused_in_one_line(write, refused, monkeypatch, error):
+    path = write("seed: 1")
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(Path, "open", fail)
+    refused(f"cannot read .*mine.yaml: {error.strerror}", path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["con", "NUL", "Aux", "prn", "com1", "LPT9", "con.txt", "nul.tar.gz", "a.", ".", "..", ".a",
+     "-a", "a/b", "a\\b", "C:", "/abs", "../up", "a b", "é", "a\0", "", "x" * 101, "~"],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["run", "backbone.name", "tag"])
+def test_a_name_that_is_no_safe_file_name_is_refused(refused, key, name):
+    quoted = json.dumps(name)
+    item = f"{key}={quoted}"
+    if key == "tag":
+        item = f"members=[{{pooler: max, tag: {quoted}}}]"
+    if key == "backbone.name" and not name:
+        assert config.load(None, [item, "backbone.source=a/b"]).backbone.name == "b"
+    else:
+        refused("part of a file name|no text holds", None, [item])
+
+
+@pytest.mark.parametrize("name", ["con1", "null", "a.con", "x" * 100, "1", "A_b-c.d"])
+def test_a_safe_file_name_is_taken(name):
+    assert config.load(None, [f"run='{name}'"]).run == name
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("package:x/..", None),
+        ("/", None),
+        ("..", None),
+        ("../..", None),
+        (".", None),
+        ("中文/模型", None),
+        ("", None),
+        ("~", None),
+        ("x/con", "windows"),
+        ("C:\\x", "x"),
+        ("C:\\models\\my model\\", "my-model"),
+        ("org/.hidden", "hidden"),
+        ("a/b...", "b"),
+        ("a/été 2", "t-2"),
+        ("package:x/a\tb", "a-b"),
+    ],
+)
+def test_a_name_derived_from_a_source_is_a_safe_file_name_or_asked_for(refused, source, name):
+    item = f"backbone={json.dumps(source)}"
+    if name is None:
+        refused("set backbone.name", None, [item])
+    elif name == "windows":
+        refused("Windows keeps this one", None, [item])
+    else:
+        assert config.load(None, [item]).backbone.name == name
+
+
+def test_members_that_differ_by_case_alone_are_refused(refused):
+    spec = "members=[{pooler: max, tag: a}, {pooler: max, tag: A}]"
+    refused("two members are named minilm-max-a-s42", None, [spec])
+
+
+@pytest.mark.parametrize("key", ["store", "data.dir", "data.train", "backbone.source"])
+def test_a_path_may_be_anything_but_unusable(refused, value, key):
+    for path in ("~/x", "a b/é 中", "/abs/path", "../up", "x" * 5000):
+        assert value(config.load(None, [f"{key}={path}", "backbone.name=x"]), key) == path
+    refused("names no user", None, [f"{key}=~no-such-user/x", "backbone.name=x"])
+
+
+def test_no_nul_in_a_path_made_in_python():
+    with pytest.raises(ValueError, match="a path holds no NUL character"):
+        config.Config(store="a\0b")
