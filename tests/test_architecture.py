@@ -92,13 +92,6 @@ def test_only_the_store_writes_files():
         assert not set(calls) & set(writers), path
 
 
-def test_nothing_is_ever_unpickled():
-    for path in SRC.rglob("*.py"):
-        names = list(imported(path))
-        assert not [n for n in names if n.split(".")[0] in ("pickle", "joblib", "dill", "shelve")]
-        assert "torch.load" not in path.read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_is_given_without_the_heavy_libraries(script):
     probe = (

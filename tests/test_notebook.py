@@ -123,6 +123,7 @@ def assert_self_contained(html):
 def read_card(settings):
     card = json.loads(open_store(settings).blend_path.read_text(encoding="utf-8"))
     assert card.pop("written")
+    assert card.pop("card_sha256")
     return card
 
 

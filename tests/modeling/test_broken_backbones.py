@@ -26,6 +26,7 @@ from corpus.backbone_cases import (
 from corpus.pickles import PICKLES, plain
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
+from poolblend.modeling.sources import locate
 
 
 @pytest.fixture
@@ -169,6 +170,6 @@ def test_weights_of_other_kinds_are_refused_with_the_way_to_convert_them(folder,
     (folder / WEIGHTS).unlink()
     (folder / name).write_bytes(content)
     with pytest.raises(UserError, match=rf"\({name} is of another kind\).*convert it once where"):
-        backbone.locate(str(folder))
+        locate(str(folder))
     refused(backbone.load, folder, "cannot be read")
     assert not marker.exists()

@@ -22,7 +22,6 @@ from transformers.dynamic_module_utils import custom_object_save
 from poolblend.errors import UserError
 from poolblend.modeling.layers import layer_stacks
 from poolblend.modeling.poolers import EncoderShape
-from poolblend.modeling.sources import Located, locate  # noqa: F401, where callers look for them
 from poolblend.modeling.trust import inspect
 
 # Words of several scripts, and none of any: what a tokenizer makes of them, it makes of texts.

@@ -49,7 +49,7 @@ class FoldModels:
             inputs["backbone_files_sha256"],
             settings["max_length"],
             inputs["text"],
-            inputs["special_tokens"],
+            inputs.get("special_tokens", "tokens"),
         )
         model = self._load(member, fold, card, tensors).to(choose_device())
         with enough_memory("lower batch_tokens"):

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from safetensors import SafetensorError
+
 from poolblend.errors import Stopped, UserError
 from poolblend.pipeline.provenance import provenance
 from poolblend.pipeline.watch import Watch
@@ -62,7 +64,7 @@ class Keeper:
         try:
             self.fit.restore(State(checkpoint.tensors(), card["rest"]))
             self.epochs, self.resumed = list(card["epochs"]), [*card["resumed"], card["step"]]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise UserError(
                 f"{checkpoint.folder} cannot be continued from ({reason}); use the library "

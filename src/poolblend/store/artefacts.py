@@ -36,8 +36,8 @@ from poolblend.store.files import (
     write_text,
 )
 from poolblend.store.foldfiles import CARD, FoldFiles, Pretrained
+from poolblend.store.kept import read_kept, write_kept
 from poolblend.store.locks import FileLock
-from poolblend.store.predictions import read_kept, write_kept
 
 if TYPE_CHECKING:
     import pandas as pd

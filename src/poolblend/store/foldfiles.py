@@ -116,10 +116,14 @@ class FoldFiles(NamedTuple):
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The fold model's weights on the CPU, once the hashes of all its files are checked."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         self.check(oof=False)
-        return load_file(self.folder / WEIGHTS)
+        try:
+            return load_file(self.folder / WEIGHTS)
+        except SafetensorError as error:  # a whole file that never held weights
+            raise self._damaged(f"{self.folder / WEIGHTS} is damaged: {error}") from None
 
     def oof(self) -> pd.DataFrame:
         """The fold's OOF rows (id, fold, pred_<output>…), after their hash has been checked."""
@@ -129,7 +133,10 @@ class FoldFiles(NamedTuple):
         content = self.oof_path.read_bytes()  # once: another process may replace the file
         if hashlib.sha256(content).hexdigest() != card["oof"]["sha256"]:
             raise self._damaged(f"{self.oof_path} is damaged: {OTHER_HASH}")
-        return pd.read_parquet(io.BytesIO(content))
+        try:
+            return pd.read_parquet(io.BytesIO(content))
+        except (OSError, ValueError) as error:  # a whole file that never held a table
+            raise self._damaged(f"{self.oof_path} is damaged: {error}") from None
 
     def _vouched(self, card: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
         """The files that a card vouches for, with what it says of each."""

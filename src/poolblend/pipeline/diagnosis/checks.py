@@ -12,7 +12,7 @@ from poolblend.config import Config, Member
 from poolblend.errors import UserError
 
 if TYPE_CHECKING:
-    from poolblend.modeling.backbone import Located
+    from poolblend.modeling.sources import Located
     from poolblend.store import Store
 
 Source = tuple[str, str | None]  # of a backbone, with the sha256 that the config asks for
@@ -102,7 +102,7 @@ class Run:
         return {source: self._locate(*source) for source in map(source_of, self.members)}
 
     def _locate(self, source: str, sha256: str | None) -> Located | Exception:
-        from poolblend.modeling.backbone import locate
+        from poolblend.modeling.sources import locate
 
         path = self.config.path(source)
         try:

@@ -19,7 +19,7 @@ from poolblend.pipeline.diagnosis.checks import (
 )
 
 if TYPE_CHECKING:
-    from poolblend.modeling.backbone import Located
+    from poolblend.modeling.sources import Located
 
 TEXTS = ["", "A text, to see whether the encoder reads it."]
 
