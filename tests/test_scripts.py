@@ -1,6 +1,7 @@
 """The three commands as a user types them: output, one-line errors, exit status."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,12 @@ def test_kaggles_requirements_differ_by_what_kaggle_preinstalls_alone():
     assert rest.items() <= ours.items()
     assert pins(requirements()).keys() <= preinstalled.keys() | rest.keys()
     assert all(ours[name] != version for name, version in preinstalled.items())
+
+
+def test_the_lock_holds_every_pin_with_hashes():
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    locked = re.findall(r"^([\w.-]+)==(\S+)(?: ;.*)? \\\n +--hash=sha256:", lock, re.MULTILINE)
+    normal = {name.lower(): version for name, version in locked}
+    ours = {name.lower(): version for name, version in pins(requirements()).items()}
+    assert ours.items() <= normal.items()
+    assert len(locked) > len(ours)
