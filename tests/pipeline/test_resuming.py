@@ -31,6 +31,14 @@ def left(settings):
     return [path.name for path in files if re.search("checkpoints|lock|tmp", path.name)]
 
 
+@pytest.fixture(autouse=True)
+def _in_the_foreground():
+    """Listen to SIGINT, which a shell makes its background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def two(toy, tmp_path):
     """The settings of a run, and of the same run in another store."""
