@@ -163,6 +163,8 @@ def test_whole_folds_exchanged_are_found_by_what_their_cards_say(store):
         {"oof": []},
         {"files": {"tokenizer.json": 3}},
         {"files": {"../fold1/tokenizer.json": {"bytes": 1, "sha256": ""}}},
+        {"files": {"a\nb": {"bytes": 1, "sha256": ""}}},
+        {"files": {"a\0b": {"bytes": 1, "sha256": ""}}},
         {"member": "other"},
     ],
 )

@@ -152,7 +152,10 @@ def _is_whole(card: Mapping[str, Any]) -> bool:
     """Whether the card says all that is asked of it, of files within the fold's folder."""
     if not all(isinstance(card.get(key), dict) for key in IN_A_CARD):
         return False
-    inside = all(".." not in Path(name).parts and not Path(name).root for name in card["files"])
+    inside = all(
+        name.isprintable() and ".." not in Path(name).parts and not Path(name).root
+        for name in card["files"]
+    )
     described = [card["weights"], card["oof"], *card["files"].values()]
     return inside and all(
         isinstance(each, dict) and {"sha256", "bytes"} <= each.keys() for each in described
