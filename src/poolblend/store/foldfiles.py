@@ -153,10 +153,14 @@ def _is_whole(card: Mapping[str, Any]) -> bool:
     if not all(isinstance(card.get(key), dict) for key in IN_A_CARD):
         return False
     inside = all(
-        name.isprintable() and ".." not in Path(name).parts and not Path(name).root
+        len(name) < 256
+        and name.isprintable()
+        and ".." not in Path(name).parts
+        and not Path(name).root
         for name in card["files"]
     )
     described = [card["weights"], card["oof"], *card["files"].values()]
     return inside and all(
-        isinstance(each, dict) and {"sha256", "bytes"} <= each.keys() for each in described
+        isinstance(each, dict) and type(each.get("bytes")) is int and "sha256" in each
+        for each in described
     )
