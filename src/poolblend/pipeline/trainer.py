@@ -35,7 +35,7 @@ from poolblend.store import DamagedError, Store
 from poolblend.store.predictions import from_table, to_table
 from poolblend.training.devices import choose_device, resolve_precision
 from poolblend.training.fit import Fit, FitOptions
-from poolblend.training.objectives import Objective, choose_objective
+from poolblend.training.objectives import choose_objective
 from poolblend.training.prediction import predict
 
 log = logging.getLogger(__name__)
@@ -114,28 +114,14 @@ class Trainer:
         started, label = time.perf_counter(), f"{place} {member.name} fold {fold}"
         held_out = self.competition.fold_N == fold
         rows, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        objective = choose_objective(self.competition.task.kind, member.train.loss)
         seed = derive_seed(member.seed, "fold", fold)
-        base, fit = self._begin(member, rows, objective, seed)
+        base, fit = self._begin(member, rows, seed)
         checkpoints = self.store.checkpoints(member.name, fold)
         keeper = Keeper(fit, checkpoints, self.inputs(member), self._intervals(), self.watch, label)
         keeper.resume(checkpoints.newest())
         self.watch.took("the beginning of a fold", time.perf_counter() - started)
         self.watch.check()
-        with enough_memory(OUT_OF_MEMORY):
-            for epoch in fit.run(progress=label, after_step=keeper.after_step):
-                keeper.write()
-                pred_NK = predict(
-                    fit.model,
-                    fit.encoded,
-                    valid,
-                    objective,
-                    batch_tokens=self.config.batch_tokens,
-                    precision=member.train.precision,
-                    after_batch=keeper.after_batch,
-                )
-                score = self._score(valid, pred_NK)
-                keeper.epochs.append(asdict(epoch) | {"score": score})
+        pred_NK, score = self._run(fit, keeper, valid)
         seconds = time.perf_counter() - started
         told = {
             "epochs": keeper.epochs,
@@ -160,9 +146,28 @@ class Trainer:
         del fit, base, keeper
         release_memory()
 
-    def _begin(
-        self, member: Member, rows: np.ndarray, objective: Objective, seed: int
-    ) -> tuple[backbone.Backbone, Fit]:
+    def _run(self, fit: Fit, keeper: Keeper, valid: np.ndarray) -> tuple[np.ndarray, float | None]:
+        """Train what is left; the predictions (N, K) of the rows `valid` at the end, their score.
+
+        An epoch is kept before its rows are predicted, so that no kill repeats its training.
+        """
+        with enough_memory(OUT_OF_MEMORY):
+            for epoch in fit.run(progress=keeper.label, after_step=keeper.after_step):
+                keeper.write()
+                pred_NK = predict(
+                    fit.model,
+                    fit.encoded,
+                    valid,
+                    fit.objective,
+                    batch_tokens=self.config.batch_tokens,
+                    precision=fit.options.precision,
+                    after_batch=keeper.after_batch,
+                )
+                score = self._score(valid, pred_NK)
+                keeper.epochs.append(asdict(epoch) | {"score": score})
+        return pred_NK, score
+
+    def _begin(self, member: Member, rows: np.ndarray, seed: int) -> tuple[backbone.Backbone, Fit]:
         """A model whose training has not begun; all its chance comes from `seed`."""
         located = self.located[member.name]
         encoded = self.texts.encode(
@@ -175,6 +180,7 @@ class Trainer:
         set_seed(seed)
         base, model = self._build(member, [encoded.ids[row] for row in rows])
         options = FitOptions(**member.train.model_dump(exclude={"loss"}), seed=seed)
+        objective = choose_objective(self.competition.task.kind, member.train.loss)
         learnable = self.competition.task.learnable(self.competition.y)
         return base, Fit(model, encoded, rows, learnable, objective, options)
 

@@ -1,6 +1,6 @@
 """Predict any rows of a table, longest first, in their own order.
 
-Shape legend: N rows, K outputs.
+Shape legend: B batch, N rows, K outputs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from poolblend.modeling.model import TextModel
+from poolblend.modeling.model import Batch, TextModel
 from poolblend.training.batches import Encoded, collate, prediction_batches
 from poolblend.training.devices import (
     DTYPES,
@@ -61,13 +61,8 @@ def predict(
     ):
         while waiting:
             batch = waiting[0]
-            try:
-                logits = model(collate(encoded, rows[batch], full_width=full_width).to(device))
-            except RuntimeError as error:
-                if len(batch) == 1 or not out_of_memory(error):
-                    raise
-                logits = None
-            if logits is None:  # here, because the error held on to the batch's memory
+            logits = _try(model, collate(encoded, rows[batch], full_width=full_width).to(device))
+            if logits is None:
                 free_cached()
                 batch_tokens = int(lengths[batch].max()) * (len(batch) // 2)
                 log.warning("out of memory: predicting batches of %d tokens", batch_tokens)
@@ -82,3 +77,17 @@ def predict(
     model.train(training)
     order = np.argsort(np.concatenate(done), kind="stable")
     return torch.cat(predictions).cpu().double().numpy()[order]
+
+
+def _try(model: TextModel, batch: Batch) -> Tensor | None:
+    """The logits (B, K); None where the memory is too small and the batch can be halved.
+
+    The error itself holds on to the batch's memory, and ends here.
+    """
+    try:
+        logits: Tensor = model(batch)
+    except RuntimeError as error:
+        if len(batch.ids_BT) == 1 or not out_of_memory(error):
+            raise
+        return None
+    return logits

@@ -26,6 +26,7 @@ TEXTS = ["", "A text, to see whether the encoder reads it."]
 
 @check("tables", fix="mend the file, or the config's `data` section")
 def tables(run: Run) -> Iterator[Finding]:
+    """The tables are read and checked, and frozen folds are of their ids."""
     from poolblend.pipeline.competition import read_tables, with_folds
 
     data, folder = run.config.data, run.config.data_dir
@@ -58,6 +59,7 @@ def tables(run: Run) -> Iterator[Finding]:
     fix="install it anew; or fetch it where there is a network and set `backbone` to its folder",
 )
 def backbones(run: Run) -> Iterator[Finding]:
+    """Each backbone loads without a network, and every member on it runs a text."""
     from poolblend.training.devices import out_of_memory
 
     for source, located in run.located.items():
@@ -123,6 +125,7 @@ def _forward(run: Run, located: Located, members: Sequence[Member]) -> None:
 
 @check("fold models", fix="python train.py --check, which reads every file")
 def fold_models(run: Run) -> Iterator[Finding]:
+    """How many fold models are finished, and whether their cards are whole."""
     total = len(run.members) * run.config.folds.n
     told = f"{total - len(run.unfinished)} of {total} are finished"
     damaged = [error for *_, error in run.unfinished if error]

@@ -24,6 +24,7 @@ CUDA_BUILD = "install a CUDA build of torch; the selector on its site names the 
 
 @check("cpu", fix="install torch anew: pip install --force-reinstall -r requirements.txt")
 def cpu(run: Run) -> Iterator[Finding]:
+    """The CPU trains a step as it should; how many threads it has, and whether bf16 is its own."""
     import torch
 
     from poolblend.training.devices import choose_device, resolve_precision
@@ -51,6 +52,7 @@ def cpu(run: Run) -> Iterator[Finding]:
 
 @check("gpu", fix=f"update the driver, or install the build of torch for it; {ON_CPU}")
 def gpu(run: Run) -> Iterator[Finding]:
+    """Every GPU trains a step as the CPU does; or why there is none."""
     import torch
 
     if torch.cuda.is_available():

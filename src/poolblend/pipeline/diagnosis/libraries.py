@@ -21,6 +21,7 @@ RISKY = (
 
 @check("python", fix="install Python 3.10 to 3.13")
 def python(run: Run) -> Iterator[Finding]:
+    """Python's version is a supported one."""
     found = ".".join(map(str, sys.version_info[:3]))
     supported = f"{_dotted(OLDEST)} to {_dotted(NEWEST)}"
     if sys.version_info[:2] < OLDEST:
@@ -33,6 +34,7 @@ def python(run: Run) -> Iterator[Finding]:
 
 @check("libraries", fix=INSTALL)
 def libraries(run: Run) -> Iterator[Finding]:
+    """Every library is installed in a supported version."""
     from packaging.requirements import Requirement
     from packaging.version import Version
 
@@ -60,6 +62,7 @@ def libraries(run: Run) -> Iterator[Finding]:
 
 @check("known flaws", fix=INSTALL)
 def known_flaws(run: Run) -> Iterator[Finding]:
+    """No library is in a version known to be unsafe beside another that is installed."""
     from packaging.requirements import Requirement
 
     for line, needed, flaw in RISKY:

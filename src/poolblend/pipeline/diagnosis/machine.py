@@ -17,6 +17,7 @@ FEWEST_FILES = 256
 
 @check("memory", fix="see what else runs on this machine")
 def memory(run: Run) -> Iterator[Finding]:
+    """There is memory to train in."""
     free, total = free_memory()
     # Weights, gradients and two moments of the optimizer, and the weights once more when saved.
     needed = LIBRARIES + 5 * max(run.weights.values(), default=0)
@@ -29,6 +30,7 @@ def memory(run: Run) -> Iterator[Finding]:
 
 @check("open files", fix="ulimit -n 1024")
 def open_files(run: Run) -> Iterator[Finding]:
+    """A process may open enough files."""
     if os.name != "posix":
         return
     import resource
@@ -40,6 +42,7 @@ def open_files(run: Run) -> Iterator[Finding]:
 
 @check("console", fix="set PYTHONIOENCODING=utf-8")
 def console(run: Run) -> Iterator[Finding]:
+    """The console can print what tables hold."""
     encoding = sys.stdout.encoding or "ascii"
     try:
         "é–文".encode(encoding)

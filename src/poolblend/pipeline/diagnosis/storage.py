@@ -29,6 +29,7 @@ def folders(run: Run) -> list[Path]:
 
 @check("disk", fix=ELSEWHERE)
 def disk(run: Run) -> Iterator[Finding]:
+    """There is room for what the run will write."""
     seen: set[int] = set()
     for folder in filter(Path.is_dir, folders(run)):  # the models' comes first
         device = folder.stat().st_dev
@@ -67,6 +68,7 @@ def _free_inodes(folder: Path) -> float:
 
 @check("store", fix=WRITABLE)
 def store(run: Run) -> Iterator[Finding]:
+    """Files can be written, renamed and read back in the store's folders."""
     places = folders(run)
     for folder in places:
         if not folder.is_dir():
@@ -92,6 +94,7 @@ def store(run: Run) -> Iterator[Finding]:
 
 @check("temp", fix="set TMPDIR to a folder that can be written")
 def temp(run: Run) -> Iterator[Finding]:
+    """Temporary files can be written."""
     try:
         try_writing(Path(tempfile.gettempdir()))
     except OSError as error:
