@@ -5,6 +5,8 @@
   python train.py --config configs/disaster-tweets.yaml --pooler mean,attention --fold all
   python train.py --config configs/trec.yaml --set train.epochs=3 --set data.dir=~/data/trec
   python train.py --time-limit 8h30m                     stop in time, with all that is done kept
+  python train.py --list                                 what can be named; how far members are
+  python train.py --dry-run                              what it would train, in about what time
   python train.py --check                                is all that was written still whole?
   python train.py --doctor                               will it run on this machine?
 
@@ -43,24 +45,38 @@ def main() -> None:
         metavar="TIME",
         help="stop before, such as 8h30m or 45m, and exit with status 0",
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--list",
+        action="store_true",
+        help="instead, list poolers, recipes, metrics, fold strategies, blenders, and the members",
+    )
+    instead.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="instead, tell jobs, tokens and an estimate of the time; nothing is written",
+    )
+    instead.add_argument(
         "--check", action="store_true", help="instead, read all artefacts and name damaged ones"
     )
-    parser.add_argument(
+    instead.add_argument(
         "--doctor", action="store_true", help="instead, try what the run needs on this machine"
     )
     args = pipeline.parse(parser)
     settings = config.load(args.config, args.set, seed=args.seed)
-    if args.doctor:
+    chosen = {"poolers": args.pooler, "folds": args.fold, "overwrite": args.overwrite}
+    if args.list:
+        pipeline.list_all(settings)
+    elif args.dry_run:
+        pipeline.dry_run(settings, **chosen)
+    elif args.doctor:
         pipeline.doctor(settings)
     elif args.check:
         pipeline.check(settings)
     else:
         pipeline.train(
             settings,
-            poolers=args.pooler,
-            folds=args.fold,
-            overwrite=args.overwrite,
+            **chosen,
             time_limit=config.parse_duration(args.time_limit) if args.time_limit else None,
         )
 

@@ -19,47 +19,71 @@ from sklearn.pipeline import make_pipeline
 
 import bench  # noqa: F401 - puts the library on the path
 from poolblend import config
-from poolblend.competition.tables import join_texts
-from poolblend.ensembling.honesty import bootstrap
-from poolblend.pipeline.competition import load_competition, open_store
+from poolblend.competition.tasks import Task
+from poolblend.competition.templates import text_columns
+from poolblend.ensembling.resampling import bootstrap
+from poolblend.pipeline.competition import Tabled, load_competition, open_store
 
 
 def main() -> None:
+    settings = config.load(*arguments(__doc__))
+    competition = load_competition(settings, open_store(settings))
+    y, scorer = competition.y, competition.scorer
+    pred_NK = out_of_fold(competition, settings.data.text, competition.fold_N)
+    sign = -1 if scorer.better == "max" else 1
+    taken = scorer.take(pred_NK)
+    low, high = np.quantile(sign * bootstrap(y, [taken], scorer)[0], [0.025, 0.975])
+    print(
+        f"TF-IDF + linear model, {len(y)} rows in {competition.n_folds} folds: "
+        f"{scorer.name} {scorer.score(y, pred_NK):.4f} (95 % interval {low:.4f} to {high:.4f})"
+    )
+
+
+def arguments(doc: str | None) -> tuple[str | None, list[str]]:
+    """The config file and the settings given on the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config")
     parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args()
-    settings = config.load(args.config, args.set)
-    competition = load_competition(settings, open_store(settings))
-    texts = np.array(join_texts(competition.tables.train, settings.data.text, ""), dtype=object)
-    y, task, scorer = competition.y, competition.task, competition.scorer
+    return args.config, args.set
 
+
+def out_of_fold(tabled: Tabled, text: list[str], fold_N: np.ndarray) -> np.ndarray:
+    """Each row's prediction (N, K) by the model that has not seen the row's fold.
+
+    The cells of several text columns, or of a template's, are joined with spaces.
+    """
+    columns = [tabled.tables.train[column].tolist() for column in text_columns(text)]
+    texts = np.array([" ".join(row) for row in zip(*columns, strict=True)], dtype=object)
+    y, task = tabled.task.learnable(tabled.y), tabled.task
     pred_NK = np.zeros((len(y), len(task.outputs)))
-    for fold in range(competition.n_folds):
-        held = competition.fold_N == fold
-        model = make_pipeline(
-            TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
-            {
-                "binary": LogisticRegression(C=3, max_iter=1000),
-                "multiclass": LogisticRegression(C=3, max_iter=1000),
-                "multilabel": OneVsRestClassifier(LogisticRegression(C=3, max_iter=1000)),
-                "regression": Ridge(alpha=1.0),
-            }[task.kind],
-        )
-        model.fit(texts[~held], y[~held])
-        if task.kind == "regression":
+    for fold in range(int(fold_N.max()) + 1):
+        held = fold_N == fold
+        model = _linear_model(task).fit(texts[~held], y[~held])
+        if not task.probabilistic:
             pred_NK[held] = model.predict(texts[held]).reshape(held.sum(), -1)
+            continue
+        found = model.predict_proba(texts[held])
+        if task.kind == "multiclass":  # a class may be absent from the other folds
+            pred_NK[np.ix_(held, model.classes_)] = found
         else:
-            probabilities = model.predict_proba(texts[held])
-            pred_NK[held] = probabilities[:, 1:] if task.kind == "binary" else probabilities
+            pred_NK[held] = found[:, 1:] if task.kind == "binary" else found
+    return pred_NK
 
-    sign = -1 if scorer.better == "max" else 1
-    low, high = np.quantile(sign * bootstrap(y, [pred_NK], scorer)[0], [0.025, 0.975])
-    print(
-        f"TF-IDF + linear model, {len(y)} rows in {competition.n_folds} folds: "
-        f"{scorer.name} {scorer.score(y, pred_NK):.4f} (95 % interval {low:.4f} to {high:.4f})"
+
+def _linear_model(task: Task):
+    logistic = LogisticRegression(C=3, max_iter=1000)
+    return make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+        {
+            "binary": logistic,
+            "multiclass": logistic,
+            "multilabel": OneVsRestClassifier(logistic),
+            "regression": Ridge(alpha=1.0),
+            "ordinal": Ridge(alpha=1.0),
+        }[task.kind],
     )
 
 

@@ -22,8 +22,9 @@ from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
 from poolblend.training.batches import encode
 from poolblend.training.devices import choose_device, resolve_precision
-from poolblend.training.fit import Fit, FitOptions
+from poolblend.training.fit import Fit
 from poolblend.training.objectives import choose_objective
+from poolblend.training.options import FitOptions
 
 BATCH_SIZE = 32
 RATE = 5e-5
@@ -40,7 +41,7 @@ def ours(texts: list[str], y: np.ndarray, padding: list[float]) -> float:
             model,
             encode([texts], base.tokenizer, MAX_LENGTH),
             np.arange(len(texts)),
-            y,
+            y[:, None].astype(np.float64),
             choose_objective("binary"),
             FitOptions(
                 epochs=1,

@@ -1,4 +1,4 @@
-"""Write the README's tables of poolers, metrics, fold strategies and blenders from the registries.
+"""Write the README's tables of poolers, recipes, metrics, fold strategies and blenders.
 
   python docs/tables.py            (or: make docs)
 
@@ -16,6 +16,7 @@ README = ROOT / "README.md"
 sys.path.insert(0, str(ROOT / "src"))
 
 from poolblend.competition.metrics import METRICS
+from poolblend.config.training import Train
 from poolblend.modeling.poolers import POOLERS
 from poolblend.registry import declared
 
@@ -45,10 +46,21 @@ def table(kind: str) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def recipes() -> str:
+    """A Markdown table of the keys of `train:` that are recipes, which have a description."""
+    rows = [
+        f"| `{name}` | `{json.dumps(field.default)}` | {field.description} |"
+        for name, field in Train.model_fields.items()
+        if field.description
+    ]
+    return "\n".join(["| key of `train:` | default | |", "| --- | --- | --- |", *rows])
+
+
 def filled(text: str) -> str:
     """The README with the tables between its markers made anew."""
     blocks = {
         "poolers": table("pooler"),
+        "recipes": recipes(),
         "others": "\n\n".join(map(table, ("metric", "fold strategy", "blender"))),
     }
     for name, block in blocks.items():

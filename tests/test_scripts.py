@@ -1,5 +1,7 @@
 """The three commands as a user types them: output, one-line errors, exit status."""
 
+import io
+import logging
 import os
 import re
 import subprocess
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from poolblend import config, pipeline
+from poolblend.pipeline import command as command_module
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,6 +46,7 @@ def test_from_csvs_to_submission_from_any_working_directory(toy, tmp_path):
         ("train", ["--ful", "9"], "error: unrecognized arguments: --ful 9"),
         ("train", ["--time-limit", "8"], "error: '8' has no unit: expected a duration such as"),
         ("train", ["--fold", "9"], "error: --fold 9: out of range; the folds are 0 to 2"),
+        ("train", ["--list", "--dry-run"], "error: argument --dry-run: not allowed with argument"),
         ("train", ["--set", "train.epoch=3"], "error: unknown key 'train.epoch'"),
         ("train", ["--set", "data.id=key"], "error: unknown column 'key'"),
         (
@@ -87,6 +91,33 @@ def test_help_ends_with_what_can_be_named(toy):
     assert "python train.py --pooler max --fold 0" in help_text
     assert "mean_kmax" in help_text
     assert "convex" in command("blend", "--help").stdout
+
+
+def test_a_list_is_given_without_the_heavy_libraries(toy):
+    probe = (
+        "import runpy, sys\n"
+        f"sys.argv = ['train.py', '--list', '--config', {str(toy())!r}]\n"
+        f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'sklearn', 'optuna'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "tiny-mean-s42  0 of 3" in done.stdout
+
+
+def test_log_lines_stand_above_a_progress_bar_and_the_bar_is_drawn_again(monkeypatch):
+    from tqdm import tqdm
+
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    handler = command_module._AboveBars(screen)
+    with tqdm(total=3, desc="steps", file=screen, disable=False, ncols=40) as bar:
+        bar.update()
+        handler.emit(logging.makeLogRecord({"msg": "an epoch"}))
+        drawn, after = screen.getvalue().split("an epoch\n")
+        assert drawn.split("\r")[-1] == ""
+        assert after.strip().startswith("steps:")
 
 
 def pins(*files):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable
+from itertools import accumulate
 
 _QUOTE = reprlib.Repr()
 _QUOTE.maxstring = 80
-MOST_NAMES = 40  # in a message
+MOST_NAMES, MOST_LETTERS = 40, 250  # of names listed in a message
 
 
 class UserError(Exception):
@@ -46,7 +47,9 @@ def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> U
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     place = f" {where}" if where else ""
-    listed = ", ".join(names[:MOST_NAMES]) + ", …" * (len(names) > MOST_NAMES)
+    ends = accumulate(map(len, names))
+    shown = [name for name, end in zip(names, ends, strict=True) if end < MOST_LETTERS][:MOST_NAMES]
+    listed = ", ".join(shown) + ", …" * (len(names) > len(shown))
     return UserError(f"unknown {kind} '{name}'{place}{hint} known: {listed or 'none'}")
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
 
-from poolblend.competition.folds import DEFAULTS, STRATEGIES, assign_folds, resolve_strategy
+from poolblend.competition.foldchecks import check_groups
+from poolblend.competition.folds import (
+    DEFAULTS,
+    GROUPED_DEFAULTS,
+    STRATEGIES,
+    assign_folds,
+    resolve_strategy,
+)
 from poolblend.competition.tasks import KINDS, Task
 from poolblend.registry import declared
 
@@ -20,6 +30,13 @@ TASKS = {
     "ordinal": Task("ordinal", ("grade",), (1, 2, 3, 4)),
 }
 PAIRS = [(name, kind) for name in STRATEGIES for kind in STRATEGIES[name].tasks]
+GROUPED = [(name, kind) for name, kind in PAIRS if STRATEGIES[name].grouped]
+ALONE = [(name, kind) for name, kind in PAIRS if not STRATEGIES[name].grouped]
+
+
+def groups_for(name: str, N: int) -> np.ndarray | None:
+    """A group for each pair of rows, where the strategy needs groups."""
+    return np.arange(N) // 2 if STRATEGIES[name].grouped else None
 
 
 def draw(kind: str, seed: int, N: int, n: int = 1) -> np.ndarray:
@@ -49,10 +66,13 @@ def test_declared_strategies_are_the_registered_ones() -> None:
 def test_each_row_is_in_one_fold_and_no_fold_is_empty(
     name: str, kind: str, data: st.DataObject
 ) -> None:
-    n = data.draw(st.integers(2, 6), "n")
-    N = data.draw(st.integers(4 * n, 60), "N")
-    y = draw(kind, data.draw(st.integers(0, 10**6), "seed"), N, n)
-    fold_N = assign_folds(name, TASKS[kind], y, n, seed=1, bins=data.draw(st.integers(1, 20)))
+    grouped = STRATEGIES[name].grouped  # and then a class must be in enough groups
+    n = data.draw(st.integers(2, 4 if grouped else 6), "n")
+    N = data.draw(st.integers(40 if grouped else 4 * n, 60), "N")
+    y = draw(kind, data.draw(st.integers(0, 10**6), "seed"), N, 2 * n if grouped else n)
+    bins = data.draw(st.integers(1, 20))
+    group_N = groups_for(name, N)
+    fold_N = assign_folds(name, TASKS[kind], y, n, seed=1, bins=bins, group_N=group_N)
     assert fold_N.shape == (N,)
     assert fold_N.dtype == np.int64
     assert set(fold_N.tolist()) == set(range(n))
@@ -64,7 +84,7 @@ def test_folds_follow_the_seed_and_nothing_else(name: str, kind: str) -> None:
     kept = y.copy()
 
     def folds(seed: int) -> list[int]:
-        return assign_folds(name, TASKS[kind], y, 5, seed).tolist()
+        return assign_folds(name, TASKS[kind], y, 5, seed, group_N=groups_for(name, 60)).tolist()
 
     assert folds(1) == folds(1)
     assert folds(1) != folds(2)
@@ -193,6 +213,147 @@ def test_a_class_with_fewer_rows_than_folds_is_refused_by_name() -> None:
     assign_folds("plain", TASKS["binary"], y, 5, 0)
 
 
-def test_a_class_that_lost_all_its_rows_is_refused_by_name() -> None:
-    with refused("class 'c' of column 'label' has 0 rows, fewer than the 2 folds"):
-        assign_folds("auto", TASKS["multiclass"], np.repeat([0, 1], [5, 5]), 2, 0)
+def test_a_class_that_occurs_in_no_row_is_no_reason_to_refuse() -> None:
+    y = np.repeat([0, 2], [6, 6])
+    fold_N = assign_folds("auto", TASKS["multiclass"], y, 3, 0)
+    assert spread(fold_N, y == 0, 3) == spread(fold_N, y == 2, 3) == 0
+    y = np.repeat([0, 2], [6, 2])
+    with refused("class 'c' of column 'label' has 2 rows, fewer than the 3 folds"):
+        assign_folds("auto", TASKS["multiclass"], y, 3, 0)
+
+
+class TestGroups:
+    """No group is ever parted, and groups go with a strategy that keeps them."""
+
+    @pytest.mark.parametrize(("name", "kind"), GROUPED)
+    @settings(deadline=None, max_examples=20)
+    @given(seed=st.integers(0, 10**6), n=st.integers(2, 4))
+    def test_every_group_is_in_one_fold(self, name: str, kind: str, seed: int, n: int) -> None:
+        y = draw(kind, seed, 120, 20)
+        group_N = np.random.default_rng(seed).permutation(np.arange(120) % 30).astype(str)
+        fold_N = assign_folds(name, TASKS[kind], y, n, seed, group_N=group_N)
+        assert all(len(set(fold_N[group_N == g].tolist())) == 1 for g in set(group_N))
+        assert set(fold_N.tolist()) == set(range(n))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_auto_with_groups_is_the_group_strategy_of_the_tasks_kind(self, kind: str) -> None:
+        name = resolve_strategy("auto", TASKS[kind], grouped=True)
+        assert name == GROUPED_DEFAULTS[kind] != "group"
+        assert STRATEGIES[name].grouped
+
+    @pytest.mark.parametrize(("name", "kind"), [pair for pair in GROUPED if pair[0] != "group"])
+    def test_targets_are_balanced_where_the_strategy_says_so(self, name: str, kind: str) -> None:
+        rng = np.random.default_rng(0)
+        level_N = np.repeat(rng.random(60), 8)  # groups differ
+        y = {
+            "regression": level_N[:, None] + rng.normal(0, 0.1, (480, 2)),
+            "multilabel": (rng.random((480, 3)) < level_N[:, None]).astype(np.int64),
+        }.get(kind, (rng.random(480) < level_N).astype(np.int64))
+
+        def distance(name: str, seed: int) -> float:
+            group_N = np.arange(480) // 8
+            fold_N = assign_folds(name, TASKS[kind], y, 5, seed, group_N=group_N)
+            return float(np.std([y[fold_N == k].mean(axis=0) for k in range(5)], axis=0).mean())
+
+        ours, plain = (np.mean([distance(each, s) for s in range(5)]) for each in (name, "group"))
+        assert ours < 0.6 * plain
+
+    @pytest.mark.parametrize(("name", "kind"), GROUPED)
+    def test_a_group_strategy_without_groups_is_refused(self, name: str, kind: str) -> None:
+        with refused(f"fold strategy '{name}' keeps groups whole, and folds.groups names none"):
+            assign_folds(name, TASKS[kind], draw(kind, 0, 40, 5), 5, 0)
+
+    @pytest.mark.parametrize(("name", "kind"), ALONE)
+    def test_groups_with_a_strategy_that_parts_them_are_refused(self, name: str, kind: str) -> None:
+        fitting = ", ".join(each for each, of in GROUPED if of == kind)
+        with refused(
+            f"fold strategy '{name}' parts the groups of folds.groups; choose one of: auto, "
+            f"{fitting}, or leave folds.groups out"
+        ):
+            assign_folds(name, TASKS[kind], draw(kind, 0, 40), 5, 0, group_N=np.arange(40))
+
+    def test_a_constant_group_is_refused(self) -> None:
+        with refused("folds.groups: the column holds one value in all rows, expected a group for"):
+            assign_folds("auto", TASKS["binary"], draw("binary", 0, 9), 2, 0, group_N=np.zeros(9))
+
+    def test_fewer_groups_than_folds_are_refused(self) -> None:
+        group_N = np.arange(40) % 4
+        y = draw("regression", 0, 40)
+        with refused("folds.groups: the column holds 4 groups, fewer than the 5 folds; use fewer"):
+            assign_folds("auto", TASKS["regression"], y, 5, 0, group_N=group_N)
+        assert assign_folds("auto", TASKS["regression"], y, 4, 0, group_N=group_N).max() == 3
+
+    def test_a_class_that_one_group_holds_alone_is_refused_unless_only_size_counts(self) -> None:
+        y, group_N = np.repeat([0, 1], [30, 6]), np.arange(36) // 6
+        with refused("class 'spam' of column 'target' is in no row of fold "):
+            assign_folds("auto", TASKS["binary"], y, 2, 0, group_N=group_N)
+        fold_N = assign_folds("group", TASKS["binary"], y, 2, 0, group_N=group_N)
+        assert np.bincount(fold_N).tolist() == [18, 18]
+
+    def test_a_group_in_several_folds_is_named_with_them(self) -> None:
+        groups = pd.Series(["a", "b", "b", "c", "b"], name="prompt")
+        check_groups(np.array([0, 1, 1, 0, 1]), groups)
+        with refused(
+            "group 'b' of column 'prompt' (folds.groups) is in folds 0, 2 (1 such groups), expected"
+        ):
+            check_groups(np.array([0, 2, 2, 1, 0]), groups)
+
+
+class TestEqualTexts:
+    """Rows of one set share a fold; without such sets, folds are what they are without a word."""
+
+    @pytest.mark.parametrize(("name", "kind"), PAIRS)
+    def test_every_set_is_in_one_fold(self, name: str, kind: str) -> None:
+        for seed in range(5):
+            y = draw(kind, seed, 120, 30)
+            set_N = np.random.default_rng(seed).permutation(np.r_[np.arange(80), np.arange(40)])
+            group_N = np.arange(120) // 2 if STRATEGIES[name].grouped else None
+            fold_N = assign_folds(name, TASKS[kind], y, 3, seed, group_N=group_N, set_N=set_N)
+            assert all(len(set(fold_N[set_N == each].tolist())) == 1 for each in range(40))
+            assert set(fold_N.tolist()) == {0, 1, 2}
+            if group_N is not None:
+                check_groups(fold_N, pd.Series(group_N))
+
+    @pytest.mark.parametrize(("name", "kind"), PAIRS)
+    def test_different_texts_change_nothing(self, name: str, kind: str) -> None:
+        y, group_N = draw(kind, 3, 80, 12), groups_for(name, 80)
+        task, set_N = TASKS[kind], np.random.default_rng(0).permutation(80)
+        folds = assign_folds(name, task, y, 5, 1, group_N=group_N, set_N=set_N)
+        np.testing.assert_array_equal(folds, assign_folds(name, task, y, 5, 1, group_N=group_N))
+
+    def test_first_rows_are_assigned_as_if_alone_and_the_others_follow(self) -> None:
+        y = draw("binary", 0, 60, 20)
+        first = np.arange(0, 60, 2)
+        fold_N = assign_folds("auto", TASKS["binary"], y, 3, 1, set_N=np.arange(60) // 2)
+        expected = assign_folds("auto", TASKS["binary"], y[first], 3, 1)
+        np.testing.assert_array_equal(fold_N, np.repeat(expected, 2))
+
+    def test_groups_that_share_a_text_are_one_and_the_log_says_so(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        group_N = np.array(list("aabbccdd"))
+        set_N = np.array([0, 1, 1, 2, 3, 4, 5, 6])
+        y, task = np.arange(8.0)[:, None], TASKS["regression"]
+        caplog.set_level(logging.INFO)
+        fold_N = assign_folds("group", task, y, 3, 0, group_N=group_N, set_N=set_N)
+        assert len(set(fold_N[:4].tolist())) == 1
+        assert set(fold_N.tolist()) == {0, 1, 2}
+        assert "folds keep 4 groups whole, which equal texts join to 3" in caplog.text
+        with refused(
+            "holds 4 groups, which equal texts join to 3 (folds.keep_together), fewer than the 4"
+        ):
+            assign_folds("group", task, y, 4, 0, group_N=group_N, set_N=set_N)
+
+    def test_rows_of_too_few_different_texts_are_refused(self) -> None:
+        y, set_N = np.repeat([0, 1], [6, 6]), np.r_[np.arange(6), np.repeat(6, 6)]
+        with refused("class 'spam' of column 'target' has 1 rows of different texts, fewer than"):
+            assign_folds("auto", TASKS["binary"], y, 2, 0, set_N=set_N)
+        with refused("8 folds of 7 rows of different texts leave some empty; use 7 at most"):
+            assign_folds("plain", TASKS["binary"], y, 8, 0, set_N=set_N)
+
+    def test_a_class_that_vanishes_from_a_fold_is_refused(self) -> None:
+        # Class 2 is only in rows that follow the first of their set, all in one fold.
+        y = np.r_[np.repeat([0, 1], [6, 6]), [2, 2, 2]]
+        set_N = np.r_[np.arange(12), [0, 0, 0]]
+        with refused("class 'c' of column 'label' is in no row of fold "):
+            assign_folds("auto", TASKS["multiclass"], y, 3, 0, set_N=set_N)

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
 
+from poolblend.competition.joins import Lookup
 from poolblend.competition.tables import (
     Tables,
-    join_texts,
     load_tables,
     load_test,
     parse_column,
@@ -148,12 +148,6 @@ def test_integers_are_parsed_exactly(numbers: list[int]) -> None:
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_floats_are_parsed_exactly(numbers: list[float]) -> None:
     assert parse_column(pd.Series([repr(number) for number in numbers])).tolist() == numbers
-
-
-def test_one_text_column_is_taken_as_it_is_and_several_are_joined() -> None:
-    frame = pd.DataFrame({"a": ["x", ""], "b": ["y", "z"], "c": ["1", "2"]})
-    assert join_texts(frame, ["a"], "[SEP]") == ["x", ""]
-    assert join_texts(frame, ["c", "a", "b"], "[SEP]") == ["1 [SEP] x [SEP] y", "2 [SEP]  [SEP] z"]
 
 
 def test_sample_rows_keeps_a_seeded_part_of_train_in_file_order(tmp_path: Path) -> None:
@@ -328,3 +322,101 @@ def test_a_sample_submission_of_other_ids_is_refused(folder: Path) -> None:
         f"{folder / 'test.csv'} lacks 1 of the 3 ids in {folder / 'sample.csv'}, the first '9'"
     ):
         load(folder)
+
+
+class TestFurtherColumns:
+    """Every column that the config names is there, whole and of its kind, before anything runs."""
+
+    def test_a_template_reads_the_columns_that_it_names(self, folder: Path) -> None:
+        tables = load(folder, text=["{keyword}: {text}"])
+        assert tables.missing_texts == {"keyword": 2, "text": 2}
+        with refused(f"unknown column 'key' in {folder / 'train.csv'}"):
+            load(folder, text=["{key}: {text}"])
+
+    def test_joined_columns_are_as_good_as_the_tables_own(self, folder: Path) -> None:
+        (folder / "words.csv").write_text("keyword,weight,topic\nfire,2,a\nNA,1,\nflood,.5,b\n")
+        (folder / "more.csv").write_text("keyword,topic\nx,c\ny,d\n")
+        for name, content in (("train", TRAIN.replace("4,,", "4,fire,")), ("test", TEST)):
+            (folder / f"{name}.csv").write_text(content.replace("2,,", "2,y,"))
+        test_joins = [Lookup(folder / "more.csv", "keyword")]
+        tables = load(
+            folder,
+            text=["topic", "text"],
+            joins=[Lookup(folder / "words.csv", "keyword")],
+            test_joins=test_joins,
+            weight="weight",
+        )
+        assert tables.train["topic"].tolist() == ["a", "a", "", "b"]
+        assert tables.train["weight"].tolist() == [2, 2, 1, 0.5]
+        assert tables.test["topic"].tolist() == ["d", "c"]
+        paths = (folder / "test.csv", folder / "sample.csv")
+        found = load_test(*paths, id="id", text=["{topic} {text}"], joins=test_joins)
+        pd.testing.assert_frame_equal(found.test, tables.test)
+
+    @pytest.mark.parametrize("key", ["numeric", "categorical", "soft"])
+    def test_a_list_of_columns_must_be_there(self, folder: Path, key: str) -> None:
+        with refused(f"unknown column 'nope' in {folder / 'train.csv'}"):
+            load(folder, **{key: ["nope"]})
+
+    @pytest.mark.parametrize("key", ["weight", "groups"])
+    def test_a_column_must_be_there(self, folder: Path, key: str) -> None:
+        with refused(f"unknown column 'keywords' in {folder / 'train.csv'}; did you mean 'keywor"):
+            load(folder, **{key: "keywords"})
+
+    def test_inputs_must_be_in_the_test_table_too(self, folder: Path) -> None:
+        (folder / "test.csv").write_text("id,text\n2,a\n3,b\n")
+        for key in ("numeric", "categorical"):
+            with refused(f"unknown column 'keyword' in {folder / 'test.csv'}"):
+                paths = (folder / "test.csv", folder / "sample.csv")
+                load_test(*paths, id="id", text=["text"], **{key: ["keyword"]})
+        (folder / "train.csv").write_text(TRAIN.replace("4,,", "4,x,"))
+        load(folder, groups="keyword")
+
+    @pytest.mark.parametrize("name", ["train", "test"])
+    def test_a_cell_that_is_no_number_is_refused_with_file_row_and_value(
+        self, folder: Path, name: str
+    ) -> None:
+        for each in ("train", "test"):
+            table = read_table(folder / f"{each}.csv").assign(age="3")
+            if each == name:
+                table.loc[1, "age"] = "old"
+            table.to_csv(folder / f"{each}.csv", index=False)
+        with refused(f"{folder / name}.csv row 3 holds 'old' in numeric column 'age' (1 such"):
+            load(folder, numeric=["age"])
+
+    @pytest.mark.parametrize(
+        ("key", "told"),
+        [
+            ("weight", "row 5 holds '0' in column 'extra' (1 such rows), expected a finite numb"),
+            ("soft", "row 3 holds '2' in column 'extra' of data.soft (1 such rows), expected a p"),
+        ],
+    )
+    def test_weights_and_soft_labels_are_refused_by_row(
+        self, folder: Path, key: str, told: str
+    ) -> None:
+        table = read_table(folder / "train.csv").assign(extra=["1", "2", "1", "0"])
+        table.to_csv(folder / "train.csv", index=False)
+        with refused(f"{folder / 'train.csv'} {told}"):
+            load(folder, **{key: "extra" if key == "weight" else ["extra"]}, sample_rows=2)
+
+    @pytest.mark.parametrize("cell", ["", "  "])
+    def test_a_row_without_a_group_is_refused(self, folder: Path, cell: str) -> None:
+        (folder / "train.csv").write_text(TRAIN.replace("flood", cell).replace("4,,", "4,x,"))
+        with refused("has 1 empty cells in group column 'keyword', the first in row 5; fill"):
+            load(folder, groups="keyword")
+
+    def test_a_target_outside_the_classes_is_refused_with_its_row(self, folder: Path) -> None:
+        with refused(
+            f"{folder / 'train.csv'} row 3 holds '0' in target column 'target' (2 such rows), "
+            "which is outside data.classes (1, 2, 3); mend the cell, or add the label"
+        ):
+            load(folder, classes=[1, 2, 3], sample_rows=2)
+        load(folder, classes=[0.0, "1", 2])
+
+    @pytest.mark.parametrize("key", ["text", "numeric", "categorical"])
+    def test_no_model_reads_what_it_is_to_predict(self, folder: Path, key: str) -> None:
+        for column in ("target", "id", "keyword"):
+            with refused(f"column '{column}' is read as text, number or category, and also named"):
+                load(folder, **{key: [column]}, weight="keyword")
+        with refused("column 'target' is read as text"):
+            load(folder, text=["{text} {target}"])

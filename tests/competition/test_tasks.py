@@ -244,3 +244,62 @@ def test_each_label_of_a_multilabel_task_has_a_cut_of_its_own() -> None:
 def test_other_kinds_learn_their_encoded_targets(kind: str) -> None:
     y = np.array([0, 1, 1])
     assert make_task(kind, *TASKS[kind]).learnable(y) is y
+
+
+class TestGivenClasses:
+    """`data.classes` names the labels that may occur; those that do not occur are kept."""
+
+    def test_a_scale_is_whole_though_train_lacks_a_class(self) -> None:
+        task = make_task("ordinal", frame(a=[0, 3, 1, 0]), ["a"], classes=[0, 1, 2, 3])
+        assert task.classes == (0, 1, 2, 3)
+        assert task.encode(frame(a=[0, 3, 1])).tolist() == [0, 3, 1]
+        assert task.default_cuts is not None
+        assert task.default_cuts.tolist() == [0.5, 1.5, 2.5]
+
+    def test_classes_are_sorted_and_an_absent_one_is_an_output(self) -> None:
+        task = make_task("multiclass", frame(a=["z", "x"]), ["a"], classes=["z", "y", "x"])
+        assert task.outputs == ("x", "y", "z")
+        assert task.encode(frame(a=["z", "x"])).tolist() == [2, 0]
+
+    @pytest.mark.parametrize(
+        ("cells", "given", "classes"),
+        [
+            ([0, 1], [1.0, 0.0], (0, 1)),
+            ([0, 1], ["0", "1", "2"], (0, 1, 2)),
+            ([0.0, 1.0], [0, 1], (0.0, 1.0)),
+            ([0, 1], [0, 0.5, 1], (0.0, 0.5, 1.0)),
+            (["0", "x"], [0, "x"], ("0", "x")),
+            ([0, 1], ["0", "1", "none"], ("0", "1", "none")),
+        ],
+    )
+    def test_labels_take_the_type_that_the_column_was_read_as(
+        self, cells: list, given: list, classes: tuple
+    ) -> None:
+        task = make_task("multiclass", frame(a=cells), ["a"], classes=given)
+        assert task.classes == classes
+        assert [type(label) for label in task.classes] == [type(label) for label in classes]
+        assert task.decode(task.encode(frame(a=cells))).tolist() == [
+            classes[list(map(str, classes)).index(str(type(classes[0])(cell)))] for cell in cells
+        ]
+
+    def test_a_target_outside_them_is_refused(self) -> None:
+        with refused("unknown label '4' in column 'a'; known: 0, 1, 2, 3"):
+            make_task("ordinal", frame(a=[0, 4]), ["a"], classes=[0, 1, 2, 3])
+
+    def test_a_binary_task_has_two_and_the_positive_one_is_among_them(self) -> None:
+        task = make_task("binary", frame(a=["n", "y"]), ["a"], positive="n", classes=["n", "y"])
+        assert task.classes == ("y", "n")
+        with refused("data.classes names 3 labels (0, 1, 2); a binary task needs exactly two"):
+            make_task("binary", frame(a=[0, 1]), ["a"], classes=[0, 1, 2])
+
+    def test_train_needs_two_labels_all_the_same(self) -> None:
+        with refused("column 'a' holds the one label '0'"):
+            make_task("binary", frame(a=[0, 0]), ["a"], classes=[0, 1])
+
+    def test_a_label_named_twice_is_refused(self) -> None:
+        with refused("data.classes names a label twice (0, 1, 1.0); name each once"):
+            make_task("multiclass", frame(a=[0, 1]), ["a"], classes=[0, 1, 1.0])
+
+    def test_tasks_without_classes_refuse_them(self) -> None:
+        with refused("data.classes: a regression task has no classes; leave it out"):
+            make_task("regression", frame(a=[0, 1]), ["a"], classes=[0, 1])

@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from poolblend.modeling import backbone
-from poolblend.modeling.model import Batch, build_model
+from poolblend.modeling.model import Batch, TextModel, Windows, build_model
+from poolblend.modeling.poolers import EncoderShape, build_pooler
 
 SETTINGS = dict(pooler_args={}, mask="attention", n_outputs=3, dropout=0.0, norm="none")
 
@@ -90,3 +93,52 @@ def test_every_parameter_receives_a_gradient(base, pooler):
     model(batch()).square().sum().backward()
     without = [name for name, p in model.named_parameters() if p.grad is None]
     assert without == []
+
+
+def test_the_types_of_a_pairs_tokens_reach_an_encoder_that_knows_several(base):
+    model, types_BT = model_of(base), torch.tensor([[0, 0, 1, 1, 1, 0, 0, 0]] * 2)
+    typed = batch()._replace(types_BT=types_BT)
+    hidden = base.encoder(
+        input_ids=typed.ids_BT, attention_mask=typed.attention_BT.long(), token_type_ids=types_BT
+    ).last_hidden_state
+    torch.testing.assert_close(model.pool(typed)[0], hidden[0, :5].mean(dim=0))
+    assert not torch.allclose(model.pool(typed), model.pool(batch()))
+
+
+@pytest.mark.parametrize("config", [{"type_vocab_size": 1}, {"type_vocab_size": 0}, {}])
+def test_types_reach_no_encoder_that_knows_one_or_none(config):
+    """RoBERTa knows one; DeBERTa none; DistilBERT and GPT-2 do not speak of it."""
+
+    class Encoder(torch.nn.Module):
+        def forward(self, input_ids, attention_mask, output_hidden_states):
+            return SimpleNamespace(last_hidden_state=torch.zeros(*input_ids.shape, 4))
+
+    encoder = Encoder()
+    encoder.config = SimpleNamespace(**config)
+    pooler = build_pooler("mean", EncoderShape(hidden_size=4, n_layers=1, vocab_size=9), {})
+    model = TextModel(encoder, pooler, torch.nn.Identity(), "attention")
+    typed = batch()._replace(types_BT=torch.ones(2, 8, dtype=torch.long))
+    assert model.pool(typed).shape == (2, 4)
+
+
+def test_states_are_read_from_where_the_windows_hold_them(base):
+    model = model_of(base)
+    ids_WT = torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]])
+    windows = Windows(ids_WT, ids_WT != 0, torch.tensor([[0, 1, 2, 5, 6]]))
+    windowed = batch(rows=((2, 5, 6, 7, 3),), width=5)._replace(windows=windows)
+    hidden = base.encoder(input_ids=ids_WT, attention_mask=(ids_WT != 0).long()).last_hidden_state
+    expected = torch.cat([hidden[0, :3], hidden[1, 1:3]]).mean(dim=0)
+    torch.testing.assert_close(model.pool(windowed)[0], expected)
+
+
+def test_a_batch_moves_as_a_whole():
+    whole = batch()._replace(
+        types_BT=batch().ids_BT,
+        columns_BF=torch.zeros(2, 3),
+        windows=Windows(*batch()[:3]),
+    )
+    moved = whole.to(torch.device("meta"))
+    tensors = [*moved[:5], *moved.windows]
+    assert [tensor.device.type for tensor in tensors] == ["meta"] * 8
+    assert [tuple(tensor.shape) for tensor in tensors[3:5]] == [(2, 8), (2, 3)]
+    assert batch().to(torch.device("meta"))[3:] == (None, None, None)

@@ -179,12 +179,13 @@ def encode(encoder, side):
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("name", ["cls", "mean", "max", "mean_sqrt_len"])
+@pytest.mark.parametrize("name", ["cls", "last", "mean", "max", "mean_sqrt_len"])
 def test_equals_sentence_transformers_on_the_real_encoder(encoder, name, side):
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     _, tokens = encode(encoder, side)
-    theirs = Pooling(384, "mean_sqrt_len_tokens" if name == "mean_sqrt_len" else name)
+    names = {"mean_sqrt_len": "mean_sqrt_len_tokens", "last": "lasttoken"}
+    theirs = Pooling(384, names.get(name, name))
     features = {"token_embeddings": tokens.hidden[0], "attention_mask": tokens.attention_BT.long()}
     expected = theirs(features)["sentence_embedding"]
     ours = build_pooler(name, EncoderShape(384, 6, 30522), {})(tokens)

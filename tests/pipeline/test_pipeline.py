@@ -250,7 +250,7 @@ def test_running_out_of_memory_says_what_to_lower(toy, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr("poolblend.training.fit.Fit._add_gradients", full)
+    monkeypatch.setattr("poolblend.training.gradients.Gradients._add_up", full)
     with pytest.raises(
         UserError,
         match=r"out of memory \(CUDA out of memory\); batches of one row are too large: set train",

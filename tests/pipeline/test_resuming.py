@@ -14,6 +14,7 @@ from poolblend.pipeline.competition import open_store
 from poolblend.pipeline.watch import Watch
 from poolblend.store import Checkpoints
 from poolblend.training.fit import Fit
+from poolblend.training.gradients import Gradients
 
 STEPS = 10  # of one fold: 2 epochs of 40 rows in batches of 8
 
@@ -339,14 +340,14 @@ def test_by_the_clock_checkpoints_come_within_an_epoch(two, at_step, clock):
 def test_the_card_of_a_fold_says_how_its_batches_were_cut(toy, monkeypatch, caplog):
     import torch
 
-    whole = Fit._add_gradients
+    whole = Gradients._add_up
 
-    def small(self, parts):
+    def small(self, parts, accelerator):
         if max(map(len, parts)) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return whole(self, parts)
+        return whole(self, parts, accelerator)
 
-    monkeypatch.setattr(Fit, "_add_gradients", small)
+    monkeypatch.setattr(Gradients, "_add_up", small)
     settings = config.load(toy())
     pipeline.train(settings, poolers="max", folds="0")
     assert open_store(settings).fold_card("tiny-max-s42", 0)["batches_cut_into"] == 2

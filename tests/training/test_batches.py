@@ -2,18 +2,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
 
-from poolblend.errors import UserError
 from poolblend.modeling.backbone import load_tokenizer
 from poolblend.training.batches import (
     collate,
-    encode,
     padding_share,
     prediction_batches,
     training_batches,
 )
+from poolblend.training.encoding import Encoded, encode
+from poolblend.training.windows import Windowing
 
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
 
@@ -59,72 +57,6 @@ def test_prediction_batches_hold_every_row_once_and_bound_their_tokens(lengths_N
     assert lengths_N[batches[0]].max() == lengths_N.max()
 
 
-def test_texts_are_cut_at_max_length_and_counted(tiny_backbone):
-    tokenizer = load_tokenizer(tiny_backbone)
-    encoded = encode([["lovely day", "the " * 30, "", "the " * 6]], tokenizer, 8)
-    assert [len(row) for row in encoded.ids] == [4, 8, 2, 8]
-    assert encoded.n_truncated == 1
-    assert [row.sum() for row in encoded.content] == [2, 6, 0, 6]
-    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
-    assert all((row[0], row[-1]) == (cls, sep) for row in encoded.ids)
-
-
-def test_no_room_beside_the_tokenizers_own_tokens_is_refused(tiny_backbone):
-    tokenizer = load_tokenizer(tiny_backbone)
-    assert len(encode([["lovely day"]], tokenizer, 3).ids[0]) == 3
-    with pytest.raises(UserError, match="max_length is 2: no room beside the tokenizer's own"):
-        encode([["lovely day"]], tokenizer, 2)
-
-
-@pytest.mark.parametrize(("side", "kept"), [("right", slice(7)), ("left", slice(-7, None))])
-def test_columns_meet_at_one_separator_which_is_no_content(tiny_backbone, side, kept):
-    tokenizer = load_tokenizer(tiny_backbone)
-    tokenizer.truncation_side = side
-    columns = [["lovely day", "the " * 5, ""], ["bright house", "a road", ""], ["it", "of", "on"]]
-    encoded = encode(columns, tokenizer, 9)
-    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
-    for i, texts in enumerate(zip(*columns, strict=True)):
-        words = [word for text in texts for word in (*text.split(), "[SEP]")][:-1]
-        assert encoded.ids[i].tolist() == [cls, *tokenizer.convert_tokens_to_ids(words[kept]), sep]
-        assert encoded.content[i].tolist() == [
-            False,
-            *(word != "[SEP]" for word in words[kept]),
-            False,
-        ]
-    assert encoded.n_truncated == 1
-
-
-def test_a_separator_that_was_typed_is_content_unless_it_counts_as_a_token(tiny_backbone):
-    tokenizer = load_tokenizer(tiny_backbone)
-    typed = encode([["lovely [SEP] day"]], tokenizer, 16)
-    assert typed.content[0].tolist() == [False, True, True, True, True, True, False]
-    assert list(typed.ids[0]).count(tokenizer.sep_token_id) == 1
-    joined = encode([["lovely [SEP] day"]], tokenizer, 8, special_tokens="tokens")
-    assert joined.content[0].tolist() == [False, True, False, True, False]
-    assert joined.ids[0].tolist() == tokenizer("lovely [SEP] day")["input_ids"]
-
-
-def test_columns_of_tokens_are_joined_as_one_string(tiny_backbone):
-    tokenizer = load_tokenizer(tiny_backbone)
-    columns = [["lovely [CLS]", "the " * 9], ["day", "road"]]
-    encoded = encode(columns, tokenizer, 8, special_tokens="tokens")
-    whole = [f"{one} [SEP] {two}" for one, two in zip(*columns, strict=True)]
-    alone = tokenizer(whole, truncation=True, max_length=8)["input_ids"]
-    assert [row.tolist() for row in encoded.ids] == alone
-    assert encoded.n_truncated == 1
-
-
-def test_a_text_without_any_token_is_one_padding_token():
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel({"a": 3, "[PAD]": 7}, unk_token="[PAD]")),
-        pad_token="[PAD]",
-    )
-    encoded = encode([[""]], tokenizer, 8)
-    assert encoded.ids[0].tolist() == [7]
-    assert encoded.content[0].tolist() == [False]
-    assert collate(encoded, np.array([0])).attention_BT.tolist() == [[True]]
-
-
 def test_collated_rows_are_padded_where_the_tokenizer_pads(tiny_backbone):
     tokenizer = load_tokenizer(tiny_backbone)
     texts = ["lovely day", "the road", "a lovely sweet house"]
@@ -141,3 +73,68 @@ def test_collated_rows_are_padded_where_the_tokenizer_pads(tiny_backbone):
             assert batch.content_BT[i][there].tolist() == encoded.content[row].tolist()
         assert bool(batch.attention_BT[1, 0]) == (side == "right")
         assert collate(encoded, rows, full_width=True).ids_BT.shape == (2, 16)
+
+
+def encoded_of(rows, **settings):
+    ids = tuple(np.array(row, dtype=np.int32) for row in rows)
+    content = tuple(np.ones(len(row), dtype=bool) for row in rows)
+    settings = {"n_truncated": 0, "pad_id": 9, "pad_left": False, "max_length": 8} | settings
+    return Encoded(ids=ids, content=content, **settings)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_what_a_row_has_besides_its_tokens_comes_with_it(left):
+    types = (np.array([0, 1]), np.array([1, 1, 1]), np.array([0, 0, 1, 1]))
+    columns_NF = np.arange(6, dtype=np.float32).reshape(3, 2)
+    encoded = encoded_of(
+        [[1, 2], [3, 4, 5], [6, 7, 8, 1]], pad_left=left, types=types, columns_NF=columns_NF
+    )
+    batch = collate(encoded, np.array([2, 0]))
+    padded = [0, 0, 0, 1] if left else [0, 1, 0, 0]
+    assert batch.types_BT.tolist() == [[0, 0, 1, 1], padded]
+    assert batch.columns_BF.tolist() == [[4, 5], [0, 1]]
+    assert batch.columns_BF.dtype.is_floating_point
+    bare = collate(encoded_of([[1, 2]]), np.array([0]))
+    assert (bare.types_BT, bare.columns_BF, bare.windows) == (None, None, None)
+
+
+def windowed(lengths_N, left=False):
+    """Rows of so many tokens, all different; windows of 8 with one token before and after."""
+    starts = np.cumsum([0, *lengths_N])[:-1]
+    rows = [np.arange(start, start + n) + 100 for start, n in zip(starts, lengths_N, strict=True)]
+    return encoded_of(rows, pad_left=left, windowing=Windowing(8, 2, 1, 1))
+
+
+row_lengths = st.lists(st.integers(2, 60), min_size=1, max_size=8)
+
+
+@given(row_lengths, st.booleans())
+def test_every_token_is_read_where_it_stands_in_the_windows(lengths_N, left):
+    encoded = windowed(lengths_N, left)
+    batch = collate(encoded, np.arange(len(lengths_N)))
+    if batch.windows is None:
+        assert max(lengths_N) <= 8
+        return
+    windows = batch.windows
+    read_BT = windows.ids_WT.flatten()[windows.at_BT]
+    assert (read_BT == batch.ids_BT)[batch.attention_BT].all()
+    assert windows.attention_WT.flatten()[windows.at_BT][batch.attention_BT].all()
+    assert len(windows.ids_WT) == encoded.n_windows_N.sum()
+    assert (windows.ids_WT[~windows.attention_WT] == 9).all()
+    assert (windows.ids_WT[windows.attention_WT] >= 100).all()
+
+
+@given(row_lengths, st.integers(1, 200))
+def test_batches_of_windows_bound_the_tokens_that_are_computed(lengths_N, batch_tokens):
+    encoded = windowed(lengths_N)
+    for rows in prediction_batches(encoded.lengths_N, batch_tokens):
+        batch = collate(encoded, rows)
+        read = batch.ids_BT if batch.windows is None else batch.windows.ids_WT
+        assert len(rows) == 1 or read.numel() <= batch_tokens
+        share = padding_share(encoded.lengths_N[rows], [np.arange(len(rows))], max_length=8)
+        assert share == pytest.approx(1 - encoded.lengths_N[rows].sum() / read.numel())
+
+
+def test_windows_cannot_be_padded_to_full_width():
+    with pytest.raises(ValueError, match="full width"):
+        collate(windowed([20]), np.array([0]), full_width=True)

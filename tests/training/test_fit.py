@@ -1,67 +1,25 @@
-import itertools
-import json
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load, save
 
 from poolblend.errors import UserError
-from poolblend.modeling import backbone
-from poolblend.modeling.model import build_model
-from poolblend.training.batches import encode
 from poolblend.training.devices import resolve_precision
-from poolblend.training.fit import Fit, FitOptions
 from poolblend.training.objectives import choose_objective
 from poolblend.training.prediction import predict
-from poolblend.training.state import State
+from rig.trainings import Killed, kill_after, weights, written
 
 OBJECTIVE = choose_objective("binary")
-SETTINGS = dict(
-    epochs=3,
-    batch_size=8,
-    accumulation=1,
-    optimizer="adamw",
-    lr=1e-3,
-    head_lr=1e-2,
-    layer_decay=1.0,
-    weight_decay=0.01,
-    schedule="linear",
-    warmup=0.1,
-    clip=1.0,
-    precision="fp32",
-    gradient_checkpointing=False,
-    seed=1,
-)
 
 
 @pytest.fixture
-def data(tiny_backbone, toy_frame):
-    frame = toy_frame("binary", 64)
-    encoded = encode([frame["text"]], backbone.load_tokenizer(tiny_backbone), 16)
-    return encoded, frame["target"].to_numpy()
+def train(fitting):
+    def train(model, data, rows=None, **changes):
+        fit = fitting(model, data, rows, **changes)
+        epochs = list(fit.run())
+        fit.finish()
+        return epochs
 
-
-@pytest.fixture
-def build(tiny_backbone):
-    def build(seed=0, dropout=0.1, mask="attention", norm="none"):
-        torch.manual_seed(seed)
-        base = backbone.load(tiny_backbone)
-        return build_model(
-            base, pooler="mean", pooler_args={}, mask=mask, n_outputs=1, dropout=dropout, norm=norm
-        )[0]
-
-    return build
-
-
-def fitting(model, data, rows=None, **changes):
-    encoded, y = data
-    rows = np.arange(len(y)) if rows is None else rows
-    return Fit(model, encoded, rows, y, OBJECTIVE, FitOptions(**SETTINGS | changes))
-
-
-def train(model, data, rows=None, **changes):
-    return list(fitting(model, data, rows, **changes).run())
+    return train
 
 
 def run(model, data, batch_tokens=4096, precision="fp32"):
@@ -71,12 +29,8 @@ def run(model, data, batch_tokens=4096, precision="fp32"):
     )
 
 
-def weights(model):
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
-
-
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
-def test_training_learns_what_the_words_tell(build, data, norm):
+def test_training_learns_what_the_words_tell(build, data, train, norm):
     model = build(norm=norm)
     epochs = train(model, data, epochs=6, lr=5e-3)
     assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
@@ -84,7 +38,7 @@ def test_training_learns_what_the_words_tell(build, data, norm):
     assert ((run(model, data)[:, 0] > 0.5) == data[1]).mean() > 0.95
 
 
-def test_the_same_seed_gives_the_same_bits(build, data):
+def test_the_same_seed_gives_the_same_bits(build, data, train):
     one, same, other = build(), build(), build()
     torch.manual_seed(7)
     train(one, data)
@@ -96,7 +50,7 @@ def test_the_same_seed_gives_the_same_bits(build, data):
     assert not torch.equal(weights(one), weights(other))
 
 
-def test_only_the_named_rows_are_trained_on(build, data):
+def test_only_the_named_rows_are_trained_on(build, data, train):
     encoded, y = data
     poisoned = y.copy()
     poisoned[40:] = 1 - poisoned[40:]
@@ -109,7 +63,7 @@ def test_only_the_named_rows_are_trained_on(build, data):
     assert torch.equal(*models)
 
 
-def test_accumulated_batches_make_the_step_of_one_large_batch(build, data):
+def test_accumulated_batches_make_the_step_of_one_large_batch(build, data, train):
     whole, parts = build(dropout=0), build(dropout=0)
     for model in (whole, parts):
         for module in model.modules():
@@ -121,7 +75,7 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(build, data):
     torch.testing.assert_close(weights(whole), weights(parts), rtol=0, atol=1e-5)
 
 
-def test_predictions_come_back_in_the_order_of_the_rows(build, data):
+def test_predictions_come_back_in_the_order_of_the_rows(build, data, train):
     encoded, y = data
     model = build()
     train(model, data)
@@ -139,7 +93,7 @@ def test_a_prediction_does_not_depend_on_the_batch_it_is_in(build, data, mask):
     )
 
 
-def test_predicting_leaves_model_and_generator_as_they_were(build, data):
+def test_predicting_leaves_model_and_generator_as_they_were(build, data, train):
     model = build().train()
     before, state = weights(model), torch.get_rng_state()
     run(model, data)
@@ -148,7 +102,7 @@ def test_predicting_leaves_model_and_generator_as_they_were(build, data):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_half_precision_stays_near_full(build, data):
+def test_half_precision_stays_near_full(build, data, train):
     model = build()
     train(model, data, precision="bf16", epochs=6)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
@@ -157,7 +111,7 @@ def test_half_precision_stays_near_full(build, data):
     assert 0 < np.abs(full - half).max() < 0.05
 
 
-def test_gradient_checkpointing_changes_memory_only(build, data):
+def test_gradient_checkpointing_changes_memory_only(build, data, train):
     plain, checkpointed = build(), build()
     for model, on in ((plain, False), (checkpointed, True)):
         torch.manual_seed(7)
@@ -165,30 +119,9 @@ def test_gradient_checkpointing_changes_memory_only(build, data):
     torch.testing.assert_close(weights(plain), weights(checkpointed), rtol=0, atol=1e-5)
 
 
-def test_each_fit_has_its_own_precision(build, data):
+def test_each_fit_has_its_own_precision(build, data, train):
     for precision in ("bf16", "fp32", "bf16"):
         assert len(train(build(), data, precision=precision, epochs=1)) == 1
-
-
-class Killed(BaseException):
-    """Stands for what ends a process between two steps."""
-
-
-def kill_after(n):
-    """A callback that raises after the n-th step."""
-    steps = itertools.count(1)
-
-    def after_step():
-        if next(steps) == n:
-            raise Killed
-
-    return after_step
-
-
-def written(state):
-    """The state as another process would read it: tensors from bytes, the rest from JSON."""
-    tensors = {name: tensor.clone().contiguous() for name, tensor in state.tensors.items()}
-    return State(load(save(tensors)), json.loads(json.dumps(state.rest)))
 
 
 @pytest.mark.parametrize("step", [1, 7, 8, 9, 23])
@@ -202,7 +135,9 @@ def written(state):
     ],
     ids=["adamw", "bf16", "sgd", "adam"],
 )
-def test_a_training_taken_up_elsewhere_ends_in_the_same_bits(build, data, changes, step):
+def test_a_training_taken_up_elsewhere_ends_in_the_same_bits(
+    build, data, train, fitting, changes, step
+):
     whole, killed, resumed = build(norm="batch"), build(norm="batch"), build(7, norm="batch")
     torch.manual_seed(7)
     told = train(whole, data, **changes)
@@ -223,7 +158,7 @@ def test_a_training_taken_up_elsewhere_ends_in_the_same_bits(build, data, change
     assert [e.loss for e in told[-len(told_again) :]] == [e.loss for e in told_again]
 
 
-def test_a_state_taken_at_an_epochs_end_yields_that_epoch_again(build, data):
+def test_a_state_taken_at_an_epochs_end_yields_that_epoch_again(build, data, fitting):
     fit = fitting(build(), data)
     epochs = fit.run()
     first = next(epochs)
@@ -233,7 +168,7 @@ def test_a_state_taken_at_an_epochs_end_yields_that_epoch_again(build, data):
     assert next(again.run()) == first
 
 
-def test_dropout_goes_on_where_it_was(build, data):
+def test_dropout_goes_on_where_it_was(build, data, fitting):
     """Without the generators' state, the rest of a training would drop other units."""
     fit = fitting(build(), data)
     with pytest.raises(Killed):
@@ -268,7 +203,7 @@ def small_memory(model, rows, monkeypatch):
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_batch_too_large_for_the_memory_is_halved_and_the_step_stays_the_same(
-    build, data, monkeypatch, caplog, accumulation
+    build, data, train, fitting, monkeypatch, caplog, accumulation
 ):
     options = dict(batch_size=16, accumulation=accumulation, epochs=1, optimizer="sgd")
     large, small = build(dropout=0), build(dropout=0)
@@ -288,7 +223,7 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_the_step_stays_the_same(
     torch.testing.assert_close(weights(small), weights(large), rtol=0, atol=1e-5)
 
 
-def test_what_was_halved_stays_so_when_it_is_taken_up(build, data, monkeypatch):
+def test_what_was_halved_stays_so_when_it_is_taken_up(build, data, fitting, monkeypatch):
     model = build()
     small_memory(model, 5, monkeypatch)
     fit = fitting(model, data)
@@ -304,7 +239,7 @@ def test_what_was_halved_stays_so_when_it_is_taken_up(build, data, monkeypatch):
 
 @pytest.mark.parametrize(("norm", "fewest"), [("none", 1), ("batch", 2)])
 def test_a_memory_too_small_for_the_fewest_rows_ends_the_training(
-    build, data, monkeypatch, norm, fewest
+    build, data, train, monkeypatch, norm, fewest
 ):
     model = build(norm=norm)
     seen = small_memory(model, 0, monkeypatch)
@@ -325,7 +260,7 @@ def test_predicting_halves_its_batches_too(build, data, monkeypatch, caplog):
         run(model, data)
 
 
-def test_an_error_that_is_not_of_memory_is_not_hidden(build, data, monkeypatch):
+def test_an_error_that_is_not_of_memory_is_not_hidden(build, data, train, monkeypatch):
     model = build()
 
     def broken(**inputs):
@@ -338,7 +273,7 @@ def test_an_error_that_is_not_of_memory_is_not_hidden(build, data, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler")
-def test_a_loss_that_is_not_finite_stops_with_what_to_do(build, data):
+def test_a_loss_that_is_not_finite_stops_with_what_to_do(build, data, train):
     model = build()
     with torch.no_grad():
         model.encoder.embeddings.word_embeddings.weight.fill_(float("nan"))

@@ -6,7 +6,9 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordPieceTrainer
 from transformers import ByT5Tokenizer, CanineTokenizer, PreTrainedTokenizerFast
 
-from poolblend.training.batches import encode
+from poolblend.errors import UserError
+from poolblend.training.encoding import encode
+from poolblend.training.tokens import split_template
 
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -27,6 +29,7 @@ def fast(core, special, ends, **options):
     """A tokenizer of transformers around `core`, which puts `ends` around a text."""
     core.post_processor = processors.TemplateProcessing(
         single=f"{ends[0]} $A {ends[1]}",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1" if special is BERT else "<s> $A </s> </s> $B </s>",
         special_tokens=[(end, core.token_to_id(end)) for end in ends],
     )
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
@@ -183,3 +186,97 @@ def test_a_megabyte_of_special_tokens_is_text(tokenizer):
     assert len(encoded.ids[0]) == 16
     assert encoded.n_truncated == 1
     assert not special_ids(tokenizer) & {*encoded.ids[0][encoded.content[0]].tolist()}
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("kind", ["WordPiece", "WordLevel", "byte-level BPE", "Unigram"])
+def test_pairs_are_what_the_tokenizer_makes_of_two_texts(kind, side):
+    tokenizer = KINDS[kind]()
+    tokenizer.truncation_side = side
+    words = ["the", "fox", "lazy", "dog", "over", "quick"]
+    texts = [" ".join(words[:n]) for n in range(7)]
+    one, two = zip(*[(a, b) for a in texts for b in reversed(texts)], strict=True)
+    typed = kind.startswith("Word")
+    bare = len(tokenizer([""], [""])["input_ids"][0])
+    for max_length in range(bare + 2, 24):
+        encoded = encode([one, two], tokenizer, max_length, join="pair")
+        own = tokenizer(
+            list(one),
+            list(two),
+            truncation="longest_first",
+            max_length=max_length,
+            return_token_type_ids=True,
+        )
+        assert [row.tolist() for row in encoded.ids] == own["input_ids"]
+        assert (encoded.types is not None) == typed
+        if typed:
+            assert [row.tolist() for row in encoded.types] == own["token_type_ids"]
+        whole = [len(row) for row in tokenizer(list(one), list(two))["input_ids"]]
+        assert encoded.n_truncated == sum(n > max_length for n in whole)
+        assert [len(row) - row.sum() for row in encoded.content] == [bare] * len(one)
+
+
+def test_special_tokens_in_pairs_are_text_too(tokenizer):
+    texts = [f"a {token} b" for token in (*tokenizer.all_special_tokens, *BERT, *ROBERTA)]
+    pairs = encode([texts, texts[::-1]], tokenizer, 128, join="pair")
+    alone = encode([texts], tokenizer, 128)
+    own = [ids[there].tolist() for ids, there in zip(alone.ids, alone.content, strict=True)]
+    for ids, there, one, two in zip(pairs.ids, pairs.content, own, own[::-1], strict=True):
+        assert ids[there].tolist() == one + two
+        assert (
+            ids[~there].tolist() == encode([[""], [""]], tokenizer, 8, join="pair").ids[0].tolist()
+        )
+
+
+def test_a_tokenizer_that_puts_nothing_between_two_texts_joins_no_pairs():
+    core = Tokenizer(models.WordLevel({"a": 0, "b": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]")
+    with pytest.raises(UserError, match="puts nothing between two texts; set data.join=separator"):
+        encode([["a"], ["b"]], tokenizer, 8, join="pair")
+
+
+def filled(template, tokenizer, max_length=64, **cells):
+    parts, between = split_template(template, tokenizer)
+    columns = [[part.format(**cells).strip()] for part in parts]
+    return encode(columns, tokenizer, max_length, between=between)
+
+
+def test_a_template_of_columns_is_the_columns_joined(tokenizer):
+    one, two = "a lazy [SEP] </s>", "the fox"
+    joined = encode([[one], [two]], tokenizer, 64)
+    for template in ("{one} [SEP] {two}", "{one}[SEP]{two}\n"):
+        same = filled(template, tokenizer, one=one, two=two)
+        assert same.ids[0].tolist() == joined.ids[0].tolist()
+        assert same.content[0].tolist() == joined.content[0].tolist()
+
+
+def test_the_tokenizers_own_special_tokens_count_in_a_template():
+    tokenizer = KINDS["Unigram"]()
+    encoded = filled("<mask>{one}</s> <s>fox{one}<reserved>", tokenizer, one="the")
+    special = encoded.ids[0][~encoded.content[0]].tolist()
+    expected = ["<s>", "<mask>", "</s>", "<s>", RESERVED, "</s>"]
+    assert tokenizer.convert_ids_to_tokens(special) == expected
+    own = encode([["the"], ["foxthe"]], tokenizer, 64)
+    assert encoded.ids[0][encoded.content[0]].tolist() == own.ids[0][own.content[0]].tolist()
+
+
+def test_a_template_without_special_tokens_is_one_text(tokenizer):
+    encoded = filled("the {one}: {two} </ s>", tokenizer, one="[SEP]", two="x")
+    alone = encode([["the [SEP]: x </ s>"]], tokenizer, 64)
+    assert encoded.ids[0].tolist() == alone.ids[0].tolist()
+
+
+def test_without_special_tokens_a_template_stays_whole():
+    core = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    bare = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]")
+    assert split_template("a {b} [UNK]", bare) == (["a {b} [UNK]"], [[], []])
+
+
+def test_a_general_token_is_the_tokenizers_own():
+    parts, between = split_template("[CLS] {a} [SEP] {b}", KINDS["byte-level BPE"]())
+    assert [part.strip() for part in parts] == ["{a}", "{b}"]
+    assert between == [["<s>"], ["</s>"], []]
+    assert split_template("{a}[SEP][CLS]", word_piece())[1] == [[], ["[SEP]", "[CLS]"]]
+    assert split_template("{a} [SEP] {b}", ByT5Tokenizer())[1] == [[], ["</s>"], []]
+    with pytest.raises(UserError, match=r"data.text holds \[CLS\], but .* no cls_token and no bos"):
+        split_template("[CLS] {a}", ByT5Tokenizer())

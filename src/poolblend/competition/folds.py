@@ -1,7 +1,7 @@
 """K-fold strategies by name: which fold each train row belongs to.
 
-A strategy is a function (y, n, seed, bins) -> fold_N under `@register`; y is as `Task.encode`
-writes it, and every row lands in exactly one of the folds 0 to n-1.
+A strategy is a function (rows, n, seed) -> fold_N under `@register`; every row lands in exactly one
+of the folds 0 to n-1, and under a strategy that is `grouped`, so do all rows of a group.
 
 Legend: N rows, K targets.
 """
@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from scipy.stats import rankdata
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from poolblend.competition.tasks import KINDS, Task
+from poolblend.competition.foldchecks import check_enough, check_every_class, whole_groups
+from poolblend.competition.grouping import deal_groups
+from poolblend.competition.tasks import KINDS, SINGLE, Task
 from poolblend.errors import UserError, unknown
 from poolblend.registry import Registry
-
-Function = Callable[[np.ndarray, int, int, int], np.ndarray]
 
 DEFAULTS = {
     "binary": "stratified",
@@ -31,105 +30,185 @@ DEFAULTS = {
     "regression": "regression_stratified",
     "ordinal": "stratified",
 }
+GROUPED_DEFAULTS = {
+    "binary": "stratified_group",
+    "multiclass": "stratified_group",
+    "multilabel": "multilabel_group",
+    "regression": "regression_group",
+    "ordinal": "stratified_group",
+}
 
 
-@dataclass(frozen=True)
-class Strategy:
-    """A registered strategy, the tasks it fits, and whether every fold gets rows of every class."""
+class Rows(NamedTuple):
+    """What a strategy knows of the rows: `y` as `Task.encode` writes it, and their groups.
+
+    `bins` is how many bins a regression target is cut into, at most.
+    """
+
+    y: np.ndarray
+    bins: int
+    group_N: np.ndarray
+
+
+Function = Callable[[Rows, int, int], np.ndarray]
+
+
+class Strategy(NamedTuple):
+    """A registered strategy, the tasks it fits, and whether every fold gets rows of every class.
+
+    A `grouped` one keeps groups whole, and needs them.
+    """
 
     name: str
     function: Function
     tasks: tuple[str, ...]
     every_class: bool
+    grouped: bool
 
 
 STRATEGIES: Registry[Strategy] = Registry("fold strategy")
 
 
 def register(
-    name: str, *, tasks: tuple[str, ...], every_class: bool = False
+    name: str, *, tasks: tuple[str, ...], every_class: bool = False, grouped: bool = False
 ) -> Callable[[Function], Function]:
-    """Decorator that enters a function (y, n, seed, bins) -> fold_N under `name`."""
+    """Decorator that enters a function (rows, n, seed) -> fold_N under `name`."""
 
     def enter(function: Function) -> Function:
-        STRATEGIES.add(name, Strategy(name, function, tasks, every_class))
+        STRATEGIES.add(name, Strategy(name, function, tasks, every_class, grouped))
         return function
 
     return enter
 
 
-def resolve_strategy(strategy: str, task: Task) -> str:
+def resolve_strategy(strategy: str, task: Task, *, grouped: bool = False) -> str:
     """The strategy's own name, or for "auto" the one for the task's kind.
 
-    Raises UserError for a name that is unknown or does not fit the task.
+    `grouped` says whether there are groups to keep whole. Raises UserError for a name that is
+    unknown or does not fit the task, or the groups.
     """
     if strategy == "auto":
-        return DEFAULTS[task.kind]
+        return (GROUPED_DEFAULTS if grouped else DEFAULTS)[task.kind]
     if strategy not in STRATEGIES:
         raise unknown("fold strategy", strategy, ["auto", *STRATEGIES])
-    if task.kind not in STRATEGIES[strategy].tasks:
-        fitting = ", ".join(name for name in STRATEGIES if task.kind in STRATEGIES[name].tasks)
+    of_task = [name for name in STRATEGIES if task.kind in STRATEGIES[name].tasks]
+    if strategy not in of_task:
         raise UserError(
             f"fold strategy '{strategy}' does not fit a {task.kind} task; "
-            f"choose one of: auto, {fitting}"
+            f"choose one of: auto, {', '.join(of_task)}"
+        )
+    if STRATEGIES[strategy].grouped and not grouped:
+        raise UserError(
+            f"fold strategy '{strategy}' keeps groups whole, and folds.groups names none; set it "
+            "to a train column, or take another strategy"
+        )
+    if grouped and not STRATEGIES[strategy].grouped:
+        fitting = ", ".join(name for name in of_task if STRATEGIES[name].grouped)
+        raise UserError(
+            f"fold strategy '{strategy}' parts the groups of folds.groups; choose one of: auto, "
+            f"{fitting}, or leave folds.groups out"
         )
     return strategy
 
 
 def assign_folds(
-    strategy: str, task: Task, y: np.ndarray, n: int, seed: int, *, bins: int = 10
+    strategy: str,
+    task: Task,
+    y: np.ndarray,
+    n: int,
+    seed: int,
+    *,
+    bins: int = 10,
+    group_N: np.ndarray | None = None,
+    set_N: np.ndarray | None = None,
 ) -> np.ndarray:
     """The fold of each row, int64 (N,) in 0 to n-1, shuffled by `seed`.
 
-    `bins` is how many bins a regression target is cut into, fewer where rows are few. Raises
-    UserError where n does not fit the rows, or the strategy the task.
+    `bins` is how many bins a regression target is cut into, fewer where rows are few. Rows of one
+    group, and rows of one set (of equal texts), share a fold: sets are assigned as their first rows
+    are, or join the groups they are in. Raises UserError where n does not fit the rows or groups,
+    or the strategy the task.
     """
-    entry = STRATEGIES[resolve_strategy(strategy, task)]
+    entry = STRATEGIES[resolve_strategy(strategy, task, grouped=group_N is not None)]
     if n < 2:
         raise UserError(f"{n} folds cannot be: expected at least 2")
-    if n > len(y):
-        raise UserError(f"{n} folds of {len(y)} rows leave some empty; use {len(y)} at most")
+    row_N = np.arange(len(y))
+    set_N = row_N if set_N is None else set_N
+    if group_N is not None:
+        group_N = whole_groups(group_N, set_N, n)
+        fold_N = entry.function(Rows(y, bins, group_N), n, seed)
+    else:
+        _, first_S, set_N = np.unique(set_N, return_index=True, return_inverse=True)
+        # Numbered by their first rows, so that without equal texts every row is its own set.
+        order_S = first_S.argsort()
+        set_N, first_S = order_S.argsort()[set_N], first_S[order_S]
+        check_enough(task, y[first_S], n, len(y), every_class=entry.every_class)
+        fold_N = entry.function(Rows(y[first_S], bins, set_N[first_S]), n, seed)[set_N]
     if entry.every_class:
-        counts = np.bincount(y, minlength=len(task.classes))
-        rare = int(counts.argmin())
-        if counts[rare] < n:
-            raise UserError(
-                f"class '{task.classes[rare]}' of column '{task.targets[0]}' has {counts[rare]} "
-                f"rows, fewer than the {n} folds; use fewer folds, more rows or strategy 'plain'"
-            )
-    return entry.function(y, n, seed, bins)
+        check_every_class(task, y, fold_N)
+    return fold_N
 
 
-@register("stratified", tasks=("binary", "multiclass", "ordinal"), every_class=True)
-def stratified(y: np.ndarray, n: int, seed: int, bins: int) -> np.ndarray:
+@register("stratified", tasks=SINGLE, every_class=True)
+def stratified(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Every fold has the same share of each class."""
-    return _folds(StratifiedKFold(n, shuffle=True, random_state=seed), y)
+    return _folds(StratifiedKFold(n, shuffle=True, random_state=seed), rows.y)
 
 
 @register("multilabel_stratified", tasks=("multilabel",))
-def multilabel_stratified(y: np.ndarray, n: int, seed: int, bins: int) -> np.ndarray:
+def multilabel_stratified(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Every fold has about the same share of each label (Sechidis et al. 2011)."""
-    return _folds(MultilabelStratifiedKFold(n, shuffle=True, random_state=seed), y)
+    return _folds(MultilabelStratifiedKFold(n, shuffle=True, random_state=seed), rows.y)
 
 
 @register("regression_stratified", tasks=("regression",))
-def regression_stratified(y: np.ndarray, n: int, seed: int, bins: int) -> np.ndarray:
+def regression_stratified(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Every fold has the same share of each target's quantile bins."""
-    bins = max(1, min(bins, len(y) // n))
-    bin_NK = _quantile_bins(y, bins)
-    if y.shape[1] == 1:
+    in_bin = _in_bin(rows, n)
+    if rows.y.shape[1] == 1:
         with warnings.catch_warnings():
             # A bin of few rows is no fault of the user's: the rows are dealt out all the same.
             warnings.filterwarnings("ignore", "The least populated class")
-            return _folds(StratifiedKFold(n, shuffle=True, random_state=seed), bin_NK[:, 0])
-    in_bin = (bin_NK[:, :, None] == np.arange(bins)).reshape(len(y), -1)
+            splitter = StratifiedKFold(n, shuffle=True, random_state=seed)
+            return _folds(splitter, in_bin.argmax(axis=1))
     return _folds(MultilabelStratifiedKFold(n, shuffle=True, random_state=seed), in_bin)
 
 
 @register("plain", tasks=KINDS)
-def plain(y: np.ndarray, n: int, seed: int, bins: int) -> np.ndarray:
+def plain(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Rows are dealt out at random, whatever their targets."""
-    return _folds(KFold(n, shuffle=True, random_state=seed), y)
+    return _folds(KFold(n, shuffle=True, random_state=seed), rows.y)
+
+
+@register("stratified_group", tasks=SINGLE, every_class=True, grouped=True)
+def stratified_group(rows: Rows, n: int, seed: int) -> np.ndarray:
+    """Whole groups, so that folds are alike in size and in shares of each class."""
+    return deal_groups(rows.group_N, rows.y[:, None] == np.unique(rows.y), n, seed)
+
+
+@register("multilabel_group", tasks=("multilabel",), grouped=True)
+def multilabel_group(rows: Rows, n: int, seed: int) -> np.ndarray:
+    """Whole groups, so that folds are alike in size and in shares of each label."""
+    return deal_groups(rows.group_N, rows.y, n, seed)
+
+
+@register("regression_group", tasks=("regression",), grouped=True)
+def regression_group(rows: Rows, n: int, seed: int) -> np.ndarray:
+    """Whole groups, so that folds are alike in size and in each target's quantile bins."""
+    return deal_groups(rows.group_N, _in_bin(rows, n), n, seed)
+
+
+@register("group", tasks=KINDS, grouped=True)
+def group(rows: Rows, n: int, seed: int) -> np.ndarray:
+    """Whole groups, so that folds are alike in size, whatever the targets."""
+    return deal_groups(rows.group_N, np.zeros((len(rows.y), 0)), n, seed)
+
+
+def _in_bin(rows: Rows, n: int) -> np.ndarray:
+    """Whether each row is in each quantile bin of each target, (N, targets * bins)."""
+    bins = max(1, min(rows.bins, len(rows.y) // n))
+    bin_NK = _quantile_bins(rows.y, bins)
+    return (bin_NK[:, :, None] == np.arange(bins)).reshape(len(rows.y), -1)
 
 
 def _quantile_bins(y_NK: np.ndarray, bins: int) -> np.ndarray:

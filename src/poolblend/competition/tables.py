@@ -8,34 +8,52 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from poolblend.competition.files import nearest, read_table
+from poolblend.competition.classes import Label, listed, places_among
+from poolblend.competition.columns import numbers
+from poolblend.competition.files import read_table
+from poolblend.competition.ids import (
+    INTEGER,
+    NUMBER,
+    alike,
+    check_id_types,
+    check_unique,
+    row_number,
+)
+from poolblend.competition.joins import Lookup, check_columns, read_joined
+from poolblend.competition.soft import probabilities
+from poolblend.competition.templates import text_columns
+from poolblend.competition.weights import row_weights
 from poolblend.errors import UserError, quoted
 
-INTEGER = r"[+-]?[0-9]+"
+__all__ = [
+    "Lookup",
+    "Tables",
+    "Unlabelled",
+    "load_tables",
+    "load_test",
+    "parse_column",
+    "read_table",
+]
+
 LEADING_ZERO = r"[+-]?0[0-9]+"
-NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 DECIMAL = rf"{NUMBER}|[+-]?(?i:inf|infinity|nan)"
-# Where an id ends in a line break, a quote was left open; others spoil every file they stand in.
-CONTROL = r"[\x00-\x1f\x7f]"
-COLUMNS_SHOWN = 30
 
 
 @dataclass(frozen=True)
 class Tables:
     """A competition's three tables, checked; ids and texts are strings and never missing.
 
-    `train` holds ids, texts, parsed targets, and any other column as strings; `test` the same
-    without targets; `sample` is the sample submission. `missing_texts` counts, for each text
-    column over train and test, the cells that were empty and are now empty texts.
+    `train` holds ids, texts, parsed targets, soft labels and weights as float64, and any other
+    column as strings; `test` the same without targets; `sample` is the sample submission.
+    `missing_texts` counts, for each text column over train and test, the cells that were empty and
+    are now empty texts.
     """
 
     train: pd.DataFrame
@@ -60,36 +78,82 @@ def load_tables(
     id: str,
     text: Sequence[str],
     targets: Sequence[str],
+    joins: Sequence[Lookup] = (),
+    test_joins: Sequence[Lookup] = (),
+    numeric: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    weight: str | None = None,
+    soft: Sequence[str] = (),
+    groups: str | None = None,
+    classes: Sequence[Label] | None = None,
     sample_rows: int | None = None,
     seed: int = 42,
 ) -> Tables:
     """Read and check the three files; with `sample_rows`, keep that many random train rows.
 
-    The checks see the whole of train, and the rows kept stay in the file's order. Raises UserError
-    for files, columns, ids or target cells that are missing, doubled or do not match.
+    `text` is columns or a template. `joins` and `test_joins` add their columns before anything
+    looks for one; numeric and categorical columns are in both tables, weight, soft and groups in
+    train. The checks see the whole of train, and the rows kept stay in the file's order. Raises
+    UserError for files, columns, ids or cells that are missing, doubled or do not match, and for
+    targets outside `classes`.
     """
-    train_table = _read_with_ids(train, id, [*text, *targets])
-    test_table = _read_with_ids(test, id, text)
-    _check_id_types(train, train_table[id], test, test_table[id])
+    texts = text_columns(text)
+    inputs = [*texts, *numeric, *categorical]
+    answers = [*targets, *soft, *([weight] if weight else [])]
+    _check_inputs(inputs, [id, *answers])
+    columns = [*inputs, *answers, *([groups] if groups else [])]
+    train_table = _read_with_ids(train, id, columns, joins)
+    test_table = _read_test(test, id, inputs, numeric, test_joins)
+    check_id_types(train, train_table[id], test, test_table[id])
     sample = _read_sample(sample_submission, id, test, test_table[id])
     for target in targets:
-        _check_no_empty_cells(train, train_table[target])
+        _check_no_gaps(train, train_table[target], "target")
         train_table[target] = parse_column(train_table[target])
+        if classes is not None:
+            _check_labels(train, train_table[target], classes)
+    for column in numeric:
+        numbers(train_table[column], train)
+    for column in soft:
+        train_table[column] = probabilities(train, train_table[column])
+    if weight:
+        train_table[weight] = row_weights(train, train_table[weight])
+    if groups:
+        group_N = train_table[groups]
+        _check_no_gaps(train, group_N.where(group_N.str.strip() != ""), "group")
 
     if sample_rows is not None and sample_rows < len(train_table):
         rows = np.random.default_rng(seed).choice(len(train_table), sample_rows, replace=False)
         train_table = train_table.iloc[np.sort(rows)].reset_index(drop=True)
     test_table = test_table.drop(columns=list(targets), errors="ignore")
-    missing = {c: int(train_table[c].isna().sum() + test_table[c].isna().sum()) for c in text}
-    empty_texts = dict.fromkeys(text, "")
+    missing = {c: int(train_table[c].isna().sum() + test_table[c].isna().sum()) for c in texts}
+    empty_texts = dict.fromkeys(texts, "")
     return Tables(train_table.fillna(empty_texts), test_table.fillna(empty_texts), sample, missing)
 
 
-def load_test(test: Path, sample_submission: Path, *, id: str, text: Sequence[str]) -> Unlabelled:
+def load_test(
+    test: Path,
+    sample_submission: Path,
+    *,
+    id: str,
+    text: Sequence[str],
+    joins: Sequence[Lookup] = (),
+    numeric: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+) -> Unlabelled:
     """Read and check what predicting needs, as `load_tables` does, where train may be far away."""
-    table = _read_with_ids(test, id, text)
+    texts = text_columns(text)
+    table = _read_test(test, id, [*texts, *numeric, *categorical], numeric, joins)
     sample = _read_sample(sample_submission, id, test, table[id])
-    return Unlabelled(table.fillna(dict.fromkeys(text, "")), sample)
+    return Unlabelled(table.fillna(dict.fromkeys(texts, "")), sample)
+
+
+def _read_test(
+    path: Path, id: str, inputs: Sequence[str], numeric: Sequence[str], joins: Sequence[Lookup]
+) -> pd.DataFrame:
+    table = _read_with_ids(path, id, inputs, joins)
+    for column in numeric:
+        numbers(table[column], path)
+    return table
 
 
 def parse_column(column: pd.Series) -> pd.Series:
@@ -121,72 +185,14 @@ def _float(text: str) -> float:
     return value
 
 
-def join_texts(frame: pd.DataFrame, columns: Sequence[str], separator: str) -> list[str]:
-    """One text per row: a single column as it is, several joined by the separator in spaces."""
-    cells = (frame[column].tolist() for column in columns)
-    return [f" {separator} ".join(row) for row in zip(*cells, strict=True)]
-
-
-def _read_with_ids(path: Path, id: str, columns: Sequence[str]) -> pd.DataFrame:
-    """The table of `path` with `columns` present, and ids that are present and unique."""
-    table = read_table(path, needed=[id, *columns])
-    for column in [id, *columns]:
-        if column not in table.columns:
-            raise _unknown_column(path, column, list(table.columns))
-    _check_ids(path, table[id])
+def _read_with_ids(
+    path: Path, id: str, columns: Sequence[str], joins: Sequence[Lookup] = ()
+) -> pd.DataFrame:
+    """The table of `path` with `columns` present, joined ones too; ids are present and unique."""
+    table = read_joined(path, joins, needed=[id, *columns])
+    check_columns(path, table, [id, *columns])
+    check_unique(path, table[id])
     return table
-
-
-def _unknown_column(path: Path, column: str, columns: Sequence[str]) -> UserError:
-    near = nearest(column, columns)
-    hint = f"; did you mean {quoted(near)}?" if near else ";"
-    known = ", ".join(quoted(name)[1:-1] for name in sorted(columns)[:COLUMNS_SHOWN])
-    more = f", … ({len(columns)})" if len(columns) > COLUMNS_SHOWN else ""
-    return UserError(f"unknown column '{column}' in {path}{hint} known: {known}{more}")
-
-
-def _check_ids(path: Path, ids: pd.Series) -> None:
-    missing = np.flatnonzero(ids.isna() | (ids.str.strip() == ""))
-    if len(missing):
-        raise UserError(
-            f"{path} row {_row(path, missing[0])} has no id in column '{ids.name}' "
-            f"({len(missing)} such rows); give every row an id of its own"
-        )
-    spoilt = np.flatnonzero(ids.str.contains(CONTROL))
-    if len(spoilt):
-        raise UserError(
-            f"{path} row {_row(path, spoilt[0])} has id {quoted(ids.iloc[spoilt[0]])} in column "
-            f"'{ids.name}', expected no line break or control character ({len(spoilt)} such rows); "
-            "look for a quote that is left open, or write the ids without"
-        )
-    repeated = np.flatnonzero(ids.duplicated())
-    if len(repeated):
-        value = ids.iloc[repeated[0]]
-        first = np.flatnonzero(ids == value)[0]
-        raise UserError(
-            f"{path} has id {quoted(value)} in rows {_row(path, first)} and "
-            f"{_row(path, repeated[0])} of column '{ids.name}' ({len(repeated)} such repeats); "
-            "ids must be unique"
-        )
-
-
-def _row(path: Path, position: int) -> int:
-    """The row's number as a reader of the file counts it."""
-    return int(position) + (2 if path.suffix.lower() == ".csv" else 1)
-
-
-def _check_id_types(train: Path, train_ids: pd.Series, test: Path, test_ids: pd.Series) -> None:
-    integers = [bool(ids.str.fullmatch(INTEGER).all()) for ids in (train_ids, test_ids)]
-    if integers[0] == integers[1]:
-        return
-    (path, ids), other = (test, test_ids), train
-    if integers[1]:
-        (path, ids), other = (train, train_ids), test
-    odd = next(position for position, id in enumerate(ids) if not re.fullmatch(INTEGER, id))
-    raise UserError(
-        f"ids of {other} are all integers, those of {path} are not ({quoted(ids.iloc[odd])} in row "
-        f"{_row(path, odd)}); expected one type, so check that both hold the same id column"
-    )
 
 
 def _read_sample(path: Path, id: str, test: Path, test_ids: pd.Series) -> pd.DataFrame:
@@ -205,7 +211,7 @@ def _read_sample(path: Path, id: str, test: Path, test_ids: pd.Series) -> pd.Dat
         if len(lacking):
             raise UserError(
                 f"{here} lacks {len(lacking)} of the {len(wanted)} ids in {other}, the first "
-                f"{quoted(lacking.iloc[0])}{_alike(lacking.iloc[0], found[~found.isin(wanted)])}; "
+                f"{quoted(lacking.iloc[0])}{alike(lacking.iloc[0], found[~found.isin(wanted)])}; "
                 "expected the same ids in both, in any order"
             )
     for column in sample.columns.drop(id):
@@ -213,31 +219,30 @@ def _read_sample(path: Path, id: str, test: Path, test_ids: pd.Series) -> pd.Dat
     return sample
 
 
-def _decimal(id: str) -> Decimal | str:
-    return Decimal(id) if len(id) < 100 and re.fullmatch(NUMBER, id) else id
+def _check_inputs(inputs: Sequence[str], answers: Sequence[str]) -> None:
+    """Refuse to let a model read what it is to predict, or what only train has."""
+    read = [column for column in inputs if column in answers]
+    if read:
+        raise UserError(
+            f"column '{read[0]}' is read as text, number or category, and also named as id, "
+            "target, soft label or weight; name it once"
+        )
 
 
-ALIKE: tuple[tuple[str, Callable[[str], Decimal | str]], ...] = (
-    ("spaces around it", str.strip),
-    ("upper and lower case", str.casefold),
-    ("how the number is written", _decimal),
-    ("how Unicode composes it (NFC, NFD)", lambda id: unicodedata.normalize("NFC", id)),
-)
+def _check_labels(path: Path, column: pd.Series, labels: Sequence[Label]) -> None:
+    outside = [k for k, place in enumerate(places_among(labels, column)) if place is None]
+    if outside:
+        raise UserError(
+            f"{path} row {row_number(path, outside[0])} holds {quoted(column.iloc[outside[0]])} in "
+            f"target column '{column.name}' ({len(outside)} such rows), which is outside "
+            f"data.classes ({listed(labels)}); mend the cell, or add the label"
+        )
 
 
-def _alike(id: str, others: pd.Series) -> str:
-    """In brackets, an id that a reader may take for the same one, and what sets the two apart."""
-    for what, form in ALIKE:
-        for other in others:
-            if form(other) == form(id):
-                return f" ({quoted(other)} there differs only in {what})"
-    return ""
-
-
-def _check_no_empty_cells(path: Path, column: pd.Series) -> None:
+def _check_no_gaps(path: Path, column: pd.Series, kind: str) -> None:
     empty = np.flatnonzero(column.isna())
     if len(empty):
         raise UserError(
-            f"{path} has {len(empty)} empty cells in target column '{column.name}', the first in "
-            f"row {_row(path, empty[0])}; fill them or drop the rows"
+            f"{path} has {len(empty)} empty cells in {kind} column '{column.name}', the first in "
+            f"row {row_number(path, empty[0])}; fill them or drop the rows"
         )

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from poolblend.errors import UserError, quoted, unknown
+from poolblend.competition.classes import Label, find_classes, listed, places_among
+from poolblend.errors import UserError, unknown
 
 TRUTHS = ("true", "false", "yes", "no")
 KINDS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
+SINGLE = ("binary", "multiclass", "ordinal")  # kinds of one target, whose values are classes
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,13 @@ class Task:
     """One kind of task over its target columns; `make_task` derives it from the train table.
 
     `classes` are the original labels: (negative, positive) for binary, all in sorted order for
-    multiclass and ordinal (where they are numbers), none for the other kinds.
+    multiclass and ordinal (where they are numbers), none for the other kinds. Some may be absent
+    from train, where the config says which may occur.
     """
 
     kind: str
     targets: tuple[str, ...]
-    classes: tuple[int | float | str, ...] = ()
+    classes: tuple[Label, ...] = ()
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -106,25 +109,30 @@ class Task:
         return np.array(self.classes, dtype=dtype)[labels]
 
     def _encode_classes(self, column: pd.Series) -> np.ndarray:
-        index = {str(label): k for k, label in enumerate(self.classes)}
-        values = [str(value) for value in column]
-        for value in values:
-            if value not in index:
-                raise unknown("label", value, index, f"in column '{column.name}'")
-        return np.array([index[value] for value in values], dtype=np.int64)
+        places = places_among(self.classes, column)
+        for value, place in zip(column.tolist(), places, strict=True):
+            if place is None:
+                known = map(str, self.classes)
+                raise unknown("label", value, known, f"in column '{column.name}'")
+        return np.array(places, dtype=np.int64)
 
 
 def make_task(
-    kind: str, train: pd.DataFrame, targets: Sequence[str], positive: object = None
+    kind: str,
+    train: pd.DataFrame,
+    targets: Sequence[str],
+    positive: object = None,
+    classes: Sequence[Label] | None = None,
 ) -> Task:
     """The task of `kind` over train's target columns, as `load_tables` parsed them.
 
     `positive` is the label of a binary task that counts as 1, by default the last in sorted order.
-    Raises UserError for labels that are outside the kind.
+    `classes` are the labels that may occur, by default those that do. Raises UserError for labels
+    that are outside the kind.
     """
     if kind not in KINDS:
         raise unknown("task", kind, KINDS)
-    single = kind in ("binary", "multiclass", "ordinal")
+    single = kind in SINGLE
     if single and len(targets) != 1:
         raise UserError(
             f"a {kind} task has one target column, not {len(targets)} ({', '.join(targets)}); "
@@ -137,51 +145,12 @@ def make_task(
         )
     if not targets:
         raise UserError("a regression task has at least one target column; name it")
-    classes = _classes(kind, train[targets[0]], positive) if single else ()
-    task = Task(kind, tuple(targets), classes)
+    if not single and classes is not None:
+        raise UserError(f"data.classes: a {kind} task has no classes; leave it out")
+    found = find_classes(kind, train[targets[0]], positive, classes) if single else ()
+    task = Task(kind, tuple(targets), found)
     task.encode(train)
     return task
-
-
-def _classes(kind: str, column: pd.Series, positive: object) -> tuple[int | float | str, ...]:
-    classes = sorted(set(column.tolist()))
-    bad = [label for label in classes if isinstance(label, float) and not np.isfinite(label)]
-    if bad:
-        raise UserError(f"column '{column.name}' holds {bad[0]}, which is no label; mend the cell")
-    if len(classes) < 2:
-        raise UserError(
-            f"column '{column.name}' holds the one label {quoted(classes[0])}; "
-            f"a {kind} task needs at least two"
-        )
-    _check_distinct(column.name, classes)
-    if kind == "ordinal" and any(isinstance(label, str) for label in classes):
-        raise UserError(
-            f"column '{column.name}' holds {_listed(classes)}; an ordinal task needs numbers, in "
-            "the order of the classes: number them, or use multiclass"
-        )
-    if kind in ("multiclass", "ordinal"):
-        return tuple(classes)
-    if len(classes) > 2:
-        raise UserError(
-            f"column '{column.name}' holds {len(classes)} labels ({_listed(classes)}); "
-            "a binary task needs exactly two: use multiclass, or regression if they are amounts"
-        )
-    if positive is not None:
-        if str(positive) not in map(str, classes):
-            raise unknown("positive label", positive, map(str, classes), f"in '{column.name}'")
-        classes.sort(key=lambda label: str(label) == str(positive))
-    return tuple(classes)
-
-
-def _check_distinct(name: object, classes: Sequence[object]) -> None:
-    seen: dict[str, object] = {}
-    for label in classes:
-        other = seen.setdefault(str(label).strip(), label)
-        if other is not label:
-            raise UserError(
-                f"column '{name}' holds the labels {quoted(other)} and {quoted(label)}, which "
-                "differ only in spaces; write them alike"
-            )
 
 
 def _numbers(column: pd.Series, kind: str) -> np.ndarray:
@@ -192,7 +161,7 @@ def _numbers(column: pd.Series, kind: str) -> np.ndarray:
         bad = list(dict.fromkeys(column[~fine].tolist()))
         wanted = "only 0 and 1" if kind == "multilabel" else "finite numbers only"
         raise UserError(
-            f"column '{column.name}' holds {_listed(bad)} in {(~fine).sum()} rows; "
+            f"column '{column.name}' holds {listed(bad)} in {(~fine).sum()} rows; "
             f"a {kind} target holds {wanted}{_hint(bad)}"
         )
     return values
@@ -204,8 +173,3 @@ def _hint(bad: Sequence[object]) -> str:
     if all(str(value).strip().lower() in TRUTHS for value in bad):
         return "; write 1 for true and 0 for false"
     return ""
-
-
-def _listed(values: Sequence[object]) -> str:
-    """The first values as they stand in the file, on one line, long ones cut."""
-    return ", ".join(quoted(value)[1:-1] for value in values[:5]) + ", …" * (len(values) > 5)

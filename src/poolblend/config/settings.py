@@ -10,21 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from poolblend.config.sections import (
-    Backbone,
-    Blend,
-    Checkpoints,
-    Data,
-    FileNamePart,
-    Folds,
-    Head,
-    PathText,
-    Section,
-    Seed,
-    Train,
-    checked,
-    repeated,
-)
+from poolblend.config.sections import Backbone, Blend, Data, Folds
+from poolblend.config.training import Checkpoints, Head, Pseudo, Train, Windows
+from poolblend.config.values import FileNamePart, PathText, Section, Seed, checked, repeated
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]
@@ -32,6 +20,12 @@ ROOT = _CHECKOUT if (_CHECKOUT / "configs").is_dir() else Path.cwd()
 
 
 MOST_MEMBERS = 1000
+Mask = Literal["attention", "content", "none"]
+Truncation = Literal["auto", "head", "tail", "head_tail"]
+
+
+# The keys of `train` that a frozen member takes.
+FROZEN_TRAIN = ("precision", "attention", "class_weights")
 
 
 class MemberSpec(Section):
@@ -39,9 +33,12 @@ class MemberSpec(Section):
 
     pooler: str
     pooler_args: dict[str, Any] = Field(default_factory=dict)
-    mask: Literal["attention", "content", "none"] | None = None
+    mask: Mask | None = None
     backbone: Backbone | None = None
     max_length: int | None = Field(None, ge=4)
+    truncation: Truncation | None = None
+    windows: Windows | None = None
+    pseudo: Pseudo | None = None
     head: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     seed: Seed | None = None
@@ -63,6 +60,11 @@ class MemberSpec(Section):
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         return value
 
+    @field_validator("head", mode="before")
+    @classmethod
+    def _a_name_alone_is_a_kind(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
     @field_validator("head")
     @classmethod
     def _part_of_a_head(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -82,9 +84,12 @@ class Member(Section):
     name: str
     pooler: str
     pooler_args: dict[str, Any]
-    mask: Literal["attention", "content", "none"]
+    mask: Mask
     backbone: Backbone
     max_length: int
+    truncation: Truncation
+    windows: Windows | None
+    pseudo: Pseudo | None
     head: Head
     train: Train
     seed: int
@@ -105,8 +110,10 @@ class Config(Section):
     backbone: Backbone = Backbone()
     remote_code: bool = False  # run Python code that comes with a backbone; only what you have read
     max_length: int = Field(256, ge=4)  # tokens, special ones included
+    truncation: Truncation = "auto"  # which part of a longer text is kept; auto: the tokenizer's
+    windows: Windows | None = None  # longer texts in overlapping windows, rather than cut
     # Which tokens poolers count: those that exist, those of the text alone, or all (padding too).
-    mask: Literal["attention", "content", "none"] = "attention"
+    mask: Mask = "attention"
     members: list[MemberSpec] = Field(
         [MemberSpec(pooler=name) for name in ("mean", "max", "cls", "attention", "mean_kmax")],
         min_length=1,
@@ -115,7 +122,9 @@ class Config(Section):
     seeds: list[Seed] | None = None  # exact seeds, each making every member once; null: one derived
     head: Head = Head()
     train: Train = Train()
+    pseudo: Pseudo | None = None  # rows of test, labelled by an earlier blend, join the training
     checkpoints: Checkpoints = Checkpoints()
+    tracking: Literal["none", "tensorboard", "wandb", "mlflow"] = "none"  # where losses are sent
     batch_tokens: int = Field(8192, ge=1)  # tokens per batch of predictions, padding included
     blend: Blend = Blend()
     submission: Literal["auto", "labels", "probabilities"] = "auto"  # auto: what the metric takes
@@ -132,10 +141,13 @@ class Config(Section):
         count = sum(1 if spec.seed is not None else seeds for spec in self.members)
         if count > MOST_MEMBERS:
             raise ValueError(f"members and seeds make {count:,} members; at most {MOST_MEMBERS:,}")
+        for spec in self.members:
+            _check_spec(spec, self._resolve(spec, None))
         members = self.resolve_members()
+        if self.head.C != Head().C and not any(each.head.frozen for each in members):
+            raise ValueError("head.C does nothing without a head.kind of ridge, logistic or svr")
         for member in members:
-            if member.head.norm == "batch" and member.train.batch_size == 1:
-                raise ValueError(f"{member.name}: head.norm=batch needs a train.batch_size above 1")
+            _check_member(member, self.data.join)
         # Some disks tell no capital letters from small ones.
         twice = repeated(member.name.lower() for member in members)
         if twice is not None:
@@ -167,11 +179,17 @@ class Config(Section):
     def _expand(self, specs: Sequence[MemberSpec]) -> Iterator[Member]:
         for spec in specs:
             listed = [spec.seed] if spec.seed is not None else self.seeds
-            yield from (self._resolve(spec, seed) for seed in listed or (None,))
+            for seed in listed or (None,):
+                member = self._resolve(spec, seed)
+                yield member
+                if member.head.frozen:  # nothing in it is random: another seed makes a copy
+                    break
 
     def _resolve(self, spec: MemberSpec, listed_seed: int | None) -> Member:
         backbone = spec.backbone or self.backbone
-        stem = "-".join(filter(None, (backbone.name, spec.pooler, spec.tag)))
+        head = Head(**self.head.model_dump() | spec.head)
+        kind = head.kind if head.frozen else None
+        stem = "-".join(filter(None, (backbone.name, spec.pooler, kind, spec.tag)))
         return Member(
             name=f"{stem}-s{self.seed if listed_seed is None else listed_seed}",
             pooler=spec.pooler,
@@ -179,10 +197,48 @@ class Config(Section):
             mask=spec.mask or self.mask,
             backbone=backbone,
             max_length=spec.max_length or self.max_length,
-            head=Head(**self.head.model_dump() | spec.head),
+            truncation=spec.truncation or self.truncation,
+            windows=spec.windows or self.windows,
+            pseudo=spec.pseudo or self.pseudo,
+            head=head,
             train=Train(**self.train.model_dump() | spec.train),
             seed=derive_seed(self.seed, stem) if listed_seed is None else listed_seed,
         )
+
+
+def _check_spec(spec: MemberSpec, member: Member) -> None:
+    """Refuse the member's own keys that its kind of head makes nothing of."""
+    kind = member.head.kind
+    if member.head.frozen:
+        idle = [f"train.{key}" for key in spec.train if key not in FROZEN_TRAIN]
+        idle += [f"head.{key}" for key in ("dropout", "norm") if key in spec.head]
+        idle += ["seed"] if spec.seed is not None else []
+    else:
+        idle = ["head.C"] if "C" in spec.head else []
+    if idle:
+        raise ValueError(
+            f"{member.name}: {idle[0]} does nothing with head.kind={kind}; leave it out"
+        )
+
+
+def _check_member(member: Member, join: str) -> None:
+    """Refuse what does nothing, or cannot work, between sections."""
+    head, train, windows = member.head, member.train, member.windows
+    wrong = ""
+    if not head.frozen and head.norm == "batch" and train.batch_size == 1:
+        wrong = "head.norm=batch needs a train.batch_size above 1"
+    elif not head.frozen and train.dropout_samples > 1 and not head.dropout:
+        wrong = "train.dropout_samples needs a head.dropout above 0"
+    elif windows and windows.overlap >= member.max_length // 2:
+        wrong = f"windows.overlap is {windows.overlap}; set it below half of max_length"
+    elif windows and member.mask == "none":
+        wrong = "windows have no padding to count: mask=none does not fit them"
+    elif windows and join == "pair":
+        wrong = "windows take one text: set data.join=separator, or a template"
+    elif windows and windows.most is None and member.truncation != "auto":
+        wrong = f"truncation={member.truncation} does nothing without windows.most: nothing is cut"
+    if wrong:
+        raise ValueError(f"{member.name}: {wrong}")
 
 
 def derive_seed(seed: int, *names: object) -> int:

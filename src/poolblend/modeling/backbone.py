@@ -6,26 +6,32 @@ Shape legend: B batch, T tokens, H hidden, L layers (embeddings first).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import huggingface_hub.constants
 import torch
-import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.dynamic_module_utils import custom_object_save
 
 from poolblend.errors import UserError
 from poolblend.modeling.layers import layer_stacks
 from poolblend.modeling.poolers import EncoderShape
-from poolblend.modeling.trust import inspect
+from poolblend.modeling.positions import count_from_the_first_token, n_positions
+from poolblend.modeling.reading import (
+    check_attention,
+    make_encoder,
+    read_encoder,
+    read_tokenizer,
+    readable,
+)
 
 # Words of several scripts, and none of any: what a tokenizer makes of them, it makes of texts.
 PROBES = ("", "a text", "Ünïcode ☃ 東京")
+
+# Tables that earlier versions of transformers saved with GPT-2's and Llama's layers.
+COMPUTED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 
 
 @dataclass(frozen=True)
@@ -53,17 +59,28 @@ class Code(NamedTuple):
             custom_object_save(self.encoder, folder, config=self.encoder.config)
 
 
-def check(folder: Path, max_length: int, *, remote_code: bool = False) -> EncoderShape:
+def check(
+    folder: Path,
+    max_length: int,
+    *,
+    remote_code: bool = False,
+    attention: str = "auto",
+    also: Callable[[Any], None] | None = None,
+) -> EncoderShape:
     """The encoder's shape, after a look that all is there, in order and of one model.
 
     Of the weights only names and shapes are read. Raises UserError for what cannot be read or would
-    run code, and where the encoder cannot read `max_length` tokens.
+    run code, and where the encoder cannot read `max_length` tokens, or has no such `attention`;
+    `also` may raise more, given the encoder without its numbers.
     """
-    with _readable(folder, remote_code):
-        tokenizer = _read_tokenizer(folder, remote_code)
+    with readable(folder, remote_code):
+        tokenizer = read_tokenizer(folder, remote_code)
         encoder, _ = _outline(folder, remote_code)
+        check_attention(encoder, attention)
+        if also is not None:
+            also(encoder)
         _check_tokenizer(folder, tokenizer, encoder.config.vocab_size)
-        limit = min(tokenizer.model_max_length, _positions(encoder))
+        limit = min(tokenizer.model_max_length, n_positions(encoder))
         if max_length > limit:
             raise UserError(
                 f"max_length is {max_length}, but {folder} reads at most {limit} tokens"
@@ -77,7 +94,7 @@ def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
     It takes no memory, whatever sizes the files name. Raises UserError where configuration and
     weights are not of one model.
     """
-    encoder, loading = _read_encoder(
+    encoder, loading = read_encoder(
         folder,
         remote_code,
         device_map="meta",
@@ -99,38 +116,18 @@ def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
     prefix = re.escape(encoder.base_model_prefix)
     for stack in layer_stacks(encoder):
         layer = re.compile(rf"({prefix}\.)?{re.escape(stack)}\.\d+\.")
-        if surplus := sorted(filter(layer.match, loading["unexpected_keys"])):
+        surplus = sorted(
+            name
+            for name in loading["unexpected_keys"]
+            if layer.match(name) and not name.endswith(COMPUTED)
+        )
+        if surplus:
             raise UserError(
                 f"{folder}: config.json describes {encoder.config.num_hidden_layers} layers, the "
                 f"weights hold more, such as {surplus[-1]}; mend num_hidden_layers, or save the "
                 "shortened encoder anew"
             )
     return encoder, missing
-
-
-def _read_encoder(folder: Path, remote_code: bool, **options: Any) -> Any:
-    return AutoModel.from_pretrained(
-        folder,
-        config=_load_config(folder, remote_code),
-        dtype=torch.float32,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=remote_code,
-        **options,
-    )
-
-
-def _load_config(folder: Path, remote_code: bool) -> Any:
-    """The configuration, with sizes that are sizes: transformers builds encoders of width 0."""
-    config = AutoConfig.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=remote_code
-    )
-    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads"):
-        # Every encoder states the first three; attention is one way of several.
-        size = getattr(config, name, 1) if name == "num_attention_heads" else getattr(config, name)
-        if type(size) is not int or size < 1:
-            raise ValueError(f"its {name} is {size!r}, expected a number of 1 or more")
-    return config
 
 
 def _check_tokenizer(folder: Path, tokenizer: Any, vocab_size: int) -> None:
@@ -151,26 +148,20 @@ def _check_tokenizer(folder: Path, tokenizer: Any, vocab_size: int) -> None:
         )
 
 
-def _positions(encoder: nn.Module) -> float:
-    """How many absolute positions the encoder knows; infinity where it counts them relatively."""
-    for name, module in encoder.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and its kin begin to count behind the padding index.
-            before = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - before
-    return float("inf")
-
-
-def load(folder: Path, *, remote_code: bool = False) -> Backbone:
+def load(folder: Path, *, remote_code: bool = False, attention: str = "auto") -> Backbone:
     """The encoder with its pretrained weights, in fp32, and its tokenizer.
 
-    Raises UserError where the weights are unreadable, or are not all of the encoder's.
+    `attention` is how it is computed, as transformers names it; auto: as transformers chooses.
+    Raises UserError where the weights are unreadable, or are not all of the encoder's, or where its
+    attention cannot be computed so.
     """
-    with _readable(folder, remote_code):
-        tokenizer = _read_tokenizer(folder, remote_code)
-        _, missing = _outline(folder, remote_code)
-        encoder = _read_encoder(folder, remote_code)
-        _try(encoder, tokenizer)
+    with readable(folder, remote_code):
+        tokenizer = read_tokenizer(folder, remote_code)
+        outline, missing = _outline(folder, remote_code)
+        check_attention(outline, attention)
+        encoder = read_encoder(folder, remote_code, attention=attention)
+        if attention != "flash_attention_2":  # which runs on GPUs alone
+            _try(encoder, tokenizer)
     backbone = _dissect(encoder, tokenizer)
     # A pooler whose weights are not in the checkpoint is random: the same as having none.
     return replace(backbone, own_pooler=None) if missing else backbone
@@ -187,56 +178,20 @@ def _try(encoder: Any, tokenizer: Any) -> None:
         raise ValueError("a text's hidden states are not finite; its weights are damaged")
 
 
-def build(folder: Path, *, remote_code: bool = False) -> Backbone:
-    """The same encoder with random weights, from the configuration beside a fold model."""
-    with _readable(folder, remote_code):
-        config = _load_config(folder, remote_code)
-        encoder = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=remote_code)
-        return _dissect(encoder, _read_tokenizer(folder, remote_code))
+def build(folder: Path, *, remote_code: bool = False, attention: str = "auto") -> Backbone:
+    """The same encoder with random weights, from the configuration beside a fold model.
+
+    Raises UserError where its attention cannot be computed in that way on this machine.
+    """
+    with readable(folder, remote_code):
+        encoder = make_encoder(folder, remote_code, attention=attention)
+        return _dissect(encoder, read_tokenizer(folder, remote_code))
 
 
 def load_tokenizer(folder: Path, *, remote_code: bool = False) -> Any:
     """The tokenizer in `folder`; UserError where there is none, or none with words."""
-    with _readable(folder, remote_code):
-        return _read_tokenizer(folder, remote_code)
-
-
-def _read_tokenizer(folder: Path, remote_code: bool) -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=remote_code
-    )
-    # Without its files transformers makes a tokenizer that knows no word, and says nothing.
-    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-        raise UserError(f"{folder} holds no tokenizer; save it beside the weights")
-    return tokenizer
-
-
-@contextmanager
-def _readable(folder: Path, remote_code: bool) -> Iterator[None]:
-    """Let transformers read a folder once it is known to run no code; what it raises, in one line.
-
-    No hub is asked meanwhile: `local_files_only` does not reach every call within transformers. Its
-    bars and reports are silenced: they would come once per fold, and for one error fill a screen.
-    """
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
-    constants = huggingface_hub.constants
-    before = constants.HF_HUB_OFFLINE
-    try:
-        inspect(folder, remote_code)
-        constants.HF_HUB_OFFLINE = True
-        yield
-    except UserError:
-        raise
-    except BaseException as error:
-        # A damaged file makes many libraries fail in ways of their own, tokenizers' by a panic in
-        # Rust, which is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"{folder} cannot be read as a transformers model: {reason}") from error
-    finally:
-        constants.HF_HUB_OFFLINE = before
+    with readable(folder, remote_code):
+        return read_tokenizer(folder, remote_code)
 
 
 def _dissect(encoder: Any, tokenizer: Any) -> Backbone:
@@ -244,6 +199,8 @@ def _dissect(encoder: Any, tokenizer: Any) -> Backbone:
     own = getattr(encoder, "pooler", None)
     if own is not None:
         encoder.pooler = None
+    if tokenizer.padding_side == "left":
+        count_from_the_first_token(encoder)
     return Backbone(encoder, tokenizer, _shape(encoder.config), own)
 
 

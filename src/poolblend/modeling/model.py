@@ -1,82 +1,115 @@
 """Backbone, pooler and head as one module: token ids in, one row of logits per text out.
 
-Shape legend: B batch, T tokens, H hidden, K outputs.
+Shape legend: B batch, T tokens, H hidden, W windows, F extra columns, K outputs,
+S samples of dropout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from poolblend.modeling.backbone import Backbone
+from poolblend.modeling.frozen_heads import FrozenKind, empty_head
+from poolblend.modeling.heads import Head, Norm
 from poolblend.modeling.poolers import Pooler, Tokens, build_pooler
 
 Mask = Literal["attention", "content", "none"]
-Norm = Literal["none", "layer", "batch"]
+
+
+class Windows(NamedTuple):
+    """The windows in which the encoder reads a batch's rows, padded to the longest."""
+
+    ids_WT: Tensor
+    attention_WT: Tensor
+    at_BT: Tensor  # where among all windows' tokens, W * T, each token of the rows is read
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Windows:
+        return Windows(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
 
 
 class Batch(NamedTuple):
-    """Rows of a table as padded tensors, each (B, T); the masks are True where a token counts."""
+    """Rows of a table as padded tensors; the masks are True where a token counts."""
 
     ids_BT: Tensor
     attention_BT: Tensor  # all but padding
     content_BT: Tensor  # the text's own tokens: no padding, no special tokens
+    types_BT: Tensor | None = None  # of which of a pair's texts; None where there are no pairs
+    columns_BF: Tensor | None = None  # what else is known of a row, float32
+    windows: Windows | None = None  # where a row is longer than the encoder is to read at once
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
-
-
-class Head(nn.Module):
-    """Dropout, an optional normalisation, a linear layer: (B, width) to (B, K)."""
-
-    def __init__(self, width: int, n_outputs: int, dropout: float, norm: Norm) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        norms: dict[Norm, Callable[[int], nn.Module]] = {
-            "none": nn.Identity,
-            "layer": nn.LayerNorm,
-            "batch": nn.BatchNorm1d,
-        }
-        self.norm = norms[norm](width)
-        self.linear = nn.Linear(width, n_outputs)
-        nn.init.normal_(self.linear.weight, std=0.02)  # as encoders initialise their linear layers
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        # Always in fp32: half precision would leave a few hundred distinct probabilities, ties for
-        # every ranking metric, and regression values rounded to three digits.
-        with torch.autocast(pooled.device.type, enabled=False):
-            return self.linear(self.norm(self.dropout(pooled.float())))
+        moved: list[Any] = [
+            None if part is None else part.to(device, non_blocking=True) for part in self
+        ]
+        return Batch(*moved)
 
 
 class TextModel(nn.Module):
     """What one fold trains: an encoder, a pooler, a head."""
 
-    def __init__(self, encoder: Any, pooler: Pooler, head: Head, mask: Mask) -> None:
-        super().__init__()
-        self.encoder, self.pooler, self.head, self.mask = encoder, pooler, head, mask
+    _frozen: tuple[nn.Module, ...] = ()
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits, (B, K)."""
-        return self.head(self.pool(batch))
+    def __init__(self, encoder: Any, pooler: Pooler, head: nn.Module, mask: Mask) -> None:
+        super().__init__()
+        self.encoder, self.pooler, self.mask = encoder, pooler, mask
+        self.head: Any = head
+
+    def freeze(self, modules: Iterable[nn.Module]) -> None:
+        """Keep these modules as they are: nothing in them learns, or is dropped out."""
+        self._frozen = (*self._frozen, *modules)
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> TextModel:
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+    def forward(self, batch: Batch, samples: int | None = None) -> Tensor:
+        """Logits, (B, K); with `samples`, under as many masks of the head's dropout, (S, B, K)."""
+        features = self.pool(batch)
+        if batch.columns_BF is not None:
+            # In fp32, as heads compute: half precision would round the columns.
+            features = torch.cat([features.float(), batch.columns_BF], dim=1)
+        if samples is None:
+            return self.head(features)
+        return torch.stack([self.head(features) for _ in range(samples)])
 
     def pool(self, batch: Batch) -> Tensor:
         """One vector per row, (B, width of the pooler)."""
+        hidden = self._hidden(batch)
+        return self.pooler(Tokens(hidden, self._counted(batch), batch.attention_BT, batch.ids_BT))
+
+    def _hidden(self, batch: Batch) -> tuple[Tensor, ...]:
+        """States of the layers that the pooler reads, each (B, T, H), whatever the windows."""
         last_only = self.pooler.layers == (-1,)
+        ids_BT, attention_BT, at_BT = batch.windows or (batch.ids_BT, batch.attention_BT, None)
+        types = {"token_type_ids": batch.types_BT} if self._takes_types(batch) else {}
         output = self.encoder(
-            input_ids=batch.ids_BT,
-            attention_mask=batch.attention_BT.long(),
+            input_ids=ids_BT,
+            attention_mask=attention_BT.long(),
             output_hidden_states=not last_only,
+            **types,
         )
         hidden = (
             (output.last_hidden_state,)
             if last_only
             else tuple(output.hidden_states[layer] for layer in self.pooler.layers)
         )
-        return self.pooler(Tokens(hidden, self._counted(batch), batch.attention_BT, batch.ids_BT))
+        if at_BT is None:
+            return hidden
+        return tuple(x_WTH.flatten(0, 1)[at_BT] for x_WTH in hidden)
+
+    def _takes_types(self, batch: Batch) -> bool:
+        # Others take no types, know one only, or (GPT-2) look them up among the words.
+        config = getattr(self.encoder, "config", None)
+        return batch.types_BT is not None and getattr(config, "type_vocab_size", 0) > 1
 
     def _counted(self, batch: Batch) -> Tensor:
         if self.mask == "none":
@@ -95,11 +128,22 @@ def build_model(
     pooler_args: Mapping[str, Any],
     mask: Mask,
     n_outputs: int,
-    dropout: float,
-    norm: Norm,
+    n_columns: int = 0,
+    kind: Literal["linear"] | FrozenKind = "linear",
+    n_support: int = 0,
+    dropout: float = 0.0,
+    norm: Norm = "none",
 ) -> tuple[TextModel, bool]:
-    """The model, and whether its pooler could take over what it wanted of the encoder's own."""
+    """The model, and whether its pooler could take over what it wanted of the encoder's own.
+
+    `kind` is the head's; one of `svr` has `n_support` support vectors.
+    """
     pooling = build_pooler(pooler, backbone.shape, dict(pooler_args))
     adopted = pooling.adopt(backbone.own_pooler)
-    head = Head(pooling.width, n_outputs, dropout, norm)
+    width = pooling.width + n_columns
+    head: nn.Module
+    if kind == "linear":
+        head = Head(width, n_outputs, dropout, norm)
+    else:
+        head = empty_head(kind, width, n_outputs, n_support)
     return TextModel(backbone.encoder, pooling, head, mask), adopted

@@ -22,13 +22,17 @@ __all__ = [
     "blend",
     "check",
     "doctor",
+    "dry_run",
     "infer",
+    "list_all",
     "parse",
     "parser",
     "run",
     "train",
     "verify_oof",
+    "write_pseudo_labels",
     "write_report",
+    "write_vectors",
 ]
 
 
@@ -48,6 +52,22 @@ def train(
     from poolblend.pipeline import training
 
     training.train(config, poolers=poolers, folds=folds, overwrite=overwrite, end=end)
+
+
+def dry_run(
+    config: Config, *, poolers: str = "all", folds: str = "all", overwrite: bool = False
+) -> None:
+    """Print what `train` would do with these arguments, and in about what time; write nothing."""
+    from poolblend.pipeline import dryrun
+
+    dryrun.dry_run(config, poolers=poolers, folds=folds, overwrite=overwrite)
+
+
+def list_all(config: Config) -> None:
+    """Print what a config can name, and how far the members of this one are."""
+    from poolblend.pipeline import listing
+
+    listing.list_all(config)
 
 
 def check(config: Config) -> None:
@@ -104,6 +124,20 @@ def infer(config: Config) -> Path:
 
 def verify_oof(config: Config) -> None:
     """Run the blend's fold models on their own validation rows, and compare with the stored OOF."""
-    from poolblend.pipeline import inference
+    from poolblend.pipeline import verification
 
-    inference.verify_oof(config)
+    verification.verify_oof(config)
+
+
+def write_vectors(config: Config) -> None:
+    """Keep the vectors that each fold model pools of the test rows, and of the train rows."""
+    from poolblend.pipeline import vectors
+
+    vectors.write_vectors(config)
+
+
+def write_pseudo_labels(config: Config, name: str) -> None:
+    """Keep the blend's test predictions as labels to train on, for each fold by its own models."""
+    from poolblend.pipeline import pseudo
+
+    pseudo.write_pseudo_labels(config, name)

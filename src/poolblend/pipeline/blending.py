@@ -13,6 +13,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from poolblend.competition.templates import text_columns
 from poolblend.config import Config
 from poolblend.ensembling import contributions
 from poolblend.ensembling.blenders import BLENDERS
@@ -143,7 +144,7 @@ def _slicing(config: Config, gathered: Members) -> dict[str, pd.Categorical]:
     """The slice of each of the matrix's rows, by text length and by the columns asked for."""
     train = gathered.competition.tables.train
     train = train.set_index(config.data.id, drop=False).loc[gathered.matrix.ids_N]
-    texts = train[list(config.data.text)].agg(" ".join, axis=1)
+    texts = train[text_columns(config.data.text)].agg(" ".join, axis=1)
     found = {TEXT_LENGTH: length_bins(texts)}
     return found | {column: slices(train[column]) for column in config.blend.slices}
 

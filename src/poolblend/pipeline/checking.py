@@ -17,11 +17,25 @@ from poolblend.ensembling.journal import check_journal
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import load_competition, open_store
 from poolblend.pipeline.jobs import look_at
-from poolblend.pipeline.trainer import Trainer, check_members
+from poolblend.pipeline.making import check_members
+from poolblend.pipeline.pretraining import Pretraining
+from poolblend.pipeline.trainer import Trainer
 from poolblend.pipeline.watch import Watch
 from poolblend.store import DamagedError, Store, sha256
 from poolblend.store.cards import read_card
-from poolblend.store.survey import CHECKPOINT, FOLD, TEST, Artefact, judge, survey
+from poolblend.store.survey import (
+    BACKBONE,
+    BACKBONE_CHECKPOINT,
+    CHECKPOINT,
+    FOLD,
+    PSEUDO,
+    TEST,
+    VECTORS,
+    Artefact,
+    judge,
+    survey,
+    survey_extras,
+)
 
 WIDTH = 100
 WRONG = ("damaged", "stale")
@@ -33,7 +47,7 @@ def check(config: Config) -> None:
     Raises UserError where anything is, with the commands that mend it.
     """
     store = open_store(config)
-    found = [*survey(store), *_studies(store)]
+    found = [*survey(store), *survey_extras(store), *_studies(store)]
     if not found:
         print(f"nothing is stored yet for run {store.run} in {store.root}")
         return
@@ -71,13 +85,18 @@ def _stale_folds(config: Config, store: Store) -> tuple[dict[str, str], str]:
         members = config.resolve_members()
         located = check_members(config, members)
         competition = load_competition(config, store)
+        pretraining = Pretraining(config, competition, store, members, located, Watch())
+        trainer = Trainer(config, competition, store, pretraining.located(), Watch())
+        inputs = {member.name: trainer.inputs(member) for member in members}
     except UserError as error:
         return {}, str(error)
-    trainer = Trainer(config, competition, store, located, Watch())
-    stale = {}
+    others = pretraining.stale()
+    stale = {f"{BACKBONE}{name}": told for name, told in others.items()}
     for member in members:
+        if member.name in pretraining.waiting and member.backbone.name not in others:
+            continue  # its backbone is not there: trained again, it may be the same
         for fold in range(competition.n_folds):
-            look = look_at(store, member.name, fold, trainer.inputs(member))
+            look = look_at(store, member.name, fold, inputs[member.name])
             if look.state == "stale":
                 what = f"{member.name} fold {fold} "
                 stale[what.strip()] = look.told.removeprefix(what).removeprefix("is stale: ")
@@ -141,13 +160,14 @@ def _shown(artefact: Artefact) -> str:
 
 def _order(artefact: Artefact) -> tuple[int, str, int, str, int]:
     """Folds, members, then what is made of them, as the commands write them."""
-    ends = ("folds.csv", "", "studies/", "blend.json", "submission")
+    backbones = (BACKBONE, BACKBONE_CHECKPOINT)
+    ends = ("folds.csv", *backbones, "", "studies/", "blend.json", PSEUDO, "submission")
     first = (
-        1
+        ends.index("")
         if artefact.kind
         else next(n for n, e in enumerate(ends) if e and artefact.place.startswith(e))
     )
-    kinds = ("", FOLD, CHECKPOINT, TEST)
+    kinds = ("", FOLD, CHECKPOINT, TEST, *VECTORS.values())
     return first, _shown(artefact), kinds.index(artefact.kind), artefact.state, artefact.fold
 
 
@@ -176,13 +196,17 @@ def _mending(found: Sequence[Artefact], store: Store) -> str:
     places = {artefact.place for artefact in wrong}
     if "folds.csv" in places:
         return "mend folds.csv first, as is said above"
-    folds = {artefact.state for artefact in wrong if artefact.kind == FOLD}
+    if any(place.startswith(PSEUDO) for place in places):
+        return "mend the pseudo-labels first, as is said above"
+    folds = {a.state for a in wrong if a.kind == FOLD or a.place.startswith(BACKBONE)}
     kinds = {artefact.kind for artefact in wrong}
     blend = store.blend_path.exists() and "stale" in folds
     blend |= any(place.startswith(("blend.json", "studies/")) for place in places)
     infer = store.submission_path.exists() and blend
     infer |= TEST in kinds or any(place.startswith("submission") for place in places)
-    commands = ["train.py --overwrite"] if folds else ["train.py"] if CHECKPOINT in kinds else []
-    commands += ["blend.py"] * blend + ["infer.py"] * infer
+    checkpoints = CHECKPOINT in kinds or any(p.startswith(BACKBONE_CHECKPOINT) for p in places)
+    commands = ["train.py --overwrite"] if folds else ["train.py"] if checkpoints else []
+    vectors = not kinds.isdisjoint(VECTORS.values())
+    commands += ["blend.py"] * blend + ["infer.py"] * infer + ["infer.py --vectors"] * vectors
     run = " && ".join(f"python {command}" for command in commands)
     return f"to mend it: {run} (with the same --config and --set)"

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NoReturn
 
 from poolblend.errors import Stopped, UserError
@@ -99,8 +100,18 @@ def _end(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
+class _AboveBars(logging.StreamHandler):
+    """Writes whole lines above a progress bar, rather than behind what it shows."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm = sys.modules.get("tqdm")  # not imported for this: there may be no bars
+        with tqdm.tqdm.external_write_mode(self.stream) if tqdm else nullcontext():
+            super().emit(record)
+
+
 def _start_log(quiet: bool) -> None:
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    handler = _AboveBars(sys.stderr)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[handler])
     logging.getLogger("poolblend").setLevel(logging.WARNING if quiet else logging.INFO)
 
 

@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from poolblend.competition.folds import assign_folds, resolve_strategy
+from poolblend.competition.joins import Lookup
 from poolblend.competition.metrics import METRICS, Scorer, make_scorer
+from poolblend.competition.soft import soft_labels
 from poolblend.competition.submission import build_submission, check_submission, sample_values
 from poolblend.competition.tables import Tables, load_tables
-from poolblend.competition.tasks import Task, make_task
+from poolblend.competition.tasks import SINGLE, Task, make_task
 from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.pipeline.demo import make_demo
-from poolblend.pipeline.provenance import changed
-from poolblend.store import Store, read_folds, sha256, write_folds
+from poolblend.pipeline.folds import frozen_folds, new_folds
+from poolblend.store import Store, sha256
 
 log = logging.getLogger(__name__)
+
+__all__ = [
+    "Competition",
+    "Tabled",
+    "describe_task",
+    "load_competition",
+    "lookups",
+    "new_folds",
+    "open_store",
+    "read_tables",
+    "restore_task",
+    "submission_values",
+    "table_hashes",
+    "with_folds",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Tabled:
-    """What the competition's tables say; the rows of `y` follow `tables.train`."""
+    """What the competition's tables say; rows of `y`, weights and soft labels follow its train."""
 
     tables: Tables
     task: Task
     scorer: Scorer
     y: np.ndarray
+    weight_N: np.ndarray | None = None  # float64 above 0, where there are weights
+    soft_NK: np.ndarray | None = None  # float64 from 0 to 1, where there are soft labels
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Competition(Tabled):
     """All that does not depend on a model; rows of `y` and `fold_N` follow `tables.train`."""
 
     fold_N: np.ndarray
-    data: dict[str, str]  # what was read: sha256 of train, test and folds
+    data: dict[str, str]  # what was read: sha256 of train, test, folds, and joined tables if any
 
     @property
     def n_folds(self) -> int:
@@ -81,6 +100,14 @@ def read_tables(config: Config) -> Tabled:
         id=data.id,
         text=data.text,
         targets=data.target,
+        joins=lookups(config, "train"),
+        test_joins=lookups(config, "test"),
+        numeric=data.numeric,
+        categorical=data.categorical,
+        weight=data.weight,
+        soft=data.soft,
+        groups=config.folds.groups,
+        classes=data.classes if config.task in SINGLE else None,
         sample_rows=data.sample_rows,
         seed=config.folds.seed,
     )
@@ -88,13 +115,37 @@ def read_tables(config: Config) -> Tabled:
         if count:
             log.info("%s: %d missing texts in column %s are read as empty", folder, count, column)
     try:
-        task = make_task(config.task, tables.train, data.target, positive=data.positive)
+        task = make_task(config.task, tables.train, data.target, data.positive, data.classes)
         y = task.encode(tables.train)
+        soft_NK = soft_labels(task, tables.train, data.soft, data.id) if data.soft else None
     except UserError as error:  # it knows columns, not files
         raise UserError(f"{folder / data.train}: {error}") from None
-    tabled = Tabled(tables, task, make_scorer(config.metric, task), y)
+    weight_N = tables.train[data.weight].to_numpy(np.float64) if data.weight else None
+    tabled = Tabled(tables, task, make_scorer(config.metric, task), y, weight_N, soft_NK)
     _try_submission(config, tables, task)
     return tabled
+
+
+def lookups(config: Config, side: Literal["train", "test"]) -> list[Lookup]:
+    """The tables that are joined to train or to test."""
+    folder, joins = config.data_dir, config.data.joins
+    if side == "train":
+        return [Lookup(folder / join.train, join.on) for join in joins]
+    return [Lookup(folder / (join.test or join.train), join.on) for join in joins]
+
+
+def table_hashes(config: Config, side: Literal["train", "test"]) -> dict[str, str]:
+    """The sha256 of a table under "train_sha256" or "test_sha256".
+
+    Where others are joined, that of theirs, in order, under "joins_sha256" or "test_joins_sha256".
+    """
+    table = config.data.train if side == "train" else config.data.test
+    hashes = {f"{side}_sha256": sha256(config.data_dir / table)}
+    joined = [sha256(lookup.path) for lookup in lookups(config, side)]
+    if joined:
+        key = "joins_sha256" if side == "train" else "test_joins_sha256"
+        hashes[key] = hashlib.sha256("".join(joined).encode()).hexdigest()
+    return hashes
 
 
 def with_folds(
@@ -106,87 +157,10 @@ def with_folds(
     given_fold_N: np.ndarray | None = None,
 ) -> Competition:
     """Add the frozen folds; where there are none yet, those given, or new ones if allowed."""
-    if make_folds:
-        store.making().sweep()
-    fold_N = _frozen(tabled, config, store, as_configured=make_folds)
-    if fold_N is None and given_fold_N is None and not make_folds:
-        raise UserError(f"no folds at {store.folds_path} yet; run train.py first (same --config)")
-    if fold_N is None:
-        with store.making():  # of two processes, the second reads what the first has made
-            fold_N = _frozen(tabled, config, store, as_configured=make_folds)
-            if fold_N is None:
-                fold_N = _freeze(tabled, config, store, given_fold_N)
-    folder = config.data_dir
-    hashes = {
-        "train_sha256": sha256(folder / config.data.train),
-        "test_sha256": sha256(folder / config.data.test),
-        "folds_sha256": sha256(store.folds_path),
-    }
-    return Competition(
-        tabled.tables, tabled.task, tabled.scorer, tabled.y, fold_N=fold_N, data=hashes
-    )
-
-
-def _frozen(
-    tabled: Tabled, config: Config, store: Store, *, as_configured: bool
-) -> np.ndarray | None:
-    """The frozen fold (N,) of each train row; None where there are none yet.
-
-    `as_configured` refuses folds that were made with other settings than the config's.
-    """
-    folds = read_folds(store.folds_path)
-    if folds is None:
-        return None
-    ids = tabled.tables.train[config.data.id]
-    fold_N = _align(folds.table, ids, config, store, as_configured=as_configured)
-    if as_configured and folds.made:
-        wanted = _fold_settings(tabled, config)
-        made = {key: folds.made.get(key, value) for key, value in wanted.items()}
-        changes = changed(made, wanted)
-        if changes:
-            raise UserError(
-                f"{store.folds_path} was made otherwise: {'; '.join(changes)}; set that back, or "
-                "use a new `run`, which makes folds of its own"
-            )
-    return fold_N
-
-
-def _freeze(
-    tabled: Tabled, config: Config, store: Store, given_fold_N: np.ndarray | None
-) -> np.ndarray:
-    """Write the folds given, or new ones as the config assigns them, for good."""
-    made: dict[str, Any] = {"made": "given by the members' files"}
-    fold_N = given_fold_N
-    if fold_N is None:
-        made, fold_N = _fold_settings(tabled, config), new_folds(tabled, config)
-    ids = tabled.tables.train[config.data.id]
-    write_folds(store.folds_path, pd.DataFrame({"id": ids, "fold": fold_N}), made)
-    log.info("%d folds: %s", fold_N.max() + 1, store.folds_path)
-    _say_what_repeats(tabled, config)
-    return fold_N
-
-
-def _fold_settings(tabled: Tabled, config: Config) -> dict[str, Any]:
-    """What the folds depend on besides the rows; keys as in the config."""
-    strategy = resolve_strategy(config.folds.strategy, tabled.task)
-    told: dict[str, Any] = {"folds.strategy": strategy, "folds.seed": config.folds.seed}
-    if strategy == "regression_stratified":
-        told["folds.bins"] = config.folds.bins
-    return told
-
-
-def new_folds(tabled: Tabled, config: Config) -> np.ndarray:
-    """The fold (N,) of each train row, as the config assigns them; nothing is written."""
-    settings = config.folds
-    return assign_folds(
-        settings.strategy, tabled.task, tabled.y, settings.n, settings.seed, bins=settings.bins
-    )
-
-
-def _say_what_repeats(tabled: Tabled, config: Config) -> None:
-    repeated = int(tabled.tables.train[config.data.text].duplicated().sum())
-    if repeated:
-        log.info("%d rows repeat a text, which may flatter OOF scores across folds", repeated)
+    fold_N = frozen_folds(tabled, config, store, make_folds=make_folds, given_fold_N=given_fold_N)
+    hashes = table_hashes(config, "train") | table_hashes(config, "test")
+    hashes["folds_sha256"] = sha256(store.folds_path)
+    return Competition(**vars(tabled), fold_N=fold_N, data=hashes)
 
 
 def submission_values(config: Config, metric: str, sample: pd.DataFrame) -> str:
@@ -205,32 +179,3 @@ def _try_submission(config: Config, tables: Tables, task: Task) -> None:
     ids = list(tables.test[config.data.id])
     submission = build_submission(task, tables.sample, ids, even_NK, values, id=config.data.id)
     check_submission(submission, tables.sample, id=config.data.id)
-
-
-def _align(
-    folds: pd.DataFrame, ids: pd.Series, config: Config, store: Store, *, as_configured: bool
-) -> np.ndarray:
-    """The frozen folds in the order of `ids`, or a refusal: folds never change under a model.
-
-    `as_configured` demands the number of folds that the config asks for.
-    """
-    path = store.folds_path
-    remedy = "restore the file or the data; or use a new `run`, which makes folds of its own"
-    if folds["id"].duplicated().any():
-        twice = folds["id"][folds["id"].duplicated()].iloc[0]
-        raise UserError(f"{path} holds id '{twice}' twice; {remedy}")
-    missing, extra = set(ids) - set(folds["id"]), set(folds["id"]) - set(ids)
-    if missing or extra:
-        example = min(missing or extra)
-        raise UserError(
-            f"{path} was made from other train ids: {len(missing)} are not in it and {len(extra)} "
-            f"of its own are gone (such as '{example}'); {remedy}"
-        )
-    numbers = sorted(folds["fold"].unique())
-    wanted = config.folds.n if as_configured else len(numbers)
-    if numbers != list(range(wanted)):
-        raise UserError(
-            f"{path} holds the folds {', '.join(map(str, numbers))}, the config asks for "
-            f"folds.n={wanted}; set folds.n to what the file holds, or use a new `run`"
-        )
-    return folds.set_index("id")["fold"].loc[ids].to_numpy()

@@ -181,14 +181,12 @@ def _cards(store: Store, name: str, competition: Competition) -> list[dict[str, 
             "finished; train it, or name the members to blend with --members a,b"
         )
     whole = [card for card in cards if card is not None]
-    expected = {
-        "train_sha256": competition.data["train_sha256"],
-        "folds_sha256": competition.data["folds_sha256"],
-        "task": describe_task(competition.task),
-    }
+    keys = ("train_sha256", "folds_sha256", "joins_sha256")
+    expected: dict[str, Any] = {key: competition.data.get(key) for key in keys}
+    expected |= {"task": describe_task(competition.task)}
     for fold, card in enumerate(whole):
         inputs = card["inputs"]
-        now = changed({key: inputs[key] for key in expected}, expected)
+        now = changed({key: inputs.get(key) for key in expected}, expected)
         if now:
             raise UserError(
                 f"member {name} fold {fold} was trained on something else: {'; '.join(now)}; "

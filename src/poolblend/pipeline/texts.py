@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from poolblend.competition.templates import fill, is_template, text_columns
 from poolblend.modeling.backbone import load_tokenizer
-from poolblend.training.batches import Encoded, SpecialTokens, encode
+from poolblend.training.encoding import Encoded, Join, SpecialTokens, encode
+from poolblend.training.tokens import split_template
+from poolblend.training.truncation import Truncation
 
 log = logging.getLogger(__name__)
 
@@ -19,35 +23,68 @@ class Texts:
 
     def __init__(self, table: pd.DataFrame, name: str, remote_code: bool = False) -> None:
         self.table, self.name, self.remote_code = table, name, remote_code
-        self._encoded: dict[tuple[str, int, tuple[str, ...], SpecialTokens], Encoded] = {}
+        self._encoded: dict[tuple[Any, ...], Encoded] = {}
 
     def encode(
         self,
         folder: Path,
         tokenizer_sha256: str,
         max_length: int,
-        columns: Sequence[str],
+        text: Sequence[str],
         special_tokens: SpecialTokens = "text",
+        *,
+        join: Join = "separator",
+        truncation: Truncation = "auto",
+        windows: tuple[int, int | None] | None = None,
     ) -> Encoded:
         """Token ids by the tokenizer in `folder`; one hash stands for one tokenizer.
 
-        Several columns are joined with the tokenizer's separator.
+        `text` names columns, joined as `join` says, or is one template.
         """
-        key = (tokenizer_sha256, max_length, tuple(columns), special_tokens)
+        how = (special_tokens, join, truncation, windows)
+        key = (tokenizer_sha256, max_length, tuple(text), *how)
         if key not in self._encoded:
             tokenizer = load_tokenizer(folder, remote_code=self.remote_code)
-            texts = [self.table[column].fillna("").tolist() for column in columns]
-            self._encoded[key] = encode(texts, tokenizer, max_length, special_tokens=special_tokens)
+            columns, between = self._columns(text, tokenizer)
+            self._encoded[key] = encode(
+                columns,
+                tokenizer,
+                max_length,
+                special_tokens=special_tokens,
+                join=join,
+                truncation=truncation,
+                windows=windows,
+                between=between,
+            )
             self._log(self._encoded[key])
         return self._encoded[key]
 
+    def _columns(
+        self, text: Sequence[str], tokenizer: Any
+    ) -> tuple[list[list[str]], list[list[str]] | None]:
+        """Texts to be joined, one list per part, and the tokens that a template puts around them.
+
+        A template is cut at its special tokens before it is filled: cells are text, whatever they
+        contain.
+        """
+        cells = {name: self.table[name].fillna("").tolist() for name in text_columns(text)}
+        if not is_template(text):
+            return [cells[name] for name in text], None
+        parts, between = split_template(text[0], tokenizer)
+        return [[row.strip() for row in fill(part, cells)] for part in parts], between
+
     def _log(self, encoded: Encoded) -> None:
-        lengths = encoded.lengths_N
+        n_rows = len(encoded.ids)
+        windows = ""
+        if encoded.windowing is not None:
+            n_windows = encoded.n_windows_N
+            windows = f", {n_windows.mean():.1f} windows per text, {n_windows.max()} at most"
         log.info(
-            "%s: %d texts, %.0f tokens on average, %.1f %% of them cut at max_length %d",
+            "%s: %d texts, %.0f tokens on average, %.1f %% of them cut at max_length %d%s",
             self.name,
-            len(lengths),
-            lengths.mean(),
-            100 * encoded.n_truncated / len(lengths),
+            n_rows,
+            sum(map(len, encoded.ids)) / n_rows,
+            100 * encoded.n_truncated / n_rows,
             encoded.max_length,
+            windows,
         )

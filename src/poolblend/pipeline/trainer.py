@@ -7,69 +7,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from accelerate.utils import set_seed
 
-from poolblend.competition.metrics import UndefinedScoreError
-from poolblend.config import Config, Member, derive_seed
-from poolblend.errors import UserError
-from poolblend.modeling import backbone
-from poolblend.modeling.model import TextModel, build_model
-from poolblend.modeling.poolers import build_pooler
-from poolblend.modeling.sources import Located, locate
-from poolblend.pipeline.competition import (
-    Competition,
-    describe_task,
-)
-from poolblend.pipeline.foldmodels import enough_memory, release_memory
-from poolblend.pipeline.keeping import Intervals, Keeper
+from poolblend.config import Config, Member
+from poolblend.modeling.sources import Located
+from poolblend.pipeline.competition import Competition, describe_task
+from poolblend.pipeline.finetuning import FineTuner, fold_seed
+from poolblend.pipeline.foldmodels import release_memory
+from poolblend.pipeline.frozen import FrozenMembers
+from poolblend.pipeline.material import Materials
 from poolblend.pipeline.provenance import provenance
-from poolblend.pipeline.texts import Texts
+from poolblend.pipeline.scoring import score, shown
 from poolblend.pipeline.watch import Watch
 from poolblend.store import DamagedError, Store
 from poolblend.store.predictions import from_table, to_table
 from poolblend.training.devices import choose_device, resolve_precision
-from poolblend.training.fit import Fit, FitOptions
-from poolblend.training.objectives import choose_objective
-from poolblend.training.prediction import predict
+from poolblend.training.fit import Fit
 
 log = logging.getLogger(__name__)
-
-OUT_OF_MEMORY = (
-    "batches of one row are too large: set train.gradient_checkpointing=true, or lower max_length; "
-    "finished folds are kept"
-)
-
-
-def check_members(config: Config, members: Sequence[Member]) -> dict[str, Located]:
-    """Each member's backbone on this machine, by the member's name.
-
-    Raises UserError for a backbone, length, pooler argument or loss that cannot work, so that no
-    member fails for one of these after hours of training others.
-    """
-    located: dict[tuple[str, str | None], Located] = {}
-    for member in members:
-        source, expected = member.backbone.source, member.backbone.sha256
-        try:
-            if (source, expected) not in located:
-                path = config.path(source)
-                folder = str(path) if path.is_dir() else source
-                located[source, expected] = locate(folder, expected, remote_code=config.remote_code)
-            shape = backbone.check(
-                located[source, expected].folder,
-                member.max_length,
-                remote_code=config.remote_code,
-            )
-            build_pooler(member.pooler, shape, member.pooler_args)
-            choose_objective(config.task, member.train.loss)
-        except UserError as error:
-            raise UserError(f"member {member.name}: {error}") from None
-    return {m.name: located[m.backbone.source, m.backbone.sha256] for m in members}
 
 
 class Trainer:
@@ -86,23 +45,20 @@ class Trainer:
         self.config, self.competition, self.store = config, competition, store
         self.located, self.watch = located, watch
         self.ids = competition.tables.train[config.data.id]
-        self.texts = Texts(competition.tables.train, "train", config.remote_code)
+        self.materials = Materials(config, competition, store)
+        self._frozen = FrozenMembers(config, competition, self.materials, watch)
+        self._fine_tuned = FineTuner(config, competition, store, self.materials, watch)
 
     def inputs(self, member: Member) -> dict[str, Any]:
         """All that a fold model's weights depend on, besides library versions and the machine."""
-        data = {key: self.competition.data[key] for key in ("train_sha256", "folds_sha256")}
-        task = self.competition.task
+        located = self.located[member.name]
         return {
-            **data,
-            "task": describe_task(task),
-            "text": self.config.data.text,
-            "special_tokens": self.config.data.special_tokens,
+            **self.materials.inputs(member),
+            "task": describe_task(self.competition.task),
             # Where the backbone lies may change from machine to machine; its hashes say what it is.
-            "backbone_sha256": self.located[member.name].weights_sha256,
-            "backbone_files_sha256": self.located[member.name].files_sha256,
-            "settings": member.model_dump(
-                exclude={"name": True, "backbone": True, "train": {"gradient_checkpointing"}}
-            ),
+            "backbone_sha256": located.weights_sha256,
+            "backbone_files_sha256": located.files_sha256,
+            "settings": _settings(member),
         }
 
     def train(self, member: Member, fold: int, place: str) -> None:
@@ -112,85 +68,39 @@ class Trainer:
         says so, with a checkpoint written.
         """
         started, label = time.perf_counter(), f"{place} {member.name} fold {fold}"
-        held_out = self.competition.fold_N == fold
-        rows, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        seed = derive_seed(member.seed, "fold", fold)
-        base, fit = self._begin(member, rows, seed)
-        checkpoints = self.store.checkpoints(member.name, fold)
-        keeper = Keeper(fit, checkpoints, self.inputs(member), self._intervals(), self.watch, label)
-        keeper.resume(checkpoints.newest())
-        self.watch.took("the beginning of a fold", time.perf_counter() - started)
-        self.watch.check()
-        pred_NK, score = self._run(fit, keeper, valid)
-        seconds = time.perf_counter() - started
-        told = {
-            "epochs": keeper.epochs,
-            "score": score,
-            "rows": {"train": len(rows), "valid": len(valid)},
-            "seconds": round(seconds, 1),
-            "resumed_at_steps": keeper.resumed,
-            "batches_cut_into": fit.pieces,
-        }
+        valid = np.flatnonzero(self.competition.fold_N == fold)
+        located = self.located[member.name]
+        if member.head.frozen:
+            done = self._frozen.fit(member, fold, located, label)
+        else:
+            done = self._fine_tuned.fit(member, fold, located, self.inputs(member), label)
+        scored = score(self.competition, valid, done.pred_NK)
         saving = time.perf_counter()
+        seconds = saving - started
+        outputs = self.competition.task.outputs
         self.store.save_fold(
             member.name,
             fold,
-            tensors=fit.model.state_dict(),
-            parts=base.parts,
-            oof=to_table(self.ids.iloc[valid], pred_NK, self.competition.task.outputs, fold),
-            card=self._card(member, seed) | told,
+            tensors=done.model.state_dict(),
+            parts=done.parts,
+            oof=to_table(self.ids.iloc[valid], done.pred_NK, outputs, fold),
+            card={
+                **self._card(member, fold),
+                **done.told,
+                "score": scored,
+                "seconds": round(seconds, 1),
+            },
         )
-        checkpoints.drop()
+        self.store.checkpoints(member.name, fold).drop()
         self.watch.took("saving a fold", time.perf_counter() - saving)
-        log.info("%s: %s %s (%.0f s)", label, self.competition.scorer.name, _shown(score), seconds)
-        del fit, base, keeper
+        log.info("%s: %s %s (%.0f s)", label, self.competition.scorer.name, shown(scored), seconds)
+        del done
         release_memory()
 
-    def _run(self, fit: Fit, keeper: Keeper, valid: np.ndarray) -> tuple[np.ndarray, float | None]:
-        """Train what is left; the predictions (N, K) of the rows `valid` at the end, their score.
-
-        An epoch is kept before its rows are predicted, so that no kill repeats its training.
-        """
-        with enough_memory(OUT_OF_MEMORY):
-            for epoch in fit.run(progress=keeper.label, after_step=keeper.after_step):
-                keeper.write()
-                pred_NK = predict(
-                    fit.model,
-                    fit.encoded,
-                    valid,
-                    fit.objective,
-                    batch_tokens=self.config.batch_tokens,
-                    precision=fit.options.precision,
-                    after_batch=keeper.after_batch,
-                )
-                score = self._score(valid, pred_NK)
-                keeper.epochs.append(asdict(epoch) | {"score": score})
-        return pred_NK, score
-
-    def _begin(self, member: Member, rows: np.ndarray, seed: int) -> tuple[backbone.Backbone, Fit]:
-        """A model whose training has not begun; all its chance comes from `seed`."""
-        located = self.located[member.name]
-        encoded = self.texts.encode(
-            located.folder,
-            located.files_sha256,
-            member.max_length,
-            self.config.data.text,
-            self.config.data.special_tokens,
-        )
-        set_seed(seed)
-        base, model = self._build(member, [encoded.ids[row] for row in rows])
-        options = FitOptions(**member.train.model_dump(exclude={"loss"}), seed=seed)
-        objective = choose_objective(self.competition.task.kind, member.train.loss)
-        learnable = self.competition.task.learnable(self.competition.y)
-        return base, Fit(model, encoded, rows, learnable, objective, options)
-
-    def _intervals(self) -> Intervals:
-        return Intervals(self.config.checkpoints.minutes, self.config.checkpoints.steps)
-
-    def _card(self, member: Member, seed: int) -> dict[str, Any]:
+    def _card(self, member: Member, fold: int) -> dict[str, Any]:
         return {
             "inputs": self.inputs(member),
-            "seed": seed,
+            "seed": fold_seed(member, fold),
             "metric": self.competition.scorer.name,
             "device": choose_device().type,
             "precision": resolve_precision(member.train.precision, choose_device()),
@@ -198,44 +108,29 @@ class Trainer:
             **provenance(),
         }
 
-    def summarise(self, member: Member) -> None:
-        """Log the member's OOF score once all its folds are finished."""
+    def fresh(self, member: Member, fold: int) -> Fit:
+        """A training as it begins, to try what it takes; nothing is kept of it."""
+        return self._fine_tuned.begin(member, fold, self.located[member.name])[1]
+
+    def oof_score(self, member: Member) -> str:
+        """The score over all rows, as it is shown; "" until all folds are finished."""
         competition, folds = self.competition, range(self.competition.n_folds)
         try:
             if any(self.store.fold_card(member.name, fold) is None for fold in folds):
-                return
+                return ""
         except DamagedError:  # not of these folds, or the command would have refused them
-            return
+            return ""
         oof = pd.concat([self.store.read_oof(member.name, fold) for fold in folds])
         pred_NK = from_table(oof, self.ids, competition.task.outputs)
-        score = self._score(np.arange(len(pred_NK)), pred_NK)
-        log.info("%s: OOF %s %s", member.name, competition.scorer.name, _shown(score))
-
-    def _build(self, member: Member, ids: list[np.ndarray]) -> tuple[backbone.Backbone, TextModel]:
-        folder, remote_code = self.located[member.name].folder, self.config.remote_code
-        base = backbone.load(folder, remote_code=remote_code)
-        model, adopted = build_model(
-            base,
-            pooler=member.pooler,
-            pooler_args=member.pooler_args,
-            mask=member.mask,
-            n_outputs=len(self.competition.task.outputs),
-            dropout=member.head.dropout,
-            norm=member.head.norm,
-        )
-        if not adopted:
-            log.info("%s: the encoder has no trained pooler; a fresh one is trained", member.name)
-        model.pooler.fit(ids)
-        return base, model
-
-    def _score(self, valid: np.ndarray, pred_NK: np.ndarray) -> float | None:
-        """The score of these rows; None where the metric is undefined: that costs no fold model."""
-        try:
-            return self.competition.scorer.score(self.competition.y[valid], pred_NK)
-        except UndefinedScoreError as error:
-            log.warning("%s is undefined on these rows: %s", self.competition.scorer.name, error)
-            return None
+        return shown(score(competition, np.arange(len(pred_NK)), pred_NK))
 
 
-def _shown(score: float | None) -> str:
-    return "undefined" if score is None else f"{score:.4f}"
+def _settings(member: Member) -> dict[str, Any]:
+    """The member's settings that its weights depend on."""
+    if not member.head.frozen:
+        recompute = {"gradient_checkpointing", "attention"}
+        return member.model_dump(exclude={"name": True, "backbone": True, "train": recompute})
+    settings = member.model_dump(exclude={"name", "backbone", "seed"})
+    settings["head"] = member.head.model_dump(include={"kind", "C"})
+    settings["train"] = member.train.model_dump(include={"precision", "class_weights"})
+    return settings

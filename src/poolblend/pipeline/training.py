@@ -14,8 +14,12 @@ from poolblend.config import Config, Member
 from poolblend.errors import UserError, unknown
 from poolblend.pipeline.competition import load_competition, open_store
 from poolblend.pipeline.jobs import look_at, refusal
+from poolblend.pipeline.making import check_members
+from poolblend.pipeline.pretraining import Pretraining
 from poolblend.pipeline.provenance import changed
-from poolblend.pipeline.trainer import Trainer, check_members
+from poolblend.pipeline.standings import standing, standings_table
+from poolblend.pipeline.tracking import check_tracking
+from poolblend.pipeline.trainer import Trainer
 from poolblend.pipeline.watch import Watch
 from poolblend.registry import declared
 
@@ -36,22 +40,44 @@ def train(
     `end` on the monotonic clock would not suffice to go on.
     """
     watch = Watch(end)
-    members = config.resolve_members(_named_poolers(poolers))
-    numbers = _fold_numbers(folds, config.folds.n)
+    members = config.resolve_members(named_poolers(poolers))
+    numbers = fold_numbers(folds, config.folds.n)
+    check_tracking(config)
     located = check_members(config, members)
     store = open_store(config)
     with watch.listening():
         competition = load_competition(config, store, make_folds=True)
-        trainer = Trainer(config, competition, store, located, watch)
         jobs = [(member, fold) for member in members for fold in numbers]
+        pretraining = Pretraining(config, competition, store, members, located, watch)
+        trainer = Trainer(config, competition, store, pretraining.located(), watch)
+        if pretraining.names:
+            _pretrain(pretraining, trainer, jobs, overwrite)
         todo = _to_do(trainer, jobs, overwrite)
         if len(todo) < len(jobs):
             log.info("%d of %d folds are finished already", len(jobs) - len(todo), len(jobs))
         _share(trainer, todo, overwrite, watch)
         for member, fold in jobs:
             _sweep(trainer, member, fold)
-        for member in members:
-            trainer.summarise(member)
+        log.info("%s", "\n".join(["", *_summary(trainer, members)]))
+
+
+def _pretrain(
+    pretraining: Pretraining, trainer: Trainer, jobs: Sequence[Job], overwrite: bool
+) -> None:
+    """Train the backbones on further, once it is known that no fold is refused after it."""
+    if not overwrite:
+        pretraining.refuse()
+    _to_do(trainer, [job for job in jobs if job[0].name not in pretraining.waiting], overwrite)
+    pretraining.run(overwrite)
+    trainer.located = pretraining.located()
+
+
+def _summary(trainer: Trainer, members: Sequence[Member]) -> list[str]:
+    """A line per member: its folds' scores, their spread, the score over all rows."""
+    competition = trainer.competition
+    standings = [standing(trainer.store, each.name, competition.n_folds) for each in members]
+    oof = {member.name: trainer.oof_score(member) for member in members}
+    return [f"{competition.scorer.name}:", *standings_table(standings, oof=oof)]
 
 
 def _to_do(trainer: Trainer, jobs: Sequence[Job], overwrite: bool) -> list[Job]:
@@ -125,7 +151,8 @@ def _sweep(trainer: Trainer, member: Member, fold: int) -> None:
         lock.release()
 
 
-def _named_poolers(poolers: str) -> list[str] | None:
+def named_poolers(poolers: str) -> list[str] | None:
+    """The names in a comma list, None for "all"; UserError for an unknown one."""
     if poolers == "all":
         return None
     names = [name.strip() for name in poolers.split(",")]
@@ -136,7 +163,8 @@ def _named_poolers(poolers: str) -> list[str] | None:
     return list(dict.fromkeys(names))
 
 
-def _fold_numbers(folds: str, n: int) -> list[int]:
+def fold_numbers(folds: str, n: int) -> list[int]:
+    """The numbers in a comma list, those of all `n` folds for "all"; UserError for any other."""
     if folds == "all":
         return list(range(n))
     try:

@@ -4,13 +4,21 @@
     models/<run>/<member>/fold0/                   model.safetensors, config, tokenizer, card.json
     models/<run>/<member>/checkpoints/fold0/       the last two of a fold in training
     models/<run>/<member>/.fold0.lock              while a process trains the fold
+    models/<run>/backbones/<name>/                 a backbone trained on further, card.json
+    models/<run>/backbones/.checkpoints/<name>/    the last two of one in training
+    models/<run>/backbones/.<name>.lock            while a process trains it
     oof/<run>/<member>/fold0.parquet               id, fold, pred_<output>… of the fold's own rows
     oof/<run>/<member>/test_fold0.parquet          id, pred_<output>… of the test table
+    oof/<run>/<member>/vectors_fold0.parquet       id, fold, vector of the train table
+    oof/<run>/<member>/test_vectors_fold0.parquet  id, vector of the test table
+    oof/<run>/pseudo/<name>/fold0.parquet          id, pred_<output>… of the test table, for fold 0
+    oof/<run>/pseudo/<name>/card.json              which models and weights made them
     oof/<run>/blend.json                           the blend card
     oof/<run>/studies/<rows>.log                   Optuna's trials, to continue a search
     oof/<run>/figures/<name>.png, .svg             the blend's pictures
     oof/<run>/blend.html                           the notebook, executed, as one file
     submissions/<run>/submission.csv, .json        and a dated copy of both
+    tracking/<run>/                                what TensorBoard, wandb or MLflow write
 
 Everything is written beside its place and renamed into it, so that a crash never leaves half a
 file under a final name. A fold without a card is unfinished; its card, which holds the hashes of
@@ -26,18 +34,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poolblend.errors import UserError
+from poolblend.errors import UserError, unknown
+from poolblend.store.backbones import BackboneFiles
 from poolblend.store.cards import DamagedError, read_card, write_card
 from poolblend.store.checkpoints import Checkpoints
-from poolblend.store.files import (
-    described,
-    no_half_files,
-    write_csv,
-    write_text,
-)
+from poolblend.store.files import write_text
 from poolblend.store.foldfiles import CARD, FoldFiles, Pretrained
 from poolblend.store.kept import read_kept, write_kept
 from poolblend.store.locks import FileLock
+from poolblend.store.pseudo import PseudoFiles
+from poolblend.store.submission import write_submission
+from poolblend.store.vectors import TableName, VectorsFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,10 +59,13 @@ class Store:
     def __init__(self, root: Path, run: str) -> None:
         self.root, self.run = root, run
         self.folds_path = root / "input" / run / "folds.csv"
+        self.backbones_folder = root / "models" / run / "backbones"  # no member has that name
         self.blend_path = root / "oof" / run / "blend.json"
         self.studies_folder = self.blend_path.with_name("studies")
+        self.pseudo_folder = self.blend_path.with_name("pseudo")
         self.report_path = self.blend_path.with_suffix(".html")
         self.submission_path = root / "submissions" / run / "submission.csv"
+        self.tracking_folder = root / "tracking" / run
 
     def fold_folder(self, member: str, fold: int) -> Path:
         return self.root / "models" / self.run / member / f"fold{fold}"
@@ -65,6 +75,12 @@ class Store:
 
     def test_path(self, member: str, fold: int) -> Path:
         return self.root / "oof" / self.run / member / f"test_fold{fold}.parquet"
+
+    def vectors(self, member: str, fold: int, table: TableName) -> VectorsFile:
+        """Where the vectors are kept that the fold's model pools of the rows of a table."""
+        path = self.oof_path(member, fold)
+        before = "test_vectors" if table == "test" else "vectors"
+        return VectorsFile(path.with_name(f"{before}_{path.name}"), member, fold, table)
 
     def checkpoints(self, member: str, fold: int) -> Checkpoints:
         folder = self.root / "models" / self.run / member / "checkpoints"
@@ -121,12 +137,26 @@ class Store:
             places += sorted((self.root / kind / self.run).glob("*/"))
         places += sorted((self.root / "models" / self.run).glob("*/checkpoints/"))
         places += sorted((self.root / "models" / self.run).glob("*/checkpoints/fold*/"))
+        places += sorted(self.backbones_folder.glob(".checkpoints/*/"))
         return [place for place in places if place.is_dir()]
 
     def members(self) -> list[str]:
         """Names of the members that have at least one finished fold, sorted."""
-        folder = self.root / "models" / self.run
-        return sorted({card.parent.parent.name for card in folder.glob(f"*/fold*/{CARD}")})
+        cards = (self.root / "models" / self.run).glob(f"*/fold*/{CARD}")
+        folders = {card.parent.parent for card in cards} - {self.backbones_folder}
+        return sorted(folder.name for folder in folders)
+
+    # --- backbones ---------------------------------------------------------------------------
+
+    def backbone(self, name: str) -> BackboneFiles:
+        """The backbone of that name that was trained on further, whether it is there or not."""
+        return BackboneFiles(name, self.backbones_folder / name)
+
+    def backbone_names(self) -> list[str]:
+        """Names of the backbones that were trained on further, or begun, sorted."""
+        folders = (self.backbones_folder, self.backbones_folder / ".checkpoints")
+        found = (path for folder in folders for path in folder.glob("[!.]*") if path.is_dir())
+        return sorted({path.name for path in found})
 
     # --- test predictions --------------------------------------------------------------------
 
@@ -158,6 +188,46 @@ class Store:
             raise DamagedError(f"{path} is damaged; infer.py makes these predictions again")
         return predictions
 
+    # --- pseudo-labels -----------------------------------------------------------------------
+
+    def pseudo(self, name: str) -> PseudoFiles:
+        """The pseudo-labels of that name, whether they are there or not."""
+        return PseudoFiles(name, self.pseudo_folder / name)
+
+    def read_pseudo(
+        self,
+        name: str,
+        fold: int,
+        *,
+        train_sha256: str,
+        folds_sha256: str,
+        task: Mapping[str, Any],
+    ) -> pd.DataFrame:
+        """Pseudo-labels (id, pred_<output>…) for the training of a fold of this competition.
+
+        `attrs` hold the `test_sha256` of the table whose rows they label. Raises UserError for a
+        name that is not there, another competition or other folds, and wherever a model or weights
+        made them that may have seen the fold's labels; DamagedError for damaged files.
+        """
+        files = self._known_pseudo(name)
+        return files.read(fold, train_sha256=train_sha256, folds_sha256=folds_sha256, task=task)
+
+    def pseudo_sha256(self, name: str) -> str:
+        """A hash of the pseudo-labels for all folds, for the cards of what is trained on them."""
+        return self._known_pseudo(name).labels_sha256()
+
+    def pseudo_names(self) -> list[str]:
+        """Names of the pseudo-labels that there are, sorted."""
+        folders = self.pseudo_folder.glob("[!.]*/")
+        return sorted(folder.name for folder in folders if folder.is_dir())
+
+    def _known_pseudo(self, name: str) -> PseudoFiles:
+        known = self.pseudo_names()
+        if name not in known:
+            where = f"of run {self.run}, which infer.py --pseudo-labels makes"
+            raise unknown("pseudo-labels", name, known, where)
+        return self.pseudo(name)
+
     # --- the blend and the submission --------------------------------------------------------
 
     def write_blend(self, card: Mapping[str, Any]) -> None:
@@ -182,13 +252,11 @@ class Store:
 
     def open_studies(self) -> Path:
         """The folder where Optuna keeps its trials, which is made."""
-        try:
-            self.studies_folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"could not make {self.studies_folder}: {error}; nothing was overwritten"
-            ) from None
-        return self.studies_folder
+        return _made(self.studies_folder)
+
+    def open_tracking(self) -> Path:
+        """The folder where trackers keep their files, which is made."""
+        return _made(self.tracking_folder)
 
     def figure_path(self, name: str) -> Path:
         """Where a picture goes, less its ending."""
@@ -201,18 +269,13 @@ class Store:
         self, submission: pd.DataFrame, card: Mapping[str, Any], now: datetime
     ) -> Path:
         """Write submission.csv with its card, and a dated copy of both; the path of the first."""
-        path = self.submission_path
-        dated = path.with_name(f"submission-{now:%Y%m%d-%H%M%S}.csv")
-        with FileLock(path.with_name(".submission.lock")):
-            for left in path.parent.glob("submission*.json"):
-                if not left.with_suffix(".csv").exists():
-                    left.unlink(missing_ok=True)  # of a process that was killed between the two
-            for file in (dated, path):
-                with no_half_files(file) as new:
-                    write_csv(new, submission)
-                    with no_half_files(file.with_suffix(".json")) as new_card:
-                        write_card(new_card, {**card, "submission": described(new)})
-                        # Both are on the disk; what follows are renames. At no moment does a
-                        # submission lie beside a card that is not its own.
-                        file.unlink(missing_ok=True)
-        return path
+        write_submission(self.submission_path, submission, card, now)
+        return self.submission_path
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"could not make {folder}: {error}; nothing was overwritten") from None
+    return folder

@@ -11,12 +11,17 @@ from typing import Literal, NamedTuple
 from poolblend.errors import UserError
 from poolblend.store import checkpoints
 from poolblend.store.artefacts import Store
+from poolblend.store.backbones import BackboneFiles
 from poolblend.store.cards import DamagedError, read_card
 from poolblend.store.files import sha256, unfinished
 from poolblend.store.folds import card_path, read_folds
+from poolblend.store.vectors import TableName
 
 State = Literal["whole", "stale", "damaged", "unfinished", "in training", "left over"]
 FOLD, CHECKPOINT, TEST = "fold", "checkpoint of fold", "test predictions of fold"
+VECTORS: dict[TableName, str] = {"train": "vectors of fold", "test": "test vectors of fold"}
+PSEUDO = "pseudo-labels "  # begins their place
+BACKBONE, BACKBONE_CHECKPOINT = "backbone ", "checkpoint of backbone "  # likewise
 
 
 class Artefact(NamedTuple):
@@ -41,6 +46,8 @@ def survey(store: Store) -> Iterator[Artefact]:
         yield judge("folds.csv", partial(read_folds, store.folds_path))
     elif card_path(store.folds_path).exists():
         yield Artefact("folds.csv", "unfinished", "there is but its card: train.py makes it")
+    for name in store.backbone_names():
+        yield from _backbone(store.backbone(name))
     for member, fold in begun_folds(store):
         own = _fold(store, member, fold)
         yield own
@@ -61,10 +68,25 @@ def survey(store: Store) -> Iterator[Artefact]:
         )
 
 
+def survey_extras(store: Store) -> Iterator[Artefact]:
+    """Vectors and pseudo-labels: what infer.py keeps when it is asked to."""
+    for path in sorted(store.blend_path.parent.glob("*/*vectors_fold*.parquet")):
+        named = re.fullmatch(r"(test_)?vectors_fold(\d+)", path.stem)
+        if named:
+            table: TableName = "test" if named[1] else "train"
+            member, fold = path.parent.name, int(named[2])
+            yield judge(member, store.vectors(member, fold, table).check, VECTORS[table], fold)
+    for name in store.pseudo_names():
+        yield judge(f"{PSEUDO}{name}", store.pseudo(name).check)
+
+
 def begun_folds(store: Store) -> list[tuple[str, int]]:
     """(member, fold) of all that has a folder, OOF rows or a checkpoint, in order."""
     found = set()
     for folder in store.folders():
+        # Anything may be the name of pseudo-labels, or of a backbone.
+        if store.backbones_folder in (folder, *folder.parents) or folder == store.pseudo_folder:
+            continue
         for path in folder.glob("*fold*"):
             number = re.fullmatch(r"(?:test_)?fold(\d+)(?:\.parquet)?", path.name)
             if number:
@@ -95,6 +117,24 @@ def _fold(store: Store, member: str, fold: int) -> Artefact:
     kept = len(store.checkpoints(member, fold))
     told = "goes on at its last checkpoint" if kept else "begins anew"
     return Artefact(member, "unfinished", f"train.py {told}", FOLD, fold)
+
+
+def _backbone(files: BackboneFiles) -> Iterator[Artefact]:
+    place, lock = f"{BACKBONE}{files.name}", files.lock()
+    if lock.path.exists() and lock.is_held():
+        yield Artefact(place, "in training", f"by {lock.holder()}")
+        return
+    try:
+        finished = files.check() is not None
+    except (DamagedError, OSError) as error:
+        yield Artefact(place, "damaged", str(error))
+    else:
+        goes_on = "goes on at its last checkpoint" if len(files.checkpoints) else "begins anew"
+        told = "" if finished else f"train.py {goes_on}"
+        yield Artefact(place, "whole" if finished else "unfinished", told)
+    for folder in files.checkpoints.folders():
+        if (folder / checkpoints.CARD).exists():  # else one half removed
+            yield judge(f"{BACKBONE_CHECKPOINT}{files.name}", partial(_check_checkpoint, folder))
 
 
 def _checkpoints(store: Store, member: str, fold: int) -> Iterator[Artefact]:

@@ -1,97 +1,34 @@
 """Tokenise once, batch rows of similar length, pad each batch to its own longest row.
 
-Shape legend: B batch, T tokens, N rows.
+Shape legend: B batch, T tokens, N rows, F extra columns, W windows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from poolblend.errors import UserError
-from poolblend.modeling.model import Batch
-from poolblend.training.tokens import around, tokenise
+from poolblend.modeling.model import Batch, Windows
+from poolblend.training.encoding import Encoded, SpecialTokens, concatenated, encode
 
-SpecialTokens = Literal["text", "tokens"]
+__all__ = [
+    "Encoded",
+    "SpecialTokens",
+    "collate",
+    "concatenated",
+    "encode",
+    "padded_tokens",
+    "padding_share",
+    "plan_steps",
+    "prediction_batches",
+    "training_batches",
+]
 
 # Rows sorted together: large enough that batches hardly pad, small enough that they stay random.
 BATCHES_PER_POOL = 50
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A table's texts as token ids, in the table's order."""
-
-    ids: tuple[np.ndarray, ...]  # per row (T,) int32
-    content: tuple[np.ndarray, ...]  # per row (T,) bool: the text's own tokens, not special ones
-    n_truncated: int
-    pad_id: int
-    pad_left: bool
-    max_length: int
-
-    @property
-    def lengths_N(self) -> np.ndarray:
-        return np.array([len(row) for row in self.ids], dtype=np.int64)
-
-
-def encode(
-    columns: Sequence[Sequence[str]],
-    tokenizer: Any,
-    max_length: int,
-    *,
-    special_tokens: SpecialTokens = "text",
-) -> Encoded:
-    """Token ids of every row's texts, one list of texts per column, cut at `max_length`.
-
-    Around them stands what the tokenizer puts around a text, between columns its separator. A
-    special token written within a text, such as "[SEP]", is text like any other; with
-    `special_tokens` "tokens" it is that token. Raises UserError where `max_length` leaves no room.
-    """
-    as_text = special_tokens == "text"
-    separator = tokenizer.sep_token or tokenizer.eos_token or ""
-    if not as_text:
-        columns = [[f" {separator} ".join(texts) for texts in zip(*columns, strict=True)]]
-    between = [tokenizer.convert_tokens_to_ids(separator)] if separator else []
-    before, after = around(tokenizer)
-    room = max_length - len(before) - len(after)
-    if room < 1:
-        raise UserError(f"max_length is {max_length}: no room beside the tokenizer's own tokens")
-    kept = slice(-room, None) if tokenizer.truncation_side == "left" else slice(room)
-    # A tokenizer that adds no special tokens makes nothing of an empty text: one padding token then
-    # stands for it, so that there is something to pool.
-    pad_id = tokenizer.pad_token_id or 0
-    ids, content, n_truncated = [], [], 0
-    tokenised = [tokenise(column, tokenizer, as_text=as_text) for column in columns]
-    for texts in zip(*tokenised, strict=True):
-        row, own = _join(texts, between)
-        n_truncated += len(row) > room
-        row, own = row[kept], own[kept]
-        if not as_text:
-            own = [id not in between for id in row]
-        ids.append(np.array([*before, *row, *after] or [pad_id], dtype=np.int32))
-        content.append(np.zeros(len(ids[-1]), dtype=bool))
-        content[-1][len(before) : len(before) + len(own)] = own
-    return Encoded(
-        ids=tuple(ids),
-        content=tuple(content),
-        n_truncated=n_truncated,
-        pad_id=pad_id,
-        pad_left=tokenizer.padding_side == "left",
-        max_length=max_length,
-    )
-
-
-def _join(texts: Sequence[list[int]], between: list[int]) -> tuple[list[int], list[bool]]:
-    """One row's texts with `between` between them, and which of its tokens are the texts' own."""
-    row, own = list(texts[0]), [True] * len(texts[0])
-    for text in texts[1:]:
-        row += [*between, *text]
-        own += [False] * len(between) + [True] * len(text)
-    return row, own
 
 
 def training_batches(
@@ -112,6 +49,18 @@ def training_batches(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
+def plan_steps(
+    lengths_N: np.ndarray, epochs: int, batch_size: int, accumulation: int, seed: int
+) -> list[list[list[np.ndarray]]]:
+    """Of each epoch its optimizer steps, and of each step its `accumulation` batches of rows."""
+    generator = np.random.default_rng(seed)
+    plan = [training_batches(lengths_N, batch_size, generator) for _ in range(epochs)]
+    return [
+        [batches[i : i + accumulation] for i in range(0, len(batches), accumulation)]
+        for batches in plan
+    ]
+
+
 def prediction_batches(lengths_N: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """Every row once, longest first, each batch at most `batch_tokens` tokens, padding included.
 
@@ -128,20 +77,72 @@ def prediction_batches(lengths_N: np.ndarray, batch_tokens: int) -> list[np.ndar
     return batches
 
 
-def collate(encoded: Encoded, rows: np.ndarray, *, full_width: bool = False) -> Batch:
-    """The rows as padded tensors; `full_width` pads them to the maximum length, not the longest."""
-    width = encoded.max_length if full_width else max(len(encoded.ids[row]) for row in rows)
-    ids = np.full((len(rows), width), encoded.pad_id, dtype=np.int64)
-    attention = np.zeros((len(rows), width), dtype=bool)
-    content = np.zeros((len(rows), width), dtype=bool)
+def collate(
+    encoded: Encoded, rows: Sequence[int] | np.ndarray, *, full_width: bool = False
+) -> Batch:
+    """The rows as padded tensors; `full_width` pads them to the maximum length, not the longest.
+
+    Raises ValueError for windows padded to full width: the padding is in none of them.
+    """
+    if full_width and encoded.windowing is not None:
+        raise ValueError("full width does not go with windows")
+    ids = [encoded.ids[row] for row in rows]
+    width = encoded.max_length if full_width else max(map(len, ids))
+    left, types, columns_NF = encoded.pad_left, encoded.types, encoded.columns_NF
+    return Batch(
+        _padded(ids, width, encoded.pad_id, left),
+        _padded([np.ones(len(row), dtype=bool) for row in ids], width, False, left),
+        _padded([encoded.content[row] for row in rows], width, False, left),
+        None if types is None else _padded([types[row] for row in rows], width, 0, left),
+        None if columns_NF is None else torch.from_numpy(columns_NF[np.asarray(rows)]),
+        _windows(encoded, ids, width),
+    )
+
+
+def _windows(encoded: Encoded, rows: list[np.ndarray], width: int) -> Windows | None:
+    """The rows' windows, where any of them needs more than one."""
+    if encoded.windowing is None or width <= encoded.max_length:
+        return None
+    cut = [encoded.windowing.cut(row) for row in rows]
+    ids = [window for windows, _, _ in cut for window in windows]
+    longest = max(map(len, ids))
+    first, at = 0, []
+    for windows, window_T, place_T in cut:
+        lengths_W = np.array([len(window) for window in windows])
+        # Where padding stands on the left, a window's tokens begin behind it.
+        shift_W = longest - lengths_W if encoded.pad_left else np.zeros_like(lengths_W)
+        at.append((first + window_T) * longest + shift_W[window_T] + place_T)
+        first += len(windows)
+    return Windows(
+        _padded(ids, longest, encoded.pad_id, encoded.pad_left),
+        _padded(
+            [np.ones(len(ids_T), dtype=bool) for ids_T in ids], longest, False, encoded.pad_left
+        ),
+        # Padding is read from any token at all: it does not count.
+        _padded(at, width, 0, encoded.pad_left),
+    )
+
+
+def _padded(rows: Sequence[np.ndarray], width: int, fill: int | bool, left: bool) -> Tensor:
+    """The rows as one tensor of int64, or of bool where `fill` is, filled up to `width`."""
+    padded = np.full((len(rows), width), fill)
     for i, row in enumerate(rows):
-        length = len(encoded.ids[row])
-        at = slice(width - length, width) if encoded.pad_left else slice(0, length)
-        ids[i, at], attention[i, at], content[i, at] = encoded.ids[row], True, encoded.content[row]
-    return Batch(torch.from_numpy(ids), torch.from_numpy(attention), torch.from_numpy(content))
+        padded[i, width - len(row) if left else 0 :][: len(row)] = row
+    return torch.from_numpy(padded)
 
 
-def padding_share(lengths_N: np.ndarray, batches: Sequence[np.ndarray]) -> float:
-    """Share of the tokens in these batches that is padding."""
-    padded = sum(int(lengths_N[batch].max()) * len(batch) for batch in batches)
+def padding_share(
+    lengths_N: np.ndarray, batches: Sequence[np.ndarray], max_length: int | None = None
+) -> float:
+    """Share of the tokens in these batches that is padding.
+
+    With windows, `max_length` is that of one, and rows of several have a multiple of it.
+    """
+    padded = sum(padded_tokens(lengths_N[batch], max_length) for batch in batches)
     return 1 - float(lengths_N.sum()) / padded
+
+
+def padded_tokens(lengths_B: np.ndarray, max_length: int | None = None) -> int:
+    """How many tokens the model reads of a batch of these rows, padding included."""
+    width = min(int(lengths_B.max()), max_length or int(lengths_B.max()))
+    return int((-(-lengths_B // width)).sum()) * width

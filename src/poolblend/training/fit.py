@@ -5,33 +5,32 @@ Shape legend: B batch, N rows, K outputs.
 
 from __future__ import annotations
 
-import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from poolblend.errors import UserError
+from poolblend.modeling.adapters import merge_for_good, merged
+from poolblend.modeling.checkpointing import checkpoint_activations
 from poolblend.modeling.model import TextModel
 from poolblend.training import state
-from poolblend.training.batches import Encoded, collate, padding_share, training_batches
-from poolblend.training.devices import (
-    Precision,
-    accelerator,
-    choose_device,
-    free_cached,
-    out_of_memory,
-    resolve_precision,
-)
+from poolblend.training.averaging import is_due, weight_average
+from poolblend.training.batches import Encoded, padding_share, plan_steps
+from poolblend.training.devices import accelerator, choose_device, resolve_precision
+from poolblend.training.gradients import Gradients
 from poolblend.training.objectives import Objective
 from poolblend.training.optim import build_optimizer, build_schedule, parameter_groups
-from poolblend.training.state import Position, State
+from poolblend.training.options import FitOptions
+from poolblend.training.state import Position, State, under
 
-log = logging.getLogger(__name__)
+AVERAGE, NOTE = "average.", "note."
 
 
 @dataclass(frozen=True)
@@ -44,36 +43,13 @@ class Epoch:
     padding: float
 
 
-@dataclass(frozen=True)
-class FitOptions:
-    """How a model is fine-tuned; the keys of a config's `train:` section, and a seed.
-
-    Batches and their order come from `seed`; dropout from torch's global generator, which the
-    caller seeds before it builds the model. `accumulation` batches make one optimizer step, whose
-    loss is the mean over all their rows.
-    """
-
-    epochs: int
-    batch_size: int
-    accumulation: int
-    optimizer: str
-    lr: float
-    head_lr: float | None
-    layer_decay: float
-    weight_decay: float
-    schedule: str
-    warmup: float
-    clip: float | None
-    precision: Precision
-    gradient_checkpointing: bool
-    seed: int
-
-
 class Fit:
-    """One fine-tuning of `model`, in place, on `rows` of `encoded`; `y` is aligned with `encoded`.
+    """One fine-tuning of `model`, in place, on `rows` of `encoded`.
 
-    Between two optimizer steps, `state` says all that another process needs to go on from there
-    with `restore`, to the same bits.
+    Aligned with `encoded` are the objective's `targets` (N, L), and `weights` (N, 1 or L), which
+    scale the losses. Between two optimizer steps, `state` says all that another process needs to
+    go on from there with `restore`, to the same bits. `notes` are tensors of the caller's that are
+    kept with it.
     """
 
     def __init__(
@@ -81,25 +57,32 @@ class Fit:
         model: TextModel,
         encoded: Encoded,
         rows: np.ndarray,
-        y: np.ndarray,
+        targets: np.ndarray,
         objective: Objective,
         options: FitOptions,
+        weights: np.ndarray | None = None,
     ) -> None:
         self.encoded, self.rows, self.objective = encoded, rows, objective
         self.options = options
         self.position = Position()
-        self.pieces = 1  # of a batch; more where the device ran out of memory
-        self._smallest = 2 if _normalises_batches(model) else 1
+        self.last_loss = self.last_rate = math.nan  # of the last step; the rate that is `lr`'s
+        self.notes: dict[str, Tensor] = {}
         self._accelerator = accelerator(resolve_precision(options.precision, choose_device()))
         if options.gradient_checkpointing:
-            _checkpoint_activations(model.encoder)
-        _start_at_base_rates(model, objective, y[rows])
-        generator = np.random.default_rng(options.seed)
-        lengths = encoded.lengths_N[rows]
-        self._plan = [
-            training_batches(lengths, options.batch_size, generator) for _ in range(options.epochs)
-        ]
-        self._steps = [_chunks(batches, options.accumulation) for batches in self._plan]
+            checkpoint_activations(model.encoder)
+        targets = targets[rows]
+        weights = np.ones((len(rows), 1)) if weights is None else weights[rows]
+        _start_at_base_rates(model, objective, targets, weights)
+        self._gradients = Gradients(
+            model, encoded, rows, targets, weights, objective, options.losses
+        )
+        self._steps = plan_steps(
+            encoded.lengths_N[rows],
+            options.epochs,
+            options.batch_size,
+            options.accumulation,
+            options.seed,
+        )
         optim = build_optimizer(
             options.optimizer,
             parameter_groups(
@@ -111,12 +94,18 @@ class Fit:
             ),
         )
         self._schedule = build_schedule(
-            options.schedule, optim, n_steps=self.n_steps, warmup=options.warmup
+            options.schedule,
+            optim,
+            n_steps=self.n_steps,
+            warmup=options.warmup,
+            hold_from=sum(map(len, self._steps[: -options.swa_epochs]))
+            if options.swa_epochs
+            else None,
         )
+        model.to(self._accelerator.device)
+        self._average = weight_average(model, options)
         self.model, self._optim = self._accelerator.prepare(model, optim)
-        targets = torch.from_numpy(y[rows])
-        # Apple's GPUs have no float64.
-        self._targets = targets.float() if targets.is_floating_point() else targets
+        self._gradients.model = self.model
 
     @property
     def n_steps(self) -> int:
@@ -126,19 +115,36 @@ class Fit:
     def steps_done(self) -> int:
         return sum(map(len, self._steps[: self.position.epoch])) + self.position.step
 
+    @property
+    def pieces(self) -> int:
+        """Into how many a batch is cut, more than one where the device ran out of memory."""
+        return self._gradients.pieces
+
+    @property
+    def adversarial_from(self) -> int:
+        """The first step, counted from 0, whose gradients are adversarial."""
+        wanted = self.options.losses.fgm or self.options.losses.awp
+        return int(self.options.adversarial_start * self.n_steps) if wanted else self.n_steps
+
     def state(self) -> State:
         """Where the training is, between two steps; valid until the next one."""
         live = state.capture(
             self.model, self._optim, self._schedule, self._accelerator.scaler, self.position
         )
-        return State(live.tensors, live.rest | {"pieces": self.pieces})
+        average = {} if self._average is None else self._average.state_dict()
+        kept = {f"{AVERAGE}{k}": v for k, v in average.items()}
+        kept |= {f"{NOTE}{k}": v for k, v in self.notes.items()}
+        return State(live.tensors | kept, live.rest | {"pieces": self.pieces})
 
     def restore(self, saved: State) -> None:
         """Go on from there. Raises KeyError, TypeError, ValueError or RuntimeError if it cannot."""
         self.position = state.restore(
             saved, self.model, self._optim, self._schedule, self._accelerator.scaler
         )
-        self.pieces = saved.rest["pieces"]
+        if self._average is not None:
+            self._average.load_state_dict(under(AVERAGE, saved.tensors))
+        self.notes = under(NOTE, saved.tensors)
+        self._gradients.pieces = saved.rest["pieces"]
 
     def run(
         self, *, progress: str | None = None, after_step: Callable[[], None] | None = None
@@ -152,31 +158,74 @@ class Fit:
             total=self.n_steps,
             initial=self.steps_done,
             desc=progress,
-            unit="step",
+            unit=" step",
             disable=None if progress else True,
         ) as bar:
             while self.position.epoch < self.options.epochs:
                 epoch = self.position.epoch
                 self.model.train()
                 for step in self._steps[epoch][self.position.step :]:
-                    loss = self._train_step(step)
+                    self._train_step(step)
+                    bar.set_postfix(loss=f"{self.last_loss:.3f}", refresh=False)
                     bar.update()
-                    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                     if after_step is not None:
                         after_step()
                 yield Epoch(
                     epoch + 1,
                     self.position.loss / len(self.rows),
                     self.position.seconds,
-                    padding_share(self.encoded.lengths_N[self.rows], self._plan[epoch]),
+                    padding_share(
+                        self.encoded.lengths_N[self.rows],
+                        [batch for step in self._steps[epoch] for batch in step],
+                        self.encoded.max_length,
+                    ),
                 )
                 self.position = Position(epoch + 1)
+
+    @contextmanager
+    def evaluated(self) -> Iterator[TextModel]:
+        """The model as it would be kept now: of averaged weights, with adapters merged."""
+        with merged(self._kept.encoder):
+            yield self._kept
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Copies of the weights that would be kept now, for `finish`."""
+        return {name: tensor.clone() for name, tensor in self._kept.state_dict().items()}
+
+    def finish(self, weights: Mapping[str, Tensor] | None = None) -> TextModel:
+        """End the training: the model to be kept, with the weights of a snapshot if given."""
+        kept = self._kept
         self._accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self._accelerator.free_memory()
+        if weights is not None:
+            kept.load_state_dict(weights)
+        merge_for_good(kept.encoder)
+        return kept
 
-    def _train_step(self, step: Sequence[np.ndarray]) -> float:
+    @property
+    def _kept(self) -> TextModel:
+        if self._average is None or self._average.n_averaged == 0:
+            return self.model
+        averaged: TextModel = self._average.module  # type: ignore[assignment]
+        return averaged
+
+    def seconds_of_step(self, epoch: int, step: int) -> float:
+        """Do this step of the plan, out of order, and tell how long it took.
+
+        For estimates: nothing is to be made of the model after that.
+        """
+        self.model.train()
+        self.position = Position(epoch, step)
         started = time.perf_counter()
-        loss = self._backward(step)
+        self._train_step(self._steps[epoch][step])  # on a GPU, its end is timed with the next one
+        return time.perf_counter() - started
+
+    def _train_step(self, step: Sequence[np.ndarray]) -> None:
+        started = time.perf_counter()
+        adversarial = self.steps_done >= self.adversarial_from
+        loss = self._gradients.of_step(
+            step, self._accelerator, self._optim, adversarial=adversarial
+        )
         if not np.isfinite(loss):
             raise UserError(
                 f"the training loss became {loss} in epoch {self.position.epoch + 1}; lower "
@@ -184,67 +233,24 @@ class Fit:
             )
         if self.options.clip is not None:
             self._accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        group = self._optim.param_groups[0]
+        self.last_loss = loss
+        self.last_rate = self.options.lr * group["lr"] / group["initial_lr"]
         self._optim.step()
         self._schedule.step()
         self._optim.zero_grad()
         self.position.step += 1
         self.position.loss += loss * sum(map(len, step))
+        if self._average is not None and is_due(
+            self.options, self.position, len(self._steps[self.position.epoch])
+        ):
+            self._average.update_parameters(self.model)
         self.position.seconds += time.perf_counter() - started
-        return loss
-
-    def _backward(self, step: Sequence[np.ndarray]) -> float:
-        """Gradients of one step; its batches are halved for as long as the memory is too small."""
-        while True:
-            try:
-                return self._add_gradients([p for batch in step for p in self._parts(batch)])
-            except RuntimeError as error:
-                largest = max(len(part) for batch in step for part in self._parts(batch))
-                if not out_of_memory(error) or largest // 2 < self._smallest:
-                    raise
-            # Not in the handler: the error holds on to the failed attempt's tensors.
-            self._optim.zero_grad()
-            free_cached()
-            self.pieces *= 2
-            log.warning(
-                "out of memory: going on with batches of %d rows, %d of them to a step",
-                -(-self.options.batch_size // self.pieces),
-                self.options.accumulation * self.pieces,
-            )
-
-    def _parts(self, batch: np.ndarray) -> list[np.ndarray]:
-        return np.array_split(batch, max(1, min(self.pieces, len(batch) // self._smallest)))
-
-    def _add_gradients(self, parts: Sequence[np.ndarray]) -> float:
-        """Add up the gradients of the parts; the mean loss over all their rows."""
-        n_rows = sum(map(len, parts))
-        losses = []
-        for part in parts:
-            inputs = collate(
-                self.encoded, self.rows[part], full_width=self.model.mask == "none"
-            ).to(self._accelerator.device)
-            each = self.objective.loss(
-                self.model(inputs), self._targets[part].to(self._accelerator.device)
-            )
-            self._accelerator.backward(each.sum() / n_rows)
-            losses.append(each.detach().sum() / n_rows)
-        return float(torch.stack(losses).sum())
 
 
-def _normalises_batches(model: torch.nn.Module) -> bool:
-    return any(isinstance(module, torch.nn.BatchNorm1d) for module in model.modules())
-
-
-def _checkpoint_activations(encoder: Any) -> None:
-    # Renamed in transformers 5.23, where the old name warns.
-    enable = getattr(encoder, "activation_checkpointing_enable", None)
-    (enable or encoder.gradient_checkpointing_enable)()
-
-
-def _start_at_base_rates(model: TextModel, objective: Objective, y: np.ndarray) -> None:
-    bias = model.head.linear.bias
-    with torch.no_grad():
-        bias.copy_(torch.from_numpy(objective.prior(y, len(bias))))
-
-
-def _chunks(batches: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    return [batches[i : i + size] for i in range(0, len(batches), size)]
+def _start_at_base_rates(
+    model: TextModel, objective: Objective, targets: np.ndarray, weights: np.ndarray
+) -> None:
+    if objective.prior is not None:
+        with torch.no_grad():
+            model.head.linear.bias.copy_(torch.from_numpy(objective.prior(targets, weights)))

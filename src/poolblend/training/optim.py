@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,8 +11,18 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
-from poolblend.modeling.layers import layer_depths
+from poolblend.errors import UserError
+from poolblend.modeling.layers import layer_depths, layer_stacks
 from poolblend.modeling.model import TextModel
+
+
+def check_layer_decay(encoder: Any, layer_decay: float) -> None:
+    """Raise UserError for a decay over layers that share their weights, or cannot be found."""
+    if layer_decay < 1 and not layer_stacks(encoder):
+        raise UserError(
+            f"train.layer_decay is {layer_decay}, but the layers of {type(encoder).__name__} "
+            "share their weights, or cannot be found; set it to 1"
+        )
 
 
 def parameter_groups(
@@ -20,8 +31,10 @@ def parameter_groups(
     """Every trainable parameter in exactly one group of its own learning rate and weight decay.
 
     A layer's rate is `layer_decay` times the next one's, embeddings lowest; pooler and head take
-    `head_lr` (None: `lr`). Vectors and scalars (biases, norms) are not decayed.
+    `head_lr` (None: `lr`). Vectors and scalars (biases, norms) are not decayed. Raises UserError
+    for a `layer_decay` below 1 where the encoder's layers cannot be told apart.
     """
+    check_layer_decay(model.encoder, layer_decay)
     depths = layer_depths(model.encoder)
     top = max(depths.values())
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -51,10 +64,25 @@ def build_optimizer(name: str, groups: Iterable[dict[str, Any]]) -> torch.optim.
 
 
 def build_schedule(
-    name: str, optimizer: torch.optim.Optimizer, *, n_steps: int, warmup: float
+    name: str,
+    optimizer: torch.optim.Optimizer,
+    *,
+    n_steps: int,
+    warmup: float,
+    hold_from: int | None = None,
 ) -> LambdaLR:
-    """Linear warm-up over the share `warmup` of the steps, then linear, cosine or no decay to 0."""
+    """Linear warm-up over the share `warmup` of the steps, then linear, cosine or no decay to 0.
+
+    From step `hold_from` on, or the end of the warm-up, the rates stay what they are there.
+    """
     kind = "constant_with_warmup" if name == "constant" else name
-    return get_scheduler(
-        kind, optimizer, num_warmup_steps=round(warmup * n_steps), num_training_steps=n_steps
-    )
+    n_warmup = round(warmup * n_steps)
+    schedule = get_scheduler(kind, optimizer, num_warmup_steps=n_warmup, num_training_steps=n_steps)
+    if hold_from is not None:
+        last = max(hold_from, n_warmup)
+        schedule.lr_lambdas = [partial(_held, rate, last) for rate in schedule.lr_lambdas]
+    return schedule
+
+
+def _held(rate: Callable[[int], float], last: int, step: int) -> float:
+    return rate(min(step, last))

@@ -44,7 +44,9 @@ def capture(
     The tensors are the live ones: write them before the next step.
     """
     moments = optimizer.state_dict()["state"]
-    tensors = {f"{MODEL}{name}": tensor for name, tensor in model.state_dict().items()}
+    twice = _named_twice(model)
+    weights = {k: v for k, v in model.state_dict().items() if k not in twice}
+    tensors = {f"{MODEL}{name}": tensor for name, tensor in weights.items()}
     scalars: dict[str, dict[str, Any]] = {}
     for index, moment in moments.items():
         for name, value in moment.items():
@@ -72,9 +74,11 @@ def restore(state: State, model: nn.Module, optimizer: Any, schedule: Any, scale
     """
     # Clones, because what a file is read into may be aligned otherwise than what training allots.
     tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
-    model.load_state_dict(_under(MODEL, tensors))
+    weights = under(MODEL, tensors)
+    weights |= {name: weights[first] for name, first in _named_twice(model).items()}
+    model.load_state_dict(weights)
     moments: dict[int, dict[str, Any]] = {}
-    for key, value in _under(OPTIMIZER, tensors).items():
+    for key, value in under(OPTIMIZER, tensors).items():
         index, _, name = key.partition(".")
         moments.setdefault(int(index), {})[name] = value
     for index, scalars in state.rest["optimizer"].items():
@@ -86,12 +90,25 @@ def restore(state: State, model: nn.Module, optimizer: Any, schedule: Any, scale
     schedule.load_state_dict(state.rest["schedule"] | {"lr_lambdas": unsaved})
     if scaler is not None and state.rest["scaler"] is not None:
         scaler.load_state_dict(state.rest["scaler"])
-    _restore_random(_under(RANDOM, tensors), state.rest["random"])
+    _restore_random(under(RANDOM, tensors), state.rest["random"])
     return Position(**state.rest["position"])
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _named_twice(model: nn.Module) -> dict[str, str]:
+    """Names of tensors that the model holds under an earlier name, too, and that name.
+
+    Tied embeddings, for one: safetensors writes each tensor once.
+    """
+    first: dict[int, str] = {}
+    named = {
+        name: first.setdefault(id(tensor), name)
+        for name, tensor in model.state_dict(keep_vars=True).items()
+    }
+    return {name: held for name, held in named.items() if name != held}
 
 
 def _capture_random() -> tuple[dict[str, Tensor], dict[str, Any]]:

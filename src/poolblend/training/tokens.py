@@ -1,22 +1,88 @@
-"""Texts to token ids, with special tokens that stand in the texts taken as text or as tokens."""
+"""Texts to token ids: what is written in them, and what a tokenizer or a template puts around."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from poolblend.errors import UserError
 
+T = TypeVar("T")
 
-def around(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The tokens that the tokenizer puts before and after a text."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
-    for start in range(len(whole) - len(bare) + 1):
-        if whole[start : start + len(bare)] == bare:
-            return whole[:start], whole[start + len(bare) :]
-    raise UserError("the tokenizer changes a text's tokens where it adds special ones to them")
+# What a template may call a token by, whatever the tokenizer's own name for it is.
+GENERIC = {"[SEP]": ("sep_token", "eos_token"), "[CLS]": ("cls_token", "bos_token")}
+NOTHING = "(?!)"  # a pattern that matches nowhere
+
+
+class Frame(NamedTuple):
+    """What a tokenizer puts around one text, or around and between two; and their token types."""
+
+    ids: tuple[list[int], ...]  # before the first text, after each
+    types: tuple[list[int], ...]
+    text_types: tuple[int, ...]  # the type of each text's tokens
+
+
+def frame(tokenizer: Any, n_texts: int) -> Frame:
+    """The tokenizer's frame of one text or of two; UserError where it changes what it frames."""
+    texts = ("a", "b")[:n_texts]
+    # Asked for, because not every tokenizer gives the types that its encoder was trained with.
+    whole = tokenizer(*texts, **({"return_token_type_ids": True} if n_texts > 1 else {}))
+    ids = whole["input_ids"]
+    types = whole.get("token_type_ids") or [0] * len(ids)
+    ends, text_types = [0], []
+    for text in texts:
+        bare = tokenizer(text, add_special_tokens=False)["input_ids"]
+        places = range(ends[-1], len(ids) - len(bare) + 1)
+        start = next((at for at in places if ids[at : at + len(bare)] == bare), None)
+        if start is None:
+            raise UserError("the tokenizer changes a text's tokens where it adds special ones")
+        text_types.append(types[start] if bare else 0)
+        ends += [start, start + len(bare)]
+    gaps = [slice(*gap) for gap in zip(ends[::2], [*ends[1::2], len(ids)], strict=True)]
+    return Frame(tuple(ids[g] for g in gaps), tuple(types[g] for g in gaps), tuple(text_types))
+
+
+def interleave(gaps: Sequence[Sequence[T]], texts: Sequence[Sequence[T]]) -> list[T]:
+    """The first gap, then each text and the gap behind it, as one list."""
+    row = list(gaps[0])
+    for text, gap in zip(texts, gaps[1:], strict=True):
+        row += [*text, *gap]
+    return row
+
+
+def separated(n_texts: int, tokenizer: Any) -> list[list[str]]:
+    """The special tokens before, between and after texts that its separator joins."""
+    separator = tokenizer.sep_token or tokenizer.eos_token
+    between = [separator] if separator else []
+    return [[], *[between] * (n_texts - 1), []]
+
+
+def split_template(template: str, tokenizer: Any) -> tuple[list[str], list[list[str]]]:
+    """The texts of a template, and the special tokens before, between and after them.
+
+    Besides the tokenizer's own, "[SEP]" is its separator or end, and "[CLS]" its first token or
+    beginning, so that one template serves all tokenizers. Raises UserError where it has neither.
+    """
+    special = {word: word for word in _special_tokens(tokenizer)}
+    for word, kinds in GENERIC.items():
+        if word in template and word not in special:
+            known = [token for kind in kinds if (token := getattr(tokenizer, kind))]
+            if not known:
+                raise UserError(
+                    f"data.text holds {word}, but the tokenizer has no {' and no '.join(kinds)}; "
+                    "leave it out for this backbone"
+                )
+            special[word] = known[0]
+    texts: list[str] = []
+    between: list[list[str]] = [[]]
+    for i, piece in enumerate(_written(special).split(template)):
+        if i % 2:
+            between[-1].append(special[piece])
+        elif piece.strip():
+            texts.append(piece)
+            between.append([])
+    return texts, between
 
 
 def tokenise(texts: Sequence[str], tokenizer: Any, *, as_text: bool) -> list[list[int]]:
@@ -48,6 +114,13 @@ def _special_tokens(tokenizer: Any) -> dict[str, int]:
     return {word: id for word, id in special.items() if word != tokenizer.unk_token}
 
 
+def _written(special: Iterable[str]) -> re.Pattern[str]:
+    """Finds each of these words in a text; of two that begin alike, the longer."""
+    longest_first = sorted(special, key=len, reverse=True)
+    words = "|".join(map(re.escape, longest_first))
+    return re.compile(f"({words or NOTHING})")
+
+
 def _spell(text: str, row: list[int], tokenizer: Any, special: dict[str, int]) -> list[int]:
     """The text's tokens with each special token in it character by character.
 
@@ -61,7 +134,7 @@ def _spell(text: str, row: list[int], tokenizer: Any, special: dict[str, int]) -
         words = [text]
         if backend.pre_tokenizer is not None:
             words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
-        written = re.compile(f"({'|'.join(map(re.escape, special))})")
+        written = _written(special)
         pieces = [piece for word in words for piece in written.split(word)]
         parts = [part for piece in pieces for part in (piece if piece in special else [piece])]
         row = [token.id for part in parts if part for token in backend.model.tokenize(part)]

@@ -1,6 +1,7 @@
-"""Poolers that read the first token of a row, which BERT-like encoders train to stand for it.
+"""Poolers that read one token of a row.
 
-They find it in the attention mask: it may be excluded from the tokens that count.
+The first is what BERT-like encoders train to stand for it, the last the only one of a decoder that
+has seen all others. Both are found in the attention mask: they may be excluded from what counts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ class Cls(Pooler):
 
     def pool(self, tokens: Tokens) -> Tensor:
         return masked.first(tokens.hidden[0], tokens.attention_BT)
+
+
+@POOLERS.register("last")
+class Last(Pooler):
+    """The last token of the last layer, which in a decoder has seen all others."""
+
+    def pool(self, tokens: Tokens) -> Tensor:
+        return masked.last(tokens.hidden[0], tokens.attention_BT)
 
 
 @POOLERS.register("pooler_output")

@@ -30,6 +30,12 @@ def first(x_BTH: Tensor, attention_BT: Tensor) -> Tensor:
     return x_BTH[torch.arange(len(x_BTH), device=x_BTH.device), position_B]
 
 
+def last(x_BTH: Tensor, attention_BT: Tensor) -> Tensor:
+    """The state of each row's last token, (B, H), wherever the padding stands."""
+    position_B = x_BTH.shape[1] - 1 - attention_BT.flip(1).int().argmax(1)
+    return x_BTH[torch.arange(len(x_BTH), device=x_BTH.device), position_B]
+
+
 def total(x_BTH: Tensor, mask_BT: Tensor) -> Tensor:
     """Sum over tokens, (B, H) float32."""
     return kept(x_BTH, mask_BT).sum(1, dtype=torch.float32)

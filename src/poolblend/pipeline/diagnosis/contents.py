@@ -90,7 +90,8 @@ def _forward(run: Run, located: Located, members: Sequence[Member]) -> None:
     from poolblend.modeling import backbone
     from poolblend.modeling.model import build_model
     from poolblend.training.batches import collate, encode
-    from poolblend.training.objectives import choose_objective
+    from poolblend.training.head_fitting import check_head
+    from poolblend.training.objectives import resolve_loss
 
     config, folder, code = run.config, located.folder, run.config.remote_code
     longest = max(member.max_length for member in members)
@@ -98,7 +99,10 @@ def _forward(run: Run, located: Located, members: Sequence[Member]) -> None:
     base = backbone.load(folder, remote_code=code)
     for member in members:
         try:
-            choose_objective(config.task, member.train.loss)
+            if member.head.kind != "linear":
+                check_head(member.head.kind, config.task)
+            else:
+                resolve_loss(config.task, member.train.loss)
             model, _ = build_model(
                 base,
                 pooler=member.pooler,

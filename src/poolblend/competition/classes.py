@@ -1,0 +1,108 @@
+"""A classification target's labels: which there are, in which order, where a cell stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from poolblend.errors import UserError, quoted, unknown
+
+Label = int | float | str
+
+
+def find_classes(
+    kind: str, column: pd.Series, positive: object, given: Sequence[Label] | None
+) -> tuple[Label, ...]:
+    """The classes of a target column as `Task` holds them: those given, else those that occur.
+
+    `positive` is the label of a binary task that counts as 1, by default the last in sorted order.
+    Raises UserError for labels that are outside the kind of task.
+    """
+    classes = sorted(set(column.tolist()))
+    bad = [label for label in classes if isinstance(label, float) and not np.isfinite(label)]
+    if bad:
+        raise UserError(f"column '{column.name}' holds {bad[0]}, which is no label; mend the cell")
+    if len(classes) < 2:
+        raise UserError(
+            f"column '{column.name}' holds the one label {quoted(classes[0])}; "
+            f"a {kind} task needs at least two"
+        )
+    told = f"column '{column.name}' holds"
+    if given is not None:
+        classes, told = _as_in_column(given, column), "data.classes names"
+    _check_distinct(told, classes)
+    if kind == "ordinal" and any(isinstance(label, str) for label in classes):
+        raise UserError(
+            f"{told} {listed(classes)}; an ordinal task needs numbers, in "
+            "the order of the classes: number them, or use multiclass"
+        )
+    if kind in ("multiclass", "ordinal"):
+        return tuple(classes)
+    if len(classes) > 2:
+        raise UserError(
+            f"{told} {len(classes)} labels ({listed(classes)}); "
+            "a binary task needs exactly two: use multiclass, or regression if they are amounts"
+        )
+    if positive is not None:
+        if str(positive) not in map(str, classes):
+            raise unknown("positive label", positive, map(str, classes), f"in '{column.name}'")
+        classes.sort(key=lambda label: str(label) == str(positive))
+    return tuple(classes)
+
+
+def places_among(classes: Sequence[Label], column: pd.Series) -> list[int | None]:
+    """Where each cell of the column stands among `classes`, None where it does not.
+
+    A number is the same however it is written, and so is a label whether it was read as a number.
+    """
+    places: dict[Label, int] = {str(label): k for k, label in enumerate(classes)}
+    places |= {label: k for k, label in enumerate(classes)}
+    return [places.get(value, places.get(str(value))) for value in column.tolist()]
+
+
+def listed(values: Sequence[object]) -> str:
+    """The first values as they stand in the file, on one line, long ones cut."""
+    return ", ".join(quoted(value)[1:-1] for value in values[:5]) + ", …" * (len(values) > 5)
+
+
+def _as_in_column(given: Sequence[Label], column: pd.Series) -> list[Label]:
+    """The labels given in sorted order, of the type that the column was read as where they can be.
+
+    Otherwise a submission would write 0.0 where train holds 0.
+    """
+    types: list[Callable[[str], Label]] = [str]
+    if pd.api.types.is_numeric_dtype(column):
+        whole = pd.api.types.is_integer_dtype(column)
+        types = [_whole, float, str] if whole else [float, str]
+    for read in types:
+        try:
+            labels = sorted({read(str(label)) for label in given})
+            break
+        except ValueError:  # one of them is no such number
+            continue
+    if len(labels) < len(given):
+        raise UserError(f"data.classes names a label twice ({listed(given)}); name each once")
+    return labels
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise
+        return int(number)
+
+
+def _check_distinct(told: str, classes: Sequence[object]) -> None:
+    seen: dict[str, object] = {}
+    for label in classes:
+        other = seen.setdefault(str(label).strip(), label)
+        if other is not label:
+            raise UserError(
+                f"{told} the labels {quoted(other)} and {quoted(label)}, which "
+                "differ only in spaces; write them alike"
+            )

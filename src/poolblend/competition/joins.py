@@ -1,0 +1,78 @@
+"""Further tables, looked up by a key: their columns join each row; rows stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from poolblend.competition.files import nearest, read_table
+from poolblend.competition.ids import alike, check_unique, row_number
+from poolblend.errors import UserError, quoted
+
+COLUMNS_SHOWN = 30
+
+
+class Lookup(NamedTuple):
+    """A file with one row for each key, and the key's column, in both tables."""
+
+    path: Path
+    on: str
+
+
+def read_joined(
+    path: Path, lookups: Sequence[Lookup], *, needed: Collection[str] = ()
+) -> pd.DataFrame:
+    """The table of `path` with the lookups' columns after its own, in its own order of rows.
+
+    Raises UserError for what `read_table` refuses, keys that are missing or there twice, and
+    columns of one name.
+    """
+    needed = [*needed, *(lookup.on for lookup in lookups)]
+    table = read_table(path, needed=needed)
+    for lookup in lookups:
+        table = _joined(path, table, lookup, read_table(lookup.path, needed=needed))
+    return table
+
+
+def check_columns(path: Path, table: pd.DataFrame, columns: Collection[str]) -> None:
+    """Raise UserError for the first of `columns` that the table lacks."""
+    for column in columns:
+        if column not in table.columns:
+            raise _unknown_column(path, column, list(table.columns))
+
+
+def _unknown_column(path: Path, column: str, columns: Sequence[str]) -> UserError:
+    near = nearest(column, columns)
+    hint = f"; did you mean {quoted(near)}?" if near else ";"
+    known = ", ".join(quoted(name)[1:-1] for name in sorted(columns)[:COLUMNS_SHOWN])
+    more = f", … ({len(columns)})" if len(columns) > COLUMNS_SHOWN else ""
+    return UserError(f"unknown column '{column}' in {path}{hint} known: {known}{more}")
+
+
+def _joined(path: Path, table: pd.DataFrame, lookup: Lookup, looked: pd.DataFrame) -> pd.DataFrame:
+    on = lookup.on
+    check_columns(path, table, [on])
+    check_columns(lookup.path, looked, [on])
+    check_unique(lookup.path, looked[on], "key")
+    added = looked.drop(columns=on)
+    clash = [column for column in added if column in table]
+    if clash:
+        raise UserError(
+            f"{lookup.path} has a column {quoted(clash[0])}, and so has {path} that it is joined "
+            "to; rename one, or drop it"
+        )
+    position_N = pd.Index(looked[on]).get_indexer(pd.Index(table[on]))
+    lost = np.flatnonzero(position_N < 0)
+    if len(lost):
+        key = table[on].iloc[lost[0]]
+        told = "no key" if pd.isna(key) else f"key {quoted(key)}{alike(key, looked[on])}"
+        raise UserError(
+            f"{lookup.path} lacks the key of {len(lost)} of the {len(table)} rows in {path}, the "
+            f"first row {row_number(path, lost[0])} with {told} in column '{on}'; expected a row "
+            "for each key"
+        )
+    return pd.concat([table, added.iloc[position_N].reset_index(drop=True)], axis=1)

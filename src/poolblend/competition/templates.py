@@ -1,0 +1,69 @@
+"""Text templates: "{keyword} [SEP] {text}" names columns, and is filled with each row's cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from poolblend.errors import UserError, quoted, unknown
+
+# Two braces are one in the text; what a field may not hold would be a format, not a column.
+PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+NO_COLUMN = re.compile(r"[.!:\[\]]")
+
+
+def is_template(text: Sequence[str]) -> bool:
+    """Whether `data.text` is a template: a single entry that holds an opening brace."""
+    return len(text) == 1 and "{" in text[0]
+
+
+def text_columns(text: Sequence[str]) -> list[str]:
+    """The columns that texts are made of: a template's in order of first use, else `text` itself.
+
+    Raises UserError for a template that is malformed or names no column.
+    """
+    if not is_template(text):
+        return list(text)
+    _, names = _parse(text[0])
+    if not names:
+        raise UserError(
+            f"template {quoted(text[0])} names no column; write one in braces, such as {{text}}"
+        )
+    return list(dict.fromkeys(names))
+
+
+def fill(template: str, columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """One text per row of `columns`, its cells put as they are where the template names them.
+
+    Raises UserError for a template that is malformed or names a column that is not there.
+    """
+    literals, names = _parse(template)
+    for name in names:
+        if name not in columns:
+            raise unknown("column", name, columns, f"in template {quoted(template)}")
+    if not names:
+        return literals * max(map(len, columns.values()), default=0)
+    rows = zip(*(columns[name] for name in names), strict=True)
+    first, *rest = literals
+    return [first + "".join(map("".join, zip(row, rest, strict=True))) for row in rows]
+
+
+def _parse(template: str) -> tuple[list[str], list[str]]:
+    """The template's own text before, between and after its fields, and the fields' names."""
+    literals, names, end = [""], list[str](), 0
+    for piece in PIECE.finditer(template):
+        literals[-1] += template[end : piece.start()]
+        end = piece.end()
+        name = piece[1]
+        if name is None and len(piece[0]) == 2:
+            literals[-1] += piece[0][0]
+        elif not name or NO_COLUMN.search(name):
+            raise UserError(
+                f"template {quoted(template)} is malformed at {quoted(template[piece.start() :])}: "
+                "expected a column's name alone between two braces, and {{ or }} for a brace itself"
+            )
+        else:
+            names.append(name)
+            literals.append("")
+    literals[-1] += template[end:]
+    return literals, names

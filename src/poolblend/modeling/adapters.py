@@ -1,0 +1,106 @@
+"""Low-rank adapters (LoRA) beside an encoder's linear layers: they learn, its own weights do not.
+
+Source: Hu et al. 2021, arXiv:2106.09685; the layers are peft's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from poolblend.errors import UserError, unknown
+from poolblend.modeling.layers import module_depths
+
+
+def check_lora(encoder: Any, modules: Sequence[str] | None) -> None:
+    """Raise UserError where `add_lora` would."""
+    _targets(encoder, modules)
+    _peft()
+
+
+def add_lora(
+    encoder: Any, *, r: int, alpha: float, dropout: float, modules: Sequence[str] | None = None
+) -> None:
+    """Put an adapter of rank `r` beside each of the named linear layers, in place.
+
+    `modules` are names as they end (`query`); None: all linear layers within the encoder's layers.
+    Nothing of the encoder but the adapters has `requires_grad` afterwards, and its outputs are at
+    first as before. Raises UserError for a name of no such layer, or where peft is not installed.
+    """
+    targets = _targets(encoder, modules)
+    inject, config_of = _peft()
+    transposed = all(isinstance(encoder.get_submodule(name), Conv1D) for name in targets)
+    config = config_of(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets,
+        fan_in_fan_out=transposed,
+    )
+    inject(config, encoder)
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+
+
+@contextmanager
+def merged(encoder: Any) -> Iterator[None]:
+    """Within, adapters are part of the weights; afterwards all weights are bit for bit as before.
+
+    Without adapters it does nothing.
+    """
+    layers = [layer for _, layer in _adapted(encoder)]
+    kept = [layer.get_base_layer().weight.detach().clone() for layer in layers]
+    for layer in layers:
+        layer.merge()
+    try:
+        yield
+    finally:
+        for layer, weight in zip(layers, kept, strict=True):
+            layer.unmerge()
+            with torch.no_grad():  # the difference of a sum is not exact
+                layer.get_base_layer().weight.copy_(weight)
+
+
+def merge_for_good(encoder: Any) -> None:
+    """Add the adapters to the weights and take them out: the plain encoder, all of it learning."""
+    for name, layer in _adapted(encoder):
+        layer.merge()
+        encoder.set_submodule(name, layer.get_base_layer())
+    vars(encoder).pop("peft_config", None)
+    encoder.requires_grad_(True)
+
+
+def _adapted(encoder: Any) -> list[tuple[str, Any]]:
+    return [(name, module) for name, module in encoder.named_modules() if hasattr(module, "lora_A")]
+
+
+def _targets(encoder: Any, modules: Sequence[str] | None) -> list[str]:
+    """Full names of the linear layers that are meant, all of them within the encoder's layers."""
+    linear = [
+        f"{part}.{name}"
+        for part, depth in module_depths(encoder).items()
+        if 0 < depth <= encoder.config.num_hidden_layers
+        for name, module in encoder.get_submodule(part).named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+    ]
+    if modules is None:
+        return linear
+    for wanted in modules:
+        if not any(f".{name}".endswith(f".{wanted}") for name in linear):
+            known = {name.rpartition(".")[2] for name in linear}
+            raise unknown("linear layer", wanted, known, "in train.lora.modules")
+    ends = tuple(f".{wanted}" for wanted in modules)
+    return [name for name in linear if f".{name}".endswith(ends)]
+
+
+def _peft() -> tuple[Any, Any]:
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise UserError("train.lora needs the package peft; pip install peft") from None
+    return inject_adapter_in_model, LoraConfig

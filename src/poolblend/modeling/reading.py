@@ -1,0 +1,139 @@
+"""transformers' own reading of a folder, once that folder is known to run no code.
+
+No hub is asked, nothing is said but one line, and configurations are held to sizes that are sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import torch
+import transformers
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import is_flash_attn_2_available
+
+from poolblend.errors import UserError
+from poolblend.modeling.trust import inspect
+
+# What a class says of itself, by the attention that it can compute.
+SUPPORTED = {
+    "sdpa": ("_supports_sdpa",),
+    "flash_attention_2": ("_supports_flash_attn", "_supports_flash_attn_2"),
+}
+
+
+@contextmanager
+def readable(folder: Path, remote_code: bool) -> Iterator[None]:
+    """Let transformers read a folder once it is known to run no code; what it raises, in one line.
+
+    No hub is asked meanwhile: `local_files_only` does not reach every call within transformers. Its
+    bars and reports are silenced: they would come once per fold, and for one error fill a screen.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
+    constants = huggingface_hub.constants
+    before = constants.HF_HUB_OFFLINE
+    try:
+        inspect(folder, remote_code)
+        constants.HF_HUB_OFFLINE = True
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        # A damaged file makes many libraries fail in ways of their own, tokenizers' by a panic in
+        # Rust, which is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{folder} cannot be read as a transformers model: {reason}") from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def read_tokenizer(folder: Path, remote_code: bool) -> Any:
+    """The tokenizer in `folder`; UserError where there is none, or none with words."""
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=remote_code
+    )
+    # Without its files transformers makes a tokenizer that knows no word, and says nothing.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise UserError(f"{folder} holds no tokenizer; save it beside the weights")
+    return tokenizer
+
+
+def read_encoder(
+    folder: Path, remote_code: bool, *, attention: str = "auto", **options: Any
+) -> Any:
+    """The encoder with its weights, in fp32; `options` are those of `from_pretrained`."""
+    config = _read_config(folder, remote_code)
+    return AutoModel.from_pretrained(
+        folder,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=remote_code,
+        **_attending(config, attention),
+        **options,
+    )
+
+
+def make_encoder(folder: Path, remote_code: bool, *, attention: str = "auto") -> Any:
+    """The encoder that the configuration describes, in fp32, with random weights."""
+    config = _read_config(folder, remote_code)
+    if attention != "auto":
+        with torch.device("meta"):
+            outline = AutoModel.from_config(config, trust_remote_code=remote_code)
+        check_attention(outline, attention)
+    return AutoModel.from_config(
+        config,
+        dtype=torch.float32,
+        trust_remote_code=remote_code,
+        **_attending(config, attention),
+    )
+
+
+def check_attention(encoder: Any, attention: str) -> None:
+    """UserError where the encoder cannot compute its attention that way, or not on this machine."""
+    # transformers would look for a kernel on a hub instead, and run it.
+    if attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise UserError(
+            "train.attention is flash_attention_2, which needs an NVIDIA GPU and the package "
+            "flash-attn; install it, or set train.attention to auto"
+        )
+    flags, own = SUPPORTED.get(attention), getattr(encoder, "_compatible_flash_implementations", ())
+    lacking = flags and not any(getattr(encoder, flag, False) for flag in flags)
+    if lacking or (attention == "flash_attention_2" and own and attention not in own):
+        raise UserError(
+            f"train.attention is {attention}, which {type(encoder).__name__} does not have; set it "
+            "to auto or eager"
+        )
+
+
+def _attending(config: Any, attention: str) -> dict[str, str]:
+    # ModernBERT of transformers 5.0 takes flash attention wherever it is installed, on a CPU too.
+    if attention == "auto" and config.model_type == "modernbert":
+        attention = "sdpa"
+    return {} if attention == "auto" else {"attn_implementation": attention}
+
+
+def _read_config(folder: Path, remote_code: bool) -> Any:
+    """The configuration, with sizes that are sizes: transformers builds encoders of width 0."""
+    config = AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=remote_code
+    )
+    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads"):
+        # Every encoder states the first three; attention is one way of several.
+        size = getattr(config, name, 1) if name == "num_attention_heads" else getattr(config, name)
+        if type(size) is not int or size < 1:
+            raise ValueError(f"its {name} is {size!r}, expected a number of 1 or more")
+    # A decoder would keep every layer's keys and values for a next token that never comes;
+    # ModernBERT of transformers 5.0 would compile itself anew for every length of a batch.
+    for name in ("use_cache", "reference_compile"):
+        if hasattr(config, name):
+            setattr(config, name, False)
+    return config

@@ -1,0 +1,28 @@
+"""The score of some rows' predictions, where the metric has one, and how it is shown.
+
+Shape legend: N rows, K outputs.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from poolblend.competition.metrics import UndefinedScoreError
+from poolblend.pipeline.competition import Competition
+
+log = logging.getLogger(__name__)
+
+
+def score(competition: Competition, rows: np.ndarray, pred_NK: np.ndarray) -> float | None:
+    """The score of these rows; None where the metric is undefined: that costs no fold model."""
+    try:
+        return competition.scorer.score(competition.y[rows], pred_NK)
+    except UndefinedScoreError as error:
+        log.warning("%s is undefined on these rows: %s", competition.scorer.name, error)
+        return None
+
+
+def shown(score: float | None) -> str:
+    return "undefined" if score is None else f"{score:.4f}"

@@ -1,0 +1,216 @@
+"""A table's texts as token ids, one row per text or per pair of texts.
+
+Shape legend: T tokens, N rows, F extra columns.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from poolblend.errors import UserError
+from poolblend.training.tokens import Frame, frame, interleave, separated, tokenise
+from poolblend.training.truncation import Truncation, resolve_truncation, share_room, truncate
+from poolblend.training.windows import Windowing, windowing
+
+SpecialTokens = Literal["text", "tokens"]
+Join = Literal["separator", "pair"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A table's texts as token ids, in the table's order."""
+
+    ids: tuple[np.ndarray, ...]  # per row (T,) int32
+    content: tuple[np.ndarray, ...]  # per row (T,) bool: the text's own tokens, not special ones
+    n_truncated: int
+    pad_id: int
+    pad_left: bool
+    max_length: int  # of a row, or of each of its windows
+    types: tuple[np.ndarray, ...] | None = None  # per row (T,) int32: of which text of a pair
+    windowing: Windowing | None = None  # of rows longer than max_length
+    columns_NF: np.ndarray | None = None  # float32: what the model is told beside the text
+
+    @property
+    def _n_tokens_N(self) -> np.ndarray:
+        return np.array([len(row) for row in self.ids], dtype=np.int64)
+
+    @property
+    def n_windows_N(self) -> np.ndarray:
+        """How many windows each row is read in; one without windows."""
+        lengths_N = self._n_tokens_N
+        if self.windowing is None:
+            return np.ones_like(lengths_N)
+        return self.windowing.n_windows(lengths_N)
+
+    @property
+    def lengths_N(self) -> np.ndarray:
+        """How many tokens each row makes a model read: its own, or full windows of them."""
+        lengths_N = self._n_tokens_N
+        return np.where(lengths_N <= self.max_length, lengths_N, self.n_windows_N * self.max_length)
+
+
+class Text(NamedTuple):
+    """One text of a row as tokens, and which of them are its own, not special ones between."""
+
+    ids: Sequence[int]
+    own: Sequence[bool]
+
+
+def encode(
+    columns: Sequence[Sequence[str]],
+    tokenizer: Any,
+    max_length: int,
+    *,
+    special_tokens: SpecialTokens = "text",
+    join: Join = "separator",
+    truncation: Truncation = "auto",
+    windows: tuple[int, int | None] | None = None,
+    between: Sequence[Sequence[str]] | None = None,
+) -> Encoded:
+    """Token ids of every row's texts, one list of texts per column, cut at `max_length`.
+
+    Columns become one text, joined by the special tokens `between` (those before the first, then
+    those behind each; by default the separator), around which stands what the tokenizer puts there;
+    with `join` "pair" two are framed as the tokenizer frames two. A special token written within a
+    text, such as "[SEP]", is text like any other; with `special_tokens` "tokens" it is that token.
+    `windows` (overlap, most or None) keeps longer texts, for windows of `max_length`. Raises
+    UserError where `max_length` leaves no room, or where pairs meet windows or a tokenizer that
+    puts nothing between two texts.
+    """
+    pair, as_text = join == "pair", special_tokens == "text"
+    if pair and windows is not None:
+        raise UserError(
+            "windows read one text, data.join=pair makes two; set data.join=separator, or "
+            "data.text to a template"
+        )
+    around = _frame_of_two(tokenizer) if pair else frame(tokenizer, 1)
+    room, cutting = _room(around, max_length, windows)
+    parts = [[column] for column in columns] if pair else [columns]
+    made = [_texts(part, tokenizer, as_text, None if pair else between) for part in parts]
+    n_tokens = [[len(text.ids) for text in texts] for texts in made]
+    side = resolve_truncation(truncation, tokenizer)
+    rows = [_truncated(texts, room, side) for texts in zip(*made, strict=True)]
+    # A tokenizer that adds no special tokens makes nothing of an empty text: one padding token then
+    # stands for it, so that there is something to pool.
+    pad_id = tokenizer.pad_token_id or 0
+    ids = [interleave(around.ids, [text.ids for text in row]) or [pad_id] for row in rows]
+    special = [[False] * len(gap) for gap in around.ids]
+    content = [interleave(special, [text.own for text in row]) or [False] for row in rows]
+    return Encoded(
+        ids=_arrays(ids, np.int32),
+        content=_arrays(content, bool),
+        n_truncated=sum(sum(lengths) > room for lengths in zip(*n_tokens, strict=True)),
+        pad_id=pad_id,
+        pad_left=tokenizer.padding_side == "left",
+        max_length=max_length,
+        types=_types(around, rows) if any(around.text_types) else None,
+        windowing=cutting,
+    )
+
+
+def _frame_of_two(tokenizer: Any) -> Frame:
+    around = frame(tokenizer, 2)
+    if not around.ids[1]:
+        raise UserError(
+            "data.join is 'pair', but the tokenizer puts nothing between two texts; set "
+            "data.join=separator"
+        )
+    return around
+
+
+def _room(
+    around: Frame, max_length: int, windows: tuple[int, int | None] | None
+) -> tuple[int, Windowing | None]:
+    """How many tokens of its texts a row may hold, and its windows where it may have several."""
+    n_around = [len(gap) for gap in around.ids]
+    room = max_length - sum(n_around)
+    if room < len(around.text_types):
+        raise UserError(f"max_length is {max_length}: no room beside the tokenizer's own tokens")
+    if windows is None:
+        return room, None
+    overlap, most = windows
+    cutting = windowing(max_length, overlap, *n_around)
+    return (sys.maxsize if most is None else cutting.capacity(most)), cutting
+
+
+def _texts(
+    columns: Sequence[Sequence[str]],
+    tokenizer: Any,
+    as_text: bool,
+    between: Sequence[Sequence[str]] | None,
+) -> list[Text]:
+    """Every row's columns as one text."""
+    gaps = separated(len(columns), tokenizer) if between is None else between
+    gap_ids = [tokenizer.convert_tokens_to_ids(list(gap)) for gap in gaps]
+    if as_text:
+        parts = [tokenise(column, tokenizer, as_text=True) for column in columns]
+        special = [[False] * len(gap) for gap in gaps]
+        return [
+            Text(
+                interleave(gap_ids, texts),
+                interleave(special, [[True] * len(text) for text in texts]),
+            )
+            for texts in zip(*parts, strict=True)
+        ]
+    written = [
+        " ".join(interleave(gaps, [[text] for text in texts]))
+        for texts in zip(*columns, strict=True)
+    ]
+    separator = tokenizer.convert_tokens_to_ids(separated(2, tokenizer)[1])
+    special_ids = {id for gap in (*gap_ids, separator) for id in gap}
+    return [
+        Text(row, [id not in special_ids for id in row])
+        for row in tokenise(written, tokenizer, as_text=False)
+    ]
+
+
+def _truncated(texts: Sequence[Text], room: int, side: Truncation) -> list[Text]:
+    rooms = share_room([len(text.ids) for text in texts], room)
+    return [
+        Text(truncate(text.ids, part, side), truncate(text.own, part, side))
+        for text, part in zip(texts, rooms, strict=True)
+    ]
+
+
+def _types(around: Frame, rows: Iterable[Sequence[Text]]) -> tuple[np.ndarray, ...]:
+    """The token types of pairs, as the tokenizer gives them."""
+    kinds = [
+        [[kind] * len(text.ids) for kind, text in zip(around.text_types, row, strict=True)]
+        for row in rows
+    ]
+    return _arrays([interleave(around.types, row) for row in kinds], np.int32)
+
+
+def _arrays(rows: Iterable[Sequence[Any]], dtype: Any) -> tuple[np.ndarray, ...]:
+    return tuple(np.array(row, dtype=dtype) for row in rows)
+
+
+def concatenated(first: Encoded, second: Encoded) -> Encoded:
+    """Both tables' rows, those of `first` first.
+
+    Raises ValueError where they are not encoded alike.
+    """
+    alike = ("pad_id", "pad_left", "max_length", "windowing")
+    differing = [name for name in alike if getattr(first, name) != getattr(second, name)]
+    for name in ("types", "columns_NF"):
+        if (getattr(first, name) is None) != (getattr(second, name) is None):
+            differing.append(name)
+    if differing:
+        raise ValueError(f"the two tables differ in {', '.join(differing)}")
+    return replace(
+        first,
+        ids=first.ids + second.ids,
+        content=first.content + second.content,
+        n_truncated=first.n_truncated + second.n_truncated,
+        types=None if first.types is None or second.types is None else first.types + second.types,
+        columns_NF=(
+            None
+            if first.columns_NF is None or second.columns_NF is None
+            else np.concatenate([first.columns_NF, second.columns_NF])
+        ),
+    )

@@ -1,0 +1,163 @@
+"""Heads fitted by scikit-learn to what a frozen encoder makes of the rows.
+
+Shape legend: N rows, F features, L logits, C classes, S support vectors.
+"""
+
+from __future__ import annotations
+
+import logging
+from warnings import catch_warnings, simplefilter
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVR
+from torch import Tensor
+
+from poolblend.errors import UserError
+from poolblend.modeling.frozen_heads import FrozenKind, KernelHead, LinearHead, Standardise
+from poolblend.training.objectives import Objective
+
+log = logging.getLogger(__name__)
+
+LABELS = ("binary", "multiclass", "multilabel")
+VALUES = ("regression", "ordinal")
+FITTING: dict[FrozenKind, tuple[str, ...]] = {"ridge": VALUES, "svr": VALUES, "logistic": LABELS}
+MAX_ITERATIONS = 10_000
+LEAST_SHARE = 1e-3  # a label's share of a row below which it is left out
+CACHE = 1000  # megabytes in which libsvm keeps columns of the kernel
+
+
+def check_head(kind: FrozenKind, task_kind: str) -> None:
+    """Raise UserError where heads of the kind do not fit the task."""
+    if task_kind not in FITTING[kind]:
+        fitting = [name for name, kinds in FITTING.items() if task_kind in kinds]
+        raise UserError(
+            f"head.kind: {kind} does not fit a {task_kind} task; choose {' or '.join(fitting)}"
+        )
+
+
+def fit_head(
+    kind: FrozenKind,
+    features_NF: np.ndarray,
+    targets_NL: np.ndarray,
+    weights_NL: np.ndarray,
+    objective: Objective,
+    *,
+    task_kind: str,
+    C: float,
+) -> LinearHead | KernelHead:
+    """A head that minimises scikit-learn's objective on these rows; on the CPU.
+
+    Features are standardised and divided by the square root of their number: rows have a mean
+    squared length of 1, whatever the encoder's width, so that one `C` suits all. Targets are those
+    of `objective`; weights are (N, 1) or (N, L). A ridge's alpha is 1 / (2 C).
+    """
+    check_head(kind, task_kind)
+    scaler = StandardScaler().fit(features_NF.astype(np.float64))
+    scale_F = scaler.scale_ * np.sqrt(features_NF.shape[1])
+    x_NF = (features_NF - scaler.mean_) / scale_F
+    weights_NL = np.broadcast_to(weights_NL, targets_NL.shape)
+    head: LinearHead | KernelHead
+    if kind == "svr":
+        head = _support_vectors(x_NF, targets_NL, weights_NL, C)
+    else:
+        head = LinearHead(x_NF.shape[1], targets_NL.shape[1])
+        if kind == "ridge":
+            ridge = Ridge(alpha=1 / (2 * C)).fit(x_NF, targets_NL, weights_NL[:, 0])
+            weight_LF, bias_L = np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
+        else:
+            bias_L = _priors(objective, targets_NL, weights_NL)
+            fitting = _one_of_all if task_kind == "multiclass" else _each_apart
+            weight_LF, bias_L = fitting(x_NF, targets_NL, weights_NL, bias_L, C)
+        _put(head.linear.weight, weight_LF)
+        _put(head.linear.bias, bias_L)
+    _put_scaling(head.standardise, scaler.mean_, scale_F)
+    return head.requires_grad_(False)
+
+
+def _one_of_all(
+    x_NF: np.ndarray, share_NC: np.ndarray, weights_NL: np.ndarray, bias_L: np.ndarray, C: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (C, F) and biases (C,); a class that no row has keeps its base rate."""
+    weight_CF, bias_C = np.zeros((share_NC.shape[1], x_NF.shape[1])), bias_L.copy()
+    model = _logistic(x_NF, share_NC, weights_NL[:, 0], C)
+    if model is None:
+        return weight_CF, bias_C
+    # Of two classes scikit-learn keeps the log-odds of the second; all together sum to 0.
+    sides = np.array([[-0.5], [0.5]]) if len(model.coef_) == 1 else np.eye(len(model.coef_))
+    weight_CF[model.classes_] = sides @ model.coef_
+    bias_C[model.classes_] = sides @ model.intercept_
+    return weight_CF, bias_C
+
+
+def _each_apart(
+    x_NF: np.ndarray, share_NL: np.ndarray, weights_NL: np.ndarray, bias_L: np.ndarray, C: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (L, F) and biases (L,); a label that all rows share, or none, keeps its base rate."""
+    weight_LF, bias_L = np.zeros((share_NL.shape[1], x_NF.shape[1])), bias_L.copy()
+    for label, share_N in enumerate(share_NL.T):
+        sides_N2 = np.stack([1 - share_N, share_N], axis=1)
+        model = _logistic(x_NF, sides_N2, weights_NL[:, label], C)
+        if model is not None:
+            weight_LF[label], bias_L[label] = model.coef_[0], model.intercept_[0]
+    return weight_LF, bias_L
+
+
+def _logistic(
+    x_NF: np.ndarray, share_NC: np.ndarray, weight_N: np.ndarray, C: float
+) -> LogisticRegression | None:
+    """None where all rows are of one class; a soft label counts as a row for each of its shares."""
+    rows, classes = np.nonzero(share_NC > LEAST_SHARE)
+    if len(np.unique(classes)) < 2:
+        return None
+    model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
+    with catch_warnings():
+        simplefilter("ignore", ConvergenceWarning)
+        model.fit(x_NF[rows], classes, share_NC[rows, classes] * weight_N[rows])
+    if model.n_iter_.max() >= MAX_ITERATIONS:
+        log.warning(
+            "logistic regression did not converge in %d iterations; lower head.C", MAX_ITERATIONS
+        )
+    return model
+
+
+def _priors(objective: Objective, targets_NL: np.ndarray, weights_NL: np.ndarray) -> np.ndarray:
+    assert objective.prior is not None
+    return objective.prior(targets_NL, weights_NL)
+
+
+def _support_vectors(
+    x_NF: np.ndarray, targets_NL: np.ndarray, weights_NL: np.ndarray, C: float
+) -> KernelHead:
+    """Targets are standardised while they are fitted: C and the tube of 0.1 are of any scale."""
+    scaler = StandardScaler().fit(targets_NL)
+    y_NL = scaler.transform(targets_NL)
+    gamma = 1 / (x_NF.shape[1] * x_NF.var() or 1.0)  # as scikit-learn's "scale"
+    models = [
+        SVR(C=C, gamma=gamma, cache_size=CACHE).fit(x_NF, y_N, weight_N)
+        for y_N, weight_N in zip(y_NL.T, weights_NL.T, strict=True)
+    ]
+    support_S = np.unique(np.concatenate([model.support_ for model in models]))
+    dual_LS = np.zeros((len(models), len(support_S)))
+    for dual_S, model, scale in zip(dual_LS, models, scaler.scale_, strict=True):
+        dual_S[np.searchsorted(support_S, model.support_)] = model.dual_coef_[0] * scale
+    intercept_L = np.array([model.intercept_[0] for model in models])
+    head = KernelHead(x_NF.shape[1], len(models), len(support_S))
+    _put(head.support_SF, x_NF[support_S])
+    _put(head.dual_LS, dual_LS)
+    _put(head.intercept_L, intercept_L * scaler.scale_ + scaler.mean_)
+    _put(head.gamma, np.asarray(gamma))
+    return head
+
+
+def _put(tensor: Tensor, values: np.ndarray) -> None:
+    with torch.no_grad():
+        tensor.copy_(torch.from_numpy(values))
+
+
+def _put_scaling(standardise: Standardise, mean_F: np.ndarray, scale_F: np.ndarray) -> None:
+    _put(standardise.mean_F, mean_F)
+    _put(standardise.scale_F, scale_F)

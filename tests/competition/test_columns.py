@@ -1,0 +1,112 @@
+"""Laws of numeric and categorical columns: scikit-learn's own transform, and no silent number."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from refusals import refused
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from poolblend.competition.columns import Columns, fit_columns
+
+TRAIN = pd.DataFrame(
+    {
+        "age": ["1", " 2.5 ", None, "-4e1", "7"],
+        "size": ["5", "5", "", "5", "5"],
+        "place": ["rome", None, "oslo", "rome", "Oslo"],
+    }
+)
+TEST = pd.DataFrame(
+    {"age": ["", "3", "100"], "size": ["5", "6", None], "place": ["oslo", "bonn", None]}
+)
+
+
+def fitted() -> Columns:
+    return fit_columns(TRAIN, ["age", "size"], ["place"])
+
+
+@pytest.mark.parametrize("frame", [TRAIN, TEST], ids=["train", "test"])
+def test_the_matrix_is_that_of_the_scikit_learn_pipeline(frame: pd.DataFrame) -> None:
+    def numeric(frame: pd.DataFrame) -> pd.DataFrame:
+        numbers = frame.replace("", None)[["age", "size"]].astype(float)
+        return numbers.assign(place=frame["place"].astype(object).fillna("gap"))
+
+    reference = make_column_transformer(
+        (make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), ["age", "size"]),
+        (
+            OneHotEncoder(
+                categories=[["Oslo", "oslo", "rome"]], handle_unknown="ignore", sparse_output=False
+            ),
+            ["place"],
+        ),
+    ).fit(numeric(TRAIN).replace("gap", "rome"))
+    matrix_NF = fitted().transform(frame)
+    assert matrix_NF.dtype == np.float32
+    assert matrix_NF.shape == (len(frame), fitted().width) == (len(frame), 5)
+    np.testing.assert_allclose(matrix_NF, reference.transform(numeric(frame)), rtol=1e-6)
+
+
+def test_gaps_and_unknown_categories_are_all_zeros() -> None:
+    assert fitted().transform(TEST)[:, 2:].tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_only_the_rows_of_the_fit_count() -> None:
+    columns = fit_columns(TRAIN[:2], ["age"], ["place"])
+    assert columns.means == (1.75,)
+    assert columns.categories == (("rome",),)
+
+
+def test_a_constant_number_has_scale_1() -> None:
+    columns = fit_columns(TRAIN, ["size"], [])
+    assert columns.scales == (1.0,)
+    assert columns.transform(TEST)[:, 0].tolist() == [0, 1, 0]
+
+
+def test_of_many_categories_the_most_frequent_are_kept() -> None:
+    names = [f"c{k:03d}" for k in range(120)]
+    frame = pd.DataFrame({"c": [*names, *names[30:]]})
+    columns = fit_columns(frame, [], ["c"])
+    assert columns.width == 100
+    assert set(columns.categories[0]) == {*names[30:], *names[:10]}
+
+
+def test_columns_survive_json() -> None:
+    again = Columns.from_json(json.loads(json.dumps(fitted().to_json())))
+    assert again == fitted()
+    np.testing.assert_array_equal(again.transform(TEST), fitted().transform(TEST))
+    assert Columns.from_json(json.loads(json.dumps(Columns().to_json()))) == Columns()
+
+
+def test_no_columns_are_a_matrix_without_width() -> None:
+    assert fit_columns(TRAIN, [], []).transform(TEST).shape == (3, 0)
+
+
+@pytest.mark.parametrize("cell", ["NA", "1,5", "inf", "nan", "1e999", "ten", "0x1"])
+def test_a_cell_that_is_no_number_is_refused_with_column_row_and_value(cell: str) -> None:
+    frame = TRAIN.assign(age=["1", "2", "3", cell, cell])
+    message = f"row 4 holds '{cell}' in numeric column 'age' (2 such rows), expected a finite"
+    with refused(message):
+        fit_columns(frame, ["age"], [])
+    with refused(message):
+        fitted().transform(frame)
+
+
+@pytest.mark.parametrize("blank", [None, "", "  "])
+def test_a_column_that_is_all_empty_is_refused(blank: str | None) -> None:
+    frame = TRAIN.assign(empty=pd.Series([blank] * 5, dtype=str))
+    for numeric, categorical in ((["empty"], []), ([], ["empty"])):
+        with refused("column 'empty' is empty in all 5 training rows, expected a value in some"):
+            fit_columns(frame, numeric, categorical)
+
+
+def test_a_column_that_is_not_there_is_refused() -> None:
+    with refused("unknown column 'ages' in data.numeric or data.categorical; did you mean 'age'?"):
+        fit_columns(TRAIN, ["ages"], [])
+    with refused("unknown column 'size' in data.numeric"):
+        fitted().transform(TEST.drop(columns="size"))

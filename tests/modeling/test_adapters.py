@@ -1,0 +1,208 @@
+"""LoRA: what learns, what it changes, and that merging is exact or undone."""
+
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch.testing import assert_close
+
+from poolblend.errors import UserError
+from poolblend.modeling.adapters import add_lora, merge_for_good, merged
+from poolblend.modeling.checkpointing import checkpoint_activations
+from poolblend.modeling.layers import layer_depths
+from poolblend.training.optim import build_optimizer, parameter_groups
+from rig.families import FAMILIES, depth_of
+
+pytest.importorskip("peft")
+
+every_family = pytest.mark.parametrize("name", FAMILIES)
+LORA = dict(r=2, alpha=8.0, dropout=0.0)
+RATES = dict(lr=1e-2, head_lr=1e-2, layer_decay=1.0, weight_decay=0.1)
+
+
+def train(model, batch, steps=2):
+    optimizer = build_optimizer("adamw", parameter_groups(model, **RATES))
+    for _ in range(steps):
+        model.train()
+        model(batch).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+@every_family
+def test_only_adapters_pooler_and_head_learn_and_merging_keeps_what_they_learnt(
+    family_model, rows, padded, name
+):
+    model, batch = family_model(name, pooler="attention").eval(), padded(rows(6, 3))
+    encoder, plain = model.encoder, family_model(name).encoder
+    with torch.no_grad():
+        unadapted = model(batch)
+    add_lora(encoder, **LORA)
+    assert type(encoder) is type(plain)
+    assert_close(model(batch), unadapted)  # adapters begin as nothing
+    learning = {key for key, p in encoder.named_parameters() if p.requires_grad}
+    assert learning
+    assert all(".lora_" in key for key in learning)
+    before = {key: p.detach().clone() for key, p in model.named_parameters()}
+    train(model, batch)
+    for key, parameter in model.named_parameters():
+        learns = not key.startswith("encoder.") or ".lora_" in key
+        assert parameter.equal(before[key]) != learns, key
+    with torch.no_grad():
+        adapted = model(batch)
+        assert (adapted - unadapted).abs().max() > 1e-3
+        merge_for_good(encoder)
+        assert_close(model(batch), adapted, rtol=1e-4, atol=1e-5)
+    assert all(parameter.requires_grad for parameter in encoder.parameters())
+    assert encoder.state_dict().keys() == plain.state_dict().keys()
+    assert [str(module) for module in encoder.modules()] == [str(m) for m in plain.modules()]
+    assert vars(encoder).keys() == vars(plain).keys()
+    plain.load_state_dict(load(save(encoder.state_dict())))
+
+
+@every_family
+def test_merged_for_a_while_all_weights_are_afterwards_bit_for_bit_as_before(
+    family_model, rows, padded, name
+):
+    model, batch = family_model(name), padded(rows(6, 3))
+    add_lora(model.encoder, **LORA)
+    train(model, batch)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        adapted = model(batch)
+        with merged(model.encoder):
+            assert any(not v.equal(before[k]) for k, v in model.state_dict().items())
+            for key, parameter in model.encoder.named_parameters():
+                if ".lora_" in key:
+                    parameter.fill_(torch.nan)  # bypassed
+            assert_close(model(batch), adapted, rtol=1e-4, atol=1e-5)
+            for key, parameter in model.named_parameters():
+                if ".lora_" in key:
+                    parameter.copy_(before[key])
+        assert all(value.equal(before[key]) for key, value in model.state_dict().items())
+        assert_close(model(batch), adapted, rtol=0, atol=0)
+
+
+def test_an_error_within_undoes_the_merge_too(family_model):
+    encoder = family_model("bert").encoder
+    add_lora(encoder, **LORA)
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    with pytest.raises(KeyError), merged(encoder):
+        raise KeyError
+    assert all(value.equal(before[key]) for key, value in encoder.state_dict().items())
+
+
+def test_without_adapters_merging_does_nothing(family_model):
+    encoder = family_model("bert").encoder
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    with merged(encoder):
+        assert all(value.equal(before[key]) for key, value in encoder.state_dict().items())
+    merge_for_good(encoder)
+    assert all(value.equal(before[key]) for key, value in encoder.state_dict().items())
+
+
+@every_family
+def test_every_linear_layer_within_the_layers_is_adapted_by_default(family_model, name):
+    encoder = family_model(name).encoder
+    linear = {
+        key.removesuffix(".weight")
+        for key, p in encoder.named_parameters()
+        if p.ndim == 2 and depth_of(name, key) > 0
+    }
+    add_lora(encoder, **LORA)
+    assert {key for key, module in encoder.named_modules() if hasattr(module, "lora_A")} == linear
+
+
+def test_named_layers_alone_are_adapted(family_model):
+    encoder = family_model("bert").encoder
+    add_lora(encoder, **LORA, modules=["query", "attention.output.dense"])
+    adapted = {key for key, module in encoder.named_modules() if hasattr(module, "lora_A")}
+    ends = ("attention.self.query", "attention.output.dense")
+    assert adapted == {f"encoder.layer.{i}.{end}" for i in range(3) for end in ends}
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "line"),
+    [
+        (
+            "bert",
+            "querry",
+            "unknown linear layer 'querry' in train.lora.modules; did you mean 'query'",
+        ),
+        ("bert", "word_embeddings", "known: dense, key, query, value"),
+        ("bert", "uery", "known: dense, key, query, value"),
+        ("gpt2", "query", "known: c_attn, c_fc, c_proj"),
+    ],
+)
+def test_an_unknown_layer_is_refused_with_those_there_are(family_model, name, module, line):
+    encoder = family_model(name).encoder
+    with pytest.raises(UserError, match=line):
+        add_lora(encoder, **LORA, modules=["dense", module] if name == "bert" else [module])
+    assert not [key for key, _ in encoder.named_parameters() if ".lora_" in key]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_adapters_lie_as_deep_as_their_layers(family_model, name):
+    model = family_model(name)
+    add_lora(model.encoder, **LORA)
+    for key, depth in layer_depths(model.encoder).items():
+        assert depth == depth_of(name, key)
+    if FAMILIES[name].layers:
+        groups = parameter_groups(model, **RATES | dict(layer_decay=0.5))
+        rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+        assert rates.keys() == {id(p) for p in model.parameters() if p.requires_grad}
+        top = max(layer_depths(model.encoder).values())
+        for key, parameter in model.encoder.named_parameters():
+            if parameter.requires_grad:
+                assert rates[id(parameter)] == 1e-2 * 0.5 ** (top - depth_of(name, key)), key
+
+
+def test_rank_scale_and_dropout_are_as_asked(family_model, rows, padded):
+    model = family_model("bert")
+    add_lora(model.encoder, r=3, alpha=12.0, dropout=0.25, modules=["query"])
+    layer = model.encoder.encoder.layer[0].attention.self.query
+    assert layer.lora_A["default"].weight.shape == (3, 16)
+    assert layer.lora_dropout["default"].p == 0.25
+    with torch.no_grad():
+        layer.lora_B["default"].weight.normal_()
+        x_BH = torch.randn(4, 16)
+        low = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+        expected = layer.get_base_layer()(x_BH) + 12 / 3 * x_BH @ low.T
+        assert_close(layer.eval()(x_BH), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_adapters_learn_through_checkpoints(family_model, rows, padded):
+    found = []
+    for checkpointed in (False, True):
+        model = family_model("bert")
+        add_lora(model.encoder, **LORA)
+        if checkpointed:
+            checkpoint_activations(model.encoder)
+        model.train()
+        torch.manual_seed(5)
+        model(padded(rows(5, 3))).square().sum().backward()
+        found.append({k: p.grad for k, p in model.named_parameters() if p.requires_grad})
+    assert_close(found[1], found[0])
+
+
+def test_without_peft_the_line_says_how_to_install_it(family_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(UserError, match="train.lora needs the package peft; pip install peft"):
+        add_lora(family_model("bert").encoder, **LORA)
+
+
+def test_adapters_ask_no_hub_and_write_no_file(family_model, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("no network")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("socket.create_connection", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    encoder = family_model("bert").encoder
+    add_lora(encoder, **LORA)
+    with merged(encoder):
+        pass
+    merge_for_good(encoder)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,264 @@
+"""Laws that every family of encoders keeps, from its folder to the vectors that are pooled."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from poolblend.errors import UserError
+from poolblend.modeling import backbone
+from poolblend.modeling.checkpointing import checkpoint_activations
+from poolblend.modeling.layers import layer_depths, layer_stacks, module_depths
+from poolblend.training.optim import build_optimizer, parameter_groups
+from rig.families import ABOVE, DECODERS, FAMILIES, N_LAYERS, WIDTH, depth_of
+
+every_family = pytest.mark.parametrize("name", FAMILIES)
+DISTINCT = [name for name, family in FAMILIES.items() if family.layers]
+LENGTHS = (9, 1, 5)
+
+
+@every_family
+def test_the_encoder_is_checked_and_loaded_without_its_pooler(family_folder, name):
+    folder = family_folder(name)
+    base = backbone.load(folder)
+    assert backbone.check(folder, 62) == base.shape == (WIDTH, N_LAYERS, 48)
+    assert {p.dtype for p in base.encoder.parameters()} == {torch.float32}
+    assert not [key for key, _ in base.encoder.named_parameters() if "pooler" in key]
+    assert not getattr(base.encoder.config, "use_cache", False)
+
+
+@every_family
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("pooler", ["mean", "cls", "last", "concat_layers"])
+@torch.no_grad()
+def test_padding_changes_nothing_from_ids_to_vector(family_model, rows, padded, name, side, pooler):
+    model, texts = family_model(name, side=side, pooler=pooler).eval(), rows(*LENGTHS)
+    plain = family_model(name, pooler=pooler).eval()
+    alone = torch.cat([plain.pool(padded([text])) for text in texts])
+    # RoBERTa and its kin know padding on the right by its id.
+    for pad, extra in ((1, 0), (1, 4), (7 if side == "left" else 1, 2)):
+        batch = padded(texts, side=side, pad=pad, extra=extra)
+        assert_close(model.pool(batch), alone, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "gpt2", "llama", "modernbert"])
+@torch.no_grad()
+def test_padding_on_the_right_may_hold_any_id(family_model, rows, padded, name):
+    model = family_model(name).eval()
+    expected = model.pool(padded(rows(*LENGTHS), pad=1))
+    assert_close(model.pool(padded(rows(*LENGTHS), pad=7)), expected, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@torch.no_grad()
+def test_a_decoders_last_token_sees_every_other(family_model, rows, padded, name):
+    last, first = (family_model(name, pooler=pooler).eval() for pooler in ("last", "cls"))
+    (text,) = rows(6)
+    changed = text.clone()
+    changed[1] += 1
+    assert_close(first.pool(padded([changed])), first.pool(padded([text])))
+    assert (last.pool(padded([changed])) - last.pool(padded([text]))).abs().max() > 1e-4
+
+
+@every_family
+def test_a_row_as_long_as_the_positions_is_read_from_either_side(family_model, rows, padded, name):
+    for side in ("right", "left"):
+        model = family_model(name, side=side).eval()
+        # RoBERTa's kin have two positions less: those up to the padding's index.
+        n = 61 if name in ("roberta", "xlm-roberta", "mpnet") else 63
+        assert model.pool(padded(rows(n, 2), side=side)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("gpt2", 64), ("roberta", 62), ("distilbert", 64), ("mpnet", 62)]
+)
+def test_absolute_positions_bound_the_length(tmp_path, family_folder, name, limit):
+    folder = _copy(family_folder(name), tmp_path)
+    _state(folder / "tokenizer_config.json", model_max_length=10**6)
+    backbone.check(folder, limit)
+    with pytest.raises(UserError, match=f"max_length is {limit + 1}, .* at most {limit} tokens"):
+        backbone.check(folder, limit + 1)
+
+
+@every_family
+def test_embeddings_come_first_and_layers_in_their_order(family_model, name):
+    encoder = family_model(name).encoder
+    depths = layer_depths(encoder)
+    assert depths == {key: depth_of(name, key) for key, _ in encoder.named_parameters()}
+    assert layer_stacks(encoder) == ([FAMILIES[name].layers] if FAMILIES[name].layers else [])
+    assert {1, 2, 3} & set(depths.values()) == ({1, 2, 3} if FAMILIES[name].layers else {3})
+
+
+@every_family
+def test_modules_are_cut_so_that_each_lies_at_one_depth(family_model, name):
+    encoder = family_model(name).encoder
+    depths = module_depths(encoder)
+    held = [id(p) for key in depths for p in encoder.get_submodule(key).parameters()]
+    assert sorted(held) == sorted(id(p) for p in encoder.parameters())
+    for key, depth in depths.items():
+        inner = {
+            depth_of(name, f"{key}.{n}") for n, _ in encoder.get_submodule(key).named_parameters()
+        }
+        assert inner <= {depth}
+    assert all(depths[key] == 0 for key in depths if key == "drop")  # GPT-2's, of its embeddings
+
+
+@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("pooler", ["attention", "weighted_layer"])
+def test_every_parameter_has_one_rate_and_rates_rise_with_depth(family_model, name, pooler):
+    model = family_model(name, pooler=pooler)
+    groups = parameter_groups(model, lr=1e-3, head_lr=1e-2, layer_decay=0.5, weight_decay=0.1)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert len(rates) == sum(len(group["params"]) for group in groups)
+    assert rates.keys() == {id(p) for p in model.parameters()}
+    top = max(depth_of(name, key) for key, _ in model.encoder.named_parameters())
+    for key, parameter in model.encoder.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(1e-3 * 0.5 ** (top - depth_of(name, key))), key
+    for part in (model.pooler, model.head):
+        assert {rates[id(p)] for p in part.parameters()} == {1e-2}
+    assert list(model.pooler.parameters())
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - DISTINCT))
+def test_a_decay_by_layers_is_refused_where_layers_share_their_weights(family_model, name):
+    rates = dict(lr=1e-3, head_lr=1e-2, weight_decay=0.1)
+    with pytest.raises(UserError, match=r"train.layer_decay is 0.9, .* AlbertModel share"):
+        parameter_groups(family_model(name), layer_decay=0.9, **rates)
+    assert parameter_groups(family_model(name), layer_decay=1.0, **rates)
+
+
+def gradients(model, batch):
+    """The gradient of every parameter after a backward pass in training mode, dropout seeded."""
+    model.train()
+    torch.manual_seed(5)
+    weights = torch.linspace(-1, 2, model.head.linear.out_features)
+    (model(batch) * weights).square().sum().backward()
+    return {key: p.grad for key, p in model.named_parameters() if p.requires_grad}
+
+
+@every_family
+def test_every_parameter_receives_a_gradient(family_model, rows, padded, name):
+    model = family_model(name, pooler="attention", side="left")
+    found = gradients(model, padded(rows(*LENGTHS), side="left"))
+    assert [key for key, grad in found.items() if grad is None or not grad.any()] == []
+
+
+@every_family
+def test_activations_computed_again_give_the_same_gradients(family_model, rows, padded, name):
+    model, again = family_model(name), family_model(name)
+    if not FAMILIES[name].checkpoints:
+        with pytest.raises(
+            UserError, match=r"train.gradient_checkpointing is true, which \w+ does"
+        ):
+            checkpoint_activations(again.encoder)
+        return
+    checkpoint_activations(again.encoder)
+    assert sum(getattr(m, "gradient_checkpointing", False) for m in again.modules()) >= N_LAYERS
+    batch = padded(rows(*LENGTHS))
+    assert_close(gradients(again, batch), gradients(model, batch))
+
+
+@every_family
+def test_one_step_changes_every_weight_matrix(family_model, rows, padded, name):
+    model = family_model(name)
+    before = {key: p.detach().clone() for key, p in model.named_parameters()}
+    gradients(model, padded(rows(*LENGTHS)))
+    rates = dict(lr=1e-2, head_lr=1e-2, layer_decay=1.0, weight_decay=0.0)
+    build_optimizer("adamw", parameter_groups(model, **rates)).step()
+    assert [key for key, p in model.named_parameters() if p.equal(before[key])] == []
+
+
+@every_family
+@torch.no_grad()
+def test_an_encoder_built_from_what_was_saved_gives_the_same_vectors(
+    tmp_path, family_folder, rows, padded, name
+):
+    base = backbone.load(family_folder(name, "left"))
+    for part in base.parts:
+        part.save_pretrained(str(tmp_path))
+    built = backbone.build(tmp_path)
+    built.encoder.load_state_dict(base.encoder.state_dict())
+    batch = padded(rows(*LENGTHS), side="left")
+    inputs = dict(input_ids=batch.ids_BT, attention_mask=batch.attention_BT.long())
+    expected = base.encoder.eval()(**inputs).last_hidden_state
+    assert_close(built.encoder.eval()(**inputs).last_hidden_state, expected, rtol=0, atol=0)
+
+
+@every_family
+def test_hidden_states_are_the_embeddings_and_one_per_layer(family_model, rows, padded, name):
+    batch = padded(rows(*LENGTHS))
+    output = family_model(name).encoder.eval()(
+        input_ids=batch.ids_BT,
+        attention_mask=batch.attention_BT.long(),
+        output_hidden_states=True,
+    )
+    assert [x_BTH.shape for x_BTH in output.hidden_states] == [(3, 10, WIDTH)] * ABOVE
+
+
+def test_layers_above_those_there_are_are_refused_by_the_pooler(family_model):
+    pooling = dict(pooler="weighted_layer", pooler_args={"layer_start": N_LAYERS + 1})
+    with pytest.raises(UserError, match=r"layer_start is 4; set it to a whole number from -4 to 3"):
+        family_model("gpt2", **pooling)
+
+
+def test_a_mask_kept_among_the_weights_is_no_surplus_layer(tmp_path, family_folder):
+    """GPT-2's published weights hold each layer's causal mask."""
+    folder = _copy(family_folder("gpt2"), tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    masks = {f"h.{i}.attn.bias": torch.ones(1, 1, 64, 64) for i in range(N_LAYERS)}
+    masks |= {f"h.{i}.attn.masked_bias": torch.tensor(-1e4) for i in range(N_LAYERS)}
+    save_file(weights | masks, folder / "model.safetensors", metadata={"format": "pt"})
+    assert backbone.load(folder).shape.n_layers == N_LAYERS
+
+
+# --- attention --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "modernbert", "llama"])
+@torch.no_grad()
+def test_attention_is_computed_as_asked(tmp_path, family_folder, rows, padded, name):
+    folder, batch = family_folder(name), padded(rows(*LENGTHS))
+    outputs = []
+    for attention in ("eager", "sdpa"):
+        base = backbone.load(folder, attention=attention)
+        assert base.encoder.config._attn_implementation == attention
+        assert backbone.check(folder, 16, attention=attention) == base.shape
+        for part in base.parts:
+            part.save_pretrained(str(tmp_path))
+        built = backbone.build(tmp_path, attention=attention).encoder
+        assert built.config._attn_implementation == attention
+        inputs = dict(input_ids=batch.ids_BT, attention_mask=batch.attention_BT.long())
+        outputs.append(base.encoder.eval()(**inputs).last_hidden_state[batch.attention_BT])
+    assert_close(*outputs, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("read", [backbone.check, backbone.load, backbone.build])
+@pytest.mark.parametrize(
+    ("name", "attention", "line"),
+    [
+        ("deberta-v3", "sdpa", r"train.attention is sdpa, which DebertaV2Model does not have; set"),
+        ("bert", "flash_attention_2", r"train.attention is flash_attention_2, which needs .* GPU"),
+    ],
+)
+def test_an_attention_that_is_not_there_is_refused(family_folder, read, name, attention, line):
+    arguments = (16,) if read is backbone.check else ()
+    with pytest.raises(UserError, match=line) as caught:
+        read(family_folder(name), *arguments, attention=attention)
+    assert "\n" not in str(caught.value)
+
+
+def test_flash_attention_is_refused_where_the_family_lacks_it(family_folder, monkeypatch):
+    monkeypatch.setattr("poolblend.modeling.reading.is_flash_attn_2_available", lambda: True)
+    with pytest.raises(UserError, match="which DebertaV2Model does not have; set it to auto"):
+        backbone.load(family_folder("deberta-v3"), attention="flash_attention_2")
+
+
+def _copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+def _state(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
