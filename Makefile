@@ -13,11 +13,11 @@ quickstart: .venv/requirements
 	$(BIN)/python infer.py
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # All tests with what Kaggle preinstalls; then whether its submissions are those of the pins.
 test-kaggle: .venv-kaggle/requirements .venv/requirements
-	$(KAGGLE)/python -m pytest
+	$(KAGGLE)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python tests/agreement/agree.py --with $(KAGGLE)/python
 
 # Linters and types, with the pins that pre-commit uses.

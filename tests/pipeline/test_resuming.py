@@ -11,6 +11,7 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.errors import Stopped, UserError
 from poolblend.pipeline.competition import open_store
+from poolblend.pipeline.keeping import Keeper
 from poolblend.pipeline.watch import Watch
 from poolblend.store import Checkpoints
 from poolblend.training.fit import Fit
@@ -166,10 +167,8 @@ def test_a_second_signal_leaves_at_once(two, at_step):
 def test_a_signal_while_predicting_loses_no_step(two, monkeypatch):
     whole, stopped = two("batch_tokens=64")
     train(whole)
-    after_batch = pipeline.trainer.Keeper.after_batch
-    monkeypatch.setattr(
-        pipeline.trainer.Keeper, "after_batch", lambda self: (stop(), after_batch(self))
-    )
+    after_batch = Keeper.after_batch
+    monkeypatch.setattr(Keeper, "after_batch", lambda self: (stop(), after_batch(self)))
     with pytest.raises(Stopped, match=f"at step 5 of {STEPS}"):
         train(stopped)
     monkeypatch.undo()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from poolblend import config, pipeline
 from poolblend.competition import demo
-from poolblend.pipeline import inference, trainer
+from poolblend.pipeline import finetuning, inference
 from poolblend.pipeline.competition import load_competition, open_store
 from poolblend.store import Checkpoints, Store
 from poolblend.training.fit import Fit
@@ -30,7 +30,7 @@ class Narrator:
             (Fit, "_train_step", "training step"),
             (Checkpoints, "save", "checkpoint"),
             (Checkpoints, "drop", "checkpoint"),
-            (trainer, "predict", "predicting a fold"),
+            (finetuning, "predict", "predicting a fold"),
             (Store, "save_fold", "saving a fold"),
             (sys.modules["poolblend.ensembling.blenders.search"], "_search", "Optuna's search"),
             (Store, "write_blend", "blend card"),

@@ -61,20 +61,18 @@ def begin(folder, tokens, toy_frame):
 
 def loss_of(fit):
     rows = np.arange(40)
-    return held_out_loss(
-        fit.model, fit.encoded, rows, seed=0, batch_tokens=200, precision="fp32"
-    )
+    return held_out_loss(fit.model, fit.encoded, rows, seed=0, batch_tokens=200, precision="fp32")
 
 
 def test_a_long_text_is_read_in_pieces_each_of_its_tokens_once(folder, tokens):
     tokenizer = backbone.load_tokenizer(folder)
-    words = "the road was sour then cold and dark in a house of seven".split()
-    pieces = distinct_pieces(tokens([" ".join(words)]), tokenizer.all_special_ids)
+    text = "the road was sour then cold and dark in a house of seven"
+    pieces = distinct_pieces(tokens([text]), tokenizer.all_special_ids)
     assert pieces.windowing is None
     assert pieces.lengths_N.tolist() == [8, 8, 3]
     told = [tokenizer.convert_ids_to_tokens(row.tolist()) for row in pieces.ids]
     assert {(piece[0], piece[-1]) for piece in told} == {("[CLS]", "[SEP]")}
-    assert [word for piece in told for word in piece[1:-1]] == words
+    assert " ".join(word for piece in told for word in piece[1:-1]) == text
     assert [row.tolist() for row in pieces.content] == [
         [False, *[True] * (len(piece) - 2), False] for piece in told
     ]

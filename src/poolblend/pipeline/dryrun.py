@@ -24,6 +24,7 @@ from poolblend.pipeline.competition import (
 )
 from poolblend.pipeline.jobs import Look, look_at
 from poolblend.pipeline.making import check_members, fit_options
+from poolblend.pipeline.pretraining import Pretraining
 from poolblend.pipeline.printing import aligned, duration, wrapped
 from poolblend.pipeline.probing import Pace, Work, plan_reading, plan_work, try_out
 from poolblend.pipeline.tracking import check_tracking
@@ -58,13 +59,17 @@ def dry_run(config: Config, *, poolers: str, folds: str, overwrite: bool) -> Non
     with ExitStack() as stack:
         config = _with_demo(config, stack)
         competition = _competition(config, store)
-        trainer = Trainer(config, competition, store, located, Watch())
+        pretraining = Pretraining(config, competition, store, members, located, Watch())
+        trainer = Trainer(config, competition, store, pretraining.located(), Watch())
         jobs = [_job(trainer, member, fold) for member in members for fold in numbers]
         print(f"run {store.run} in {store.root}: {len(jobs)} folds\n")
         print("\n".join(_jobs_told(jobs, overwrite)))
         print("\n".join(_tokens_told(jobs)))
         todo = [job for job in jobs if _is_due(job, overwrite)]
         print("\n".join(_time_told(trainer, todo)) if todo else "nothing is to be trained")
+        if pretraining.waiting:
+            backbones = ", ".join(pretraining.names)
+            print(f"beside that, backbones are trained on further first: {backbones}")
 
 
 def _with_demo(config: Config, stack: ExitStack) -> Config:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -106,12 +106,14 @@ class Pretrainer:
         keeper.resume(self.files.checkpoints.newest())
         with enough_memory(OUT_OF_MEMORY):
             if BEFORE not in fit.notes:
-                fit.notes[BEFORE] = torch.tensor([self._loss(begun)], dtype=torch.float64)
+                before = self._loss(begun, self.watch.check)
+                fit.notes[BEFORE] = torch.tensor([before], dtype=torch.float64)
             self.watch.took("the beginning of a backbone", time.perf_counter() - started)
             for epoch in self._epochs(fit, keeper):
                 keeper.write()
-                keeper.epochs.append(asdict(epoch) | {"held_out_loss": self._loss(begun)})
-        losses = {"before": fit.notes[BEFORE].item(), "after": keeper.epochs[-1]["held_out_loss"]}
+                after = self._loss(begun, keeper.after_batch)
+                keeper.epochs.append(asdict(epoch) | {"held_out_loss": after})
+        losses = {"before": fit.notes[BEFORE].item(), "after": after}
         fit.finish()
         seconds = round(time.perf_counter() - started, 1)
         self.files.save(
@@ -171,7 +173,7 @@ class Pretrainer:
             told = str(error).replace("train.lr", "backbone.mlm.lr")
             raise UserError(f"{self.label}: {told}") from None
 
-    def _loss(self, begun: Begun) -> float:
+    def _loss(self, begun: Begun, after_batch: Callable[[], None]) -> float:
         """On the texts held out, of which the same tokens are masked each time."""
         return held_out_loss(
             begun.model,
@@ -180,6 +182,7 @@ class Pretrainer:
             seed=self.seed,
             batch_tokens=self.config.batch_tokens,
             precision=self.config.train.precision,
+            after_batch=after_batch,
         )
 
     def _card(self, begun: Begun, keeper: Keeper) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _forward(run: Run, located: Located, members: Sequence[Member]) -> None:
     import numpy as np
     import torch
 
-    from poolblend.modeling import backbone
+    from poolblend.modeling import backbone, masked_lm
     from poolblend.modeling.model import build_model
     from poolblend.training.batches import collate, encode
     from poolblend.training.head_fitting import check_head
@@ -99,6 +99,8 @@ def _forward(run: Run, located: Located, members: Sequence[Member]) -> None:
     base = backbone.load(folder, remote_code=code)
     for member in members:
         try:
+            if member.backbone.mlm is not None:
+                masked_lm.check(folder, member.backbone.mlm.max_length, remote_code=code)
             if member.head.kind != "linear":
                 check_head(member.head.kind, config.task)
             else:
