@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from poolblend.competition.columns import Columns, fit_columns
+from poolblend.competition.columns import Columns, check_filled, fit_columns
 
 TRAIN = pd.DataFrame(
     {
@@ -99,10 +100,20 @@ def test_a_cell_that_is_no_number_is_refused_with_column_row_and_value(cell: str
 
 @pytest.mark.parametrize("blank", [None, "", "  "])
 def test_a_column_that_is_all_empty_is_refused(blank: str | None) -> None:
+    column = pd.Series([blank] * 5, dtype=str, name="empty")
+    with refused("column 'empty' of t.csv is empty in all 5 rows, expected a value in some"):
+        check_filled(Path("t.csv"), column)
+    check_filled(Path("t.csv"), TRAIN["age"])
+
+
+@pytest.mark.parametrize("blank", [None, "", "  "])
+def test_of_a_column_that_a_folds_rows_leave_empty_nothing_is_learned(blank: str | None) -> None:
     frame = TRAIN.assign(empty=pd.Series([blank] * 5, dtype=str))
-    for numeric, categorical in ((["empty"], []), ([], ["empty"])):
-        with refused("column 'empty' is empty in all 5 training rows, expected a value in some"):
-            fit_columns(frame, numeric, categorical)
+    columns = fit_columns(frame, ["age", "empty"], ["empty"])
+    told = Columns.from_json(json.loads(json.dumps(columns.to_json())))
+    other = TRAIN.assign(empty=pd.Series(["7"] * 5, dtype=str))
+    for rows in (frame, other):
+        np.testing.assert_array_equal(told.transform(rows)[:, 1:], np.zeros((5, 1)))
 
 
 def test_a_column_that_is_not_there_is_refused() -> None:

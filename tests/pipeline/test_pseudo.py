@@ -235,3 +235,12 @@ def test_a_name_that_is_no_part_of_a_path_is_refused(trained, name):
 def test_before_any_blend_it_is_said_what_to_run(trained):
     with pytest.raises(UserError, match="run blend.py first"):
         pipeline.write_pseudo_labels(config.load(trained / "toy.yaml"), "first")
+
+
+def test_labels_of_members_that_were_stopped_early_are_refused(toy, capsys):
+    """Which epoch they kept depends on the labels of the fold's own rows."""
+    settings = config.load(toy(), ["folds.n=2", "members=[max]", "train.early_stopping=1"])
+    pipeline.train(settings)
+    pipeline.blend(settings)
+    with pytest.raises(UserError, match="tiny-max-s42 was stopped early, by the labels of"):
+        pipeline.write_pseudo_labels(settings, "first")

@@ -174,3 +174,47 @@ def test_a_recipe_that_cannot_be_is_refused_before_anything_is_trained(toy, sets
 def test_keys_that_would_do_nothing_are_refused(toy, sets, line):
     with pytest.raises(UserError, match=line):
         config.load(toy(), sets)
+
+
+def test_the_blend_says_that_early_stopping_flatters_its_members(toy, capsys):
+    settings = config.load(toy(), ["folds.n=2", "members=[max]", "train.early_stopping=1"])
+    pipeline.train(settings)
+    print(pipeline.blend(settings))
+    card = open_store(settings).fold_card(MEMBER, 0)
+    assert card["kept_epoch"] in (1, 2)
+    told = open_store(settings).read_blend()["members"][MEMBER]["optimism"]
+    from poolblend.pipeline.report import show
+
+    said = f"Early stopping flatters members, and blends of them: {MEMBER} by about {told:.4f}."
+    assert said in show(open_store(settings).read_blend())
+
+
+@pytest.mark.parametrize(
+    ("sets", "line"),
+    [
+        (["train.freeze_layers=2", "train.layer_decay=0.9"], "train.layer_decay does nothing"),
+        (["train.freeze_layers=2", "train.awp=0.01"], "train.awp does nothing where all 2 layers"),
+        (["train.freeze_layers=2", "head.dropout=0", "train.rdrop=1.0"], "train.rdrop compares"),
+    ],
+)
+def test_what_frozen_layers_leave_without_effect_is_refused(toy, sets, line):
+    with pytest.raises(UserError, match=line):
+        train(config.load(toy(), sets))
+
+
+def test_class_weights_of_a_regression_are_refused_before_anything_is_trained(toy):
+    sets = ["members=[mean, {pooler: max, train: {class_weights: balanced}}]"]
+    settings = config.load(toy("regression"), sets)
+    with pytest.raises(UserError, match="member tiny-max-s42: train.class_weights: a regression"):
+        pipeline.train(settings)
+    assert not open_store(settings).members()
+
+
+def test_a_member_can_leave_out_what_the_run_has(toy):
+    sets = ["windows.overlap=2", "pseudo.labels=first"]
+    members = ["members=[mean, {pooler: max, windows: null, pseudo: null}]"]
+    mean, largest = config.load(toy(), [*sets, *members]).resolve_members()
+    assert mean.windows.overlap == 2
+    assert mean.pseudo.labels == "first"
+    assert largest.windows is None
+    assert largest.pseudo is None

@@ -26,6 +26,9 @@ MOST_CATEGORIES = 100
 LARGEST = 1e30  # in size; heads compute in single precision, which ends at 3e38
 
 
+NOTHING = float(np.finfo(np.float64).max)  # the scale at which every number is 0
+
+
 @dataclass(frozen=True)
 class Columns:
     """What `fit_columns` learned of its rows: numbers' medians, means, scales; the categories."""
@@ -72,22 +75,19 @@ class Columns:
 def fit_columns(frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> Columns:
     """What the columns' matrix needs to know of the training rows, which are all of `frame`.
 
-    A constant number has scale 1; of more than 100 categories, the most frequent are kept. Raises
-    UserError for a column that is not there or is all empty, and for a cell that is no number.
+    A constant number has scale 1; of more than 100 categories, the most frequent are kept. A column
+    that is empty in these rows, of which nothing can be learned, is zeros in all. Raises UserError
+    for a column that is not there, and for a cell that is no number.
     """
     _check_present(frame, [*numeric, *categorical])
-    for name in (*numeric, *categorical):
-        if not any(_labels(frame[name])):
-            raise UserError(
-                f"column '{name}' is empty in all {len(frame)} training rows, expected a value in "
-                "some; leave it out of data.numeric and data.categorical"
-            )
     medians = means = scales = np.zeros(0)
     if numeric:
         imputer, scaler = SimpleImputer(strategy="median"), StandardScaler()
         values_NF = np.stack([numbers(frame[name]) for name in numeric], axis=1)
-        make_pipeline(imputer, scaler).fit(values_NF)
-        medians, means, scales = imputer.statistics_, scaler.mean_, scaler.scale_
+        empty_F = np.isnan(values_NF).all(axis=0)
+        make_pipeline(imputer, scaler).fit(np.where(empty_F, 0.0, values_NF))
+        medians, means = imputer.statistics_, scaler.mean_
+        scales = np.where(empty_F, NOTHING, scaler.scale_)
     return Columns(
         tuple(numeric),
         tuple(medians.tolist()),
@@ -96,6 +96,15 @@ def fit_columns(frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequen
         tuple(categorical),
         tuple(_most_frequent(_labels(frame[name])) for name in categorical),
     )
+
+
+def check_filled(path: Path, column: pd.Series) -> None:
+    """Raise UserError for a column of `path` that has no value in any row."""
+    if not any(_labels(column)):
+        raise UserError(
+            f"column '{column.name}' of {path} is empty in all {len(column)} rows, expected a "
+            "value in some; leave it out of data.numeric and data.categorical"
+        )
 
 
 def numbers(column: pd.Series, path: Path | None = None) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from poolblend.competition.classes import Label, listed, places_among
-from poolblend.competition.columns import numbers
+from poolblend.competition.columns import check_filled, numbers
 from poolblend.competition.files import read_table
 from poolblend.competition.ids import (
     INTEGER,
@@ -101,6 +101,11 @@ def load_tables(
     inputs = [*texts, *numeric, *categorical]
     answers = [*targets, *soft, *([weight] if weight else [])]
     _check_inputs(inputs, [id, *answers])
+    if groups in (*answers, *numeric):
+        raise UserError(
+            f"folds.groups names column '{groups}', which is a target, weight or number; name one "
+            "of prompts, authors or the like"
+        )
     columns = [*inputs, *answers, *([groups] if groups else [])]
     train_table = _read_with_ids(train, id, columns, joins)
     test_table = _read_test(test, id, inputs, numeric, test_joins)
@@ -111,6 +116,8 @@ def load_tables(
         train_table[target] = parse_column(train_table[target])
         if classes is not None:
             _check_labels(train, train_table[target], classes)
+    for column in (*numeric, *categorical):
+        check_filled(train, train_table[column])
     for column in numeric:
         numbers(train_table[column], train)
     for column in soft:
@@ -118,8 +125,9 @@ def load_tables(
     if weight:
         train_table[weight] = row_weights(train, train_table[weight])
     if groups:
-        group_N = train_table[groups]
-        _check_no_gaps(train, group_N.where(group_N.str.strip() != ""), "group")
+        group_N = train_table[groups].str.strip()
+        _check_no_gaps(train, group_N.where(group_N != ""), "group")
+        train_table[groups] = group_N
 
     if sample_rows is not None and sample_rows < len(train_table):
         rows = np.random.default_rng(seed).choice(len(train_table), sample_rows, replace=False)

@@ -62,6 +62,12 @@ class Data(Section):
         twice = repeated([self.id, *self.text, *self.target])
         if twice is not None:
             raise ValueError(f"column '{excerpt(twice)}' is named twice among id, text and target")
+        twice = repeated([*self.numeric, *self.categorical])
+        if twice is not None:
+            raise ValueError(f"column '{excerpt(twice)}' is named twice in numeric, categorical")
+        answers = {*self.target, *self.soft}
+        if self.weight in answers or len(answers) < len(self.target) + len(self.soft):
+            raise ValueError("target, soft and weight must be columns that differ")
         if self.join == "pair" and len(self.text) != 2:
             raise ValueError(f"join=pair needs two columns of text, not {len(self.text)}")
         return self

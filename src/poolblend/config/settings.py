@@ -147,7 +147,7 @@ class Config(Section):
         if self.head.C != Head().C and not any(each.head.frozen for each in members):
             raise ValueError("head.C does nothing without a head.kind of ridge, logistic or svr")
         for member in members:
-            _check_member(member, self.data.join)
+            _check_member(member, self.data.join, self.task)
         # Some disks tell no capital letters from small ones.
         twice = repeated(member.name.lower() for member in members)
         if twice is not None:
@@ -198,8 +198,8 @@ class Config(Section):
             backbone=backbone,
             max_length=spec.max_length or self.max_length,
             truncation=spec.truncation or self.truncation,
-            windows=spec.windows or self.windows,
-            pseudo=spec.pseudo or self.pseudo,
+            windows=spec.windows if "windows" in spec.model_fields_set else self.windows,
+            pseudo=spec.pseudo if "pseudo" in spec.model_fields_set else self.pseudo,
             head=head,
             train=Train(**self.train.model_dump() | spec.train),
             seed=derive_seed(self.seed, stem) if listed_seed is None else listed_seed,
@@ -221,7 +221,7 @@ def _check_spec(spec: MemberSpec, member: Member) -> None:
         )
 
 
-def _check_member(member: Member, join: str) -> None:
+def _check_member(member: Member, join: str, task: str) -> None:
     """Refuse what does nothing, or cannot work, between sections."""
     head, train, windows = member.head, member.train, member.windows
     wrong = ""
@@ -233,6 +233,10 @@ def _check_member(member: Member, join: str) -> None:
         wrong = f"windows.overlap is {windows.overlap}; set it below half of max_length"
     elif windows and member.mask == "none":
         wrong = "windows have no padding to count: mask=none does not fit them"
+    elif member.pseudo and member.pseudo.confidence and task in ("regression", "ordinal"):
+        wrong = "pseudo.confidence is of probabilities; values have none: leave it out"
+    elif member.pseudo and train.class_weights != "none" and task == "ordinal":
+        wrong = "pseudo-labels of an ordinal task are values, which class_weights do not weigh"
     elif windows and join == "pair":
         wrong = "windows take one text: set data.join=separator, or a template"
     elif windows and windows.most is None and member.truncation != "auto":

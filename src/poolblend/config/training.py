@@ -44,7 +44,9 @@ class Lora(Section):
     r: int = Field(8, ge=1)
     alpha: float = Field(16.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
-    modules: list[str] | None = None  # names of linear layers; default: all within the layers
+    modules: list[str] | None = Field(
+        None, min_length=1
+    )  # names of linear layers; default: all within the layers
 
 
 class MaskedLanguage(Section):
@@ -100,7 +102,7 @@ class Train(Section):
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
 
     layer_decay: float = recipe(
-        1.0, "each layer's learning rate is this times the next one's", gt=0, le=1
+        1.0, "each layer's learning rate is this times the next one's", ge=0.01, le=1
     )
     reinit_layers: int = recipe(
         0, "as many of the last layers begin anew, with random weights", ge=0

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from poolblend.config import Config, Member, derive_seed
+from poolblend.config import Config, Member
 from poolblend.pipeline.competition import (
     Competition,
     load_competition,
@@ -22,6 +22,7 @@ from poolblend.pipeline.competition import (
     read_tables,
     table_hashes,
 )
+from poolblend.pipeline.finetuning import fold_seed
 from poolblend.pipeline.jobs import Look, look_at
 from poolblend.pipeline.making import check_members, fit_options
 from poolblend.pipeline.pretraining import Pretraining
@@ -109,7 +110,7 @@ def _job(trainer: Trainer, member: Member, fold: int) -> Job:
             encoded,
             rows,
             np.flatnonzero(competition.fold_N == fold),
-            fit_options(member.train, derive_seed(member.seed, "fold", fold)),
+            fit_options(member.train, fold_seed(member, fold)),
             full_width=full_width,
             batch_tokens=batch_tokens,
             steps_done=begun.card["step"] if begun else 0,

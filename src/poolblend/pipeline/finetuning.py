@@ -16,7 +16,6 @@ import numpy as np
 from accelerate.utils import set_seed
 
 from poolblend.competition.columns import Columns
-from poolblend.competition.metrics import Scorer
 from poolblend.config import Config, Member, derive_seed
 from poolblend.modeling import backbone
 from poolblend.modeling.model import TextModel
@@ -95,8 +94,9 @@ class FineTuner:
         with closing(follower):
             self.watch.took("the beginning of a fold", time.perf_counter() - started)
             self.watch.check()
-            pred_NK, model = self._run(member, fit, keeper, valid, follower)
+            pred_NK, model, chosen = self._run(member, fit, keeper, valid, follower)
         told = {
+            **chosen,
             "epochs": keeper.epochs,
             "rows": {"train": len(fit.rows), "valid": len(valid)},
             "resumed_at_steps": keeper.resumed,
@@ -107,8 +107,8 @@ class FineTuner:
 
     def _run(
         self, member: Member, fit: Fit, keeper: Keeper, valid: np.ndarray, follower: Follower
-    ) -> tuple[np.ndarray, TextModel]:
-        """Train what is left; predictions (N, K) of the rows `valid`, and the model.
+    ) -> tuple[np.ndarray, TextModel, dict[str, Any]]:
+        """Train what is left; predictions (N, K) of the rows `valid`, the model, and its choice.
 
         An epoch is kept before its rows are predicted, so that no kill repeats its training.
         """
@@ -131,11 +131,13 @@ class FineTuner:
                 follower.epoch(keeper.epochs[-1], fit.steps_done)
                 if best and best.take(pred_NK, [told["score"] for told in keeper.epochs]):
                     break
-        weights = None
-        if best is not None:
-            pred_NK, weights, number = best.kept([told["score"] for told in keeper.epochs])
-            _tell_best(best, keeper, number, scorer)
-        return pred_NK, fit.finish(weights)
+        if best is None:
+            return pred_NK, fit.finish(), {}
+        pred_NK, weights, number = best.kept([told["score"] for told in keeper.epochs])
+        optimism = best.optimism(seed=0)
+        _tell_best(keeper, number, optimism)
+        chosen = {"kept_epoch": number, "optimism": optimism}
+        return pred_NK, fit.finish(weights), chosen
 
     def _predict(self, fit: Fit, keeper: Keeper, valid: np.ndarray) -> np.ndarray:
         with fit.evaluated() as model:
@@ -199,9 +201,8 @@ class FineTuner:
         return base, fit, material.columns
 
 
-def _tell_best(best: BestEpoch, keeper: Keeper, number: int, scorer: Scorer) -> None:
+def _tell_best(keeper: Keeper, number: int, optimism: float | None) -> None:
     """Say which epoch is kept, and what choosing it on the fold's own rows flatters."""
-    optimism = best.optimism(seed=0)
     cost = "" if optimism is None else f", which flatters its score by about {optimism:.4f}"
     log.info(
         "%s: epoch %d of %d is kept, the best on the fold's own rows%s",

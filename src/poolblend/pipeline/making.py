@@ -54,6 +54,8 @@ def check_members(config: Config, members: Sequence[Member]) -> dict[str, Locate
                     remote_code=config.remote_code,
                 )
             pooler = build_pooler(member.pooler, shape, member.pooler_args)
+            if train.class_weights != "none" and config.task == "regression":
+                raise UserError("train.class_weights: a regression has no classes; set it to none")
             if member.head.kind == "linear":
                 resolve_loss(config.task, train.loss, smoothing=train.label_smoothing)
             else:
@@ -110,6 +112,10 @@ def _check_recipes(encoder: Any, train: Train) -> None:
             f"train.freeze_layers is {frozen} and train.reinit_layers {anew}, of {n_layers} "
             "layers: some would be frozen with random weights; lower one"
         )
+    if frozen == n_layers:
+        for key, acts in (("layer_decay", train.layer_decay < 1), ("awp", train.awp)):
+            if acts:
+                raise UserError(f"train.{key} does nothing where all {n_layers} layers are frozen")
     if train.lora is not None:
         check_lora(encoder, train.lora.modules)
     check_layer_decay(encoder, train.layer_decay)

@@ -65,7 +65,7 @@ class Materials:
             named["join"] = data.join
         if member.pseudo:
             told["pseudo_labels_sha256"] = self.store.pseudo_sha256(member.pseudo.labels)
-            told["test_sha256"] = self.competition.data["test_sha256"]
+            told |= _of_test(self.competition)
         return told | named
 
     def encode(self, member: Member, located: Located) -> Encoded:
@@ -126,7 +126,7 @@ class Materials:
             folds_sha256=competition.data["folds_sha256"],
             task=describe_task(task),
         )
-        if table.attrs["test_sha256"] != competition.data["test_sha256"]:
+        if table.attrs != _of_test(competition):
             raise UserError(
                 f"pseudo-labels {member.pseudo.labels} were made for another test table; make them "
                 "anew under another name (infer.py --pseudo-labels NAME)"
@@ -140,12 +140,15 @@ class Materials:
                 encoded, columns_NF=material.columns.transform(competition.tables.test)
             )
         n_train = len(competition.y)
+        labels = objective.from_predictions(pred_NK)
         weights = np.full((len(ids), material.weights.shape[1]), member.pseudo.weight)
+        if member.train.class_weights == "balanced":
+            weights *= _expected_weights(material, labels)
         log.info("%s fold %d: %d pseudo-labels of %d", member.name, fold, sure_N.sum(), len(ids))
         return Material(
             concatenated(material.encoded, encoded),
             np.concatenate([material.rows, n_train + np.flatnonzero(sure_N)]),
-            np.concatenate([material.targets, objective.from_predictions(pred_NK)]),
+            np.concatenate([material.targets, labels]),
             np.concatenate([material.weights, weights]),
             material.columns,
         )
@@ -163,6 +166,27 @@ def _encode(texts: Texts, config: Config, member: Member, located: Located) -> E
         truncation=member.truncation,
         windows=None if windows is None else (windows.overlap, windows.most),
     )
+
+
+def _of_test(competition: Competition) -> dict[str, str]:
+    """The hashes of the tables that the test rows are of."""
+    tests = ("test_sha256", "test_joins_sha256")
+    return {key: competition.data[key] for key in tests if key in competition.data}
+
+
+def _expected_weights(material: Material, labels_NL: np.ndarray) -> np.ndarray:
+    """What training rows of these labels weigh on average, as soft labels mix them, (N, 1 or L).
+
+    Else the test rows' labels, as frequent as they are, would undo the balance.
+    """
+    targets_NL, weights = material.targets[material.rows], material.weights[material.rows]
+    on_L, off_L = (
+        (weights * share).sum(axis=0) / np.maximum(share.sum(axis=0), np.finfo(float).tiny)
+        for share in (targets_NL, 1 - targets_NL)
+    )
+    if labels_NL.shape[1] == weights.shape[1]:  # each output is a label of its own
+        return on_L * labels_NL + off_L * (1 - labels_NL)
+    return (on_L * labels_NL).sum(axis=1, keepdims=True)
 
 
 def _confidence(pred_NK: np.ndarray, kind: str) -> np.ndarray:

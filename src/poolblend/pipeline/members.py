@@ -237,11 +237,13 @@ def _told(cards: list[dict[str, Any]] | None, member: OutsideMember | None) -> d
     """What inference needs to find the member's predictions, and to know that they are the same."""
     if member is None:
         assert cards is not None
+        flattered = [card["optimism"] for card in cards if card.get("optimism") is not None]
         return {
+            **({"optimism": sum(flattered) / len(flattered)} if flattered else {}),
             "folds": [
                 {"weights_sha256": card["weights"]["sha256"], "oof_sha256": card["oof"]["sha256"]}
                 for card in cards
-            ]
+            ],
         }
     test = member.test
     return {

@@ -76,7 +76,19 @@ def show(card: Mapping[str, Any]) -> str:
     parts = scores if single else [*scores, *brought, *blends]
     left_out = [f"{name} {what}" for name, what in card["left_out"].items()]
     without = [f"Not in this blend: {'; '.join(left_out)}."] if left_out else []
-    return "\n\n".join([*parts, card["sentence"], *slices, *without])
+    return "\n\n".join([*parts, card["sentence"], *slices, *_flattered(card), *without])
+
+
+def _flattered(card: Mapping[str, Any]) -> list[str]:
+    """What cross-fitting the blend does not take back: epochs chosen on the rows they score."""
+    told = [
+        f"{name} by about {member['optimism']:.4f}"
+        for name, member in card["members"].items()
+        if member.get("optimism") is not None
+    ]
+    return (
+        [f"Early stopping flatters members, and blends of them: {', '.join(told)}."] if told else []
+    )
 
 
 def _scores_to_print(card: Mapping[str, Any]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""`infer.py --vectors`: what each fold model's head sees of the test rows, and of the train rows.
+"""`infer.py --vectors`: what each fold model's pooler makes of the test rows, and of train's.
 
 Shape legend: N rows, H width of the pooler.
 """

@@ -106,7 +106,8 @@ class PseudoFiles(NamedTuple):
         told = card["folds"][fold]
         self._check_provenance(fold, told)
         labels = self._table(fold, told["sha256"])
-        labels.attrs = {"test_sha256": card["test_sha256"]}
+        tests = ("test_sha256", "test_joins_sha256")
+        labels.attrs = {key: card[key] for key in tests if key in card}
         return labels
 
     def _check_provenance(self, fold: int, told: Mapping[str, Any]) -> None:

@@ -135,7 +135,8 @@ class Gradients:
         loss_B = (torch.stack(losses).mean(dim=0) * weights).mean(dim=1)
         if self.options.rdrop:
             apart = [self.objective.distance(a, b) for a, b in zip(*passes, strict=True)]
-            loss_B = loss_B + self.options.rdrop * torch.stack(apart).mean(dim=0)
+            share_B = self.options.rdrop * weights.mean(dim=1)
+            loss_B = loss_B + share_B * torch.stack(apart).mean(dim=0)
         return loss_B
 
 
@@ -144,4 +145,7 @@ def _normalises_batches(model: torch.nn.Module) -> bool:
 
 
 def _drops(model: torch.nn.Module) -> bool:
-    return any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
+    """Whether anything is dropped in training: what is frozen stays in eval mode."""
+    model.train()
+    drops = (m for m in model.modules() if isinstance(m, torch.nn.Dropout) and m.training)
+    return any(module.p > 0 for module in drops)
