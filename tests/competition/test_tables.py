@@ -387,7 +387,10 @@ class TestFurtherColumns:
     @pytest.mark.parametrize(
         ("key", "told"),
         [
-            ("weight", "row 5 holds '0' in column 'extra' (1 such rows), expected a finite numb"),
+            (
+                "weight",
+                "row 5 holds '0' in column 'extra' of data.weight (1 such rows), expected a finite numb",
+            ),
             ("soft", "row 3 holds '2' in column 'extra' of data.soft (1 such rows), expected a p"),
         ],
     )

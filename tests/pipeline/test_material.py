@@ -9,6 +9,7 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import load_competition, open_store
+from poolblend.pipeline.material import Material, _expected_weights
 
 MEMBER = "tiny-max-s42"
 
@@ -209,3 +210,37 @@ def test_pseudo_labels_join_the_training_and_never_a_fold_that_they_have_seen(ru
     for unknown, line in {"pseudo.labels=frist": "first", "run=other": "first|pseudo"}.items():
         with pytest.raises(UserError, match=line):
             pipeline.train(config.load(file, [*again, "members=[{pooler: mean}]", unknown]))
+
+
+def test_pseudo_labels_weigh_what_training_rows_of_their_labels_do():
+    """Balanced, each soft label pulls as its two classes do, in its shares."""
+    targets = np.array([[1.0], [0.0], [0.0], [0.0], [1.0]])
+    weights = np.array([[2.0], [0.5], [0.5], [0.5], [9.0]])
+    rows = np.arange(4)  # the last row is the fold's own
+    material = Material(None, rows, targets, weights, None)
+    labels = np.array([[1.0], [0.0], [0.5]])
+    np.testing.assert_allclose(_expected_weights(material, labels), [[2.0], [0.5], [1.25]])
+    classes = Material(
+        None, rows, np.eye(3)[[0, 1, 1, 2, 0]], np.array([[3.0], [1], [1], [2], [9]]), None
+    )
+    shares = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    np.testing.assert_allclose(_expected_weights(classes, shares), [[2.0], [2.0]])
+
+
+def test_pseudo_labels_made_beside_another_joined_test_table_are_refused(run):
+    settings, _ = run(
+        ask, JOIN.replace("on:", "test: prompts.csv, on:"), "data.text=[question, text]"
+    )
+    pipeline.write_pseudo_labels(settings, "first")
+    folder = settings.data_dir
+    other = (folder / "prompts.csv").read_text().replace("the day", "the house")
+    (folder / "others.csv").write_text(other)
+    again = config.load(
+        folder.parent / "toy.yaml",
+        [
+            "folds.n=2", "data.text=[question, text]", "pseudo.labels=first",
+            JOIN.replace("on:", "test: others.csv, on:"), "members=[{pooler: max, tag: pl}]",
+        ],
+    )  # fmt: skip
+    with pytest.raises(UserError, match="first were made for another test table"):
+        pipeline.train(again)

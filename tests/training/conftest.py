@@ -4,31 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from poolblend.config.training import Train
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
+from poolblend.pipeline.making import fit_options
 from poolblend.training.batches import encode
 from poolblend.training.fit import Fit
 from poolblend.training.objectives import choose_objective
-from poolblend.training.options import FitOptions, LossOptions
 
 OBJECTIVE = choose_objective("binary")
-LOSSES = LossOptions.__dataclass_fields__
-SETTINGS = dict(
-    epochs=3,
-    batch_size=8,
-    accumulation=1,
-    optimizer="adamw",
-    lr=1e-3,
-    head_lr=1e-2,
-    layer_decay=1.0,
-    weight_decay=0.01,
-    schedule="linear",
-    warmup=0.1,
-    clip=1.0,
-    precision="fp32",
-    gradient_checkpointing=False,
-    seed=1,
-)
+SETTINGS = dict(epochs=3, batch_size=8, lr=1e-3, head_lr=1e-2, precision="fp32")
 
 
 @pytest.fixture
@@ -65,8 +50,8 @@ def fitting():
     def fitting(model, data, rows=None, **changes):
         encoded, y = data
         rows = np.arange(len(y)) if rows is None else rows
-        losses = {key: changes.pop(key) for key in list(changes) if key in LOSSES}
-        options = FitOptions(**SETTINGS | changes, losses=LossOptions(**losses))
+        seed = changes.pop("seed", 1)
+        options = fit_options(Train(**SETTINGS | changes), seed)
         return Fit(model, encoded, rows, OBJECTIVE.targets(y), OBJECTIVE, options)
 
     return fitting

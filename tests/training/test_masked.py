@@ -4,30 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from poolblend.config.training import Train
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import load_masked_lm
+from poolblend.pipeline.making import fit_options
 from poolblend.training.batches import encode
-from poolblend.training.fit import Fit, FitOptions
+from poolblend.training.fit import Fit
 from poolblend.training.masked import OWN_LOSS, distinct_pieces, held_out_loss
 from rig.masked import write_masked_encoder
 from rig.trainings import Killed, kill_after, weights, written
 
-OPTIONS = FitOptions(
-    epochs=2,
-    batch_size=8,
-    accumulation=1,
-    optimizer="adamw",
-    lr=1e-2,
-    head_lr=None,
-    layer_decay=1.0,
-    weight_decay=0.01,
-    schedule="linear",
-    warmup=0.1,
-    clip=1.0,
-    precision="fp32",
-    gradient_checkpointing=False,
-    seed=1,
-)
+OPTIONS = fit_options(Train(batch_size=8, lr=1e-2, head_lr=None, precision="fp32"), seed=1)
 
 
 @pytest.fixture(scope="module")

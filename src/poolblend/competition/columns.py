@@ -107,6 +107,20 @@ def check_filled(path: Path, column: pd.Series) -> None:
         )
 
 
+def refuse_cells(
+    path: Path, column: pd.Series, fine_N: np.ndarray, *, expected: str, key: str = ""
+) -> None:
+    """Raise UserError, naming the first of them, where cells of the column are not fine."""
+    bad = np.flatnonzero(~fine_N)
+    if len(bad):
+        cell = column.iloc[bad[0]]
+        raise UserError(
+            f"{path} row {row_number(path, bad[0])} holds "
+            f"{'nothing' if not _labels(column)[bad[0]] else quoted(cell)} in column "
+            f"'{column.name}'{key} ({len(bad)} such rows), expected {expected}; mend the cell"
+        )
+
+
 def numbers(column: pd.Series, path: Path | None = None) -> np.ndarray:
     """The cells as float64 (N,), an empty one as NaN; UserError for one that is no finite number.
 

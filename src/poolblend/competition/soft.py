@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poolblend.competition.columns import numbers
-from poolblend.competition.ids import row_number
+from poolblend.competition.columns import numbers, refuse_cells
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError, quoted
 
@@ -25,15 +24,9 @@ def probabilities(path: Path, column: pd.Series) -> np.ndarray:
     Raises UserError, naming the row, for a cell that is no number from 0 to 1.
     """
     soft_N = numbers(column, path)
-    bad = np.flatnonzero(~((soft_N >= 0) & (soft_N <= 1)))
-    if len(bad):
-        cell = column.iloc[bad[0]]
-        raise UserError(
-            f"{path} row {row_number(path, bad[0])} holds "
-            f"{'nothing' if np.isnan(soft_N[bad[0]]) else quoted(cell)} in column "
-            f"'{column.name}' of data.soft ({len(bad)} such rows), expected a probability from 0 "
-            "to 1; mend the cell"
-        )
+    fine_N = (soft_N >= 0) & (soft_N <= 1)
+    expected = "a probability from 0 to 1"
+    refuse_cells(path, column, fine_N, expected=expected, key=" of data.soft")
     return soft_N
 
 

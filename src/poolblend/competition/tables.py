@@ -101,21 +101,14 @@ def load_tables(
     inputs = [*texts, *numeric, *categorical]
     answers = [*targets, *soft, *([weight] if weight else [])]
     _check_inputs(inputs, [id, *answers])
-    if groups in (*answers, *numeric):
-        raise UserError(
-            f"folds.groups names column '{groups}', which is a target, weight or number; name one "
-            "of prompts, authors or the like"
-        )
+    _check_groups(groups, [*answers, *numeric])
     columns = [*inputs, *answers, *([groups] if groups else [])]
     train_table = _read_with_ids(train, id, columns, joins)
     test_table = _read_test(test, id, inputs, numeric, test_joins)
     check_id_types(train, train_table[id], test, test_table[id])
     sample = _read_sample(sample_submission, id, test, test_table[id])
     for target in targets:
-        _check_no_gaps(train, train_table[target], "target")
-        train_table[target] = parse_column(train_table[target])
-        if classes is not None:
-            _check_labels(train, train_table[target], classes)
+        train_table[target] = _labels(train, train_table[target], classes)
     for column in (*numeric, *categorical):
         check_filled(train, train_table[column])
     for column in numeric:
@@ -125,10 +118,7 @@ def load_tables(
     if weight:
         train_table[weight] = row_weights(train, train_table[weight])
     if groups:
-        group_N = train_table[groups].str.strip()
-        _check_no_gaps(train, group_N.where(group_N != ""), "group")
-        train_table[groups] = group_N
-
+        train_table[groups] = _stripped_groups(train, train_table[groups])
     if sample_rows is not None and sample_rows < len(train_table):
         rows = np.random.default_rng(seed).choice(len(train_table), sample_rows, replace=False)
         train_table = train_table.iloc[np.sort(rows)].reset_index(drop=True)
@@ -136,6 +126,30 @@ def load_tables(
     missing = {c: int(train_table[c].isna().sum() + test_table[c].isna().sum()) for c in texts}
     empty_texts = dict.fromkeys(texts, "")
     return Tables(train_table.fillna(empty_texts), test_table.fillna(empty_texts), sample, missing)
+
+
+def _labels(path: Path, column: pd.Series, classes: Sequence[Label] | None) -> pd.Series:
+    """A target, parsed; UserError for a gap, or what is not among the classes given."""
+    _check_no_gaps(path, column, "target")
+    parsed = parse_column(column)
+    if classes is not None:
+        _check_labels(path, parsed, classes)
+    return parsed
+
+
+def _check_groups(groups: str | None, others: Sequence[str]) -> None:
+    if groups in others:
+        raise UserError(
+            f"folds.groups names column '{groups}', which is a target, weight or number; name one "
+            "of prompts, authors or the like"
+        )
+
+
+def _stripped_groups(path: Path, column: pd.Series) -> pd.Series:
+    """The groups without the spaces around them; UserError for a row that has none."""
+    group_N = column.str.strip()
+    _check_no_gaps(path, group_N.where(group_N != ""), "group")
+    return group_N
 
 
 def load_test(

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.class_weight import compute_sample_weight
 
-from poolblend.competition.columns import numbers
-from poolblend.competition.ids import row_number
+from poolblend.competition.columns import numbers, refuse_cells
 from poolblend.competition.tasks import Task
-from poolblend.errors import UserError, quoted
+from poolblend.errors import UserError
 
 
 def row_weights(path: Path, column: pd.Series) -> np.ndarray:
@@ -23,15 +22,9 @@ def row_weights(path: Path, column: pd.Series) -> np.ndarray:
     Raises UserError, naming the row, for a cell that is no finite number above 0.
     """
     weight_N = numbers(column, path)
-    bad = np.flatnonzero(~(weight_N > 0))
-    if len(bad):
-        cell = column.iloc[bad[0]]
-        raise UserError(
-            f"{path} row {row_number(path, bad[0])} holds "
-            f"{'no weight' if np.isnan(weight_N[bad[0]]) else quoted(cell)} in column "
-            f"'{column.name}' ({len(bad)} such rows), expected a finite number above 0; mend the "
-            "cell, or drop the row"
-        )
+    refuse_cells(
+        path, column, weight_N > 0, expected="a finite number above 0", key=" of data.weight"
+    )
     return weight_N
 
 

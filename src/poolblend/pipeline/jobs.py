@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from poolblend.errors import UserError
 from poolblend.pipeline.provenance import changed
-from poolblend.store import DamagedError, Store
+from poolblend.store import Checkpoints, DamagedError, Store
 
 
 class Look(NamedTuple):
@@ -33,22 +33,40 @@ def look_at(
 
     Without `hashes`, a finished fold's files are known by their sizes alone, which is quick.
     """
-    begun = store.checkpoints(member, fold).newest()
-    since = "; ".join(changed(begun.card["inputs"], inputs)) if begun else ""
-    resumable = begun is not None and not since
-    try:
+
+    def finished() -> Mapping[str, Any] | None:
         card = store.fold_card(member, fold)
         if card and hashes:
             store.check_fold(member, fold)
+        return card
+
+    return judge(f"{member} fold {fold}", store.checkpoints(member, fold), finished, inputs)
+
+
+def judge(
+    what: str,
+    checkpoints: Checkpoints,
+    finished: Callable[[], Mapping[str, Any] | None],
+    inputs: Mapping[str, Any],
+) -> Look:
+    """How `what` stands where it would be trained from `inputs`.
+
+    `finished` reads the card of a finished one: None where there is none, or DamagedError.
+    """
+    begun = checkpoints.newest()
+    since = "; ".join(changed(begun.card["inputs"], inputs)) if begun else ""
+    resumable = begun is not None and not since
+    try:
+        card = finished()
     except DamagedError as error:
         return Look("damaged", str(error), resumable)
     changes = "; ".join(changed(card["inputs"], inputs)) if card else ""
     if changes:
-        return Look("stale", f"{member} fold {fold} is stale: {changes}", resumable)
+        return Look("stale", f"{what} is stale: {changes}", resumable)
     if card:
         return Look("finished")
     if since:
-        return Look("stale", f"{member} fold {fold} was begun otherwise: {since}")
+        return Look("stale", f"{what} was begun otherwise: {since}")
     return Look("missing", resumable=resumable)
 
 

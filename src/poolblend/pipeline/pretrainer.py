@@ -23,7 +23,7 @@ from accelerate.utils import set_seed
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config, derive_seed
 from poolblend.config.sections import Backbone
-from poolblend.config.training import MaskedLanguage
+from poolblend.config.training import MaskedLanguage, Train
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import MaskedLanguageModel, load_masked_lm, trained_parts
@@ -31,6 +31,7 @@ from poolblend.modeling.sources import Located
 from poolblend.pipeline.competition import Competition
 from poolblend.pipeline.foldmodels import enough_memory
 from poolblend.pipeline.keeping import Intervals, Keeper
+from poolblend.pipeline.making import fit_options
 from poolblend.pipeline.provenance import provenance
 from poolblend.pipeline.texts import Texts
 from poolblend.pipeline.watch import Watch
@@ -200,22 +201,16 @@ class Pretrainer:
 
 
 def _options(mlm: MaskedLanguage, config: Config, seed: int) -> FitOptions:
-    return FitOptions(
+    run = config.train
+    train = Train(
         epochs=mlm.epochs,
         batch_size=mlm.batch_size,
-        accumulation=1,
-        optimizer="adamw",
         lr=mlm.lr,
         head_lr=None,
-        layer_decay=1.0,
-        weight_decay=0.01,
-        schedule="linear",
-        warmup=0.1,
-        clip=1.0,
-        precision=config.train.precision,
-        gradient_checkpointing=config.train.gradient_checkpointing,
-        seed=seed,
+        precision=run.precision,
+        gradient_checkpointing=run.gradient_checkpointing,
     )
+    return fit_options(train, seed)
 
 
 def _texts_sha256(texts: pd.DataFrame) -> str:

@@ -12,11 +12,10 @@ from poolblend.errors import UserError
 from poolblend.modeling.sources import Located
 from poolblend.pipeline.competition import Competition
 from poolblend.pipeline.foldmodels import release_memory
-from poolblend.pipeline.jobs import Look
+from poolblend.pipeline.jobs import Look, judge
 from poolblend.pipeline.pretrainer import Pretrainer
-from poolblend.pipeline.provenance import changed
 from poolblend.pipeline.watch import Watch
-from poolblend.store import DamagedError, Store
+from poolblend.store import Store
 from poolblend.store.backbones import content_sha256
 
 log = logging.getLogger(__name__)
@@ -80,21 +79,7 @@ class Pretraining:
     def look(self, name: str) -> Look:
         """How the backbone stands where it would be trained now; all its bytes are read."""
         files, inputs = self.store.backbone(name), self._pretrainers[name].inputs
-        begun = files.checkpoints.newest()
-        since = "; ".join(changed(begun.card["inputs"], inputs)) if begun else ""
-        resumable = begun is not None and not since
-        try:
-            card = files.check()
-        except DamagedError as error:
-            return Look("damaged", str(error), resumable)
-        changes = "; ".join(changed(card["inputs"], inputs)) if card else ""
-        if changes:
-            return Look("stale", f"backbone {name} is stale: {changes}", resumable)
-        if card:
-            return Look("finished")
-        if since:
-            return Look("stale", f"backbone {name} was begun otherwise: {since}")
-        return Look("missing", resumable=resumable)
+        return judge(f"backbone {name}", files.checkpoints, files.check, inputs)
 
     def stale(self) -> dict[str, str]:
         """The backbones that would be trained otherwise now, and what has changed."""

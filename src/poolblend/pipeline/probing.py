@@ -78,13 +78,12 @@ def plan_work(
         for epoch in plan
         for step in epoch
     ]
-    wanted = options.losses.fgm or options.losses.awp
     return Work(
         rows,
         np.array(tokens),
         options.epochs,
         steps_done,
-        int(options.adversarial_start * len(tokens)) if wanted else len(tokens),
+        options.adversarial_from(len(tokens)),
         valid,
         _tokens_predicted(encoded, valid, batch_tokens, full_width=full_width),
     )

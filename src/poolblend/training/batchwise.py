@@ -63,11 +63,7 @@ def batchwise(
             collated = collate(encoded, rows[batch], full_width=full_width).to(device)
             result = _try(compute, collated)
             if result is None:
-                free_cached()
-                batch_tokens = int(lengths[batch].max()) * (len(batch) // 2)
-                log.warning("out of memory: predicting batches of %d tokens", batch_tokens)
-                left = np.concatenate(waiting)
-                waiting = [left[part] for part in prediction_batches(lengths[left], batch_tokens)]
+                waiting = _halved(waiting, lengths)
                 continue
             results.append(result.float())
             done.append(waiting.pop(0))
@@ -77,6 +73,15 @@ def batchwise(
     model.train(training)
     order = np.argsort(np.concatenate(done), kind="stable")
     return torch.cat(results).cpu()[order]
+
+
+def _halved(waiting: list[np.ndarray], lengths: np.ndarray) -> list[np.ndarray]:
+    """The rows still to be run, in batches of half the tokens of the first."""
+    free_cached()
+    batch_tokens = int(lengths[waiting[0]].max()) * (len(waiting[0]) // 2)
+    log.warning("out of memory: predicting batches of %d tokens", batch_tokens)
+    left = np.concatenate(waiting)
+    return [left[part] for part in prediction_batches(lengths[left], batch_tokens)]
 
 
 def _try(compute: Callable[[Batch], Tensor], batch: Batch) -> Tensor | None:

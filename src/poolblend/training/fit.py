@@ -83,16 +83,7 @@ class Fit:
             options.accumulation,
             options.seed,
         )
-        optim = build_optimizer(
-            options.optimizer,
-            parameter_groups(
-                model,
-                lr=options.lr,
-                head_lr=options.head_lr,
-                layer_decay=options.layer_decay,
-                weight_decay=options.weight_decay,
-            ),
-        )
+        optim = _optimizer(model, options)
         self._schedule = build_schedule(
             options.schedule,
             optim,
@@ -123,8 +114,7 @@ class Fit:
     @property
     def adversarial_from(self) -> int:
         """The first step, counted from 0, whose gradients are adversarial."""
-        wanted = self.options.losses.fgm or self.options.losses.awp
-        return int(self.options.adversarial_start * self.n_steps) if wanted else self.n_steps
+        return self.options.adversarial_from(self.n_steps)
 
     def state(self) -> State:
         """Where the training is, between two steps; valid until the next one."""
@@ -246,6 +236,17 @@ class Fit:
         ):
             self._average.update_parameters(self.model)
         self.position.seconds += time.perf_counter() - started
+
+
+def _optimizer(model: TextModel, options: FitOptions) -> torch.optim.Optimizer:
+    groups = parameter_groups(
+        model,
+        lr=options.lr,
+        head_lr=options.head_lr,
+        layer_decay=options.layer_decay,
+        weight_decay=options.weight_decay,
+    )
+    return build_optimizer(options.optimizer, groups)
 
 
 def _start_at_base_rates(

@@ -45,3 +45,8 @@ class FitOptions:
     adversarial_start: float = 0.0
     ema: float | None = None
     swa_epochs: int = 0
+
+    def adversarial_from(self, n_steps: int) -> int:
+        """The first of `n_steps`, counted from 0, whose gradients are adversarial."""
+        wanted = self.losses.fgm or self.losses.awp
+        return int(self.adversarial_start * n_steps) if wanted else n_steps
