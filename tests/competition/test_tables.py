@@ -389,7 +389,7 @@ class TestFurtherColumns:
         [
             (
                 "weight",
-                "row 5 holds '0' in column 'extra' of data.weight (1 such rows), expected a finite numb",
+                "row 5 holds '0' in column 'extra' of data.weight (1 such rows), expected a f",
             ),
             ("soft", "row 3 holds '2' in column 'extra' of data.soft (1 such rows), expected a p"),
         ],

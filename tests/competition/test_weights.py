@@ -64,6 +64,6 @@ def test_a_weight_that_is_no_number_above_0_is_refused_with_its_row(cell: str) -
 
 def test_a_row_without_a_weight_is_refused() -> None:
     with refused(
-        "train.csv row 2 holds nothing in column 'w' of data.weight (1 such rows), expected a finite"
+        "train.csv row 2 holds nothing in column 'w' of data.weight (1 such rows), expected a f"
     ):
         row_weights(Path("train.csv"), column(None, "1"))
