@@ -75,6 +75,12 @@ def test_every_config_shipped_is_valid_and_short(path):
         (["data.target=text"], "column 'text' is named twice among id, text and target"),
         ([f"run={'x' * 101}"], "use up to 100 letters"),
         (["backbone=3"], "backbone: 3: input should be a valid dictionary"),
+        (["data.positive=a"], "data.positive does nothing in a multiclass task; leave it out"),
+        (["folds.bins=5"], "folds.bins does nothing in a multiclass task with folds.strategy=auto"),
+        (
+            ["task=regression", "metric=rmse", "folds.strategy=plain", "folds.bins=5"],
+            "folds.bins does nothing in a regression task with folds.strategy=plain; leave it out",
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(sets, line):

@@ -77,7 +77,7 @@ def raws(draw):
         | {
             "text": [text],
             "target": target,
-            "positive": draw(st.none() | texts | st.integers(0, 9)),
+            "positive": draw(st.none() | texts | st.integers(0, 9)),  # of a task that is binary
         },
         "folds": {"n": draw(st.integers(2, 50)), "seed": draw(seeds)},
         "backbone": {"source": draw(texts.filter(lambda t: "~" not in t)), "name": draw(names)},

@@ -262,11 +262,25 @@ def test_groups_are_drawn_whole_for_every_interval(elsewhere):
         settings = config.load(path, [FITTERS, "blend.slices=[target]", *sets])
         told.append(pipeline.blend(settings, members_from=str(folder)))
     by_rows, by_groups = told
+    assert by_rows.matrix.group_N is None
     assert by_groups.matrix.group_N is not None
     assert by_groups.choice.over_member["convex"] != by_rows.choice.over_member["convex"]
     assert not by_groups.members["low"].equals(by_rows.members["low"])
     assert by_rows.slices["target"]["low"].notna().any()
     assert by_groups.slices["target"]["low"].isna().all()  # fewer than 30 groups
+
+
+def test_the_groups_of_the_folds_are_drawn_whole_too(elsewhere):
+    path, folder = elsewhere()
+    table = config.load(path).data_dir / "train.csv"
+    train = pd.read_csv(table)
+    train.assign(prompt=np.arange(len(train)) % 12).to_csv(table, index=False)
+    groups = []
+    for name in ("auto", "null"):
+        settings = config.load(path, [FITTERS, "folds.groups=prompt", f"blend.groups={name}"])
+        groups.append(pipeline.blend(settings, members_from=str(folder)).matrix.group_N)
+    assert len(set(groups[0])) == 12
+    assert groups[1] is None
 
 
 @pytest.mark.parametrize(("values", "said"), [(1, "holds one value"), (3, "rough")])

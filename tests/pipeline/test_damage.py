@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from poolblend.config.settings import Checkpoints
+from poolblend.config.training import Checkpoints
 from poolblend.errors import UserError
 from poolblend.store.cards import read_card, write_card
 from poolblend.training.fit import Fit

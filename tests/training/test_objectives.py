@@ -53,22 +53,33 @@ def test_the_loss_is_the_references_and_its_targets_are_one_per_logit(kind, loss
 def test_the_first_bias_predicts_the_base_rates(kind, loss):
     objective = of(kind, loss)
     targets = objective.targets(ENCODED[kind])
-    bias = objective.prior(targets, np.ones((len(targets), 1)))
+    weights = np.ones((len(targets), 1))
+    bias = first_bias(objective, targets, weights)
     assert bias.shape == (objective.n_logits,)
     if loss == "cross_entropy":
         expected, given = (targets.sum(axis=0) + 1) / (len(targets) + 3), softmax(bias)
     elif loss in ("binary_cross_entropy", "cumulative"):
         expected, given = (targets.sum(axis=0) + 1) / (len(targets) + 2), 1 / (1 + np.exp(-bias))
     else:
-        expected, given = targets.mean(axis=0), bias
+        expected = targets.mean(axis=0)
+        given = objective.fitted(targets, weights).restored(bias[None])[0]
     np.testing.assert_allclose(given, expected)
+
+
+def first_bias(objective, targets, weights):
+    """What the head's bias is before the first step: 0, unless the objective has better."""
+    if objective.prior is None:
+        return np.zeros(objective.n_logits)
+    return objective.prior(targets, weights)
 
 
 def softmax(x):
     return np.exp(x) / np.exp(x).sum()
 
 
-@pytest.mark.parametrize(("kind", "loss"), CASES)
+@pytest.mark.parametrize(
+    ("kind", "loss"), [case for case in CASES if case[1] not in ("smooth_l1", "mse")]
+)
 def test_a_row_of_weight_two_counts_twice_in_the_first_bias(kind, loss):
     objective = of(kind, loss)
     targets = objective.targets(ENCODED[kind])

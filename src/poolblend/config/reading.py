@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from poolblend.config.excerpt import excerpt
+from poolblend.config.members import MemberSpec
 from poolblend.config.sections import Backbone, Blend, Data, Folds
-from poolblend.config.settings import ROOT, Config, MemberSpec
+from poolblend.config.settings import ROOT, Config
 from poolblend.config.training import (
     Checkpoints,
     Head,

@@ -138,7 +138,8 @@ class Blend(Section):
     thresholds: Literal["auto", "fitted", "default"] = "auto"
     trials: int = Field(200, ge=1, le=1_000_000)  # of Optuna's search
     resamples: int = Field(400, ge=50, le=100_000)  # of rows, for the intervals
-    groups: str | None = None  # a train column: intervals draw its values, not rows
+    # The train column whose values, not rows, intervals draw; auto: folds.groups; null: none.
+    groups: str | None = "auto"
     slices: list[str] = Field([])  # train columns to score by, beside the texts' length
 
     @field_validator("slices", mode="before")

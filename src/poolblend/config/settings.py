@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from poolblend.config.members import (
+    Mask,
+    Member,
+    MemberSpec,
+    Truncation,
+    check_member,
+    check_spec,
+    derive_seed,
+)
 from poolblend.config.sections import Backbone, Blend, Data, Folds
 from poolblend.config.training import Checkpoints, Head, Pseudo, Train, Windows
 from poolblend.config.values import FileNamePart, PathText, Section, Seed, checked, repeated
@@ -18,85 +25,7 @@ from poolblend.config.values import FileNamePart, PathText, Section, Seed, check
 _CHECKOUT = Path(__file__).resolve().parents[3]
 ROOT = _CHECKOUT if (_CHECKOUT / "configs").is_dir() else Path.cwd()
 
-
 MOST_MEMBERS = 1000
-Mask = Literal["attention", "content", "none"]
-Truncation = Literal["auto", "head", "tail", "head_tail"]
-
-
-# The keys of `train` that a frozen member takes.
-FROZEN_TRAIN = ("precision", "attention", "class_weights")
-
-
-class MemberSpec(Section):
-    """One entry of `members`: a pooler, and whatever sets this member apart from the run's keys."""
-
-    pooler: str
-    pooler_args: dict[str, Any] = Field(default_factory=dict)
-    mask: Mask | None = None
-    backbone: Backbone | None = None
-    max_length: int | None = Field(None, ge=4)
-    truncation: Truncation | None = None
-    windows: Windows | None = None
-    pseudo: Pseudo | None = None
-    head: dict[str, Any] = Field(default_factory=dict)
-    train: dict[str, Any] = Field(default_factory=dict)
-    seed: Seed | None = None
-    tag: FileNamePart | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _a_name_alone_is_a_pooler(cls, value: Any) -> Any:
-        return {"pooler": value} if isinstance(value, str) else value
-
-    @field_validator("pooler")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return checked("pooler", value)
-
-    @field_validator("pooler_args")
-    @classmethod
-    def _fits_a_card(cls, value: dict[str, Any]) -> dict[str, Any]:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-        return value
-
-    @field_validator("head", mode="before")
-    @classmethod
-    def _a_name_alone_is_a_kind(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
-
-    @field_validator("head")
-    @classmethod
-    def _part_of_a_head(cls, value: dict[str, Any]) -> dict[str, Any]:
-        Head(**value)
-        return value
-
-    @field_validator("train")
-    @classmethod
-    def _part_of_train(cls, value: dict[str, Any]) -> dict[str, Any]:
-        Train(**value)
-        return value
-
-
-class Member(Section):
-    """One way of making predictions, every setting resolved; `settings` is all but its name."""
-
-    name: str
-    pooler: str
-    pooler_args: dict[str, Any]
-    mask: Mask
-    backbone: Backbone
-    max_length: int
-    truncation: Truncation
-    windows: Windows | None
-    pseudo: Pseudo | None
-    head: Head
-    train: Train
-    seed: int
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"name"})
 
 
 class Config(Section):
@@ -136,18 +65,30 @@ class Config(Section):
         return checked("metric", value)
 
     @model_validator(mode="after")
+    def _keys_fit_the_task(self) -> Config:
+        binned = self.task == "regression" and self.folds.strategy not in ("plain", "group")
+        if self.data.positive is not None and self.task != "binary":
+            raise ValueError(f"data.positive does nothing in a {self.task} task; leave it out")
+        if self.folds.bins != Folds().bins and not binned:
+            raise ValueError(
+                f"folds.bins does nothing in a {self.task} task with folds.strategy="
+                f"{self.folds.strategy}; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _members_differ(self) -> Config:
         seeds = len(self.seeds or (None,))
         count = sum(1 if spec.seed is not None else seeds for spec in self.members)
         if count > MOST_MEMBERS:
             raise ValueError(f"members and seeds make {count:,} members; at most {MOST_MEMBERS:,}")
         for spec in self.members:
-            _check_spec(spec, self._resolve(spec, None))
+            check_spec(spec, self._resolve(spec, None))
         members = self.resolve_members()
         if self.head.C != Head().C and not any(each.head.frozen for each in members):
             raise ValueError("head.C does nothing without a head.kind of ridge, logistic or svr")
         for member in members:
-            _check_member(member, self.data.join, self.task)
+            check_member(member, self.data.join, self.task)
         # Some disks tell no capital letters from small ones.
         twice = repeated(member.name.lower() for member in members)
         if twice is not None:
@@ -158,6 +99,11 @@ class Config(Section):
     def path(self, path: str) -> Path:
         """`path` as written in the config: relative ones start at the project's folder."""
         return ROOT / Path(path).expanduser()
+
+    @property
+    def drawn_groups(self) -> str | None:
+        """The train column whose values are drawn whole for intervals; None where rows are."""
+        return self.folds.groups if self.blend.groups == "auto" else self.blend.groups
 
     @property
     def data_dir(self) -> Path:
@@ -204,51 +150,3 @@ class Config(Section):
             train=Train(**self.train.model_dump() | spec.train),
             seed=derive_seed(self.seed, stem) if listed_seed is None else listed_seed,
         )
-
-
-def _check_spec(spec: MemberSpec, member: Member) -> None:
-    """Refuse the member's own keys that its kind of head makes nothing of."""
-    kind = member.head.kind
-    if member.head.frozen:
-        idle = [f"train.{key}" for key in spec.train if key not in FROZEN_TRAIN]
-        idle += [f"head.{key}" for key in ("dropout", "norm") if key in spec.head]
-        idle += ["seed"] if spec.seed is not None else []
-    else:
-        idle = ["head.C"] if "C" in spec.head else []
-    if idle:
-        raise ValueError(
-            f"{member.name}: {idle[0]} does nothing with head.kind={kind}; leave it out"
-        )
-
-
-def _check_member(member: Member, join: str, task: str) -> None:
-    """Refuse what does nothing, or cannot work, between sections."""
-    head, train, windows = member.head, member.train, member.windows
-    wrong = ""
-    if not head.frozen and head.norm == "batch" and train.batch_size == 1:
-        wrong = "head.norm=batch needs a train.batch_size above 1"
-    elif not head.frozen and train.dropout_samples > 1 and not head.dropout:
-        wrong = "train.dropout_samples needs a head.dropout above 0"
-    elif windows and windows.overlap >= member.max_length // 2:
-        wrong = f"windows.overlap is {windows.overlap}; set it below half of max_length"
-    elif windows and member.mask == "none":
-        wrong = "windows have no padding to count: mask=none does not fit them"
-    elif member.pseudo and member.pseudo.confidence and task in ("regression", "ordinal"):
-        wrong = "pseudo.confidence is of probabilities; values have none: leave it out"
-    elif member.pseudo and train.class_weights != "none" and task == "ordinal":
-        wrong = "pseudo-labels of an ordinal task are values, which class_weights do not weigh"
-    elif windows and join == "pair":
-        wrong = "windows take one text: set data.join=separator, or a template"
-    elif windows and windows.most is None and member.truncation != "auto":
-        wrong = f"truncation={member.truncation} does nothing without windows.most: nothing is cut"
-    if wrong:
-        raise ValueError(f"{member.name}: {wrong}")
-
-
-def derive_seed(seed: int, *names: object) -> int:
-    """A seed of its own for whatever `names` say, below 2**31.
-
-    Members that share data order and dropout err more alike than their poolers make them.
-    """
-    digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1

@@ -24,7 +24,7 @@ from poolblend.pipeline.competition import (
 )
 from poolblend.pipeline.finetuning import fold_seed
 from poolblend.pipeline.jobs import Look, look_at
-from poolblend.pipeline.making import check_members, fit_options
+from poolblend.pipeline.making import check_members, fit_options, new_objective
 from poolblend.pipeline.pretraining import Pretraining
 from poolblend.pipeline.printing import aligned, duration, wrapped
 from poolblend.pipeline.probing import Pace, Work, plan_reading, plan_work, try_out
@@ -34,7 +34,6 @@ from poolblend.pipeline.training import fold_numbers, named_poolers
 from poolblend.pipeline.watch import Watch
 from poolblend.store import Store
 from poolblend.training.batches import Encoded
-from poolblend.training.objectives import choose_objective
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +94,9 @@ def _competition(config: Config, store: Store) -> Competition:
 def _job(trainer: Trainer, member: Member, fold: int) -> Job:
     store, competition = trainer.store, trainer.competition
     look = look_at(store, member.name, fold, trainer.inputs(member))
-    task, full_width = competition.task, member.mask == "none"
+    full_width = member.mask == "none"
     batch_tokens = trainer.config.batch_tokens
-    objective = choose_objective(
-        task.kind, member.train.loss, n_outputs=len(task.outputs), classes=task.classes
-    )
+    objective = new_objective(competition.task, member.train.loss)
     material = trainer.materials.of_fold(member, fold, trainer.located[member.name], objective)
     encoded, rows = material.encoded, material.rows
     if member.head.frozen:

@@ -24,7 +24,7 @@ from poolblend.pipeline.competition import Competition
 from poolblend.pipeline.foldmodels import enough_memory
 from poolblend.pipeline.frozen import Fitted
 from poolblend.pipeline.keeping import Intervals, Keeper
-from poolblend.pipeline.making import fit_options, new_model
+from poolblend.pipeline.making import fit_options, new_model, new_objective
 from poolblend.pipeline.material import Materials
 from poolblend.pipeline.scoring import score, shown
 from poolblend.pipeline.selection import BestEpoch
@@ -32,7 +32,6 @@ from poolblend.pipeline.tracking import Follower, follow
 from poolblend.pipeline.watch import Watch
 from poolblend.store import Store
 from poolblend.training.fit import Fit
-from poolblend.training.objectives import choose_objective
 from poolblend.training.prediction import predict
 
 log = logging.getLogger(__name__)
@@ -95,8 +94,10 @@ class FineTuner:
             self.watch.took("the beginning of a fold", time.perf_counter() - started)
             self.watch.check()
             pred_NK, model, chosen = self._run(member, fit, keeper, valid, follower)
+        unit = fit.objective.unit
         told = {
             **chosen,
+            "unit": None if unit is None else unit.to_json(),
             "epochs": keeper.epochs,
             "rows": {"train": len(fit.rows), "valid": len(valid)},
             "resumed_at_steps": keeper.resumed,
@@ -171,10 +172,8 @@ class FineTuner:
         self, member: Member, fold: int, located: Located
     ) -> tuple[backbone.Backbone, Fit, Columns | None]:
         """A training that has not begun; all its chance comes from the fold's seed."""
-        task, seed = self.competition.task, fold_seed(member, fold)
-        objective = choose_objective(
-            task.kind, member.train.loss, n_outputs=len(task.outputs), classes=task.classes
-        )
+        seed = fold_seed(member, fold)
+        objective = new_objective(self.competition.task, member.train.loss)
         material = self.materials.of_fold(member, fold, located, objective)
         set_seed(seed)
         n_columns = 0 if material.columns is None else material.columns.width

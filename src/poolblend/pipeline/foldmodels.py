@@ -20,12 +20,15 @@ from poolblend.errors import UserError
 from poolblend.modeling import backbone
 from poolblend.modeling.frozen_heads import SUPPORT
 from poolblend.modeling.model import TextModel, build_model
+from poolblend.pipeline.competition import restore_task
+from poolblend.pipeline.making import new_objective
 from poolblend.pipeline.texts import Texts
 from poolblend.store import Store
 from poolblend.training.batches import Encoded
 from poolblend.training.devices import choose_device
-from poolblend.training.objectives import Objective, choose_objective
+from poolblend.training.objectives import Objective
 from poolblend.training.prediction import predict
+from poolblend.training.units import Unit
 from poolblend.training.vectors import pooled_vectors
 
 Work = Callable[[TextModel, Encoded, dict[str, Any]], np.ndarray]
@@ -48,14 +51,14 @@ class FoldModels:
     ) -> np.ndarray:
         """Predictions (N, K) of the table's rows at `rows`."""
 
-        def work(model: TextModel, encoded: Encoded, inputs: dict[str, Any]) -> np.ndarray:
+        def work(model: TextModel, encoded: Encoded, card: dict[str, Any]) -> np.ndarray:
             return predict(
                 model,
                 encoded,
                 rows,
-                _objective(inputs),
+                _objective(card),
                 batch_tokens=self.batch_tokens,
-                precision=inputs["settings"]["train"]["precision"],
+                precision=card["inputs"]["settings"]["train"]["precision"],
                 progress=progress,
             )
 
@@ -66,30 +69,29 @@ class FoldModels:
     ) -> np.ndarray:
         """Pooled vectors (N, width of the pooler) float32 of the table's rows at `rows`."""
 
-        def work(model: TextModel, encoded: Encoded, inputs: dict[str, Any]) -> np.ndarray:
+        def work(model: TextModel, encoded: Encoded, card: dict[str, Any]) -> np.ndarray:
             return pooled_vectors(
                 model,
                 encoded,
                 rows,
                 batch_tokens=self.batch_tokens,
-                precision=inputs["settings"]["train"]["precision"],
+                precision=card["inputs"]["settings"]["train"]["precision"],
                 progress=progress,
             )
 
         return self._run(member, fold, work)
 
     def _run(self, member: str, fold: int, work: Work) -> np.ndarray:
-        """What `work` makes of the fold's model, the table's tokens and the inputs of its card.
+        """What `work` makes of the fold's model, the table's tokens and the fold's card.
 
         The model is gone, and its memory given back, when this returns.
         """
         card = self.store.fold_card(member, fold) or {}
-        inputs = card["inputs"]
         tensors = self.store.load_tensors(member, fold)  # first: hashes of the tokenizer, too
         encoded = self._encode(member, fold, card)
         model = self._load(member, fold, card, tensors).to(choose_device())
         with enough_memory("lower batch_tokens"):
-            result = work(model, encoded, inputs)
+            result = work(model, encoded, card)
         del model, tensors
         release_memory()
         return result
@@ -123,7 +125,7 @@ class FoldModels:
             pooler=settings["pooler"],
             pooler_args=settings["pooler_args"],
             mask=settings["mask"],
-            n_outputs=_objective(card["inputs"]).n_logits,
+            n_outputs=_objective(card).n_logits,
             n_columns=0 if columns is None else Columns.from_json(columns).width,
             **_head(settings["head"], tensors),
         )
@@ -146,14 +148,11 @@ def _head(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> d
     return {"kind": kind, "n_support": 0 if support is None else len(support)}
 
 
-def _objective(inputs: Mapping[str, Any]) -> Objective:
-    task = inputs["task"]
-    return choose_objective(
-        task["kind"],
-        inputs["settings"]["train"].get("loss", "auto"),  # a frozen member has none
-        n_outputs=len(task["outputs"]),
-        classes=task["classes"],
-    )
+def _objective(card: Mapping[str, Any]) -> Objective:
+    inputs, unit = card["inputs"], card.get("unit")
+    loss = inputs["settings"]["train"].get("loss", "auto")  # a frozen member has none
+    objective = new_objective(restore_task(inputs["task"]), loss)
+    return replace(objective, unit=None if unit is None else Unit.from_json(unit))
 
 
 @contextmanager

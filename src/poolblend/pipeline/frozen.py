@@ -20,13 +20,12 @@ from poolblend.modeling.poolers import Pooler
 from poolblend.modeling.sources import Located
 from poolblend.pipeline.competition import Competition
 from poolblend.pipeline.foldmodels import enough_memory
-from poolblend.pipeline.making import new_model
+from poolblend.pipeline.making import new_model, new_objective
 from poolblend.pipeline.material import Materials
 from poolblend.pipeline.watch import Watch
 from poolblend.training.batches import Encoded
 from poolblend.training.devices import choose_device
 from poolblend.training.head_fitting import fit_head
-from poolblend.training.objectives import choose_objective
 from poolblend.training.vectors import pooled_vectors
 
 
@@ -55,7 +54,7 @@ class FrozenMembers:
         `label` names the fold at a progress bar.
         """
         task, fold_N = self.competition.task, self.competition.fold_N
-        objective = choose_objective(task.kind, n_outputs=len(task.outputs), classes=task.classes)
+        objective = new_objective(task)
         material = self.materials.of_fold(member, fold, located, objective)
         columns, rows, valid = material.columns, material.rows, np.flatnonzero(fold_N == fold)
         base, model, _ = new_model(

@@ -7,8 +7,9 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
+from poolblend.competition.tasks import Task
 from poolblend.config import Config, Member
-from poolblend.config.settings import FROZEN_TRAIN
+from poolblend.config.members import FROZEN_TRAIN
 from poolblend.config.training import Train
 from poolblend.errors import UserError
 from poolblend.modeling import backbone, masked_lm
@@ -20,7 +21,7 @@ from poolblend.modeling.poolers import POOLERS, EncoderShape, Pooler, build_pool
 from poolblend.modeling.reinit import reinitialise
 from poolblend.modeling.sources import Located, locate
 from poolblend.training.head_fitting import check_head
-from poolblend.training.objectives import resolve_loss
+from poolblend.training.objectives import Objective, choose_objective, resolve_loss
 from poolblend.training.optim import check_layer_decay
 from poolblend.training.options import FitOptions, LossOptions
 
@@ -151,6 +152,11 @@ def new_model(
             base.encoder, r=lora.r, alpha=lora.alpha, dropout=lora.dropout, modules=lora.modules
         )
     return base, model, adopted
+
+
+def new_objective(task: Task, loss: str = "auto") -> Objective:
+    """What is minimised to learn the task."""
+    return choose_objective(task.kind, loss, n_outputs=len(task.outputs), classes=task.classes)
 
 
 def fit_options(train: Train, seed: int) -> FitOptions:

@@ -83,17 +83,17 @@ def gather(
 
 
 def _check_columns(config: Config, train: pd.DataFrame) -> None:
-    settings = config.blend
-    named = [("slices", column) for column in settings.slices]
-    for key, column in [*named, *([("groups", settings.groups)] if settings.groups else [])]:
-        if column not in train:
-            raise unknown("column", column, train.columns, f"for blend.{key}")
-    if settings.groups is None:
+    column = config.drawn_groups
+    named = [("slices", name) for name in config.blend.slices]
+    for key, name in [*named, *([("groups", column)] if column else [])]:
+        if name not in train:
+            raise unknown("column", name, train.columns, f"for blend.{key}")
+    if column is None:
         return
-    groups = train[settings.groups].nunique(dropna=False)
+    groups = train[column].nunique(dropna=False)
     if groups < 2:
         raise UserError(
-            f"blend.groups: column '{settings.groups}' holds one value, expected a group for each "
+            f"blend.groups: column '{column}' holds one value, expected a group for each "
             "prompt, author or the like; name another column, or leave it out"
         )
     if groups < FEW_GROUPS:
@@ -220,7 +220,7 @@ def _build(
     train, task = tabled.tables.train, tabled.task
     ids = train[config.data.id].to_numpy()
     order = np.argsort(ids, kind="stable")
-    groups = config.blend.groups
+    groups = config.drawn_groups
     return build_matrix(
         tables,
         pd.DataFrame({"id": ids[order], "fold": fold_N[order]}),

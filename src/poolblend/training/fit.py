@@ -62,8 +62,7 @@ class Fit:
         options: FitOptions,
         weights: np.ndarray | None = None,
     ) -> None:
-        self.encoded, self.rows, self.objective = encoded, rows, objective
-        self.options = options
+        self.encoded, self.rows, self.options = encoded, rows, options
         self.position = Position()
         self.last_loss = self.last_rate = math.nan  # of the last step; the rate that is `lr`'s
         self.notes: dict[str, Tensor] = {}
@@ -72,9 +71,11 @@ class Fit:
             checkpoint_activations(model.encoder)
         targets = targets[rows]
         weights = np.ones((len(rows), 1)) if weights is None else weights[rows]
-        _start_at_base_rates(model, objective, targets, weights)
+        self.objective = objective.fitted(targets, weights)
+        targets = self.objective.counted(targets)
+        _start_at_base_rates(model, self.objective, targets, weights)
         self._gradients = Gradients(
-            model, encoded, rows, targets, weights, objective, options.losses
+            model, encoded, rows, targets, weights, self.objective, options.losses
         )
         self._steps = plan_steps(
             encoded.lengths_N[rows],

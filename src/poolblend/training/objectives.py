@@ -6,7 +6,7 @@ Shape legend: B batch, N rows, K outputs, L logits, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from poolblend.errors import UserError
+from poolblend.training.units import Unit
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss with what belongs to it; targets are float, one per logit, and may be soft."""
+    """A loss with what belongs to it; targets are float, one per logit, and may be soft.
+
+    Where logits are `values`, loss and activation count them in `unit`, which `fitted` sets.
+    """
 
     n_logits: int
     targets: Callable[[np.ndarray], np.ndarray]  # encoded labels or values -> targets (N, L)
@@ -29,6 +33,20 @@ class Objective:
     activation: Callable[[Tensor], Tensor]  # logits (B, L) -> predictions (B, K)
     prior: Callable[[np.ndarray, np.ndarray], np.ndarray] | None  # targets, weights -> bias (L,)
     distance: Callable[[Tensor, Tensor], Tensor]  # two logits (B, L) -> (B,), 0 where they agree
+    values: bool = False
+    unit: Unit | None = None
+
+    def fitted(self, targets_NL: np.ndarray, weights: np.ndarray) -> Objective:
+        """This objective for the training on these targets, of weights (N, 1 or L)."""
+        return replace(self, unit=Unit.of(targets_NL, weights)) if self.values else self
+
+    def counted(self, targets_NL: np.ndarray) -> np.ndarray:
+        """Targets as the loss takes them."""
+        return targets_NL if self.unit is None else self.unit.count(targets_NL)
+
+    def restored(self, activated_NK: np.ndarray) -> np.ndarray:
+        """Predictions of what `activation` made."""
+        return activated_NK if self.unit is None else self.unit.restore(activated_NK)
 
 
 def _cross_entropy(logits: Tensor, y_BL: Tensor, smoothing: float) -> Tensor:
@@ -64,7 +82,7 @@ def _squared_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 # A head that starts at the base rates spends no step on learning them, which matters for rare
-# labels and for targets far from zero. Rates count each outcome once more than it was seen.
+# labels. Rates count each outcome once more than it was seen.
 def _log_rates(y_NL: np.ndarray, weights: np.ndarray) -> np.ndarray:
     counts = (y_NL * weights).sum(axis=0) + 1
     return np.log(counts / counts.sum())
@@ -74,10 +92,6 @@ def _log_odds(y_NL: np.ndarray, weights: np.ndarray) -> np.ndarray:
     total = np.broadcast_to(weights, y_NL.shape).sum(axis=0)
     rates = ((y_NL * weights).sum(axis=0) + 1) / (total + 2)
     return np.log(rates / (1 - rates))
-
-
-def _means(y_NL: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.average(y_NL, axis=0, weights=np.broadcast_to(weights, y_NL.shape))
 
 
 def _as_it_is(value: Any) -> Any:
@@ -119,15 +133,16 @@ def _decisions(n: int) -> Objective:
 
 
 def _values(name: str, n: int, targets: Callable[[np.ndarray], np.ndarray] = _columns) -> Objective:
-    """Values as they are."""
+    """Values, of which logits of 0 are the means."""
     return Objective(
         n_logits=n,
         targets=targets,
         from_predictions=_as_it_is,
         loss=_squared_error if name == "mse" else _smooth_l1,
         activation=_as_it_is,
-        prior=_means,
+        prior=None,
         distance=_squared_distance,
+        values=True,
     )
 
 

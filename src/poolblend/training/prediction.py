@@ -47,4 +47,4 @@ def predict(
         progress=progress,
         after_batch=after_batch,
     )
-    return pred_NK.double().numpy()
+    return objective.restored(pred_NK.double().numpy())
