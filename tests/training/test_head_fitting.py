@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -53,24 +54,36 @@ def objective_of(task):
     return choose_objective(task, n_outputs=N_OUTPUTS[task], classes=CLASSES.get(task, ()))
 
 
+class Learned(NamedTuple):
+    head: Any
+    objective: Any
+
+
 def fitted(kind, task, features, y, weights=None, strength=C):
     objective = objective_of(task)
     weights = np.ones((len(y), 1)) if weights is None else weights
-    targets = objective.targets(y)
-    return fit_head(kind, features, targets, weights, objective, task_kind=task, C=strength)
+    objective = objective.fitted(objective.targets(y), weights)
+    targets = objective.counted(objective.targets(y))
+    head = fit_head(kind, features, targets, weights, objective, task_kind=task, C=strength)
+    return Learned(head, objective)
 
 
-def predicted(head, task, features):
-    logits = head(torch.from_numpy(features))
-    return objective_of(task).activation(logits).double().numpy()
+def predicted(learned, features):
+    logits = learned.head(torch.from_numpy(features))
+    return learned.objective.restored(learned.objective.activation(logits).double().numpy())
 
 
 def reference(kind, features, y, weights, strength=C):
     """scikit-learn's own predictions of one output."""
+    mean = np.average(y, weights=weights)
+    spread = np.sqrt(np.average((y - mean) ** 2, weights=weights))
+    standardise = FunctionTransformer(
+        lambda y: (y - mean) / spread, inverse_func=lambda y: y * spread + mean
+    )
     model = {
         "ridge": Ridge(alpha=1 / (2 * strength)),
         "logistic": LogisticRegression(C=strength, max_iter=10_000),
-        "svr": TransformedTargetRegressor(SVR(C=strength), transformer=StandardScaler()),
+        "svr": TransformedTargetRegressor(SVR(C=strength), transformer=standardise),
     }[kind]
     shorten = FunctionTransformer(lambda x: x / np.sqrt(WIDTH))
     pipeline = make_pipeline(StandardScaler(), shorten, model)
@@ -87,7 +100,7 @@ def test_a_head_predicts_what_scikit_learn_predicts(kind, task, weighted, featur
     weights = generator.uniform(0.1, 3, (N, 1)) if weighted else np.ones((N, 1))
     if task == "multilabel":  # labels that are weighted apart
         weights = np.hstack([weights, weights[::-1]])
-    pred = predicted(fitted(kind, task, features, y, weights), task, features)
+    pred = predicted(fitted(kind, task, features, y, weights), features)
     if task == "multiclass":
         expected = reference(kind, features, y, weights[:, 0])
     else:
@@ -110,18 +123,18 @@ def test_a_head_predicts_what_scikit_learn_predicts(kind, task, weighted, featur
 @pytest.mark.parametrize(("kind", "task"), CASES)
 def test_weights_and_C_change_what_is_learned(kind, task, features, generator):
     y = labels(task, generator)
-    plain = predicted(fitted(kind, task, features, y), task, features)
+    plain = predicted(fitted(kind, task, features, y), features)
     weights = generator.uniform(0.1, 3, (N, 1))
     for other in (
         fitted(kind, task, features, y, weights),
         fitted(kind, task, features, y, strength=C / 100),
     ):
-        assert np.abs(predicted(other, task, features) - plain).max() > 1e-3
+        assert np.abs(predicted(other, features) - plain).max() > 1e-3
 
 
 @pytest.mark.parametrize(("kind", "task"), CASES)
 def test_a_head_is_the_same_again_from_its_tensors(kind, task, features, generator):
-    head = fitted(kind, task, features, labels(task, generator))
+    head = fitted(kind, task, features, labels(task, generator)).head
     tensors = head.state_dict()
     n_support = len(head.support_SF) if isinstance(head, KernelHead) else 0
     again = empty_head(kind, WIDTH, objective_of(task).n_logits, n_support)
@@ -132,28 +145,42 @@ def test_a_head_is_the_same_again_from_its_tensors(kind, task, features, generat
 
 
 def test_half_precision_around_a_head_does_not_reach_into_it(features, generator):
-    head = fitted("svr", "regression", features, labels("regression", generator))
+    head = fitted("svr", "regression", features, labels("regression", generator)).head
     x = torch.from_numpy(features)
     expected = head(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(head(x), expected)
 
 
-def test_C_means_the_same_on_every_scale_of_targets(features, generator):
+@pytest.mark.parametrize("kind", ["ridge", "svr"])
+def test_C_means_the_same_on_every_scale_of_targets(kind, features, generator):
     y = labels("regression", generator)
-    small = predicted(fitted("svr", "regression", features, y), "regression", features)
-    large = predicted(fitted("svr", "regression", features, 1000 * y), "regression", features)
-    np.testing.assert_allclose(large, 1000 * small, rtol=1e-4)
+    small = predicted(fitted(kind, "regression", features, y), features)
+    large = predicted(fitted(kind, "regression", features, 1000 * y + 1e9), features)
+    np.testing.assert_allclose(large - 1e9, 1000 * small, rtol=1e-4)
+
+
+def test_many_rows_for_libsvm_are_warned_of(features, generator, monkeypatch, caplog):
+    y = labels("regression", generator)
+    with caplog.at_level(logging.WARNING, logger="poolblend"):
+        fitted("svr", "regression", features, y)
+        assert not caplog.messages
+        monkeypatch.setattr(head_fitting, "SLOW_ROWS", N - 1)
+        fitted("ridge", "regression", features, y)
+        fitted("svr", "regression", features, y)
+    (line,) = caplog.messages
+    assert line.startswith("svr on 90 rows")
+    assert "head.kind=ridge" in line
 
 
 def test_of_two_outputs_each_has_its_own_support_vectors(features, generator):
     """What a row is to one output, it need not be to the other."""
     y = labels("regression", generator)
     y[:, 1] = y[:, 1].mean()  # within the tube: no support vector
-    head = fitted("svr", "regression", features, y)
-    assert (head.dual_LS[0] != 0).all()
-    assert (head.dual_LS[1] == 0).all()
-    np.testing.assert_allclose(predicted(head, "regression", features)[:, 1], y[:, 1], rtol=1e-6)
+    learned = fitted("svr", "regression", features, y)
+    assert (learned.head.dual_LS[0] != 0).all()
+    assert (learned.head.dual_LS[1] == 0).all()
+    np.testing.assert_allclose(predicted(learned, features)[:, 1], y[:, 1], rtol=1e-6)
 
 
 def test_a_soft_label_counts_as_a_row_for_each_of_its_shares(features, generator):
@@ -171,16 +198,16 @@ def test_a_soft_label_counts_as_a_row_for_each_of_its_shares(features, generator
     x = scaler.transform(features.astype(float)) / np.sqrt(WIDTH)
     model = LogisticRegression(C=C / 10, max_iter=10_000).fit(x[rows], hard)
     np.testing.assert_allclose(
-        predicted(head, "multiclass", features), model.predict_proba(x), atol=2e-3
+        predicted(Learned(head, objective), features), model.predict_proba(x), atol=2e-3
     )
-    without = predicted(fitted("logistic", "multiclass", features, y), "multiclass", features)
+    without = predicted(fitted("logistic", "multiclass", features, y), features)
     assert np.abs(without - model.predict_proba(x)).max() > 0.02
 
 
 @pytest.mark.parametrize("seen", [[0, 2], [1]])
 def test_a_class_that_no_row_has_keeps_its_base_rate(seen, features, generator):
     y = np.array(seen)[generator.integers(0, len(seen), N)]
-    pred = predicted(fitted("logistic", "multiclass", features, y), "multiclass", features)
+    pred = predicted(fitted("logistic", "multiclass", features, y), features)
     unseen = np.setdiff1d(range(3), seen)
     assert (pred[:, unseen] > 0).all()
     assert (pred[:, unseen] < 0.05).all()
@@ -193,7 +220,7 @@ def test_a_class_that_no_row_has_keeps_its_base_rate(seen, features, generator):
 def test_a_label_that_no_row_has_keeps_its_base_rate(features, generator):
     y = labels("multilabel", generator)
     y[:, 1] = 0
-    pred = predicted(fitted("logistic", "multilabel", features, y), "multilabel", features)
+    pred = predicted(fitted("logistic", "multilabel", features, y), features)
     np.testing.assert_allclose(pred[:, 1], 1 / (N + 2), rtol=1e-5)
     assert pred[:, 0].std() > 0.01
 

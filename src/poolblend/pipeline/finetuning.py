@@ -97,12 +97,12 @@ class FineTuner:
         unit = fit.objective.unit
         told = {
             **chosen,
-            "unit": None if unit is None else unit.to_json(),
             "epochs": keeper.epochs,
             "rows": {"train": len(fit.rows), "valid": len(valid)},
             "resumed_at_steps": keeper.resumed,
             "batches_cut_into": fit.pieces,
             "columns": None if columns is None else columns.to_json(),
+            "unit": None if unit is None else unit.to_json(),
         }
         return Fitted(model, base.parts, pred_NK, told)
 

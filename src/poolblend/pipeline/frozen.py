@@ -69,11 +69,13 @@ class FrozenMembers:
         self.watch.check()
         started, kind = time.perf_counter(), member.head.kind
         assert kind != "linear"
+        targets, weights = material.targets[rows], material.weights[rows]
+        objective = objective.fitted(targets, weights)
         model.head = fit_head(
             kind,
             x_NF[rows],
-            material.targets[rows],
-            material.weights[rows],
+            objective.counted(targets),
+            weights,
             objective,
             task_kind=task.kind,
             C=member.head.C,
@@ -81,14 +83,16 @@ class FrozenMembers:
         seconds = time.perf_counter() - started
         self.watch.took("fitting a head", seconds)
         with torch.inference_mode():
-            pred_NK = objective.activation(model.head(torch.from_numpy(x_NF[valid])))
+            activated_NK = objective.activation(model.head(torch.from_numpy(x_NF[valid])))
         told: dict[str, Any] = {
             "epochs": [],
             "rows": {"train": len(rows), "valid": len(valid)},
             "head": _told(model.head) | {"seconds": round(seconds, 1)},
             "columns": None if columns is None else columns.to_json(),
+            "unit": None if objective.unit is None else objective.unit.to_json(),
         }
-        return Fitted(model, base.parts, pred_NK.double().numpy(), told)
+        pred_NK = objective.restored(activated_NK.double().numpy())
+        return Fitted(model, base.parts, pred_NK, told)
 
     def _features(
         self, member: Member, located: Located, model: TextModel, encoded: Encoded, label: str
