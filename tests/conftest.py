@@ -35,9 +35,9 @@ def _imported():
     Each fold collects garbage to give its model's memory back; among all that pytest holds, that
     would take most of the tests' time.
     """
-    import poolblend.pipeline.blending
-    import poolblend.pipeline.inference
-    import poolblend.pipeline.training  # noqa: F401
+    import poolblend.pipeline.blending.blend
+    import poolblend.pipeline.inference.submission
+    import poolblend.pipeline.training.queue  # noqa: F401
 
     gc.collect()
     gc.freeze()

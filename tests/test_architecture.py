@@ -71,6 +71,18 @@ def test_only_config_and_pipeline_see_the_config():
         assert violations(room, "poolblend.config", "poolblend.pipeline") == []
 
 
+def test_the_commands_rooms_depend_on_what_they_share_and_inference_on_blends():
+    rooms = {name: f"poolblend.pipeline.{name}" for name in ("training", "blending", "inference")}
+    rooms["diagnosis"] = "poolblend.pipeline.diagnosis"
+    assert violations("pipeline/training", rooms["blending"], rooms["inference"]) == []
+    assert violations("pipeline/blending", rooms["training"], rooms["inference"]) == []
+    assert violations("pipeline/inference", rooms["training"]) == []
+    shared = [path for path in (SRC / "pipeline").glob("*.py") if path.name != "__init__.py"]
+    assert shared
+    for path in shared:
+        assert not [name for name in imported(path) if name.startswith(tuple(rooms.values()))], path
+
+
 def test_only_the_store_writes_files():
     writers = (
         "to_csv",
@@ -112,7 +124,7 @@ def test_help_is_given_without_the_heavy_libraries(script):
 def test_blend_fits_weights_without_torch():
     probe = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r})\n"
-        "import poolblend.pipeline.blending\n"
+        "import poolblend.pipeline.blending.blend\n"
         "assert 'torch' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)

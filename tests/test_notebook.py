@@ -20,9 +20,9 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
-from poolblend.pipeline import notebook as running
+from poolblend.pipeline.blending import notebook as running
+from poolblend.pipeline.blending.page import to_html
 from poolblend.pipeline.competition import open_store
-from poolblend.pipeline.page import to_html
 
 ROOT = Path(__file__).parents[1]
 SETS = ["blend.fitters=[convex,optuna]", "blend.trials=10", "blend.resamples=50"]

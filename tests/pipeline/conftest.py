@@ -9,8 +9,8 @@ import pytest
 
 from poolblend import config, pipeline
 from poolblend.config import Config
-from poolblend.pipeline import inference
 from poolblend.pipeline.competition import open_store
+from poolblend.pipeline.inference import submission
 from poolblend.store import Store
 
 SETS = [
@@ -68,7 +68,7 @@ def finished(kept, toy, tmp_path, monkeypatch):
     settings = config.load(path, [*SETS, *places])
     run = Run(settings, open_store(settings), str(folder / "outside"))
     clock = _clock()
-    monkeypatch.setattr(inference, "now", lambda: next(clock))
+    monkeypatch.setattr(submission, "now", lambda: next(clock))
     if not whole.exists():
         shutil.copytree(tmp_path / "data", folder / "data")
         _outside(folder)

@@ -20,7 +20,7 @@ from poolblend.pipeline.competition import (
     table_hashes,
     with_folds,
 )
-from poolblend.pipeline.inference import load_unlabelled
+from poolblend.pipeline.inference.submission import load_unlabelled
 from rig import toys
 
 PROMPTS = pd.DataFrame({"prompt": ["p0", "p1", "p2", "p3"], "question": ["why", "how", "", "who"]})

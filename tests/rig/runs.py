@@ -11,8 +11,9 @@ from pathlib import Path
 
 from poolblend import config, pipeline
 from poolblend.competition import demo
-from poolblend.pipeline import finetuning, inference
 from poolblend.pipeline.competition import load_competition, open_store
+from poolblend.pipeline.inference import submission
+from poolblend.pipeline.training import finetuning
 from poolblend.store import Checkpoints, Store
 from poolblend.training.fit import Fit
 from rig import toys
@@ -34,7 +35,7 @@ class Narrator:
             (Store, "save_fold", "saving a fold"),
             (sys.modules["poolblend.ensembling.blenders.search"], "_search", "Optuna's search"),
             (Store, "write_blend", "blend card"),
-            (inference, "_hidden_score", "scoring"),
+            (submission, "_hidden_score", "scoring"),
             (Store, "save_test", "test predictions"),
             (Store, "write_submission", "submission"),
             (pipeline, "blend", "blending"),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from poolblend.config import Config
-    from poolblend.pipeline.blending import Blend
+    from poolblend.pipeline.blending.blend import Blend
 
 __all__ = [
     "blend",
@@ -49,30 +49,30 @@ def train(
     `time_limit` is in seconds from now, by which it will have stopped.
     """
     end = None if time_limit is None else time.monotonic() + time_limit  # imports count, too
-    from poolblend.pipeline import training
+    from poolblend.pipeline.training import queue
 
-    training.train(config, poolers=poolers, folds=folds, overwrite=overwrite, end=end)
+    queue.train(config, poolers=poolers, folds=folds, overwrite=overwrite, end=end)
 
 
 def dry_run(
     config: Config, *, poolers: str = "all", folds: str = "all", overwrite: bool = False
 ) -> None:
     """Print what `train` would do with these arguments, and in about what time; write nothing."""
-    from poolblend.pipeline import dryrun
+    from poolblend.pipeline.training import dryrun
 
     dryrun.dry_run(config, poolers=poolers, folds=folds, overwrite=overwrite)
 
 
 def list_all(config: Config) -> None:
     """Print what a config can name, and how far the members of this one are."""
-    from poolblend.pipeline import listing
+    from poolblend.pipeline.training import listing
 
     listing.list_all(config)
 
 
 def check(config: Config) -> None:
     """Read every artefact of the run, and say which are damaged, stale or unfinished."""
-    from poolblend.pipeline import checking
+    from poolblend.pipeline.training import checking
 
     checking.check(config)
 
@@ -93,7 +93,7 @@ def blend(
     """
     from pathlib import Path
 
-    from poolblend.pipeline import blending
+    from poolblend.pipeline.blending import blend as blending
 
     folder = Path(members_from).expanduser() if members_from else None
     return blending.blend(config, members=members, members_from=folder)
@@ -110,34 +110,34 @@ def write_report(
 
     Takes what a config is loaded from, as a notebook does; returns what blend.py prints.
     """
-    from poolblend.pipeline import notebook
+    from poolblend.pipeline.blending import notebook
 
     return notebook.write_report(config_path, sets, members=members, members_from=members_from)
 
 
 def infer(config: Config) -> Path:
     """Run the fold models that the blend gives weight to, and write the submission."""
-    from poolblend.pipeline import inference
+    from poolblend.pipeline.inference import submission
 
-    return inference.infer(config)
+    return submission.infer(config)
 
 
 def verify_oof(config: Config) -> None:
     """Run the blend's fold models on their own validation rows, and compare with the stored OOF."""
-    from poolblend.pipeline import verification
+    from poolblend.pipeline.inference import verification
 
     verification.verify_oof(config)
 
 
 def write_vectors(config: Config) -> None:
     """Keep the vectors that each fold model pools of the test rows, and of the train rows."""
-    from poolblend.pipeline import vectors
+    from poolblend.pipeline.inference import vectors
 
     vectors.write_vectors(config)
 
 
 def write_pseudo_labels(config: Config, name: str) -> None:
     """Keep the blend's test predictions as labels to train on, for each fold by its own models."""
-    from poolblend.pipeline import pseudo
+    from poolblend.pipeline.inference import pseudo
 
     pseudo.write_pseudo_labels(config, name)

@@ -1,0 +1,108 @@
+"""Fold models' predictions of the test table, kept in the store so that none is computed twice.
+
+Shape legend: N rows, M members, K outputs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from poolblend.competition.tasks import Task
+from poolblend.config import Config
+from poolblend.ensembling.matrix import build_test
+from poolblend.errors import UserError
+from poolblend.pipeline.competition import table_hashes
+from poolblend.pipeline.inference.recipe import fold_models
+from poolblend.store import Store, sha256
+from poolblend.store.outside import Predictions, read_predictions
+from poolblend.store.predictions import from_table, to_table
+
+log = logging.getLogger(__name__)
+
+
+class KeptPredictions:
+    """What the store's fold models predict of the rows of `test`: as kept, or computed and kept."""
+
+    def __init__(self, config: Config, store: Store, test: pd.DataFrame, task: Task) -> None:
+        self.store, self.task = store, task
+        self.ids = test[config.data.id]
+        self._hashes = table_hashes(config, "test")
+        self._models = fold_models(config, store, test, "test")
+
+    def predict(self, member: str, fold: int, weights_sha256: str) -> np.ndarray:
+        """Predictions (N, K) of the fold model with weights of this hash."""
+        made_from = {**self._hashes, "weights_sha256": weights_sha256}
+        kept = self.store.load_test(member, fold, made_from)
+        if kept is None:
+            rows = np.arange(len(self.ids))
+            pred_NK = self._models.predict(member, fold, rows, f"{member} fold {fold}")
+            kept = to_table(self.ids, pred_NK, self.task.outputs)
+            self._keep(member, fold, kept, made_from)
+        return from_table(kept, self.ids, self.task.outputs)
+
+    def _keep(
+        self, member: str, fold: int, predictions: pd.DataFrame, made_from: Mapping[str, Any]
+    ) -> None:
+        try:
+            self.store.save_test(member, fold, predictions, made_from)
+        except UserError as error:  # a store mounted read-only: they are only kept for later
+            log.warning("test predictions are not kept: %s", error)
+
+
+def predict_members(
+    config: Config,
+    store: Store,
+    test: pd.DataFrame,
+    task: Task,
+    members: Mapping[str, Mapping[str, Any]],
+) -> np.ndarray:
+    """Test predictions (M, N, K): of our members the mean of their folds, of others as given."""
+    predictions = KeptPredictions(config, store, test, task)
+    given = {
+        name: _read_given(name, member, config.data.id, task)
+        for name, member in members.items()
+        if "from" in member
+    }
+    pred_MNK = np.zeros((len(members), len(test), len(task.outputs)))
+    rows = [m for m, name in enumerate(members) if name in given]
+    if given:
+        pred_MNK[rows] = build_test(
+            {name: each.table for name, each in given.items()},
+            predictions.ids,
+            task.outputs,
+            probabilities=task.probabilistic,
+            simplex=task.kind == "multiclass",
+            files={name: each.path for name, each in given.items()},
+        )
+    for m, (name, member) in enumerate(members.items()):
+        if name in given:
+            continue
+        for fold, hashes in enumerate(member["folds"]):
+            pred_NK = predictions.predict(name, fold, hashes["weights_sha256"])
+            pred_MNK[m] += pred_NK / len(member["folds"])
+    return pred_MNK
+
+
+def _read_given(name: str, member: Mapping[str, Any], id: str, task: Task) -> Predictions:
+    """A member's predictions of test that were found beside its OOF file when it was blended."""
+    if member["test"] is None:
+        folder = Path(member["from"]["path"]).parent / "test"
+        raise UserError(
+            f"member {name} has a weight of {member['weight']:.3f} but no test predictions; put "
+            f"them into {folder} as {name}.csv or .parquet and run blend.py again, or blend "
+            "without it (--members a,b)"
+        )
+    path = Path(member["test"]["path"])
+    if not path.is_file() or sha256(path) != member["test"]["sha256"]:
+        raise UserError(
+            f"{path}, the test predictions of member {name}, is "
+            f"{'not what it was' if path.is_file() else 'gone'} since the blend; restore it, or "
+            "run blend.py again"
+        )
+    return read_predictions(path, id=id, task=task)

@@ -1,0 +1,127 @@
+"""`infer.py`: run the fold models that the blend gives weight to, and write the submission.
+
+Driven by cards: what a model is, and how texts become tokens, is read beside its weights.
+
+Shape legend: N rows, M members, K outputs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from poolblend.competition.metrics import Scorer, make_scorer
+from poolblend.competition.submission import build_submission, check_submission
+from poolblend.competition.tables import Unlabelled, load_test, parse_column, read_table
+from poolblend.competition.tasks import Task
+from poolblend.competition.templates import text_columns
+from poolblend.config import Config
+from poolblend.ensembling.resampling import bootstrap
+from poolblend.errors import UserError
+from poolblend.pipeline.competition import (
+    lookups,
+    open_store,
+    restore_task,
+    submission_values,
+)
+from poolblend.pipeline.inference.kept import predict_members
+from poolblend.pipeline.inference.recipe import check_unchanged, read_recipe
+from poolblend.pipeline.provenance import now, provenance
+from poolblend.store import Store, sha256
+from poolblend.training.devices import choose_device
+
+log = logging.getLogger(__name__)
+
+
+def infer(config: Config) -> Path:
+    """Predict test with every fold model of weight, blend, write the submission; its path.
+
+    Needs the test table, the sample submission, the models and the blend card; not the train table.
+    Raises UserError for models that are damaged or were trained since the blend, and for a
+    submission that would not be accepted.
+    """
+    store = open_store(config)
+    recipe = read_recipe(store)
+    card, mixture = recipe.card, recipe.mixture
+    tables = load_unlabelled(config, store, recipe.members)
+    task = restore_task(card["task"])
+    ids = tables.test[config.data.id]
+    scorer = make_scorer(card["metric"], task)
+    hidden_y = _hidden_labels(config, task, ids) if config.data.test_labels else None
+    log.info("running %d of %d members", len(recipe.members), len(card["members"]))
+    pred_MNK = predict_members(config, store, tables.test, task, recipe.members)
+    pred_NK = mixture.apply(pred_MNK)
+    values = submission_values(config, card["metric"], tables.sample)
+    if values == "probabilities" and mixture.space.name == "rank":
+        log.info("the blend averages ranks: the submission holds ranks from 0 to 1")
+    submission = build_submission(
+        task, tables.sample, list(ids), pred_NK, values, id=config.data.id, cuts=mixture.cuts
+    )
+    check_submission(submission, tables.sample, id=config.data.id)
+    told = {
+        "run": config.run,
+        "values": values,
+        "blend": {key: card[key] for key in ("blender", "metric", "sentence", "written")},
+        "weights": {name: member["weight"] for name, member in recipe.members.items()},
+        "test_sha256": sha256(config.data_dir / config.data.test),
+        "rows": len(submission),
+        "device": choose_device().type,
+    }
+    path = store.write_submission(submission, told | provenance(), now())
+    print(recipe.report)
+    if hidden_y is not None:
+        print(_hidden_score(scorer, hidden_y, scorer.take(pred_NK, mixture.cuts)))
+    print(f"\nsubmission: {path} ({len(submission)} rows)")
+    return path
+
+
+def load_unlabelled(
+    config: Config, store: Store, members: Mapping[str, Mapping[str, Any]]
+) -> Unlabelled:
+    """The test table, with the columns that the members of a blend card read, and the sample.
+
+    Raises UserError for members that were trained since the blend.
+    """
+    data, folder = config.data, config.data_dir
+    texts = (text_columns(check_unchanged(store, name, told)) for name, told in members.items())
+    return load_test(
+        folder / data.test,
+        folder / data.sample_submission,
+        id=data.id,
+        text=sorted({column for columns in texts for column in columns}),
+        joins=lookups(config, "test"),
+        numeric=data.numeric,
+        categorical=data.categorical,
+    )
+
+
+def _hidden_labels(config: Config, task: Task, ids: pd.Series) -> np.ndarray:
+    """The labels of test that were kept aside, encoded, in the order of `ids`."""
+    path = config.data_dir / str(config.data.test_labels)
+    labels = read_table(path)
+    lacking = {config.data.id, *task.targets} - set(labels)
+    if lacking:
+        raise UserError(f"{path} has no column '{min(lacking)}', which scoring needs")
+    labels = labels.set_index(config.data.id)
+    if labels.index.has_duplicates or set(labels.index) != set(ids):
+        raise UserError(f"the ids of {path} are not those of the test table, each once")
+    return task.encode(labels.loc[ids, list(task.targets)].apply(parse_column))
+
+
+def _hidden_score(scorer: Scorer, y: np.ndarray, taken: np.ndarray) -> str:
+    """The submission's score against labels that were kept aside, with an interval."""
+    try:
+        score = scorer.score_taken(y, taken)
+        sign = -1 if scorer.better == "max" else 1
+        low, high = np.quantile(sign * bootstrap(y, [taken], scorer)[0], [0.025, 0.975])
+    except UserError as error:
+        return f"\nsubmission against the hidden labels: {error}"
+    return (
+        f"\nsubmission against the hidden labels: {scorer.name} {score:.4f} "
+        f"(95 % interval {low:.4f} to {high:.4f})"
+    )

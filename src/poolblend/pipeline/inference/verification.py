@@ -1,0 +1,55 @@
+"""`infer.py --verify-oof`: do the stored models still make the stored predictions?
+
+Shape legend: N rows, K outputs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from poolblend.competition.tasks import Task
+from poolblend.config import Config
+from poolblend.errors import UserError
+from poolblend.pipeline.competition import load_competition, open_store
+from poolblend.pipeline.inference.recipe import fold_models
+from poolblend.store.predictions import from_table
+
+# A model run again differs from its stored OOF predictions by nothing on the machine that trained
+# it, and by the rounding of half precision elsewhere. More than this, as a probability or in
+# standard deviations of a regression's predictions, means another model.
+TOLERANCE = 0.05
+
+
+def verify_oof(config: Config) -> None:
+    """Print, for every fold model of the blend, the largest difference from its stored OOF rows.
+
+    Raises UserError where it is larger than rounding explains.
+    """
+    store = open_store(config)
+    card = store.read_blend()
+    competition = load_competition(config, store)
+    task = competition.task
+    models = fold_models(config, store, competition.tables.train, "train")
+    worst = 0.0
+    for name, entry in card["members"].items():
+        for fold in range(len(entry.get("folds", ()))):
+            rows = np.flatnonzero(competition.fold_N == fold)
+            ids = competition.tables.train[config.data.id].iloc[rows]
+            stored_NK = from_table(store.read_oof(name, fold), ids, task.outputs)
+            again_NK = models.predict(name, fold, rows)
+            difference = float((np.abs(again_NK - stored_NK) / _scale(task, stored_NK)).max())
+            print(f"{name} fold {fold}: largest difference {difference:.2g} over {len(rows)} rows")
+            worst = max(worst, difference)
+    print(f"largest difference of all: {worst:.2g}")
+    if worst > TOLERANCE:
+        raise UserError(
+            f"stored OOF predictions differ by up to {worst:.2g} from what the models predict now; "
+            "train the members above again, or use the library versions in their cards"
+        )
+
+
+def _scale(task: Task, pred_NK: np.ndarray) -> np.ndarray:
+    """What a difference is told in: 1 for probabilities, else each output's spread, (K,)."""
+    if task.probabilistic:
+        return np.ones(pred_NK.shape[1])
+    return np.maximum(pred_NK.std(axis=0), np.finfo(np.float32).tiny)

@@ -1,0 +1,136 @@
+"""Train one fold model: tokens, model, epochs, out-of-fold predictions, card.
+
+Shape legend: N rows, K outputs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from poolblend.config import Config, Member
+from poolblend.modeling.sources import Located
+from poolblend.pipeline.competition import Competition, describe_task
+from poolblend.pipeline.memory import release_memory
+from poolblend.pipeline.provenance import provenance
+from poolblend.pipeline.training.finetuning import FineTuner, fold_seed
+from poolblend.pipeline.training.frozen import FrozenMembers
+from poolblend.pipeline.training.material import Materials
+from poolblend.pipeline.training.scoring import score, shown
+from poolblend.pipeline.watch import Watch
+from poolblend.store import DamagedError, Store
+from poolblend.store.predictions import from_table, to_table
+from poolblend.training.devices import choose_device, resolve_precision
+from poolblend.training.fit import Fit
+
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Trains folds of one competition; tokenises and hashes once what several folds share."""
+
+    def __init__(
+        self,
+        config: Config,
+        competition: Competition,
+        store: Store,
+        located: Mapping[str, Located],
+        watch: Watch,
+    ) -> None:
+        self.config, self.competition, self.store = config, competition, store
+        self.located, self.watch = located, watch
+        self.ids = competition.tables.train[config.data.id]
+        self.materials = Materials(config, competition, store)
+        self._frozen = FrozenMembers(config, competition, self.materials, watch)
+        self._fine_tuned = FineTuner(config, competition, store, self.materials, watch)
+
+    def inputs(self, member: Member) -> dict[str, Any]:
+        """All that a fold model's weights depend on, besides library versions and the machine."""
+        located = self.located[member.name]
+        return {
+            **self.materials.inputs(member),
+            "task": describe_task(self.competition.task),
+            # Where the backbone lies may change from machine to machine; its hashes say what it is.
+            "backbone_sha256": located.weights_sha256,
+            "backbone_files_sha256": located.files_sha256,
+            "settings": _settings(member),
+        }
+
+    def train(self, member: Member, fold: int, place: str) -> None:
+        """Train one fold model, predict its own rows, and put both into the store.
+
+        Goes on from the fold's newest checkpoint, if there is one; raises Stopped when the watch
+        says so, with a checkpoint written.
+        """
+        started, label = time.perf_counter(), f"{place} {member.name} fold {fold}"
+        valid = np.flatnonzero(self.competition.fold_N == fold)
+        located = self.located[member.name]
+        if member.head.frozen:
+            done = self._frozen.fit(member, fold, located, label)
+        else:
+            done = self._fine_tuned.fit(member, fold, located, self.inputs(member), label)
+        scored = score(self.competition, valid, done.pred_NK)
+        saving = time.perf_counter()
+        seconds = saving - started
+        outputs = self.competition.task.outputs
+        self.store.save_fold(
+            member.name,
+            fold,
+            tensors=done.model.state_dict(),
+            parts=done.parts,
+            oof=to_table(self.ids.iloc[valid], done.pred_NK, outputs, fold),
+            card={
+                **self._card(member, fold),
+                **done.told,
+                "score": scored,
+                "seconds": round(seconds, 1),
+            },
+        )
+        self.store.checkpoints(member.name, fold).drop()
+        self.watch.took("saving a fold", time.perf_counter() - saving)
+        log.info("%s: %s %s (%.0f s)", label, self.competition.scorer.name, shown(scored), seconds)
+        del done
+        release_memory()
+
+    def _card(self, member: Member, fold: int) -> dict[str, Any]:
+        return {
+            "inputs": self.inputs(member),
+            "seed": fold_seed(member, fold),
+            "metric": self.competition.scorer.name,
+            "device": choose_device().type,
+            "precision": resolve_precision(member.train.precision, choose_device()),
+            "config": self.config.model_dump(),
+            **provenance(),
+        }
+
+    def fresh(self, member: Member, fold: int) -> Fit:
+        """A training as it begins, to try what it takes; nothing is kept of it."""
+        return self._fine_tuned.begin(member, fold, self.located[member.name])[1]
+
+    def oof_score(self, member: Member) -> str:
+        """The score over all rows, as it is shown; "" until all folds are finished."""
+        competition, folds = self.competition, range(self.competition.n_folds)
+        try:
+            if any(self.store.fold_card(member.name, fold) is None for fold in folds):
+                return ""
+        except DamagedError:  # not of these folds, or the command would have refused them
+            return ""
+        oof = pd.concat([self.store.read_oof(member.name, fold) for fold in folds])
+        pred_NK = from_table(oof, self.ids, competition.task.outputs)
+        return shown(score(competition, np.arange(len(pred_NK)), pred_NK))
+
+
+def _settings(member: Member) -> dict[str, Any]:
+    """The member's settings that its weights depend on."""
+    if not member.head.frozen:
+        recompute = {"gradient_checkpointing", "attention"}
+        return member.model_dump(exclude={"name": True, "backbone": True, "train": recompute})
+    settings = member.model_dump(exclude={"name", "backbone", "seed"})
+    settings["head"] = member.head.model_dump(include={"kind", "C"})
+    settings["train"] = member.train.model_dump(include={"precision", "class_weights"})
+    return settings
