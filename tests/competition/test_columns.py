@@ -14,7 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from poolblend.competition.columns import Columns, check_filled, fit_columns
+from poolblend.competition.columns import Columns, check_filled, fit_columns, unknown_share
 
 TRAIN = pd.DataFrame(
     {
@@ -55,6 +55,20 @@ def test_the_matrix_is_that_of_the_scikit_learn_pipeline(frame: pd.DataFrame) ->
 
 def test_gaps_and_unknown_categories_are_all_zeros() -> None:
     assert fitted().transform(TEST)[:, 2:].tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_whole_numbers_are_the_same_category_however_they_are_written() -> None:
+    columns = fit_columns(pd.DataFrame({"code": ["1.0", "2", "-3.00", "1.5"]}), [], ["code"])
+    assert columns.categories == (("-3", "1", "1.5", "2"),)
+    matrix_NF = columns.transform(pd.DataFrame({"code": ["-3", "1", "1.5", "2.0", "15", "01"]}))
+    assert matrix_NF.argmax(axis=1)[:4].tolist() == [0, 1, 2, 3]
+    assert not matrix_NF[4:].any()
+
+
+def test_the_share_of_unknown_categories_is_that_of_the_filled_cells() -> None:
+    assert unknown_share(TRAIN["place"], TEST["place"]) == 0.5
+    assert unknown_share(TRAIN["size"], pd.Series(["5.0", ""])) == 0
+    assert unknown_share(TRAIN["place"], pd.Series([None, ""])) == 0
 
 
 def test_only_the_rows_of_the_fit_count() -> None:

@@ -34,6 +34,9 @@ def test_a_row_that_is_rounded_is_normalised() -> None:
     soft_NK = soft_labels(MULTICLASS, table, ["p", "q"], "id")
     np.testing.assert_allclose(soft_NK.sum(axis=1), 1, rtol=1e-12)
     assert soft_NK[0, 0] == pytest.approx(0.333 / 0.9995)
+    thirds = frame(p=[0.33, 0.34], q=[0.33, 0.34], r=[0.33, 0.33])
+    soft_NK = soft_labels(Task("multiclass", ("t",), ("x", "y", "z")), thirds, list("pqr"), "id")
+    np.testing.assert_allclose(soft_NK[0], 1 / 3)
 
 
 def test_a_row_that_does_not_sum_to_1_is_refused_by_its_id() -> None:

@@ -372,6 +372,18 @@ class TestFurtherColumns:
         (folder / "train.csv").write_text(TRAIN.replace("4,,", "4,x,"))
         load(folder, groups="keyword")
 
+    def test_categories_that_train_lacks_are_told_where_they_are_most(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for cells, told in ((["1", "2"], False), (["3", "4"], True)):
+            for name, values in (("train", ["1.0", "2.0", "1.0", "2.0"]), ("test", cells)):
+                table = read_table(folder / f"{name}.csv").assign(topic=values)
+                table.to_csv(folder / f"{name}.csv", index=False)
+            caplog.clear()
+            load(folder, categorical=["topic"])
+            line = "100 % of the cells in categorical column 'topic' hold what train does not"
+            assert (line in caplog.text) == told
+
     @pytest.mark.parametrize("name", ["train", "test"])
     def test_a_cell_that_is_no_number_is_refused_with_file_row_and_value(
         self, folder: Path, name: str

@@ -109,6 +109,9 @@ def test_the_positive_label_is_the_last_unless_named() -> None:
 def test_the_positive_label_of_numbers_may_be_named_as_text() -> None:
     assert make_task("binary", frame(a=[1, 2]), ["a"], positive="1").classes == (2, 1)
     assert make_task("binary", frame(a=[1, 2]), ["a"], positive=2).classes == (1, 2)
+    for positive in (0, 0.0, "0", "0.0"):
+        for column in ([1, 0], [1.0, 0.0]):
+            assert make_task("binary", frame(a=column), ["a"], positive=positive).classes == (1, 0)
 
 
 def test_targets_without_classes_decode_to_themselves() -> None:

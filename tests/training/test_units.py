@@ -13,6 +13,7 @@ from poolblend.pipeline.making import fit_options
 from poolblend.training.fit import Fit
 from poolblend.training.objectives import choose_objective
 from poolblend.training.prediction import predict
+from poolblend.training.state import State
 from poolblend.training.units import Unit
 
 VALUES = arrays(np.float64, (5, 2), elements=st.floats(-1e6, 1e6))
@@ -52,13 +53,7 @@ def learned(build, data):
     values = y + 0.1 * np.arange(len(y)) / len(y)
 
     def learned(scale, shift, loss):
-        model = build()
-        objective = choose_objective("regression", loss)
-        settings = Train(epochs=4, batch_size=8, lr=3e-3, head_lr=3e-2, precision="fp32")
-        targets = objective.targets(values * scale + shift)
-        fit = Fit(
-            model, encoded, np.arange(len(y)), targets, objective, fit_options(settings, seed=1)
-        )
+        fit = begun(build(), encoded, values * scale + shift, loss)
         for _ in fit.run():
             pass
         with fit.evaluated() as kept:
@@ -72,6 +67,24 @@ def learned(build, data):
             )
 
     return learned
+
+
+def begun(model, encoded, values, loss="mse"):
+    objective = choose_objective("regression", loss)
+    settings = Train(epochs=4, batch_size=8, lr=3e-3, head_lr=3e-2, precision="fp32")
+    targets = objective.targets(values)
+    rows = np.arange(len(values))
+    return Fit(model, encoded, rows, targets, objective, fit_options(settings, seed=1))
+
+
+def test_a_training_that_counts_otherwise_cannot_be_gone_on_with(build, data):
+    encoded, y = data
+    state = begun(build(), encoded, y).state()
+    begun(build(), encoded, y).restore(state)
+    with pytest.raises(ValueError, match="in another unit"):
+        begun(build(), encoded, 2 * y).restore(state)
+    with pytest.raises(ValueError, match="in another unit"):  # as before there were any
+        begun(build(), encoded, y).restore(State(state.tensors, state.rest | {"unit": None}))
 
 
 @pytest.mark.parametrize("loss", ["smooth_l1", "mse"])

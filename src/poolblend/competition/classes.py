@@ -46,10 +46,21 @@ def find_classes(
             "a binary task needs exactly two: use multiclass, or regression if they are amounts"
         )
     if positive is not None:
-        if str(positive) not in map(str, classes):
+        (place,) = places_among(classes, pd.Series([_number_of(positive, classes)]))
+        if place is None:
             raise unknown("positive label", positive, map(str, classes), f"in '{column.name}'")
-        classes.sort(key=lambda label: str(label) == str(positive))
+        classes.append(classes.pop(place))
     return tuple(classes)
+
+
+def _number_of(value: object, classes: Sequence[Label]) -> object:
+    """The value as a number where all classes are numbers and it can be."""
+    if any(isinstance(label, str) for label in classes):
+        return value
+    try:
+        return float(str(value))
+    except ValueError:
+        return value
 
 
 def places_among(classes: Sequence[Label], column: pd.Series) -> list[int | None]:

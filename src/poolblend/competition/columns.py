@@ -59,7 +59,7 @@ class Columns:
             values_NF = (values_NF - self.means) / self.scales
             blocks.append(np.clip(values_NF, -LARGEST, LARGEST))
         for name, known in zip(self.categorical, self.categories, strict=True):
-            position_N = pd.Index(known).get_indexer(pd.Index(_labels(frame[name])))
+            position_N = pd.Index(known).get_indexer(pd.Index(_categories(frame[name])))
             blocks.append(position_N[:, None] == np.arange(len(known)))
         return np.concatenate(blocks, axis=1).astype(np.float32)
 
@@ -94,7 +94,7 @@ def fit_columns(frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequen
         tuple(means.tolist()),
         tuple(scales.tolist()),
         tuple(categorical),
-        tuple(_most_frequent(_labels(frame[name])) for name in categorical),
+        tuple(_most_frequent(_categories(frame[name])) for name in categorical),
     )
 
 
@@ -149,6 +149,17 @@ def _number(cell: str) -> float:
 def _labels(column: pd.Series) -> list[str]:
     """The cells as texts without spaces around them; a gap is empty."""
     return ["" if pd.isna(cell) else str(cell).strip() for cell in column.tolist()]
+
+
+def _categories(column: pd.Series) -> list[str]:
+    """The cells as labels; 1.0, as pandas writes whole numbers beside a gap, is 1."""
+    return [re.sub(r"^([+-]?\d+)\.0+$", r"\1", label) for label in _labels(column)]
+
+
+def unknown_share(train: pd.Series, test: pd.Series) -> float:
+    """Which share of test's filled cells holds a category that train does not; 0 where none are."""
+    known, cells = set(_categories(train)), [label for label in _categories(test) if label]
+    return sum(label not in known for label in cells) / max(1, len(cells))
 
 
 def _most_frequent(labels: Sequence[str]) -> tuple[str, ...]:

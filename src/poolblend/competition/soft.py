@@ -15,7 +15,8 @@ from poolblend.competition.columns import numbers, refuse_cells
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError, quoted
 
-TOLERANCE = 1e-3  # of a row's sum; as many digits as files commonly round to
+ROUNDING = 0.005  # of each probability: files may hold two digits
+TOLERANCE = 1e-3  # of a row's sum, beside that
 
 
 def probabilities(path: Path, column: pd.Series) -> np.ndarray:
@@ -49,7 +50,7 @@ def soft_labels(task: Task, train: pd.DataFrame, columns: Sequence[str], id: str
     if task.kind != "multiclass":
         return soft_NK
     sum_N = soft_NK.sum(axis=1)
-    bad = np.flatnonzero(np.abs(sum_N - 1) > TOLERANCE)
+    bad = np.flatnonzero(np.abs(sum_N - 1) > ROUNDING * len(columns) + TOLERANCE)
     if len(bad):
         raise UserError(
             f"data.soft: the row of {id} {quoted(train[id].iloc[bad[0]])} sums to "

@@ -6,6 +6,7 @@ In messages, rows count as a spreadsheet shows them: a CSV's header is row 1.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from poolblend.competition.classes import Label, listed, places_among
-from poolblend.competition.columns import check_filled, numbers
+from poolblend.competition.columns import check_filled, numbers, unknown_share
 from poolblend.competition.files import read_table
 from poolblend.competition.ids import (
     INTEGER,
@@ -42,6 +43,9 @@ __all__ = [
     "read_table",
 ]
 
+log = logging.getLogger(__name__)
+
+MOST_UNKNOWN = 0.5  # share of test's cells of categories that train lacks, beyond which it is told
 LEADING_ZERO = r"[+-]?0[0-9]+"
 DECIMAL = rf"{NUMBER}|[+-]?(?i:inf|infinity|nan)"
 
@@ -113,6 +117,8 @@ def load_tables(
         check_filled(train, train_table[column])
     for column in numeric:
         numbers(train_table[column], train)
+    for column in categorical:
+        _tell_unknown(test, column, unknown_share(train_table[column], test_table[column]))
     for column in soft:
         train_table[column] = probabilities(train, train_table[column])
     if weight:
@@ -135,6 +141,17 @@ def _labels(path: Path, column: pd.Series, classes: Sequence[Label] | None) -> p
     if classes is not None:
         _check_labels(path, parsed, classes)
     return parsed
+
+
+def _tell_unknown(path: Path, column: str, share: float) -> None:
+    if share > MOST_UNKNOWN:
+        log.warning(
+            "%s: %.0f %% of the cells in categorical column '%s' hold what train does not: models "
+            "make nothing of them",
+            path,
+            100 * share,
+            column,
+        )
 
 
 def _check_groups(groups: str | None, others: Sequence[str]) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from poolblend.config.sections import Backbone
-from poolblend.config.training import Head, Pseudo, Train, Windows
+from poolblend.config.training import Head, Pseudo, Train, Windows, idle_recipe, spelt_out_lora
 from poolblend.config.values import FileNamePart, Section, Seed, checked
 
 Mask = Literal["attention", "content", "none"]
@@ -21,7 +28,10 @@ FROZEN_TRAIN = ("precision", "attention", "class_weights")
 
 
 class MemberSpec(Section):
-    """One entry of `members`: a pooler, and whatever sets this member apart from the run's keys."""
+    """One entry of `members`: a pooler, and whatever sets this member apart from the run's keys.
+
+    `windows`, `head` and `train` hold the keys of the run's that differ; null leaves windows out.
+    """
 
     pooler: str
     pooler_args: dict[str, Any] = Field(default_factory=dict)
@@ -29,7 +39,7 @@ class MemberSpec(Section):
     backbone: Backbone | None = None
     max_length: int | None = Field(None, ge=4)
     truncation: Truncation | None = None
-    windows: Windows | None = None
+    windows: dict[str, Any] | None = None
     pseudo: Pseudo | None = None
     head: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
@@ -67,7 +77,18 @@ class MemberSpec(Section):
     @classmethod
     def _part_of_train(cls, value: dict[str, Any]) -> dict[str, Any]:
         Train(**value)
+        return {k: spelt_out_lora(v) if k == "lora" else v for k, v in value.items()}
+
+    @field_validator("windows")
+    @classmethod
+    def _part_of_windows(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        Windows(**value or {})
         return value
+
+    @model_serializer(mode="wrap")
+    def _what_was_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A null that was said switches a key of the run's off; one that was not, does not."""
+        return {k: v for k, v in dump(self).items() if k in self.model_fields_set}
 
 
 class Member(Section):
@@ -109,11 +130,14 @@ def check_spec(spec: MemberSpec, member: Member) -> None:
 def check_member(member: Member, join: str, task: str) -> None:
     """Raise ValueError for what does nothing, or cannot work, between sections."""
     head, train, windows = member.head, member.train, member.windows
-    wrong = ""
+    recipe = "" if head.frozen else idle_recipe(train)
+    wrong = f"train.{recipe}" if recipe else ""
     if not head.frozen and head.norm == "batch" and train.batch_size == 1:
         wrong = "head.norm=batch needs a train.batch_size above 1"
     elif not head.frozen and train.dropout_samples > 1 and not head.dropout:
         wrong = "train.dropout_samples needs a head.dropout above 0"
+    elif not head.frozen and head.norm == "batch" and train.swa_epochs:
+        wrong = "head.norm=batch has statistics that train.swa_epochs cannot average; take layer"
     elif windows and windows.overlap >= member.max_length // 2:
         wrong = f"windows.overlap is {windows.overlap}; set it below half of max_length"
     elif windows and member.mask == "none":
@@ -128,6 +152,16 @@ def check_member(member: Member, join: str, task: str) -> None:
         wrong = f"truncation={member.truncation} does nothing without windows.most: nothing is cut"
     if wrong:
         raise ValueError(f"{member.name}: {wrong}")
+
+
+def merged(run: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's keys with a member's own in their places, section by section."""
+    both = {
+        key: merged(run[key], value)
+        for key, value in own.items()
+        if isinstance(value, Mapping) and isinstance(run.get(key), Mapping)
+    }
+    return {**run, **own, **both}
 
 
 def derive_seed(seed: int, *names: object) -> int:

@@ -38,7 +38,8 @@ class Data(Section):
     join: Literal["separator", "pair"] = "separator"  # pair: as the tokenizer joins two texts
     joins: list[Join] = Field([])  # further tables, looked up by a key
     target: list[str] = Field(["target"])
-    positive: int | str | None = None  # the binary label that counts as 1; default: the last sorted
+    # The binary label that counts as 1; default: the last in sorted order.
+    positive: int | float | str | None = None
     classes: list[int | float | str] | None = None  # labels that may occur; others are refused
     soft: list[str] = Field(
         []

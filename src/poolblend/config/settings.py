@@ -16,6 +16,7 @@ from poolblend.config.members import (
     check_member,
     check_spec,
     derive_seed,
+    merged,
 )
 from poolblend.config.sections import Backbone, Blend, Data, Folds
 from poolblend.config.training import Checkpoints, Head, Pseudo, Train, Windows
@@ -133,7 +134,7 @@ class Config(Section):
 
     def _resolve(self, spec: MemberSpec, listed_seed: int | None) -> Member:
         backbone = spec.backbone or self.backbone
-        head = Head(**self.head.model_dump() | spec.head)
+        head = Head(**merged(self.head.model_dump(), spec.head))
         kind = head.kind if head.frozen else None
         stem = "-".join(filter(None, (backbone.name, spec.pooler, kind, spec.tag)))
         return Member(
@@ -144,9 +145,16 @@ class Config(Section):
             backbone=backbone,
             max_length=spec.max_length or self.max_length,
             truncation=spec.truncation or self.truncation,
-            windows=spec.windows if "windows" in spec.model_fields_set else self.windows,
+            windows=self._windows(spec),
             pseudo=spec.pseudo if "pseudo" in spec.model_fields_set else self.pseudo,
             head=head,
-            train=Train(**self.train.model_dump() | spec.train),
+            train=Train(**merged(self.train.model_dump(), spec.train)),
             seed=derive_seed(self.seed, stem) if listed_seed is None else listed_seed,
         )
+
+    def _windows(self, spec: MemberSpec) -> Windows | None:
+        if "windows" not in spec.model_fields_set:
+            return self.windows
+        if spec.windows is None:
+            return None
+        return Windows(**merged(self.windows.model_dump() if self.windows else {}, spec.windows))

@@ -142,31 +142,33 @@ class Train(Section):
         None, "the best epoch is kept, and training ends after as many without a better one", ge=1
     )
 
-    @model_validator(mode="after")
-    def _every_recipe_does_something(self) -> Train:
-        if self.swa_epochs == 1 or self.swa_epochs > self.epochs:
-            raise ValueError(
-                f"swa_epochs is {self.swa_epochs} of {self.epochs} epochs; set it to 2 or more, up "
-                "to all of them, or to 0"
-            )
-        for first, second in (
-            ("fgm", "awp"),
-            ("ema", "swa_epochs"),
-            ("early_stopping", "swa_epochs"),
-        ):
-            if getattr(self, first) and getattr(self, second):
-                raise ValueError(f"{first} and {second} exclude each other; leave one out")
-        if self.adversarial_start and not (self.fgm or self.awp):
-            raise ValueError("adversarial_start does nothing without fgm or awp; set one of them")
-        if self.lora is not None:
-            for other in ("freeze_layers", "reinit_layers", "fgm"):
-                if getattr(self, other) not in (None, 0):
-                    raise ValueError(f"{other} needs weights that learn, which lora freezes")
-        if self.freeze_layers is not None and self.fgm:
-            raise ValueError("fgm steps on the embeddings, which freeze_layers freezes")
-        return self
-
     @field_validator("lora", mode="before")
     @classmethod
     def _a_rank_alone_is_a_lora(cls, value: Any) -> Any:
-        return {"r": value} if isinstance(value, int) and not isinstance(value, bool) else value
+        return spelt_out_lora(value)
+
+
+def spelt_out_lora(value: Any) -> Any:
+    """A rank alone is a section of that rank."""
+    return {"r": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def idle_recipe(train: Train) -> str:
+    """Which recipe of a whole `train` would do nothing, or cannot beside another; "" for none."""
+    if train.swa_epochs == 1 or train.swa_epochs > train.epochs:
+        return (
+            f"swa_epochs is {train.swa_epochs} of {train.epochs} epochs; set it to 2 or more, up "
+            "to all of them, or to 0"
+        )
+    for first, second in (("fgm", "awp"), ("ema", "swa_epochs"), ("early_stopping", "swa_epochs")):
+        if getattr(train, first) and getattr(train, second):
+            return f"{first} and {second} exclude each other; leave one out"
+    if train.adversarial_start and not (train.fgm or train.awp):
+        return "adversarial_start does nothing without fgm or awp; set one of them"
+    if train.lora is not None:
+        for other in ("freeze_layers", "reinit_layers", "fgm"):
+            if getattr(train, other) not in (None, 0):
+                return f"{other} needs weights that learn, which lora freezes"
+    if train.freeze_layers is not None and train.fgm:
+        return "fgm steps on the embeddings, which freeze_layers freezes"
+    return ""

@@ -104,6 +104,7 @@ def test_texts_of_joined_tables_and_several_columns_are_read(run, text):
     settings, submission = run(ask, JOIN, *text, "max_length=32", "windows=null")
     assert len(submission) == 15
     assert "joins_sha256" in card(settings)["inputs"]
+    assert card(settings)["inputs"]["joins_on"] == ["prompt"]
     prompts = settings.data_dir / "prompts.csv"
     prompts.write_text(prompts.read_text().replace("the day", "the house"))
     with pytest.raises(UserError, match="joins has changed|trained on something else"):

@@ -93,7 +93,7 @@ def batch_norm(names):
 def test_early_stopping_keeps_the_best_epoch_and_says_what_that_flatters(toy, monkeypatch, caplog):
     settings = config.load(
         toy(metric="log_loss", submission="probabilities"),
-        ["train.epochs=9", "train.early_stopping=1", "train.head_lr=0.5", "train.lr=0.05"],
+        ["train={epochs: 9, early_stopping: 1, head_lr: 0.5, lr: 0.05, schedule: constant}"],
     )
     with caplog.at_level("INFO", logger="poolblend"):
         train(settings)
@@ -122,6 +122,13 @@ def test_the_optimism_of_a_choice_among_noise_is_seen_and_of_no_choice_is_none(t
         optimism[name] = best.optimism(seed=0)
     assert optimism["many"] > 0.02
     assert abs(optimism["one"]) < 1e-12
+
+
+def test_one_row_cannot_tell_what_its_choice_flatters(toy):
+    scorer = pipeline_competition(toy).scorer
+    best = BestEpoch(FakeFit(), scorer, np.array([1]), patience=9)
+    best.take(np.array([[0.7]]), [1.0])
+    assert best.optimism(seed=0) is None
 
 
 class FakeFit:
@@ -169,6 +176,11 @@ def test_a_recipe_that_cannot_be_is_refused_before_anything_is_trained(toy, sets
         (["windows.overlap=12"], "windows.overlap is 12; set it below half of max_length"),
         (["windows.overlap=2", "truncation=tail"], "truncation=tail does nothing"),
         (["windows.overlap=2", "mask=none"], "windows have no padding"),
+        (["head.norm=batch", "train.swa_epochs=2"], "head.norm=batch has statistics that train.sw"),
+        (
+            ["train={awp: 0.1, adversarial_start: 0.5}", "members=[{pooler: max, train: {awp: }}]"],
+            "tiny-max-s42: train.adversarial_start does nothing without fgm or awp",
+        ),
     ],
 )
 def test_keys_that_would_do_nothing_are_refused(toy, sets, line):
@@ -208,6 +220,36 @@ def test_class_weights_of_a_regression_are_refused_before_anything_is_trained(to
     with pytest.raises(UserError, match="member tiny-max-s42: train.class_weights: a regression"):
         pipeline.train(settings)
     assert not open_store(settings).members()
+
+
+@pytest.mark.parametrize(
+    ("sets", "member"),
+    [
+        (["train.epochs=5"], "train: {swa_epochs: 4}"),
+        (["train.awp=0.01"], "train: {adversarial_start: 0.5}"),
+        (["train.adversarial_start=0.5"], "train: {fgm: 1.0}"),
+        (["head.dropout=0"], "head: {dropout: 0.2}, train: {dropout_samples: 2}"),
+    ],
+)
+def test_a_recipe_may_need_what_the_run_or_the_member_says(toy, sets, member):
+    members = f"members=[{{pooler: max, {member}}}]"
+    assert config.load(toy(), [*sets, members]).resolve_members()
+
+
+def test_of_a_section_a_member_says_only_what_differs(toy):
+    sets = ["train.lora={r: 8, alpha: 32, modules: [query]}", "windows={overlap: 3, most: 4}"]
+    members = "members=[max, {pooler: mean, windows: {most: 2}, train: {lora: %s}}]"
+    for lora in ("{r: 4}", "4"):
+        settings = config.load(toy(), [*sets, members % lora])
+        for run in (settings, config.Config(**settings.model_dump())):
+            listed, own = run.resolve_members()
+            assert listed.train.lora == run.train.lora
+            assert own.train.lora == run.train.lora.model_copy(update={"r": 4})
+            assert (own.windows.overlap, own.windows.most) == (3, 2)
+    off = config.load(toy(), [*sets, "members=[{pooler: mean, windows: , train: {lora: }}]"])
+    for run in (off, config.Config(**off.model_dump())):
+        (member,) = run.resolve_members()
+        assert member.train.lora is member.windows is None
 
 
 def test_a_member_can_leave_out_what_the_run_has(toy):

@@ -237,9 +237,8 @@ def _told(cards: list[dict[str, Any]] | None, member: OutsideMember | None) -> d
     """What inference needs to find the member's predictions, and to know that they are the same."""
     if member is None:
         assert cards is not None
-        flattered = [card["optimism"] for card in cards if card.get("optimism") is not None]
         return {
-            **({"optimism": sum(flattered) / len(flattered)} if flattered else {}),
+            **_stopping(cards),
             "folds": [
                 {"weights_sha256": card["weights"]["sha256"], "oof_sha256": card["oof"]["sha256"]}
                 for card in cards
@@ -250,3 +249,11 @@ def _told(cards: list[dict[str, Any]] | None, member: OutsideMember | None) -> d
         "from": {"path": str(member.path.resolve()), "sha256": member.sha256},
         "test": test and {"path": str(test.path.resolve()), "sha256": test.sha256},
     }
+
+
+def _stopping(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Whether the folds' own rows chose any epoch, and the mean of what that flatters, if known."""
+    stopped = [card for card in cards if card.get("kept_epoch") is not None]
+    known = [card["optimism"] for card in stopped if card["optimism"] is not None]
+    optimism = {"optimism": sum(known) / len(known)} if known else {}
+    return {"stopped_early": True, **optimism} if stopped else {}

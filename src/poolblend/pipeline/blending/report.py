@@ -82,9 +82,9 @@ def show(card: Mapping[str, Any]) -> str:
 def _flattered(card: Mapping[str, Any]) -> list[str]:
     """What cross-fitting the blend does not take back: epochs chosen on the rows they score."""
     told = [
-        f"{name} by about {member['optimism']:.4f}"
+        f"{name} by about {member['optimism']:.4f}" if "optimism" in member else f"{name} (unknown)"
         for name, member in card["members"].items()
-        if member.get("optimism") is not None
+        if member.get("stopped_early")
     ]
     return (
         [f"Early stopping flatters members, and blends of them: {', '.join(told)}."] if told else []

@@ -102,7 +102,7 @@ def _check_blend(store: Store, card: Mapping[str, Any]) -> None:
         raise UserError(f"the blend averages ranks, {NO_RANKS}")
     for name, told in card["members"].items():
         check_unchanged(store, name, told)
-        if "optimism" in told:
+        if told.get("stopped_early"):
             raise UserError(
                 f"{name} was stopped early, by the labels of each fold's own rows, which its "
                 "pseudo-labels would carry back to them; run blend.py with --members and others"

@@ -61,6 +61,8 @@ class Materials:
             for key in ("soft", "weight", "numeric", "categorical")
             if getattr(data, key)
         }
+        if data.joins:
+            named["joins_on"] = [join.on for join in data.joins]
         if data.join != "separator":
             named["join"] = data.join
         if member.pseudo:

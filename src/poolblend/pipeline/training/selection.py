@@ -57,7 +57,7 @@ class BestEpoch:
         sign = 1.0 if self.scorer.better == "max" else -1.0
         generator = np.random.default_rng(seed)
         gaps = []
-        for _ in range(SPLITS):
+        for _ in range(SPLITS if len(self.y) > 1 else 0):
             halves = np.array_split(generator.permutation(len(self.y)), 2)
             try:
                 scores = [
