@@ -65,6 +65,7 @@ def test_only_config_and_pipeline_see_the_config():
         "training",
         "ensembling",
         "store",
+        "plots",
         "registry",
         "errors",
     ):

@@ -75,6 +75,19 @@ def test_every_config_shipped_is_valid_and_short(path):
         (["data.target=text"], "column 'text' is named twice among id, text and target"),
         ([f"run={'x' * 101}"], "use up to 100 letters"),
         (["backbone=3"], "backbone: 3: input should be a valid dictionary"),
+        (["seeds=[]"], "seeds: list should have at least 1 item"),
+        (
+            ["data.joins=[{train: a.csv, on: b, tets: c}]"],
+            "unknown key 'data.joins.tets' .*did you mean 'data.joins.test'",
+        ),
+        (
+            ["blend.weights=per_output"],
+            "blend.weights=per_output does nothing in a multiclass task of one target; leave it",
+        ),
+        (
+            ["task=regression", "metric=rmse", "submission=labels"],
+            "submission=labels does nothing in a regression task",
+        ),
         (["data.positive=a"], "data.positive does nothing in a multiclass task; leave it out"),
         (["folds.bins=5"], "folds.bins does nothing in a multiclass task with folds.strategy=auto"),
         (
@@ -106,6 +119,37 @@ def test_a_file_that_is_no_config_is_refused_in_one_line(write, text, line):
     with pytest.raises(UserError, match=line) as caught:
         config.load(write(text))
     assert "\n" not in str(caught.value)
+
+
+RUN = "backbone={source: org/large, sha256: %s}" % ("0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("run", "own", "name", "sha256"),
+    [
+        (RUN, "{mlm: {epochs: 1}}", "large-mlm", True),
+        (RUN, "{name: other, mlm: {epochs: 1}}", "other", True),
+        (RUN, "{source: org/small}", "small", False),
+        (RUN, "org/small", "small", False),
+        ("backbone={source: org/large, mlm: {epochs: 1}}", "{mlm: }", "large", False),
+        ("backbone={source: org/large, mlm: {epochs: 1}}", "{}", "large-mlm", False),
+    ],
+)
+def test_a_members_backbone_is_the_runs_but_for_what_it_says(run, own, name, sha256):
+    settings = config.load(None, [run, f"members=[{{pooler: max, backbone: {own}}}]"])
+    for again in (settings, config.Config(**settings.model_dump())):
+        (member,) = again.resolve_members()
+        assert member.backbone.name == name
+        assert member.backbone.source == ("org/small" if "small" in name else "org/large")
+        assert bool(member.backbone.sha256) == sha256
+        assert bool(member.backbone.mlm) == ("mlm" in member.name or name == "other")
+
+
+def test_a_pooler_beside_the_members_is_held_against_the_runs_keys():
+    members = "members=[{pooler: mean, mask: attention}]"
+    settings = config.load(None, ["windows.overlap=3", "mask=none", members])
+    with pytest.raises(UserError, match="minilm-max-s42: windows have no padding to count"):
+        settings.resolve_members(["max"])
 
 
 def test_a_missing_file_names_the_configs_there_are():

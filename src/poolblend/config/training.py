@@ -155,20 +155,23 @@ def spelt_out_lora(value: Any) -> Any:
 
 def idle_recipe(train: Train) -> str:
     """Which recipe of a whole `train` would do nothing, or cannot beside another; "" for none."""
-    if train.swa_epochs == 1 or train.swa_epochs > train.epochs:
-        return (
-            f"swa_epochs is {train.swa_epochs} of {train.epochs} epochs; set it to 2 or more, up "
-            "to all of them, or to 0"
-        )
+    wrong = {
+        f"swa_epochs is {train.swa_epochs} of {train.epochs} epochs; set it to 2 or more, up to "
+        "all of them, or to 0": train.swa_epochs == 1 or train.swa_epochs > train.epochs,
+        "early_stopping chooses among epochs, of which there is one; raise train.epochs": (
+            train.early_stopping and train.epochs == 1
+        ),
+        "adversarial_start does nothing without fgm or awp; set one of them": (
+            train.adversarial_start and not (train.fgm or train.awp)
+        ),
+        "fgm steps on the embeddings, which freeze_layers freezes": (
+            train.fgm and train.freeze_layers is not None
+        ),
+    }
     for first, second in (("fgm", "awp"), ("ema", "swa_epochs"), ("early_stopping", "swa_epochs")):
-        if getattr(train, first) and getattr(train, second):
-            return f"{first} and {second} exclude each other; leave one out"
-    if train.adversarial_start and not (train.fgm or train.awp):
-        return "adversarial_start does nothing without fgm or awp; set one of them"
-    if train.lora is not None:
-        for other in ("freeze_layers", "reinit_layers", "fgm"):
-            if getattr(train, other) not in (None, 0):
-                return f"{other} needs weights that learn, which lora freezes"
-    if train.freeze_layers is not None and train.fgm:
-        return "fgm steps on the embeddings, which freeze_layers freezes"
-    return ""
+        told = f"{first} and {second} exclude each other; leave one out"
+        wrong[told] = getattr(train, first) and getattr(train, second)
+    for other in ("freeze_layers", "reinit_layers", "fgm"):
+        told = f"{other} needs weights that learn, which lora freezes"
+        wrong[told] = train.lora is not None and getattr(train, other) not in (None, 0)
+    return next((told for told, is_so in wrong.items() if is_so), "")

@@ -86,7 +86,9 @@ def _freeze(
     if fold_N is None:
         made, fold_N = _fold_settings(tabled, config), new_folds(tabled, config)
     else:
-        _check_groups(fold_N, tabled, config, "the members' files: ", "or leave folds.groups out")
+        _check_groups(
+            fold_N, tabled, config, "the members' files: ", "mend theirs, or leave folds.groups out"
+        )
     ids = tabled.tables.train[config.data.id]
     write_folds(store.folds_path, pd.DataFrame({"id": ids, "fold": fold_N}), made)
     log.info("%d folds: %s", fold_N.max() + 1, store.folds_path)

@@ -153,7 +153,3 @@ def cut_torn_line(path: Path) -> None:
 
 def described(path: Path) -> dict[str, Any]:
     return {"sha256": sha256(path), "bytes": path.stat().st_size}
-
-
-def same_size(path: Path, described: Mapping[str, Any]) -> bool:
-    return path.is_file() and path.stat().st_size == described.get("bytes")

@@ -252,6 +252,13 @@ def test_an_ordinal_competition_runs_through_with_cut_points(toy, tmp_path):
     assert set(submission["target"]) <= {0, 1, 2, 3}
 
 
+def test_fitted_thresholds_are_refused_where_nothing_is_decided(elsewhere):
+    path, folder = elsewhere(metric="log_loss", submission="probabilities")
+    settings = config.load(path, ["blend.thresholds=fitted"])
+    with pytest.raises(UserError, match="blend.thresholds=fitted does nothing with log_loss"):
+        pipeline.blend(settings, members_from=str(folder))
+
+
 def test_groups_are_drawn_whole_for_every_interval(elsewhere):
     path, folder = elsewhere()
     train = pd.read_csv(config.load(path).data_dir / "train.csv")

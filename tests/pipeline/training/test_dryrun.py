@@ -214,3 +214,16 @@ def test_a_frozen_encoder_reads_all_rows_once_for_all_its_folds(toy, told, tried
 def test_durations_are_told_as_people_tell_them():
     told = [duration(seconds) for seconds in (0.4, 89, 91, 3599, 3600, 11_100)]
     assert told == ["0 s", "89 s", "2 min", "1 h 00 min", "1 h 00 min", "3 h 05 min"]
+
+
+def test_a_frozen_member_is_timed_without_the_runs_recipes(toy, monkeypatch, capsys):
+    fresh, tried = Trainer.fresh, []
+
+    def note(self, member, fold):
+        tried.append(member.train.lora)
+        return fresh(self, member, fold)
+
+    monkeypatch.setattr(Trainer, "fresh", note)
+    sets = ["members=[mean, {pooler: mean, head: logistic}]", "train.lora=2", "folds.n=2"]
+    pipeline.dry_run(config.load(toy(), sets))
+    assert [lora is None for lora in tried] == [False, True]

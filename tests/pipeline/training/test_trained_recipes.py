@@ -176,6 +176,10 @@ def test_a_recipe_that_cannot_be_is_refused_before_anything_is_trained(toy, sets
         (["windows.overlap=12"], "windows.overlap is 12; set it below half of max_length"),
         (["windows.overlap=2", "truncation=tail"], "truncation=tail does nothing"),
         (["windows.overlap=2", "mask=none"], "windows have no padding"),
+        (
+            ["train.early_stopping=1", "train.epochs=1"],
+            "early_stopping chooses among epochs, of wh",
+        ),
         (["head.norm=batch", "train.swa_epochs=2"], "head.norm=batch has statistics that train.sw"),
         (
             ["train={awp: 0.1, adversarial_start: 0.5}", "members=[{pooler: max, train: {awp: }}]"],

@@ -13,6 +13,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from poolblend.competition.cuts import has_cuts
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config
 from poolblend.ensembling import contributions
@@ -22,6 +23,7 @@ from poolblend.ensembling.fitting import BlendOptions, Form
 from poolblend.ensembling.honesty import Comparison, Honest, compare, cross_fit
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.slices import length_bins, slice_sentence, slice_table, slices
+from poolblend.errors import UserError
 from poolblend.pipeline.blending.card import blend_card
 from poolblend.pipeline.blending.members import Members, gather
 from poolblend.pipeline.blending.report import blend_table, member_table, show
@@ -107,6 +109,11 @@ def blend(
     gathered = gather(config, store, members, members_from)
     matrix, scorer = gathered.matrix, gathered.competition.scorer
     settings = config.blend
+    if settings.thresholds == "fitted" and not has_cuts(scorer):
+        raise UserError(
+            f"blend.thresholds=fitted does nothing with {scorer.name}, which needs no decisions; "
+            "leave it out"
+        )
     slicing = _slicing(config, gathered)
     options = BlendOptions(
         fitters=_fitters(config),

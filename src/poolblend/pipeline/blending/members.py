@@ -93,12 +93,13 @@ def _check_columns(config: Config, train: pd.DataFrame) -> None:
     groups = train[column].nunique(dropna=False)
     if groups < 2:
         raise UserError(
-            f"blend.groups: column '{column}' holds one value, expected a group for each "
-            "prompt, author or the like; name another column, or leave it out"
+            f"blend.groups: column '{column}' holds one value, expected a group for each prompt, "
+            "author or the like; name another column, or set it to null, to draw rows"
         )
     if groups < FEW_GROUPS:
+        key = "folds" if config.blend.groups == "auto" else "blend"
         log.warning(
-            "blend.groups: intervals over %d groups are rough, and mostly too narrow", groups
+            "%s.groups: intervals over %d groups are rough, and mostly too narrow", key, groups
         )
 
 

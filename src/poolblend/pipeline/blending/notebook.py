@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from poolblend import __version__, config
+import poolblend
+from poolblend import config
 from poolblend.errors import UserError
 from poolblend.pipeline.blending.page import to_html
 from poolblend.pipeline.blending.report import show
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 NOTEBOOK = config.ROOT / "notebooks" / "blend.ipynb"
 PACKAGES = ("ipykernel", "matplotlib", "nbclient", "nbconvert", "nbformat")
-SOURCES = str(Path(__file__).resolve().parents[2])
+SOURCES = str(Path(poolblend.__file__).resolve().parents[1])
 
 
 def write_report(
@@ -58,7 +59,7 @@ def write_report(
     )
     store = open_store(settings)
     arguments = _arguments(config_path, sets, members, members_from)
-    made = f"poolblend {__version__}, {datetime.now():%Y-%m-%d %H:%M}: {arguments}"
+    made = f"poolblend {poolblend.__version__}, {datetime.now():%Y-%m-%d %H:%M}: {arguments}"
     store.write_report(to_html(notebook, f"The blend of {settings.run}", made))
     log.info("report: %s", store.report_path)
     return show(store.read_blend())

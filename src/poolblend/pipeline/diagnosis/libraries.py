@@ -10,7 +10,7 @@ from pathlib import Path
 
 from poolblend.pipeline.diagnosis.checks import Finding, Run, check, fail, ok, warn
 
-OLDEST, NEWEST = (3, 10), (3, 13)  # of Python; the first is pyproject's requires-python
+OLDEST, NEWEST = (3, 11), (3, 13)  # of Python; the first is pyproject's requires-python
 INSTALL = "pip install -r requirements.txt"
 # A version with a known flaw, the package without which the flaw does not show, and the flaw.
 RISKY = (
@@ -19,7 +19,7 @@ RISKY = (
 )
 
 
-@check("python", fix="install Python 3.10 to 3.13")
+@check("python", fix="install Python 3.11 to 3.13")
 def python(run: Run) -> Iterator[Finding]:
     """Python's version is a supported one."""
     found = ".".join(map(str, sys.version_info[:3]))

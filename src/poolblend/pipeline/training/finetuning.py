@@ -23,7 +23,7 @@ from poolblend.modeling.sources import Located
 from poolblend.pipeline.competition import Competition
 from poolblend.pipeline.making import fit_options, new_model, new_objective
 from poolblend.pipeline.memory import enough_memory
-from poolblend.pipeline.training.frozen import Fitted
+from poolblend.pipeline.training.fitted import FittedFold
 from poolblend.pipeline.training.keeping import Intervals, Keeper
 from poolblend.pipeline.training.material import Materials
 from poolblend.pipeline.training.scoring import score, shown
@@ -68,7 +68,7 @@ class FineTuner:
         located: Located,
         inputs: Mapping[str, Any],
         label: str,
-    ) -> Fitted:
+    ) -> FittedFold:
         """Train the fold's model and predict the fold's rows.
 
         Goes on from the fold's newest checkpoint, if there is one; raises Stopped when the watch
@@ -104,7 +104,7 @@ class FineTuner:
             "columns": None if columns is None else columns.to_json(),
             "unit": None if unit is None else unit.to_json(),
         }
-        return Fitted(model, base.parts, pred_NK, told)
+        return FittedFold(model, base.parts, pred_NK, told)
 
     def _run(
         self, member: Member, fit: Fit, keeper: Keeper, valid: np.ndarray, follower: Follower

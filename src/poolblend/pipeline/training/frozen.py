@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,21 +20,13 @@ from poolblend.modeling.sources import Located
 from poolblend.pipeline.competition import Competition
 from poolblend.pipeline.making import new_model, new_objective
 from poolblend.pipeline.memory import enough_memory
+from poolblend.pipeline.training.fitted import FittedFold
 from poolblend.pipeline.training.material import Materials
 from poolblend.pipeline.watch import Watch
 from poolblend.training.batches import Encoded
 from poolblend.training.devices import choose_device
 from poolblend.training.head_fitting import fit_head
 from poolblend.training.vectors import pooled_vectors
-
-
-class Fitted(NamedTuple):
-    """A fold's model and the parts beside it, predictions (N, K) of its own rows, and its card."""
-
-    model: TextModel
-    parts: Sequence[Any]
-    pred_NK: np.ndarray
-    told: dict[str, Any]
 
 
 class FrozenMembers:
@@ -48,7 +39,7 @@ class FrozenMembers:
         self.materials, self.watch = materials, watch
         self._kept: dict[tuple[str, int], np.ndarray] = {}
 
-    def fit(self, member: Member, fold: int, located: Located, label: str) -> Fitted:
+    def fit(self, member: Member, fold: int, located: Located, label: str) -> FittedFold:
         """The member's model of `fold`; raises Stopped, with nothing kept, when the watch says so.
 
         `label` names the fold at a progress bar.
@@ -92,7 +83,7 @@ class FrozenMembers:
             "unit": None if objective.unit is None else objective.unit.to_json(),
         }
         pred_NK = objective.restored(activated_NK.double().numpy())
-        return Fitted(model, base.parts, pred_NK, told)
+        return FittedFold(model, base.parts, pred_NK, told)
 
     def _features(
         self, member: Member, located: Located, model: TextModel, encoded: Encoded, label: str

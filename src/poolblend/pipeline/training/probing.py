@@ -12,6 +12,7 @@ import numpy as np
 
 from poolblend.config import Member
 from poolblend.config.training import Head
+from poolblend.pipeline.making import recipes
 from poolblend.pipeline.memory import enough_memory, release_memory
 from poolblend.pipeline.training.finetuning import OUT_OF_MEMORY
 from poolblend.pipeline.training.trainer import Trainer
@@ -135,7 +136,8 @@ def try_out(trainer: Trainer, member: Member, fold: int, work: Work) -> Pace:
     """
     started = time.perf_counter()
     with enough_memory(OUT_OF_MEMORY):
-        fit = trainer.fresh(member.model_copy(update={"head": _trainable(member.head)}), fold)
+        trained = {"head": _trainable(member.head), "train": recipes(member)}
+        fit = trainer.fresh(member.model_copy(update=trained), fold)
         begin = time.perf_counter() - started
         plain, adversarial = (
             _seconds_per_token(fit, work, work.steps(adversarial=a)) for a in (False, True)
