@@ -39,23 +39,6 @@ def test_training_batches_follow_the_generator():
     assert one != other
 
 
-@pytest.mark.parametrize("n", [100, 400, 1600, 4000])
-def test_rows_meet_other_rows_in_every_epoch(n):
-    """Of all rows sorted together, each would meet the same neighbours again and again."""
-    rng = np.random.default_rng(0)
-    lengths_N = rng.permutation(n) + 1
-
-    def met():
-        batches = training_batches(lengths_N, 16, rng)
-        return {(a, b) for batch in batches for a in batch.tolist() for b in batch.tolist()}
-
-    def others(pairs):
-        return {(a, b) for a, b in pairs if a < b}
-
-    first, second = others(met()), others(met())
-    assert len(first & second) < 0.35 * len(first)
-
-
 def test_similar_lengths_meet_so_that_little_is_padded():
     rng = np.random.default_rng(0)
     lengths_N = rng.gamma(4, 8, 2000).astype(int) + 3

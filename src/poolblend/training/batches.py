@@ -27,10 +27,9 @@ __all__ = [
     "training_batches",
 ]
 
-# Rows sorted together: large enough that batches hardly pad; small enough, even of small tables,
-# that a row does not meet the same neighbours in every epoch.
+# Rows sorted together: large enough that batches hardly pad, small enough that a large table's stay
+# random. A small table is one pool, in which rows meet in every epoch: more pools did not help.
 BATCHES_PER_POOL = 50
-LEAST_POOLS = 3
 
 
 def training_batches(
@@ -41,10 +40,9 @@ def training_batches(
     Rows are shuffled, sorted by length within pools of many batches, cut, and the batches shuffled.
     """
     order = generator.permutation(len(lengths_N))
-    per_pool = min(BATCHES_PER_POOL, max(1, len(order) // (LEAST_POOLS * batch_size)))
     batches: list[np.ndarray] = []
-    for start in range(0, len(order), batch_size * per_pool):
-        pool = order[start : start + batch_size * per_pool]
+    for start in range(0, len(order), batch_size * BATCHES_PER_POOL):
+        pool = order[start : start + batch_size * BATCHES_PER_POOL]
         pool = pool[np.argsort(lengths_N[pool], kind="stable")]
         batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:  # batch normalisation needs two rows
