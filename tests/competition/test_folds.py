@@ -205,8 +205,8 @@ def test_more_folds_than_rows_are_refused() -> None:
 def test_a_class_with_fewer_rows_than_folds_is_refused_by_name() -> None:
     y = np.repeat([0, 1], [20, 4])
     with refused(
-        "class 'spam' of column 'target' has 4 rows, fewer than the 5 folds; use fewer folds, "
-        "more rows or strategy 'plain'"
+        "class 'spam' of column 'target' has 4 rows, fewer than the 5 folds; lower folds.n, "
+        "or set folds.strategy=plain"
     ):
         assign_folds("auto", TASKS["binary"], y, 5, 0)
     assign_folds("auto", TASKS["binary"], y, 4, 0)

@@ -50,9 +50,8 @@ class Config(Section):
         min_length=1,
     )
     seed: Seed = 42
-    seeds: list[Seed] | None = Field(
-        None, min_length=1
-    )  # exact seeds, each making every member once; null: one derived
+    # Exact seeds, each making every member once; null: one derived.
+    seeds: list[Seed] | None = Field(None, min_length=1)
     head: Head = Head()
     train: Train = Train()
     pseudo: Pseudo | None = None  # rows of test, labelled by an earlier blend, join the training

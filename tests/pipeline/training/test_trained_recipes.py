@@ -20,9 +20,9 @@ RECIPES = {
     "lora and ema": ["train.lora=4", "train.ema=0.9"],
     "freeze": ["train.freeze_layers=1"],
     "reinit": ["train.reinit_layers=1"],
-    "swa": ["train.swa_epochs=2", "head.norm=batch"],
+    "swa": ["train.swa_epochs=2", "head.norm=layer"],
     "awp": ["train.awp=0.02", "train.adversarial_start=0.4"],
-    "fgm": ["train.fgm=0.5"],
+    "fgm": ["train.fgm=0.5", "head.norm=batch"],
     "rdrop": ["train.rdrop=1.0", "train.dropout_samples=2"],
     "class weights": ["train.class_weights=balanced", "train.label_smoothing=0.1"],
 }
@@ -78,7 +78,7 @@ def test_a_recipe_killed_and_taken_up_ends_in_the_same_bits_and_predicts_them_ag
     train(killed)
     assert stored(killed) == stored(whole) != stored(plain)
     assert open_store(killed).fold_card(MEMBER, 0)["resumed_at_steps"] == [4]
-    assert tensors(whole).keys() - tensors(plain).keys() <= batch_norm(tensors(whole))
+    assert tensors(whole).keys() - tensors(plain).keys() <= normalising(tensors(whole))
     pipeline.train(whole, poolers="max")
     pipeline.blend(whole)
     capsys.readouterr()
@@ -86,7 +86,7 @@ def test_a_recipe_killed_and_taken_up_ends_in_the_same_bits_and_predicts_them_ag
     assert float(re.search("of all: (.*)", capsys.readouterr().out)[1]) < 1e-6
 
 
-def batch_norm(names):
+def normalising(names):
     return {name for name in names if name.startswith("head.norm.")}
 
 
