@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 # Rows sorted together: large enough that batches hardly pad, small enough that a large table's stay
-# random. A small table is one pool, in which rows meet in every epoch: more pools did not help.
+# random. A small table is one pool, in which most rows meet again in every epoch (docs/results.md).
 BATCHES_PER_POOL = 50
 
 
