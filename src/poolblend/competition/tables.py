@@ -113,10 +113,7 @@ def load_tables(
     sample = _read_sample(sample_submission, id, test, test_table[id])
     for target in targets:
         train_table[target] = _labels(train, train_table[target], classes)
-    for column in (*numeric, *categorical):
-        check_filled(train, train_table[column])
-    for column in numeric:
-        numbers(train_table[column], train)
+    _check_extras(train, train_table, numeric, categorical)
     for column in categorical:
         _tell_unknown(test, column, unknown_share(train_table[column], test_table[column]))
     for column in soft:
@@ -141,6 +138,16 @@ def _labels(path: Path, column: pd.Series, classes: Sequence[Label] | None) -> p
     if classes is not None:
         _check_labels(path, parsed, classes)
     return parsed
+
+
+def _check_extras(
+    path: Path, train: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
+) -> None:
+    """Raise UserError for a column that is empty, and for a cell that is no number."""
+    for column in (*numeric, *categorical):
+        check_filled(path, train[column])
+    for column in numeric:
+        numbers(train[column], path)
 
 
 def _tell_unknown(path: Path, column: str, share: float) -> None:

@@ -142,9 +142,10 @@ def check_spec(spec: MemberSpec, member: Member) -> None:
 def check_member(member: Member, join: str, task: str) -> None:
     """Raise ValueError for what does nothing, or cannot work, between sections."""
     head, train, windows = member.head, member.train, member.windows
-    recipe = "" if head.frozen else idle_recipe(train)
-    wrong = f"train.{recipe}" if recipe else ""
-    if not head.frozen and head.norm == "batch" and train.batch_size == 1:
+    wrong = ""
+    if not head.frozen and idle_recipe(train):
+        wrong = f"train.{idle_recipe(train)}"
+    elif not head.frozen and head.norm == "batch" and train.batch_size == 1:
         wrong = "head.norm=batch needs a train.batch_size above 1"
     elif not head.frozen and train.dropout_samples > 1 and not head.dropout:
         wrong = "train.dropout_samples needs a head.dropout above 0"

@@ -113,11 +113,6 @@ class Fit:
         return self._gradients.pieces
 
     @property
-    def _unit(self) -> dict[str, list[float]] | None:
-        """What `objective` counts values in, for JSON."""
-        return None if self.objective.unit is None else self.objective.unit.to_json()
-
-    @property
     def adversarial_from(self) -> int:
         """The first step, counted from 0, whose gradients are adversarial."""
         return self.options.adversarial_from(self.n_steps)
@@ -130,11 +125,12 @@ class Fit:
         average = {} if self._average is None else self._average.state_dict()
         kept = {f"{AVERAGE}{k}": v for k, v in average.items()}
         kept |= {f"{NOTE}{k}": v for k, v in self.notes.items()}
-        return State(live.tensors | kept, live.rest | {"pieces": self.pieces, "unit": self._unit})
+        own = {"pieces": self.pieces, "unit": self.objective.told_unit}
+        return State(live.tensors | kept, live.rest | own)
 
     def restore(self, saved: State) -> None:
         """Go on from there. Raises KeyError, TypeError, ValueError or RuntimeError if it cannot."""
-        if saved.rest.get("unit") != self._unit:
+        if saved.rest.get("unit") != self.objective.told_unit:
             raise ValueError("values were learned in another unit")
         self.position = state.restore(
             saved, self.model, self._optim, self._schedule, self._accelerator.scaler

@@ -40,6 +40,11 @@ class Objective:
         """This objective for the training on these targets, of weights (N, 1 or L)."""
         return replace(self, unit=Unit.of(targets_NL, weights)) if self.values else self
 
+    @property
+    def told_unit(self) -> dict[str, list[float]] | None:
+        """The unit as a card holds it; None where there is none."""
+        return None if self.unit is None else self.unit.to_json()
+
     def counted(self, targets_NL: np.ndarray) -> np.ndarray:
         """Targets as the loss takes them."""
         return targets_NL if self.unit is None else self.unit.count(targets_NL)

@@ -94,7 +94,6 @@ class FineTuner:
             self.watch.took("the beginning of a fold", time.perf_counter() - started)
             self.watch.check()
             pred_NK, model, chosen = self._run(member, fit, keeper, valid, follower)
-        unit = fit.objective.unit
         told = {
             **chosen,
             "epochs": keeper.epochs,
@@ -102,7 +101,7 @@ class FineTuner:
             "resumed_at_steps": keeper.resumed,
             "batches_cut_into": fit.pieces,
             "columns": None if columns is None else columns.to_json(),
-            "unit": None if unit is None else unit.to_json(),
+            "unit": fit.objective.told_unit,
         }
         return FittedFold(model, base.parts, pred_NK, told)
 

@@ -80,7 +80,7 @@ class FrozenMembers:
             "rows": {"train": len(rows), "valid": len(valid)},
             "head": _told(model.head) | {"seconds": round(seconds, 1)},
             "columns": None if columns is None else columns.to_json(),
-            "unit": None if objective.unit is None else objective.unit.to_json(),
+            "unit": objective.told_unit,
         }
         pred_NK = objective.restored(activated_NK.double().numpy())
         return FittedFold(model, base.parts, pred_NK, told)
