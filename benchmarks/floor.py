@@ -32,10 +32,12 @@ def main() -> None:
     pred_NK = out_of_fold(competition, settings.data.text, competition.fold_N)
     sign = -1 if scorer.better == "max" else 1
     taken = scorer.take(pred_NK)
-    low, high = np.quantile(sign * bootstrap(y, [taken], scorer)[0], [0.025, 0.975])
+    score = scorer.score_taken(y, taken, competition.fold_N)
+    losses_R = bootstrap(y, [taken], scorer, fold_N=competition.fold_N)[0]
+    low, high = np.quantile(sign * losses_R, [0.025, 0.975])
     print(
         f"TF-IDF + linear model, {len(y)} rows in {competition.n_folds} folds: "
-        f"{scorer.name} {scorer.score(y, pred_NK):.4f} (95 % interval {low:.4f} to {high:.4f})"
+        f"{scorer.name} {score:.4f} (95 % interval {low:.4f} to {high:.4f})"
     )
 
 

@@ -33,13 +33,16 @@ def told(tabled: Tabled, settings: Config) -> str:
     """One line: the strategy, the score over all rows, and each fold's."""
     fold_N = new_folds(tabled, settings)
     pred_NK = floor.out_of_fold(tabled, settings.data.text, fold_N)
-    score, y = tabled.scorer.score, tabled.y
-    each = [score(y[fold_N == k], pred_NK[fold_N == k]) for k in range(int(fold_N.max()) + 1)]
+    scorer, y = tabled.scorer, tabled.y
+    taken = scorer.take(pred_NK)
+    each = [
+        scorer.score_taken(y[fold_N == k], taken[fold_N == k]) for k in range(int(fold_N.max()) + 1)
+    ]
     grouped = settings.folds.groups is not None
     strategy = resolve_strategy(settings.folds.strategy, tabled.task, grouped=grouped)
     sizes = np.bincount(fold_N).tolist()
     return (
-        f"{strategy}: {tabled.scorer.name} {score(y, pred_NK):.4f}; folds "
+        f"{strategy}: {scorer.name} {scorer.score_taken(y, taken, fold_N):.4f}; folds "
         f"{', '.join(f'{value:.4f}' for value in each)} of {', '.join(map(str, sizes))} rows"
     )
 

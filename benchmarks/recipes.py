@@ -115,7 +115,7 @@ class Ablation:
             return "nothing is trained yet"
         settings = self.config(seeds[0], [PLAIN])
         competition = load_competition(settings, open_store(settings))
-        y, scorer = competition.y, competition.scorer
+        y, scorer, fold_N = competition.y, competition.scorer, competition.fold_N
         plains = [found[seed][PLAIN] for seed in seeds]
         pairs = [_mean(a, b) for a, b in zip(plains, [*plains[1:], plains[0]], strict=True)]
         lines = [
@@ -126,18 +126,18 @@ class Ablation:
         ]
         for name in names:
             own = [found[seed][name] for seed in seeds]
-            score = np.mean([scorer.score(y, each.pred_NK) for each in own])
+            score = _mean_score(y, fold_N, scorer, [each.pred_NK for each in own])
             took = sum(each.seconds for each in own) / sum(each.seconds for each in plains)
             alone = each_gain = blended = ""
             if name != PLAIN:
-                alone, each_gain = _gains(y, scorer, [p.pred_NK for p in plains], own)
+                alone, each_gain = _gains(y, fold_N, scorer, [p.pred_NK for p in plains], own)
             if len(seeds) > 1 and name != PLAIN:
                 both = [Trained(_mean(a, b), 0) for a, b in zip(plains, own, strict=True)]
-                blended, _ = _gains(y, scorer, pairs, both)
+                blended, _ = _gains(y, fold_N, scorer, pairs, both)
             lines.append(
                 f"| {name} | {score:.4f} | {alone} | {each_gain} | {blended} | {took:.2f}x |"
             )
-        two = np.mean([scorer.score(y, pair) for pair in pairs])
+        two = _mean_score(y, fold_N, scorer, pairs)
         return "\n".join([*lines, "", f"two plain members of different seeds: {two:.4f}"])
 
 
@@ -145,13 +145,24 @@ def _mean(a: Trained, b: Trained) -> np.ndarray:
     return (a.pred_NK + b.pred_NK) / 2
 
 
+def _mean_score(
+    y: np.ndarray, fold_N: np.ndarray, scorer: Scorer, preds: Sequence[np.ndarray]
+) -> float:
+    taken = [scorer.take(pred_NK) for pred_NK in preds]
+    return float(np.mean([scorer.score_taken(y, each, fold_N) for each in taken]))
+
+
 def _gains(
-    y: np.ndarray, scorer: Scorer, before: Sequence[np.ndarray], after: Sequence[Trained]
+    y: np.ndarray,
+    fold_N: np.ndarray,
+    scorer: Scorer,
+    before: Sequence[np.ndarray],
+    after: Sequence[Trained],
 ) -> tuple[str, str]:
     """The mean gain over the pairs with its interval, and each pair's gain."""
     taken = [scorer.take(pred_NK) for pred_NK in [*before, *(each.pred_NK for each in after)]]
-    losses = np.array([scorer.loss_taken(y, each) for each in taken]).reshape(2, -1)
-    losses_2R = bootstrap(y, taken, scorer, resamples=RESAMPLES)
+    losses = np.array([scorer.loss_taken(y, each, fold_N) for each in taken]).reshape(2, -1)
+    losses_2R = bootstrap(y, taken, scorer, fold_N=fold_N, resamples=RESAMPLES)
     losses_2R = losses_2R.reshape(2, len(before), -1).mean(axis=1)
     each = losses[0] - losses[1]
     told = gain(losses_2R[0], losses_2R[1], each.mean())

@@ -32,6 +32,7 @@ from poolblend.ensembling.diversity import (
 from poolblend.ensembling.fitting import BlendOptions
 from poolblend.ensembling.honesty import cross_fit
 from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.resampling import fitted_widening
 from poolblend.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -434,7 +435,9 @@ class TestLeaveOneOut:
         scorer = make_scorer("mae", REGRESSION)
         table = self.left_out(given, scorer)
         alone = member_table(given, scorer, list(given.oof_MNK))
-        assert ((table["high"] - table["low"]) < 0.8 * (alone["high"] - alone["low"])).all()
+        widening = fitted_widening(given.y, given.oof_MNK[0], given.oof_MNK[1], scorer)
+        width = (table["high"] - table["low"]) / widening
+        assert (width < 0.8 * (alone["high"] - alone["low"])).all()
 
     def test_what_cannot_be_told_is_said(self) -> None:
         only = self.left_out(regression([0.5]), make_scorer("mae", REGRESSION))
@@ -490,7 +493,7 @@ class TestStability:
 
     def test_resamples_without_a_score_are_left_out_or_refused_if_many(self) -> None:
         given = regression([0.5, 0.6], n_rows=40)
-        given.oof_MNK[:, 2:] = 0.5
+        given.oof_MNK[:, 12:] = 0.5  # three rows of each fold differ
         scorer = make_scorer("pearson", REGRESSION)
         kept = weight_stability(given, scorer, PLAIN, "best", resamples=40)
         assert 20 <= len(kept) < 40

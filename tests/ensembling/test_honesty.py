@@ -103,9 +103,10 @@ def test_each_fold_is_predicted_and_decided_by_its_own_mixture(case: str, name: 
         np.testing.assert_array_equal(
             report.honest_taken[held_N], scorer.take(pred_NK, mixture.cuts)
         )
-    assert report.honest == scorer.score_taken(given.y, report.honest_taken)
+    assert report.honest == scorer.score_taken(given.y, report.honest_taken, given.fold_N)
     mixture = report.mixture
-    in_sample = scorer.score(given.y, mixture.apply(given.oof_MNK), mixture.cuts)
+    taken = scorer.take(mixture.apply(given.oof_MNK), mixture.cuts)
+    in_sample = scorer.score_taken(given.y, taken, given.fold_N)
     assert report.in_sample == pytest.approx(in_sample, rel=1e-12)
     assert report.optimism == pytest.approx(report.in_sample - report.honest, abs=1e-12)
 
@@ -232,7 +233,8 @@ def test_a_single_member_is_returned_as_it_is(case: str) -> None:
     assert list(comparison.reports) == ["equal"]
     np.testing.assert_array_equal(report.mixture.apply(lone.oof_MNK), lone.oof_MNK[0])
     np.testing.assert_array_equal(report.honest_pred_NK, lone.oof_MNK[0])
-    assert report.honest == report.in_sample == scorer.score(lone.y, lone.oof_MNK[0])
+    alone = scorer.score_taken(lone.y, scorer.take(lone.oof_MNK[0]), lone.fold_N)
+    assert report.honest == report.in_sample == alone
     np.testing.assert_array_equal(report.honest_taken, comparison.member_taken[0])
 
 
@@ -259,7 +261,8 @@ class TestMembersAlone:
                 cuts = fit_cuts(scorer, given.y[~held_N], given.oof_MNK[m, ~held_N])
                 wanted = scorer.take(given.oof_MNK[m, held_N], cuts)
                 np.testing.assert_array_equal(taken[held_N], wanted)
-            assert comparison.member_losses[m] == scorer.loss_taken(given.y, taken)
+            wanted = scorer.loss_taken(given.y, taken, given.fold_N)
+            assert comparison.member_losses[m] == wanted
 
     def test_have_the_default_cuts_where_the_blends_do(self) -> None:
         given, scorer, _ = CASES["f1"]

@@ -5,14 +5,20 @@ Legend: R bootstrap resamples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from poolblend.ensembling.blenders import by_simplicity
-from poolblend.ensembling.honesty import Comparison, fold_masks
-from poolblend.ensembling.resampling import RESAMPLES, Gain, bootstrap, gain
+from poolblend.ensembling.honesty import Comparison
+from poolblend.ensembling.resampling import (
+    RESAMPLES,
+    Gain,
+    bootstrap,
+    fitted_widening,
+    gain,
+)
 from poolblend.errors import unknown
 
 
@@ -21,9 +27,8 @@ class Choice:
     """The blender taken, and what each blender gains, with 95 % intervals.
 
     `over_member` and `over_equal` hold every blender's gain, positive when better, over the best
-    single member and over equal weights. The member is picked by its score on all rows, which can
-    only flatter it, so noise does not pass for a gain. `fickle` counts the folds without which
-    another would be picked: where there are any, the gain is understated.
+    single member and over equal weights. `member` is the best on all rows; `member_score` is the
+    honest score of picking the best member without the fold that is scored, as blends are fitted.
     """
 
     blender: str
@@ -34,7 +39,6 @@ class Choice:
     member_score: float
     over_member: dict[str, Gain]
     over_equal: dict[str, Gain]
-    fickle: int
     n_members: int
     n_folds: int
 
@@ -49,45 +53,67 @@ def choose(comparison: Comparison, blender: str = "auto", *, resamples: int = RE
 
     The standard error is that of the paired difference under a bootstrap over rows or groups
     (Breiman et al. 1984, sec. 3.4.3, for the rule); intervals are the bootstrap's middle 95 %.
-    Raises UserError for a blender without a report.
+    Both are widened for what a fit adds to them (`fitted_widening`). Raises UserError for a blender
+    without a report.
     """
     reports, matrix, scorer = comparison.reports, comparison.matrix, comparison.scorer
     if len(matrix.members) == 1:
         blender = "auto"  # there is nothing to choose among
     if blender != "auto" and blender not in reports:
         raise unknown("blender", blender, ["auto", *reports])
-    member_losses = comparison.member_losses
-    m = int(member_losses.argmin())
-    takens = [comparison.member_taken[m], *(report.honest_taken for report in reports.values())]
-    single_R, *each_R = bootstrap(
-        matrix.y,
-        takens,
-        scorer,
-        group_N=matrix.group_N,
-        seed=comparison.options.seed,
-        resamples=resamples,
-    )
-    drawn_R = dict(zip(reports, each_R, strict=True))
-    loss = {name: scorer.loss_taken(matrix.y, reports[name].honest_taken) for name in reports}
-    name = _simplest_within_noise(loss, drawn_R) if blender == "auto" else blender
+    single = "best" if "best" in reports else "equal"  # of one member, equal weights are that one
+    pairs = _resampled(comparison, resamples)
+    name = _simplest_within_noise(pairs) if blender == "auto" else blender
     return Choice(
         blender=name,
         automatic=blender == "auto",
         metric=scorer.name,
         honest=reports[name].honest,
-        member=matrix.members[m],
-        member_score=scorer.score_taken(matrix.y, comparison.member_taken[m]),
-        over_member={
-            each: gain(single_R, drawn_R[each], float(member_losses[m]) - loss[each])
-            for each in reports
-        },
-        over_equal={
-            each: gain(drawn_R["equal"], drawn_R[each], loss["equal"] - loss[each])
-            for each in reports
-        },
-        fickle=_fickle(comparison, m),
+        member=matrix.members[int(comparison.member_losses.argmin())],
+        member_score=reports[single].honest,
+        over_member={each: pairs.gain(single, each) for each in reports},
+        over_equal={each: pairs.gain("equal", each) for each in reports},
         n_members=len(matrix.members),
         n_folds=len(np.unique(matrix.fold_N)),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Every blender's honest loss, on the rows and on resamples of them, to compare any two."""
+
+    loss: dict[str, float]
+    drawn_R: dict[str, np.ndarray]
+    widening: Callable[[str, str], float]
+
+    def gain(self, before: str, after: str) -> Gain:
+        value = self.loss[before] - self.loss[after]
+        widening = self.widening(before, after)
+        return gain(self.drawn_R[before], self.drawn_R[after], value, widening)
+
+    def standard_error(self, before: str, after: str) -> float:
+        difference_R = self.drawn_R[before] - self.drawn_R[after]
+        return self.widening(before, after) * float(np.std(difference_R, ddof=1))
+
+
+def _resampled(comparison: Comparison, resamples: int) -> _Pairs:
+    matrix, scorer = comparison.matrix, comparison.scorer
+    taken = {name: report.honest_taken for name, report in comparison.reports.items()}
+    drawn = bootstrap(
+        matrix.y,
+        taken.values(),
+        scorer,
+        fold_N=matrix.fold_N,
+        group_N=matrix.group_N,
+        seed=comparison.options.seed,
+        resamples=resamples,
+    )
+    return _Pairs(
+        {name: scorer.loss_taken(matrix.y, each, matrix.fold_N) for name, each in taken.items()},
+        dict(zip(taken, drawn, strict=True)),
+        lambda before, after: fitted_widening(
+            matrix.y, taken[before], taken[after], scorer, matrix.group_N
+        ),
     )
 
 
@@ -105,18 +131,14 @@ def sentence(choice: Choice) -> str:
     )
     said = (
         f"Chose {choice.blender}, {how}: honest {choice.metric} {choice.honest:.4f} against "
-        f"{choice.member_score:.4f} of the best single member, {choice.member}; a gain of "
+        f"{choice.member_score:.4f} of the best single member picked in the same way (on all rows: "
+        f"{choice.member}); a gain of "
         f"{told(choice.gain)}, {_verdict(choice.gain, 'blending')}."
     )
     if choice.blender != "equal":
         over_equal = choice.over_equal[choice.blender]
         said += (
             f" Over equal weights it gains {told(over_equal)}, {_verdict(over_equal, 'fitting')}."
-        )
-    if choice.fickle:
-        said += (
-            f" (Another member would be the best without {choice.fickle} of the {choice.n_folds} "
-            "folds: picking it on these rows flatters it, and understates the gain.)"
         )
     return said
 
@@ -141,22 +163,11 @@ def _verdict(gained: Gain, what: str) -> str:
     return f"not distinguishable from zero: {what} buys nothing that these rows can show"
 
 
-def _fickle(comparison: Comparison, m: int) -> int:
-    """How many folds, left out, would make another member the best alone."""
-    y, scorer = comparison.matrix.y, comparison.scorer
-    others = 0
-    for held_N in fold_masks(comparison.matrix):
-        rows = ~held_N
-        losses = [scorer.loss_or_inf(y[rows], taken[rows]) for taken in comparison.member_taken]
-        others += int(np.argmin(losses)) != m
-    return others
-
-
-def _simplest_within_noise(loss: Mapping[str, float], drawn_R: Mapping[str, np.ndarray]) -> str:
-    leader = min(loss, key=lambda name: loss[name])
+def _simplest_within_noise(pairs: _Pairs) -> str:
+    leader = min(pairs.loss, key=lambda name: pairs.loss[name])
     return next(
         name
         for name in by_simplicity()
-        if name in loss
-        and loss[name] - loss[leader] <= np.std(drawn_R[name] - drawn_R[leader], ddof=1)
+        if name in pairs.loss
+        and pairs.loss[name] - pairs.loss[leader] <= pairs.standard_error(name, leader)
     )

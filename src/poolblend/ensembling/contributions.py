@@ -15,7 +15,14 @@ from poolblend.competition.metrics import Scorer, UndefinedScoreError
 from poolblend.ensembling.fitting import BlendOptions, fit_blends
 from poolblend.ensembling.honesty import cross_fit
 from poolblend.ensembling.matrix import OofMatrix
-from poolblend.ensembling.resampling import RESAMPLES, Gain, bootstrap, draws, gain
+from poolblend.ensembling.resampling import (
+    RESAMPLES,
+    Gain,
+    bootstrap,
+    draws,
+    fitted_widening,
+    gain,
+)
 from poolblend.errors import UserError
 
 # Each costs a fit; fewer leave nothing of a 5 to 95 % range.
@@ -64,8 +71,15 @@ def leave_one_out(
     taken = [honest_taken, *without_M]
     (loss, *loss_M), (drawn_R, *drawn_MR) = _losses(matrix, scorer, taken, seed, resamples)
     gains = [
-        gain(without_R, drawn_R, without - loss)
-        for without, without_R in zip(loss_M, drawn_MR, strict=True)
+        Gain(np.nan, np.nan, np.nan)
+        if left is None
+        else gain(
+            without_R,
+            drawn_R,
+            without - loss,
+            fitted_widening(matrix.y, left, honest_taken, scorer, matrix.group_N),
+        )
+        for left, without, without_R in zip(without_M, loss_M, drawn_MR, strict=True)
     ]
     table = pd.DataFrame(gains, columns=Gain._fields, index=_index(matrix.members))
     return table.assign(verdict=[_verdict(each) for each in gains])
@@ -136,12 +150,18 @@ def _losses(
     for p, taken in enumerate(takens):
         with suppress(UndefinedScoreError):
             if taken is not None:
-                loss_P[p] = scorer.loss_taken(matrix.y, taken)
+                loss_P[p] = scorer.loss_taken(matrix.y, taken, matrix.fold_N)
                 told[p] = taken
     if not told:
         return loss_P, loss_P[:, None]
     drawn_PR = bootstrap(
-        matrix.y, told.values(), scorer, group_N=matrix.group_N, seed=seed, resamples=resamples
+        matrix.y,
+        told.values(),
+        scorer,
+        fold_N=matrix.fold_N,
+        group_N=matrix.group_N,
+        seed=seed,
+        resamples=resamples,
     )
     losses_PR = np.full((len(takens), drawn_PR.shape[1]), np.nan)
     losses_PR[list(told)] = drawn_PR

@@ -125,7 +125,7 @@ def choose_form(matrix: OofMatrix, scorer: Scorer, options: BlendOptions) -> For
     taken: dict[Form, np.ndarray] = {}
     for form in forms:
         taken[form] = cross_fitted(matrix.oof_MNK, matrix.y, folds, scorer, form)
-    losses = {form: scorer.loss_or_inf(matrix.y, taken[form]) for form in forms}
+    losses = {form: scorer.loss_or_inf(matrix.y, taken[form], fold_N) for form in forms}
     chosen = forms[0]
     for form in forms[1:]:
         by_fold = [

@@ -24,7 +24,6 @@ from poolblend.ensembling.fitting import (
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.mixture import Mixture
 from poolblend.ensembling.problem import StudyFile, Trial
-from poolblend.ensembling.spaces import fit_space
 from poolblend.errors import UserError
 
 
@@ -34,9 +33,10 @@ class Honest:
 
     `mixture` is fitted on all rows and is the one to use; the f-th of `fold_mixtures` was fitted
     without the f-th fold (in rising order), weights, space, cuts and all, and made that fold's rows
-    of `honest_pred_NK` and `honest_taken`, which is what the metric takes of them: for a metric of
-    order, ranks where folds chose different spaces. `searches` are the trials on all rows by the
-    output searched for ("" for all).
+    of `honest_pred_NK` and `honest_taken`, which is what the metric takes of them. Both scores are
+    taken within folds where the metric compares rows with each other, since the folds' mixtures
+    have no scale in common. `searches` are the trials on all rows by the output searched for (""
+    for all).
     """
 
     in_sample: float
@@ -78,8 +78,8 @@ class Comparison:
     @property
     def member_losses(self) -> np.ndarray:
         """Each member's loss alone, (M,), infinite where the metric is undefined."""
-        y = self.matrix.y
-        return np.array([self.scorer.loss_or_inf(y, taken) for taken in self.member_taken])
+        y, fold_N = self.matrix.y, self.matrix.fold_N
+        return np.array([self.scorer.loss_or_inf(y, taken, fold_N) for taken in self.member_taken])
 
 
 def compare(
@@ -157,29 +157,17 @@ def _report(
     pred_NK = whole.mixture.apply(matrix.oof_MNK)
     taken = scorer.take(pred_NK, whole.mixture.cuts)
     honest_pred_NK, honest_taken = np.empty_like(pred_NK), np.empty_like(taken)
-    scales = {fitted.mixture.space.name for fitted in without}
     for held_N, fitted in zip(folds, without, strict=True):
         held_NK = honest_pred_NK[held_N] = fitted.mixture.apply(matrix.oof_MNK[:, held_N])
-        if scorer.metric.of_order and len(scales) > 1:
-            held_NK = _ranked(held_NK, fitted.mixture.apply(matrix.oof_MNK[:, ~held_N]))
         honest_taken[held_N] = scorer.take(held_NK, fitted.mixture.cuts)
-    honest_loss = scorer.loss_taken(matrix.y, honest_taken)
+    y, fold_N = matrix.y, matrix.fold_N
     return Honest(
-        in_sample=scorer.score_taken(matrix.y, taken),
-        honest=scorer.score_taken(matrix.y, honest_taken),
-        optimism=honest_loss - scorer.loss_taken(matrix.y, taken),
+        in_sample=scorer.score_taken(y, taken, fold_N),
+        honest=scorer.score_taken(y, honest_taken, fold_N),
+        optimism=scorer.loss_taken(y, honest_taken, fold_N) - scorer.loss_taken(y, taken, fold_N),
         mixture=whole.mixture,
         fold_mixtures=tuple(fitted.mixture for fitted in without),
         honest_pred_NK=honest_pred_NK,
         honest_taken=honest_taken,
         searches=whole.searches,
     )
-
-
-def _ranked(pred_NK: np.ndarray, fitted_NK: np.ndarray) -> np.ndarray:
-    """Predictions as ranks among those of the rows that their blend was fitted on.
-
-    Folds that chose different spaces predict on different scales, and an order over all folds'
-    rows would be of scales: a rank of .5 is no probability of .5.
-    """
-    return fit_space("rank", "regression", fitted_NK[None]).forward(pred_NK[None])[0]

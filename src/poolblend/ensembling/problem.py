@@ -59,7 +59,8 @@ class BlendFit:
 class BlendProblem:
     """Members `z_MNK` in the space where they are averaged, labels `y` as encoded, a metric.
 
-    `fold_N` is for what a blender chooses by cross-fitting of its own. With `cuts` the metric is
+    `fold_N` is for metrics that are taken within folds, and for what a blender chooses by
+    cross-fitting of its own. With `cuts` the metric is
     taken at its best cuts, whatever the weights. `starts` are the simpler blenders' fits on these
     rows; `trials` bounds a search, `progress` is called after each of its trials, and `study` says
     where they are kept (None: nowhere).
@@ -100,7 +101,7 @@ class BlendProblem:
         """The metric's loss of one average in this space, infinite where it is undefined."""
         pred_NK = self.space.inverse(mixed_NK)
         cuts = fit_cuts(self.scorer, self.y, pred_NK) if self.cuts else None
-        return self.scorer.loss_or_inf(self.y, self.scorer.take(pred_NK, cuts))
+        return self.scorer.loss_or_inf(self.y, self.scorer.take(pred_NK, cuts), self.fold_N)
 
     def rows(self, mask_N: np.ndarray) -> BlendProblem:
         """The same problem on some of its rows, without starts and study."""

@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 
 from poolblend.competition.metrics import Scorer, UndefinedScoreError
 from poolblend.ensembling.choice import told
-from poolblend.ensembling.resampling import RESAMPLES, Gain, bootstrap, gain
+from poolblend.ensembling.resampling import RESAMPLES, Gain, bootstrap, fitted_widening, gain
 from poolblend.errors import UserError, unknown
 
 EMPTY = "(empty)"
@@ -62,15 +62,17 @@ def slice_table(
     slice_N: Any,
     *,
     reference: str,
+    fold_N: np.ndarray | None = None,
     group_N: np.ndarray | None = None,
     seed: int = 42,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """Scores in each slice: index slice; rows, a column per name of `takens`, gain, low, high.
 
-    `takens` are what `scorer.take` gives. The gain is that of the last over `reference`, positive
-    where better, with a 95 % interval from 30 rows on (groups, where given). NaN where the metric
-    is undefined in a slice. Raises UserError for an unknown reference or slices of other rows.
+    `takens` are what `scorer.take` gives, `fold_N` the folds of rows predicted out of fold. The
+    gain is that of the last over `reference`, positive where better, with a 95 % interval from 30
+    rows on (groups, where given). NaN where the metric is undefined in a slice. Raises UserError
+    for an unknown reference or slices of other rows.
     """
     if reference not in takens:
         raise unknown("prediction", reference, takens)
@@ -85,7 +87,8 @@ def slice_table(
     for code in np.unique(labels.codes[labels.codes >= 0]):
         row_N = np.flatnonzero(labels.codes == code)
         part = {name: taken[row_N] for name, taken in takens.items()}
-        scores = {name: _score(scorer, y[row_N], taken) for name, taken in part.items()}
+        fold = None if fold_N is None else fold_N[row_N]
+        scores = {name: _score(scorer, y[row_N], taken, fold) for name, taken in part.items()}
         value = (scores[chosen] - scores[reference]) * (1 if scorer.better == "max" else -1)
         gained = Gain(value, np.nan, np.nan)
         group = None if group_N is None else group_N[row_N]
@@ -95,11 +98,13 @@ def slice_table(
                     y[row_N],
                     (part[reference], part[chosen]),
                     scorer,
+                    fold_N=fold,
                     group_N=group,
                     seed=seed,
                     resamples=resamples,
                 )
-                gained = gain(before_R, after_R, value)
+                widening = fitted_widening(y[row_N], part[reference], part[chosen], scorer, group)
+                gained = gain(before_R, after_R, value, widening)
         summary = dict(zip(GAIN, gained, strict=True))
         table[labels.categories[code]] = {"rows": len(row_N), **scores, **summary}
     columns = ["rows", *takens, *GAIN]
@@ -190,8 +195,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return list(distinct)
 
 
-def _score(scorer: Scorer, y: np.ndarray, taken: np.ndarray) -> float:
+def _score(scorer: Scorer, y: np.ndarray, taken: np.ndarray, fold: np.ndarray | None) -> float:
     try:
-        return scorer.score_taken(y, taken)
+        return scorer.score_taken(y, taken, fold)
     except UndefinedScoreError:
         return np.nan

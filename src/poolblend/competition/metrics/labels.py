@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from poolblend.competition.metrics.scorer import Counts, UndefinedScoreError, register
+from poolblend.competition.metrics.within_folds import varied_rows, within_folds
 
 
 def count(y_true: np.ndarray, y_pred: np.ndarray) -> Counts:
@@ -93,18 +94,36 @@ def f1_micro(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return accuracy(y_true, y_pred) if y_true.ndim == 1 else _f1_of(count(y_true, y_pred))
 
 
-@register("mcc", better="max", takes="labels", tasks=("binary", "multiclass"), of_counts=_mcc_of)
-def mcc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Matthews' correlation of labels, 0 where either side is constant."""
+@register(
+    "mcc",
+    better="max",
+    takes="labels",
+    tasks=("binary", "multiclass"),
+    of_counts=_mcc_of,
+    by_fold=True,
+)
+def mcc(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
+    """Matthews' correlation of labels, 0 where either side is constant; folds count by rows."""
+    return within_folds(_mcc, varied_rows, y_true, y_pred, fold_N)
+
+
+def _mcc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     tp_K, true_K, pred_K = (each.astype(np.float64) for each in _hits(y_true, y_pred))
     n = float(len(y_true))
     spread = np.sqrt(n**2 - pred_K @ pred_K) * np.sqrt(n**2 - true_K @ true_K)
     return float((tp_K.sum() * n - true_K @ pred_K) / spread) if spread else 0.0
 
 
-@register("qwk", better="max", takes="labels", tasks=("ordinal",))
-def qwk(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Quadratic weighted kappa: agreement of ordered classes, beyond what chance would give."""
+@register("qwk", better="max", takes="labels", tasks=("ordinal",), by_fold=True)
+def qwk(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
+    """Quadratic weighted kappa: agreement of ordered classes, beyond what chance would give.
+
+    Of several folds, each counts by its rows.
+    """
+    return within_folds(_qwk, varied_rows, y_true, y_pred, fold_N)
+
+
+def _qwk(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     # With squared distances, Cohen's observed and expected disagreement are moments of the labels.
     n = len(y_true)
     chance = _spread(y_true) + _spread(y_pred) + (int(y_true.sum()) - int(y_pred.sum())) ** 2

@@ -16,7 +16,7 @@ from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
 from poolblend.registry import Registry
 
-Function = Callable[[np.ndarray, np.ndarray], float]
+Function = Callable[..., float]  # (y_true, y_pred), and fold_N where it is scored by fold
 Better = Literal["max", "min"]
 
 
@@ -36,7 +36,9 @@ class Metric:
     `of_counts` is the metric of binary decisions as a function of their `Counts`, from which the
     best threshold is found exactly. `mean_of` names the metric of one output that this one
     averages over outputs, or grows with: then each output can have weights of its own. `of_order`
-    says that only the order of the predictions counts.
+    says that only the order of the predictions counts. `by_fold` says that the metric compares rows
+    with each other; its function takes a third argument, `fold_N`, and compares rows of one fold
+    only, because predictions of different fold models and fold blends have no scale in common.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Metric:
     of_counts: Callable[[Counts], Any] | None = None
     mean_of: str | None = None
     of_order: bool = False
+    by_fold: bool = False
 
 
 METRICS: Registry[Metric] = Registry("metric")
@@ -61,11 +64,15 @@ def register(
     of_counts: Callable[[Counts], Any] | None = None,
     mean_of: str | None = None,
     of_order: bool = False,
+    by_fold: bool = False,
 ) -> Callable[[Function], Function]:
-    """Decorator that enters a function (y_true, y_pred) -> float under `name`."""
+    """Decorator that enters a function (y_true, y_pred) -> float under `name`.
+
+    With `by_fold` the function also takes `fold_N`, (N,) or None for rows of one model.
+    """
 
     def enter(function: Function) -> Function:
-        entry = Metric(name, function, better, takes, tasks, of_counts, mean_of, of_order)
+        entry = Metric(name, function, better, takes, tasks, of_counts, mean_of, of_order, by_fold)
         METRICS.add(name, entry)
         return function
 
@@ -113,9 +120,17 @@ class Scorer:
             return self.task.labels(pred_NK, cuts)
         return pred_NK[:, 0] if self.task.kind == "binary" else pred_NK
 
-    def score_taken(self, y: np.ndarray, taken: np.ndarray) -> float:
-        """The metric of what `take` gave; raises UndefinedScoreError where it has no value."""
+    def score_taken(
+        self, y: np.ndarray, taken: np.ndarray, fold_N: np.ndarray | None = None
+    ) -> float:
+        """The metric of what `take` gave; raises UndefinedScoreError where it has no value.
+
+        Out-of-fold predictions need their folds `fold_N`: a metric that compares rows with each
+        other is then taken within folds and averaged. None: one model predicted all rows.
+        """
         try:
+            if fold_N is not None and self.metric.by_fold:
+                return float(self.metric.function(y, taken, fold_N))
             return float(self.metric.function(y, taken))
         except UndefinedScoreError as error:
             raise UndefinedScoreError(
@@ -124,15 +139,19 @@ class Scorer:
                 error.column,
             ) from None
 
-    def loss_taken(self, y: np.ndarray, taken: np.ndarray) -> float:
+    def loss_taken(
+        self, y: np.ndarray, taken: np.ndarray, fold_N: np.ndarray | None = None
+    ) -> float:
         """The score of what `take` gave, negated where more is better: always to be minimised."""
-        score = self.score_taken(y, taken)
+        score = self.score_taken(y, taken, fold_N)
         return -score if self.better == "max" else score
 
-    def loss_or_inf(self, y: np.ndarray, taken: np.ndarray) -> float:
+    def loss_or_inf(
+        self, y: np.ndarray, taken: np.ndarray, fold_N: np.ndarray | None = None
+    ) -> float:
         """The loss of what `take` gave, infinite where the metric has no value."""
         try:
-            return self.loss_taken(y, taken)
+            return self.loss_taken(y, taken, fold_N)
         except UndefinedScoreError:
             return math.inf
 

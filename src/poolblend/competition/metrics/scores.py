@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from poolblend.competition.metrics.scorer import Function, UndefinedScoreError, register
+from poolblend.competition.metrics.within_folds import pairs, varied_rows, within_folds
 
 # Predictions are computed in float32, which cannot tell 1 - 6e-8 from 1.
 SMALLEST_PROBABILITY = 1e-7
@@ -30,11 +31,17 @@ def log_loss(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return float(-np.log(np.where(y_true == 1, clipped, 1 - clipped)).mean())
 
 
-@register("roc_auc", better="max", takes="scores", tasks=("binary",), of_order=True)
-def roc_auc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Area under the ROC curve: how often a positive row ranks above a negative one."""
-    n_positive = np.count_nonzero(y_true)
-    n_pairs = n_positive * (len(y_true) - n_positive)
+@register("roc_auc", better="max", takes="scores", tasks=("binary",), of_order=True, by_fold=True)
+def roc_auc(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
+    """Area under the ROC curve: how often a positive row ranks above a negative one.
+
+    Of several folds: of all pairs within a fold, so each fold counts by its number of pairs.
+    """
+    return within_folds(_auc, pairs, y_true, y_pred, fold_N)
+
+
+def _auc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    n_pairs = pairs(y_true)
     if n_pairs == 0:
         raise UndefinedScoreError("all rows are of one class")
     won = _pairs_won(y_true, y_pred)
@@ -53,12 +60,15 @@ def roc_auc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     tasks=("multiclass", "multilabel"),
     mean_of="roc_auc",
     of_order=True,
+    by_fold=True,
 )
-def roc_auc_macro(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+def roc_auc_macro(
+    y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None
+) -> float:
     """Mean of the classes' areas under the ROC curve, each class against the rest."""
     K = y_pred.shape[1]
     y_NK = y_true if y_true.ndim == 2 else y_true[:, None] == np.arange(K)
-    return _mean_over_columns(roc_auc, y_NK.astype(np.int64), y_pred)
+    return _mean_over_columns(roc_auc, y_NK.astype(np.int64), y_pred, fold_N)
 
 
 @register("rmse", better="min", takes="scores", tasks=("regression",), mean_of="rmse")
@@ -80,10 +90,21 @@ def mae(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return float(np.mean(np.abs(y_true - y_pred)))
 
 
-@register("pearson", better="max", takes="scores", tasks=("regression",), mean_of="pearson")
-def pearson(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Pearson correlation, mean over targets."""
-    return _mean_over_columns(_correlation, y_true, y_pred)
+@register(
+    "pearson",
+    better="max",
+    takes="scores",
+    tasks=("regression",),
+    mean_of="pearson",
+    by_fold=True,
+)
+def pearson(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
+    """Pearson correlation, mean over targets; of several folds, each counts by its rows."""
+    return _mean_over_columns(_pearson, y_true, y_pred, fold_N)
+
+
+def _pearson(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None) -> float:
+    return within_folds(_correlation, varied_rows, y_true, y_pred, fold_N)
 
 
 @register(
@@ -93,10 +114,19 @@ def pearson(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     tasks=("regression",),
     mean_of="spearman",
     of_order=True,
+    by_fold=True,
 )
-def spearman(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Spearman rank correlation, mean over targets."""
-    return _mean_over_columns(_correlation, rankdata(y_true, axis=0), rankdata(y_pred, axis=0))
+def spearman(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
+    """Spearman rank correlation, mean over targets; of several folds, each counts by its rows."""
+    return _mean_over_columns(_spearman, y_true, y_pred, fold_N)
+
+
+def _spearman(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None) -> float:
+    return within_folds(_rank_correlation, varied_rows, y_true, y_pred, fold_N)
+
+
+def _rank_correlation(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    return _correlation(rankdata(y_true), rankdata(y_pred))
 
 
 def _pairs_won(y_true: np.ndarray, y_pred: np.ndarray) -> int | None:
@@ -127,11 +157,13 @@ def _correlation(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return float(np.corrcoef(y_true, y_pred)[0, 1])
 
 
-def _mean_over_columns(function: Function, y_NK: np.ndarray, pred_NK: np.ndarray) -> float:
+def _mean_over_columns(
+    function: Function, y_NK: np.ndarray, pred_NK: np.ndarray, fold_N: np.ndarray | None
+) -> float:
     values = []
     for k in range(pred_NK.shape[1]):
         try:
-            values.append(function(y_NK[:, k], pred_NK[:, k]))
+            values.append(function(y_NK[:, k], pred_NK[:, k], fold_N))
         except UndefinedScoreError as error:
             raise UndefinedScoreError(str(error), column=k) from None
     return float(np.mean(values))

@@ -23,5 +23,6 @@ def best(problem: BlendProblem) -> BlendFit:
         (problem.loss(corner_M), problem.smooth(corner_M, none_K).loss) for corner_M in corners_MM
     ]
     if not np.isfinite([loss for loss, _ in merits]).any():
-        problem.scorer.loss(problem.y, problem.space.inverse(problem.z_MNK[0]))  # says why
+        taken = problem.scorer.take(problem.space.inverse(problem.z_MNK[0]))
+        problem.scorer.loss_taken(problem.y, taken, problem.fold_N)  # says why
     return BlendFit(corners_MM[min(range(problem.n_members), key=merits.__getitem__)])

@@ -30,9 +30,6 @@ def stack(problem: BlendProblem) -> BlendFit:
     weights_M, intercept_K = list(_path(problem))[chosen]
     if not weights_M.any():  # members that tell nothing: a constant is no blend
         return BlendFit(equal_weights(problem.n_members))
-    if problem.scorer.metric.of_order and problem.scorer.task.kind != "multiclass":
-        # It moves no order within one fit, but shifts whole folds against each other.
-        intercept_K = np.zeros(problem.n_outputs)
     return BlendFit(weights_M, intercept_K)
 
 

@@ -191,6 +191,7 @@ def _look_into(
             scorer,
             slice_N,
             reference=BEST_MEMBER,
+            fold_N=matrix.fold_N,
             group_N=matrix.group_N,
             seed=seed,
             resamples=resamples,
