@@ -71,7 +71,6 @@ class Pictures:
             gain=gain_B,
             low=low_B,
             high=high_B,
-            over=choice.member,
             reference=choice.member_score,
             title=title,
         )
