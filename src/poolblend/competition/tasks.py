@@ -8,9 +8,12 @@ Legend: N rows, K model outputs.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,7 @@ from poolblend.errors import UserError, unknown
 
 TRUTHS = ("true", "false", "yes", "no")
 KINDS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
+FINEST = 1_000_000  # steps of an ordinal scale, at most: squares of more overflow
 SINGLE = ("binary", "multiclass", "ordinal")  # kinds of one target, whose values are classes
 
 
@@ -72,6 +76,23 @@ class Task:
             scale = np.array(self.classes, dtype=np.float64)
             return (scale[1:] + scale[:-1]) / 2
         return None
+
+    @cached_property
+    def steps_C(self) -> np.ndarray:
+        """How far above the lowest class each class of an ordinal task lies, int64 (C,).
+
+        Counted in the largest step of which all distances are multiples: 0, 1, 2, 9 for classes 1,
+        2, 3, 10, and 0, 1, 3 for 0.5, 1, 2. A scale of more than a million steps is rounded.
+        """
+        # Via their decimals: .1 and .3 are then one and three tenths exactly.
+        value_C = [Fraction(str(label)) for label in self.classes]
+        fine = math.lcm(*(value.denominator for value in value_C))
+        step_C = [int((value - value_C[0]) * fine) for value in value_C]
+        coarsest = math.gcd(*step_C) or 1
+        step_C = [step // coarsest for step in step_C]
+        if step_C[-1] > FINEST:
+            step_C = [round(Fraction(FINEST * step, step_C[-1])) for step in step_C]
+        return np.array(step_C, dtype=np.int64)
 
     def labels(self, pred_NK: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
         """Predictions as `encode` would write them: probabilities and values become labels.

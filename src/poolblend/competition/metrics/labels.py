@@ -102,9 +102,9 @@ def mcc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return float((tp_K.sum() * n - true_K @ pred_K) / spread) if spread else 0.0
 
 
-@register("qwk", better="max", takes="labels", tasks=("ordinal",))
+@register("qwk", better="max", takes="labels", tasks=("ordinal",), by_value=True)
 def qwk(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Quadratic weighted kappa: agreement of ordered classes, beyond what chance would give."""
+    """Quadratic weighted kappa: agreement of classes by their values, beyond chance."""
     # With squared distances, Cohen's observed and expected disagreement are moments of the labels.
     n = len(y_true)
     chance = _spread(y_true) + _spread(y_pred) + (int(y_true.sum()) - int(y_pred.sum())) ** 2

@@ -36,7 +36,8 @@ class Metric:
     `of_counts` is the metric of binary decisions as a function of their `Counts`, from which the
     best threshold is found exactly. `mean_of` names the metric of one output that this one
     averages over outputs, or grows with: then each output can have weights of its own. `of_order`
-    says that only the order of the predictions counts.
+    says that only the order of the predictions counts. `by_value` says that it takes ordinal labels
+    as `Task.steps_C`: values in whole steps of the scale, from 0, rather than places.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Metric:
     of_counts: Callable[[Counts], Any] | None = None
     mean_of: str | None = None
     of_order: bool = False
+    by_value: bool = False
 
 
 METRICS: Registry[Metric] = Registry("metric")
@@ -61,11 +63,12 @@ def register(
     of_counts: Callable[[Counts], Any] | None = None,
     mean_of: str | None = None,
     of_order: bool = False,
+    by_value: bool = False,
 ) -> Callable[[Function], Function]:
     """Decorator that enters a function (y_true, y_pred) -> float under `name`."""
 
     def enter(function: Function) -> Function:
-        entry = Metric(name, function, better, takes, tasks, of_counts, mean_of, of_order)
+        entry = Metric(name, function, better, takes, tasks, of_counts, mean_of, of_order, by_value)
         METRICS.add(name, entry)
         return function
 
@@ -115,6 +118,8 @@ class Scorer:
 
     def score_taken(self, y: np.ndarray, taken: np.ndarray) -> float:
         """The metric of what `take` gave; raises UndefinedScoreError where it has no value."""
+        if self.metric.by_value:
+            y, taken = self.task.steps_C[y], self.task.steps_C[taken]
         try:
             return float(self.metric.function(y, taken))
         except UndefinedScoreError as error:
