@@ -45,7 +45,7 @@ class Data(Section):
     soft: list[str] = Field(
         []
     )  # columns of soft labels to learn from: probabilities, one per output
-    weight: str | None = None  # a column of weights above 0: how much a train row counts
+    weight: str | None = None  # a column: how much a train row counts; 0: scored, not learned from
     numeric: list[str] = Field(
         []
     )  # columns joined to the pooled vector: medians for gaps, standardised

@@ -21,6 +21,7 @@ from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.pipeline.demo import make_demo
 from poolblend.pipeline.folds import frozen_folds, new_folds
+from poolblend.pipeline.trials import try_metric
 from poolblend.store import Store, sha256
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Tabled:
     task: Task
     scorer: Scorer
     y: np.ndarray
-    weight_N: np.ndarray | None = None  # float64 above 0, where there are weights
+    weight_N: np.ndarray | None = None  # float64 of 0 or more, where there are weights
     soft_NK: np.ndarray | None = None  # float64 from 0 to 1, where there are soft labels
 
 
@@ -122,6 +123,10 @@ def read_tables(config: Config) -> Tabled:
         raise UserError(f"{folder / data.train}: {error}") from None
     weight_N = tables.train[data.weight].to_numpy(np.float64) if data.weight else None
     tabled = Tabled(tables, task, make_scorer(config.metric, task), y, weight_N, soft_NK)
+    try:
+        try_metric(tabled)
+    except UserError as error:
+        raise UserError(f"{folder / data.train}: {error}") from None
     _try_submission(config, tables, task)
     return tabled
 
