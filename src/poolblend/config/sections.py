@@ -91,6 +91,8 @@ class Folds(Section):
     groups: str | None = None  # a train column whose rows of one value stay in one fold
     # Rows whose texts are equal, but for case and spaces, stay in one fold.
     keep_together: Literal["duplicates", "none"] = "duplicates"
+    # A class with fewer rows or groups than folds: in as many folds as it can be, or refused.
+    rare: Literal["spread", "refuse"] = "spread"
     bins: int = Field(10, ge=2)  # of a regression target, for stratification
 
     @field_validator("strategy")

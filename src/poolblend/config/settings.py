@@ -28,6 +28,7 @@ _CHECKOUT = Path(__file__).resolve().parents[3]
 ROOT = _CHECKOUT if (_CHECKOUT / "configs").is_dir() else Path.cwd()
 
 MOST_MEMBERS = 1000
+CLASSED = ("binary", "multiclass", "ordinal")  # tasks whose targets are classes
 
 
 class Config(Section):
@@ -86,6 +87,12 @@ class Config(Section):
         if self.folds.bins != Folds().bins and not binned:
             raise ValueError(
                 f"folds.bins does nothing in a {self.task} task with folds.strategy="
+                f"{self.folds.strategy}; leave it out"
+            )
+        stratified = self.folds.strategy in ("auto", "stratified", "stratified_group")
+        if self.folds.rare != "spread" and not (self.task in CLASSED and stratified):
+            raise ValueError(
+                f"folds.rare does nothing in a {self.task} task with folds.strategy="
                 f"{self.folds.strategy}; leave it out"
             )
         return self
