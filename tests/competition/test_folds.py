@@ -257,8 +257,8 @@ class TestRareClasses:
         task, y = self.drawn(0, [40, 30, 4, 2, 1, 1, 0])
         assign_folds("auto", task, y, 5, 0)
         assert [record.getMessage() for record in caplog.records] == [
-            "4 of 6 classes have too few rows or groups to be in all 5 folds, such as 'c4': they are "
-            "spread; 2 of them are in one fold only, whose models never see them"
+            "4 of 6 classes have too few rows or groups to be in all 5 folds, such as 'c4': they "
+            "are spread; 2 of them are in one fold only, whose models never see them"
         ]
 
     def test_that_are_frequent_enough_are_not_mentioned(

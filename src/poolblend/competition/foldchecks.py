@@ -64,7 +64,7 @@ def check_enough(task: Task, y: np.ndarray, n: int, n_rows: int, *, every_class:
     rare = int(np.where(counts > 0, counts, len(y) + 1).argmin())
     if counts[rare] < n:
         raise UserError(
-            f"class '{task.classes[rare]}' of column '{task.targets[0]}' has {counts[rare]} "
+            f"class '{task.classes[rare]}' {_of_column(task)}has {counts[rare]} "
             f"{rows}, fewer than the {n} folds; lower folds.n, or set folds.rare=spread"
         )
 
@@ -75,10 +75,15 @@ def check_every_class(task: Task, y: np.ndarray, fold_N: np.ndarray) -> None:
         lacking = np.setdiff1d(y, y[fold_N == fold])
         if len(lacking):
             raise UserError(
-                f"class '{task.classes[lacking[0]]}' of column '{task.targets[0]}' is in no row of "
+                f"class '{task.classes[lacking[0]]}' {_of_column(task)}is in no row of "
                 f"fold {fold}, because groups or equal texts stay whole; lower folds.n, or set "
                 "folds.rare=spread"
             )
+
+
+def _of_column(task: Task) -> str:
+    """Where its class stands, if not in a column of its own."""
+    return "" if task.one_hot else f"of column '{task.targets[0]}' "
 
 
 def tell_rare(task: Task, y: np.ndarray, fold_N: np.ndarray) -> None:

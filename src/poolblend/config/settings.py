@@ -70,7 +70,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_task(self) -> Config:
-        single = self.task != "multilabel" and len(self.data.target) == 1
+        single = self.task in CLASSED or (self.task == "regression" and len(self.data.target) == 1)
         if self.blend.weights == "per_output" and single:
             raise ValueError(
                 f"blend.weights=per_output does nothing in a {self.task} task of one target; leave "

@@ -108,7 +108,7 @@ def read_tables(config: Config) -> Tabled:
         weight=data.weight,
         soft=data.soft,
         groups=config.folds.groups,
-        classes=data.classes if config.task in SINGLE else None,
+        classes=data.classes if config.task in SINGLE and len(data.target) == 1 else None,
         sample_rows=data.sample_rows,
         seed=config.folds.seed,
     )
@@ -116,9 +116,10 @@ def read_tables(config: Config) -> Tabled:
         if count:
             log.info("%s: %d missing texts in column %s are read as empty", folder, count, column)
     try:
-        task = make_task(config.task, tables.train, data.target, data.positive, data.classes)
-        y = task.encode(tables.train)
-        soft_NK = soft_labels(task, tables.train, data.soft, data.id) if data.soft else None
+        train = tables.train.set_index(data.id, drop=False)  # by which messages name a row
+        task = make_task(config.task, train, data.target, data.positive, data.classes)
+        y = task.encode(train)
+        soft_NK = _soft_labels(task, train, config)
     except UserError as error:  # it knows columns, not files
         raise UserError(f"{folder / data.train}: {error}") from None
     weight_N = tables.train[data.weight].to_numpy(np.float64) if data.weight else None
@@ -129,6 +130,27 @@ def read_tables(config: Config) -> Tabled:
         raise UserError(f"{folder / data.train}: {error}") from None
     _try_submission(config, tables, task)
     return tabled
+
+
+def _soft_labels(task: Task, train: pd.DataFrame, config: Config) -> np.ndarray | None:
+    """Of data.soft, else of targets that are shares of a row; None where rows have one label."""
+    if config.data.soft:
+        return soft_labels(task, train, config.data.soft, config.data.id)
+    if not task.one_hot:
+        return None
+    share_NK = task.shares(train)
+    largest_NK = share_NK == share_NK.max(axis=1, keepdims=True)
+    split_N = share_NK.max(axis=1) < 1
+    if not split_N.any():
+        return None
+    log.info(
+        "%d of %d rows are shared among classes: models learn the shares; folds and metric take "
+        "the class of the largest (in %d rows the first of equal ones)",
+        split_N.sum(),
+        len(train),
+        (largest_NK.sum(axis=1) > 1).sum(),
+    )
+    return share_NK
 
 
 def lookups(config: Config, side: Literal["train", "test"]) -> list[Lookup]:
