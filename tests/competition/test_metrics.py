@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,6 +156,36 @@ def test_scores_are_those_of_scikit_learn_and_scipy(name: str, kind: str) -> Non
         wanted = REFERENCES[name, kind](y, TASKS[kind].labels(pred_NK), pred_NK)
         found = make_scorer(name, TASKS[kind]).score(y, pred_NK)
         assert found == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+
+
+class TestShares:
+    """Rows may be shared among classes: log loss is then the cross-entropy."""
+
+    TASK = Task("multiclass", ("a", "b", "c"), ("a", "b", "c"))
+
+    def test_whole_shares_score_as_labels_do(self) -> None:
+        y, pred_NK = draw("multiclass", 0)
+        scorer = make_scorer("log_loss", self.TASK)
+        whole = scorer.score(np.eye(3)[y], pred_NK)
+        assert whole == pytest.approx(scorer.score(y, pred_NK), rel=1e-12)
+
+    def test_the_shares_themselves_are_the_best_prediction(self) -> None:
+        rng = np.random.default_rng(0)
+        share_NK, other_NK = rng.dirichlet([1, 1, 1], (2, 50))
+        scorer = make_scorer("log_loss", self.TASK)
+        entropy = stats.entropy(share_NK, axis=1)
+        assert scorer.score(share_NK, share_NK) == pytest.approx(entropy.mean(), rel=1e-6)
+        distance = stats.entropy(share_NK, other_NK, axis=1)
+        found = scorer.score(share_NK, other_NK)
+        assert found == pytest.approx((entropy + distance).mean(), rel=1e-5)
+
+    def test_a_scorer_takes_shares_where_its_metric_does_and_some_row_is_shared(self) -> None:
+        shared = pd.DataFrame({"a": [0.5, 0.0], "b": [0.25, 0.0], "c": [0.25, 1.0]})
+        whole = pd.DataFrame({"a": [1, 0], "b": [0, 0], "c": [0, 1]})
+        scorer = make_scorer("log_loss", self.TASK)
+        assert scorer.truth(shared).tolist() == [[0.5, 0.25, 0.25], [0, 0, 1]]
+        assert scorer.truth(whole).tolist() == [0, 2]
+        assert make_scorer("accuracy", self.TASK).truth(shared).tolist() == [0, 2]
 
 
 class TestKappaOfValues:

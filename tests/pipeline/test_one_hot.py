@@ -8,6 +8,7 @@ import pytest
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
+from poolblend.pipeline.blending.pictures import Pictures
 from poolblend.pipeline.competition import load_competition, open_store, read_tables
 
 CLASSES = ["odd", "bad", "good"]  # not in sorted order
@@ -103,6 +104,42 @@ def test_shares_of_several_raters_are_learnt(one_hot, caplog):
     right = pred_NK.argmax(axis=1) == tabled.y
     assert right.mean() > 0.6
     assert 0.4 < pred_NK.max(axis=1)[right].mean() < 0.8  # not as sure as of whole labels
+
+
+def test_log_loss_is_scored_against_the_shares_and_other_metrics_against_the_largest(one_hot):
+    def shared(table):
+        return table.assign(**(table[CLASSES] * 0.6 + 0.4 * np.array([0.25, 0.25, 0.5])))
+
+    settings = one_hot("folds.n=2", "train.early_stopping=1", change=shared)
+    blend, _ = run_all(settings)
+    share_NK = pd.read_csv(settings.data_dir / "train.csv")[CLASSES].to_numpy()
+    (pred_NK,) = blend.matrix.oof_MNK
+    card = open_store(settings).fold_card(MEMBER, 0)
+    own = blend.matrix.fold_N == 0
+    expected = -(share_NK * np.log(pred_NK)).sum(axis=1)
+    assert card["score"] == pytest.approx(expected[own].mean(), abs=1e-6)
+    assert blend.used.honest == pytest.approx(expected.mean(), abs=1e-6)
+    labels = read_tables(one_hot("metric=accuracy"))
+    np.testing.assert_array_equal(labels.scored, labels.y)
+    assert labels.soft_NK is not None
+
+
+def test_every_blender_and_the_pictures_take_shares(one_hot):
+    def shared(table):
+        return table.assign(**(table[CLASSES] * 0.6 + 0.4 * np.array([0.25, 0.25, 0.5])))
+
+    settings = one_hot(
+        "folds.n=2", "members=[mean, max]", "blend.resamples=50", "blend.trials=5", change=shared
+    )
+    pipeline.train(settings)
+    blend = pipeline.blend(settings)
+    scores = {name: report.in_sample for name, report in blend.reports.items()}
+    assert len(scores) == 8
+    assert np.isfinite(list(scores.values())).all()
+    assert scores["convex"] <= min(scores["equal"], scores["best"]) + 1e-9
+    pictures = Pictures(blend)
+    for draw in (pictures.reliability, pictures.q_statistic):
+        assert draw().axes
 
 
 def test_rows_that_are_no_choice_among_the_columns_are_refused_by_id(one_hot):

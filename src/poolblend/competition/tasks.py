@@ -58,7 +58,7 @@ class Task:
         the task does not know.
         """
         if self.one_hot:
-            return self.shares(frame).argmax(axis=1)
+            return self.hard(self.shares(frame))
         if self.classes:
             return self._encode_classes(frame[self.targets[0]])
         columns = [_numbers(frame[target], self.kind) for target in self.targets]
@@ -79,6 +79,10 @@ class Task:
         told = f"target columns {listed(self.targets)}: row"
         remedy = "mend the row, or use task=multilabel where a row may have several labels or none"
         return whole_shares(np.stack(columns, axis=1), frame.index.tolist(), told, remedy)
+
+    def hard(self, y: np.ndarray) -> np.ndarray:
+        """Shares (N, K) of a multiclass task as `encode` writes them; other targets unchanged."""
+        return y.argmax(axis=1) if self.kind == "multiclass" and y.ndim == 2 else y
 
     @property
     def probabilistic(self) -> bool:

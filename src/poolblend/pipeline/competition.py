@@ -50,6 +50,7 @@ class Tabled:
     task: Task
     scorer: Scorer
     y: np.ndarray
+    scored: np.ndarray  # `y`, or shares (N, K) where targets are shares and the metric takes them
     weight_N: np.ndarray | None = None  # float64 of 0 or more, where there are weights
     soft_NK: np.ndarray | None = None  # float64 from 0 to 1, where there are soft labels
 
@@ -123,7 +124,8 @@ def read_tables(config: Config) -> Tabled:
     except UserError as error:  # it knows columns, not files
         raise UserError(f"{folder / data.train}: {error}") from None
     weight_N = tables.train[data.weight].to_numpy(np.float64) if data.weight else None
-    tabled = Tabled(tables, task, make_scorer(config.metric, task), y, weight_N, soft_NK)
+    scorer = make_scorer(config.metric, task)
+    tabled = Tabled(tables, task, scorer, y, scorer.truth(train), weight_N, soft_NK)
     try:
         try_metric(tabled)
     except UserError as error:
@@ -139,16 +141,16 @@ def _soft_labels(task: Task, train: pd.DataFrame, config: Config) -> np.ndarray 
     if not task.one_hot:
         return None
     share_NK = task.shares(train)
-    largest_NK = share_NK == share_NK.max(axis=1, keepdims=True)
-    split_N = share_NK.max(axis=1) < 1
-    if not split_N.any():
+    largest_N = share_NK.max(axis=1)
+    if (largest_N == 1).all():
         return None
     log.info(
-        "%d of %d rows are shared among classes: models learn the shares; folds and metric take "
-        "the class of the largest (in %d rows the first of equal ones)",
-        split_N.sum(),
+        "%d of %d rows are shared among classes: models learn the shares, which log_loss takes as "
+        "well; folds and other metrics take the class of the largest (the first of equal ones in "
+        "%d rows)",
+        (largest_N < 1).sum(),
         len(train),
-        (largest_NK.sum(axis=1) > 1).sum(),
+        ((share_NK == largest_N[:, None]).sum(axis=1) > 1).sum(),
     )
     return share_NK
 

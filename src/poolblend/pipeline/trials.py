@@ -57,7 +57,7 @@ def try_folds(competition: Competition) -> None:
 
 def _undefined(tabled: Tabled, mask_N: np.ndarray) -> str:
     """Why the metric has no value on these rows, though all are predicted right; "" if it has."""
-    y = tabled.y[mask_N]
+    y = tabled.scored[mask_N]
     try:
         tabled.scorer.score(y, truth(tabled.task, y))
     except UndefinedScoreError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
@@ -37,7 +38,8 @@ class Metric:
     best threshold is found exactly. `mean_of` names the metric of one output that this one
     averages over outputs, or grows with: then each output can have weights of its own. `of_order`
     says that only the order of the predictions counts. `by_value` says that it takes ordinal labels
-    as `Task.steps_C`: values in whole steps of the scale, from 0, rather than places.
+    as `Task.steps_C`: values in whole steps of the scale, from 0, rather than places. `of_shares`
+    is the metric of a multiclass task's shares (N, K), where it has one.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Metric:
     mean_of: str | None = None
     of_order: bool = False
     by_value: bool = False
+    of_shares: Function | None = None
 
 
 METRICS: Registry[Metric] = Registry("metric")
@@ -64,11 +67,14 @@ def register(
     mean_of: str | None = None,
     of_order: bool = False,
     by_value: bool = False,
+    of_shares: Function | None = None,
 ) -> Callable[[Function], Function]:
     """Decorator that enters a function (y_true, y_pred) -> float under `name`."""
 
     def enter(function: Function) -> Function:
-        entry = Metric(name, function, better, takes, tasks, of_counts, mean_of, of_order, by_value)
+        entry = Metric(
+            name, function, better, takes, tasks, of_counts, mean_of, of_order, by_value, of_shares
+        )
         METRICS.add(name, entry)
         return function
 
@@ -85,7 +91,10 @@ class UndefinedScoreError(UserError):
 
 @dataclass(frozen=True)
 class Scorer:
-    """A metric bound to a task: scores pred_NK against y as `Task.encode` writes it."""
+    """A metric bound to a task: scores pred_NK against y as `Task.encode` writes it.
+
+    A multiclass task's y may also be shares (N, K) where the metric has `of_shares`.
+    """
 
     metric: Metric
     task: Task
@@ -99,6 +108,14 @@ class Scorer:
     def better(self) -> Better:
         """Whether "max" or "min" is the better score."""
         return self.metric.better
+
+    def truth(self, frame: pd.DataFrame) -> np.ndarray:
+        """The targets as the metric takes them: encoded, or as shares if some are and it can."""
+        if self.task.one_hot and self.metric.of_shares:
+            share_NK = self.task.shares(frame)
+            if (share_NK.max(axis=1) < 1).any():
+                return share_NK
+        return self.task.encode(frame)
 
     def take(self, pred_NK: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
         """What the metric takes: labels, decided at `cuts` (default: the task's), or scores.
@@ -120,8 +137,11 @@ class Scorer:
         """The metric of what `take` gave; raises UndefinedScoreError where it has no value."""
         if self.metric.by_value:
             y, taken = self.task.steps_C[y], self.task.steps_C[taken]
+        function = self.metric.function
+        if self.task.kind == "multiclass" and y.ndim == 2 and self.metric.of_shares:
+            function = self.metric.of_shares
         try:
-            return float(self.metric.function(y, taken))
+            return float(function(y, taken))
         except UndefinedScoreError as error:
             raise UndefinedScoreError(
                 f"{self.name} of '{self.task.outputs[error.column]}' is undefined on these "

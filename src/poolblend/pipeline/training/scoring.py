@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def score(competition: Competition, rows: np.ndarray, pred_NK: np.ndarray) -> float | None:
     """The score of these rows; None where the metric is undefined: that costs no fold model."""
     try:
-        return competition.scorer.score(competition.y[rows], pred_NK)
+        return competition.scorer.score(competition.scored[rows], pred_NK)
     except UndefinedScoreError as error:
         log.warning("%s is undefined on these rows: %s", competition.scorer.name, error)
         return None
