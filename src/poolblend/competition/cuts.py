@@ -9,6 +9,7 @@ Legend: N rows, K model outputs, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import add
 
 import numpy as np
 
@@ -121,28 +122,32 @@ class _Kappa:
     """
 
     def __init__(self, y_N: np.ndarray, steps_C: np.ndarray) -> None:
-        value_N = steps_C[y_N]
+        # As floats: with many rows and a long scale, products of the moments overflow 64 bits.
+        value_C = steps_C.astype(np.float64)
+        value_N = value_C[y_N]
         self.n = len(y_N)
-        self.total = int(value_N.sum())
-        self.squares = int(value_N @ value_N)
-        self.value_below = np.concatenate([[0], np.cumsum(value_N)])
-        self.rise, self.square_rise = np.diff(steps_C), np.diff(steps_C**2)
+        self.total = float(value_N.sum())
+        self.squares = float(np.square(value_N).sum())
+        self.value_above = self.total - np.concatenate([[0.0], np.cumsum(value_N)])
+        self.rise, self.square_rise = np.diff(value_C), np.diff(value_C**2)
 
     def __call__(self, below: np.ndarray) -> float:
-        every_cut = np.arange(len(below))
-        return float(self.of_moments(self.parts(every_cut, below).sum(axis=1)))
+        return float(self.of_moments(*self.moments(np.arange(len(below)), below)))
 
-    def parts(self, cut: np.ndarray | int, below: np.ndarray) -> np.ndarray:
-        """What a cut with so many rows below it adds to the three moments, (3, …)."""
+    def parts(self, cut: np.ndarray | int, below: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What cuts with so many rows below them add to the three moments."""
         rise, above = self.rise[cut], self.n - below
-        products = rise * (self.total - self.value_below[below])
-        return np.stack([rise * above, self.square_rise[cut] * above, products])
+        return rise * above, self.square_rise[cut] * above, rise * self.value_above[below]
 
-    def of_moments(self, moments: np.ndarray) -> np.ndarray:
+    def moments(self, cuts: np.ndarray, below: np.ndarray) -> list[float]:
+        """What all these cuts add together."""
+        return [float(part.sum()) for part in self.parts(cuts, below)]
+
+    def of_moments(
+        self, p: np.ndarray | float, pp: np.ndarray | float, yp: np.ndarray | float
+    ) -> np.ndarray:
         """Kappa from the sums of labels, of their squares, and of their products with the truth."""
-        # As floats: with many rows and a long scale the products overflow 64 bits.
-        p, pp, yp = moments.astype(np.float64)
-        spread = self.n * (self.squares + pp) - float(self.total) ** 2 - np.square(p)
+        spread = self.n * (self.squares + pp) - self.total**2 - np.square(p)
         chance = spread + np.square(self.total - p)
         gaps = self.n * (self.squares - 2 * yp + pp)
         return 1 - np.divide(gaps, chance, out=np.ones_like(chance), where=chance != 0)
@@ -158,8 +163,8 @@ def _ascend(kappa: _Kappa, places: np.ndarray, below: np.ndarray) -> tuple[np.nd
             high = below[j + 1] if j + 1 < len(below) else kappa.n
             tried = places[np.searchsorted(places, low) : np.searchsorted(places, high, "right")]
             others = np.delete(np.arange(len(below)), j)
-            rest = kappa.parts(others, below[others]).sum(axis=1)
-            found = kappa.of_moments(rest[:, None] + kappa.parts(j, tried))
+            rest = kappa.moments(others, below[others])
+            found = kappa.of_moments(*map(add, rest, kappa.parts(j, tried)))
             if found.max(initial=-np.inf) > score:
                 below[j], score = tried[int(found.argmax())], float(found.max())
         if score <= before:

@@ -135,8 +135,9 @@ class Scorer:
 
     def score_taken(self, y: np.ndarray, taken: np.ndarray) -> float:
         """The metric of what `take` gave; raises UndefinedScoreError where it has no value."""
-        if self.metric.by_value:
-            y, taken = self.task.steps_C[y], self.task.steps_C[taken]
+        steps_C = self.task.steps_C if self.metric.by_value else None
+        if steps_C is not None and steps_C[-1] >= len(steps_C):  # with a gap; else they are places
+            y, taken = steps_C[y], steps_C[taken]
         function = self.metric.function
         if self.task.kind == "multiclass" and y.ndim == 2 and self.metric.of_shares:
             function = self.metric.of_shares
