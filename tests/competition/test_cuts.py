@@ -94,6 +94,17 @@ def test_no_cut_points_have_a_better_kappa(task: Task, data: st.DataObject) -> N
     assert scorer.score(y, pred_N1, cuts) == pytest.approx(best, abs=1e-12)
 
 
+def test_cut_points_of_a_scale_with_gaps_are_fitted_to_the_distances_between_values() -> None:
+    rng = np.random.default_rng(1)
+    y = rng.choice(5, 300, p=[0.3, 0.3, 0.29, 0.1, 0.01])
+    pred_N1 = np.array([1.0, 2, 3, 4, 10])[y][:, None] + rng.normal(0, 2, (300, 1))
+    gapped = make_scorer("qwk", Task("ordinal", ("t",), (1, 2, 3, 4, 10)))
+    even = make_scorer("qwk", Task("ordinal", ("t",), (1, 2, 3, 4, 5)))
+    ours, of_places = cut(gapped, y, pred_N1), cut(even, y, pred_N1)
+    assert gapped.score(y, pred_N1, ours) > gapped.score(y, pred_N1, of_places) + 0.1
+    assert even.score(y, pred_N1, of_places) >= even.score(y, pred_N1, ours)
+
+
 def drawn(scorer: Scorer, seed: int, n_rows: int = 200) -> tuple[np.ndarray, np.ndarray]:
     """Rows whose positive labels are rare, or whose classes are predicted too near their mean."""
     rng = np.random.default_rng(seed)

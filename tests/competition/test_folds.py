@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
+from sklearn.model_selection import StratifiedKFold
 
 from poolblend.competition.foldchecks import check_groups
 from poolblend.competition.folds import (
@@ -206,11 +208,82 @@ def test_a_class_with_fewer_rows_than_folds_is_refused_by_name() -> None:
     y = np.repeat([0, 1], [20, 4])
     with refused(
         "class 'spam' of column 'target' has 4 rows, fewer than the 5 folds; lower folds.n, "
-        "or set folds.strategy=plain"
+        "or set folds.rare=spread"
     ):
-        assign_folds("auto", TASKS["binary"], y, 5, 0)
-    assign_folds("auto", TASKS["binary"], y, 4, 0)
-    assign_folds("plain", TASKS["binary"], y, 5, 0)
+        assign_folds("auto", TASKS["binary"], y, 5, 0, rare="refuse")
+    assign_folds("auto", TASKS["binary"], y, 4, 0, rare="refuse")
+    assign_folds("plain", TASKS["binary"], y, 5, 0, rare="refuse")
+
+
+class TestRareClasses:
+    """A class with fewer rows than folds is in as many folds as it has rows, the others as ever."""
+
+    @staticmethod
+    def drawn(seed: int, counts: list[int]) -> tuple[Task, np.ndarray]:
+        y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+        classes = tuple(f"c{k}" for k in range(len(counts)))
+        return Task("multiclass", ("label",), classes), y
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        seed=st.integers(0, 10**6),
+        counts=st.lists(st.integers(0, 12), min_size=2, max_size=20),
+        n=st.integers(2, 6),
+    )
+    def test_are_spread_and_folds_stay_of_equal_size(
+        self, seed: int, counts: list[int], n: int
+    ) -> None:
+        counts[:2] = [max(1, count) for count in counts[:2]]
+        task, y = self.drawn(seed, counts)
+        n = min(n, len(y))
+        fold_N = assign_folds("auto", task, y, n, seed)
+        assert spread(fold_N, y >= 0, n) <= 1
+        for k in range(len(counts)):
+            assert spread(fold_N, y == k, n) <= 1
+
+    @pytest.mark.parametrize("grouped", [False, True])
+    def test_are_spread_over_groups_and_equal_texts_as_far_as_these_allow(
+        self, grouped: bool
+    ) -> None:
+        task, y = self.drawn(0, [40, 30, 20, 4, 4, 2, 2])
+        pairs = np.zeros(len(y), dtype=int)  # two rows of a class are one group, or one text
+        order = np.argsort(y, kind="stable")
+        pairs[order] = np.arange(len(y)) // 2
+        given = {"group_N": pairs} if grouped else {"set_N": pairs}
+        fold_N = assign_folds("auto", task, y, 5, 0, **given)
+        assert [len(set(fold_N[y == k].tolist())) for k in range(7)] == [5, 5, 5, 2, 2, 1, 1]
+
+    def test_are_told_in_one_line(self, caplog: pytest.LogCaptureFixture) -> None:
+        task, y = self.drawn(0, [40, 30, 4, 2, 1, 1, 0])
+        assign_folds("auto", task, y, 5, 0)
+        assert [record.getMessage() for record in caplog.records] == [
+            "4 of 6 classes have too few rows or groups to be in all 5 folds, such as 'c4': they "
+            "are spread; 2 of them are in one fold only, whose models never see them"
+        ]
+
+    def test_that_are_frequent_enough_are_not_mentioned(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assign_folds("auto", *self.drawn(0, [9, 8, 5, 0]), 5, 0)
+        assert not caplog.records
+
+    @pytest.mark.parametrize("counts", [[9, 8, 7], [50, 20, 5, 3, 1]])
+    def test_leave_the_folds_of_scikit_learn_as_they_are(self, counts: list[int]) -> None:
+        task, y = self.drawn(1, counts)
+        splitter = StratifiedKFold(5, shuffle=True, random_state=3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            folds = [rows for _, rows in splitter.split(y, y)]
+        fold_N = assign_folds("auto", task, y, 5, 3)
+        for fold, rows in enumerate(folds):
+            assert np.flatnonzero(fold_N == fold).tolist() == rows.tolist()
+
+    def test_may_be_all_classes_there_are(self) -> None:
+        task, y = self.drawn(0, [1, 2] * 1200)
+        fold_N = assign_folds("auto", task, y, 5, 0)
+        assert spread(fold_N, y >= 0, 5) <= 1
+        for k in range(1, 2400, 2):
+            assert len(set(fold_N[y == k].tolist())) == 2
 
 
 def test_a_class_that_occurs_in_no_row_is_no_reason_to_refuse() -> None:
@@ -219,7 +292,7 @@ def test_a_class_that_occurs_in_no_row_is_no_reason_to_refuse() -> None:
     assert spread(fold_N, y == 0, 3) == spread(fold_N, y == 2, 3) == 0
     y = np.repeat([0, 2], [6, 2])
     with refused("class 'c' of column 'label' has 2 rows, fewer than the 3 folds"):
-        assign_folds("auto", TASKS["multiclass"], y, 3, 0)
+        assign_folds("auto", TASKS["multiclass"], y, 3, 0, rare="refuse")
 
 
 class TestGroups:
@@ -283,11 +356,12 @@ class TestGroups:
             assign_folds("auto", TASKS["regression"], y, 5, 0, group_N=group_N)
         assert assign_folds("auto", TASKS["regression"], y, 4, 0, group_N=group_N).max() == 3
 
-    def test_a_class_that_one_group_holds_alone_is_refused_unless_only_size_counts(self) -> None:
+    def test_a_class_that_one_group_holds_alone_is_refused_where_that_is_asked_for(self) -> None:
         y, group_N = np.repeat([0, 1], [30, 6]), np.arange(36) // 6
         with refused("class 'spam' of column 'target' is in no row of fold "):
-            assign_folds("auto", TASKS["binary"], y, 2, 0, group_N=group_N)
-        fold_N = assign_folds("group", TASKS["binary"], y, 2, 0, group_N=group_N)
+            assign_folds("auto", TASKS["binary"], y, 2, 0, group_N=group_N, rare="refuse")
+        assign_folds("auto", TASKS["binary"], y, 2, 0, group_N=group_N)
+        fold_N = assign_folds("group", TASKS["binary"], y, 2, 0, group_N=group_N, rare="refuse")
         assert np.bincount(fold_N).tolist() == [18, 18]
 
     def test_a_group_in_several_folds_is_named_with_them(self) -> None:
@@ -347,7 +421,7 @@ class TestEqualTexts:
     def test_rows_of_too_few_different_texts_are_refused(self) -> None:
         y, set_N = np.repeat([0, 1], [6, 6]), np.r_[np.arange(6), np.repeat(6, 6)]
         with refused("class 'spam' of column 'target' has 1 rows of different texts, fewer than"):
-            assign_folds("auto", TASKS["binary"], y, 2, 0, set_N=set_N)
+            assign_folds("auto", TASKS["binary"], y, 2, 0, set_N=set_N, rare="refuse")
         with refused("8 folds of 7 rows of different texts leave some empty; use 7 at most"):
             assign_folds("plain", TASKS["binary"], y, 8, 0, set_N=set_N)
 
@@ -356,4 +430,4 @@ class TestEqualTexts:
         y = np.r_[np.repeat([0, 1], [6, 6]), [2, 2, 2]]
         set_N = np.r_[np.arange(12), [0, 0, 0]]
         with refused("class 'c' of column 'label' is in no row of fold "):
-            assign_folds("auto", TASKS["multiclass"], y, 3, 0, set_N=set_N)
+            assign_folds("auto", TASKS["multiclass"], y, 3, 0, set_N=set_N, rare="refuse")

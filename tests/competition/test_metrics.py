@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,6 +156,97 @@ def test_scores_are_those_of_scikit_learn_and_scipy(name: str, kind: str) -> Non
         wanted = REFERENCES[name, kind](y, TASKS[kind].labels(pred_NK), pred_NK)
         found = make_scorer(name, TASKS[kind]).score(y, pred_NK)
         assert found == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+
+
+class TestShares:
+    """Rows may be shared among classes: log loss is then the cross-entropy."""
+
+    TASK = Task("multiclass", ("a", "b", "c"), ("a", "b", "c"))
+
+    def test_whole_shares_score_as_labels_do(self) -> None:
+        y, pred_NK = draw("multiclass", 0)
+        scorer = make_scorer("log_loss", self.TASK)
+        whole = scorer.score(np.eye(3)[y], pred_NK)
+        assert whole == pytest.approx(scorer.score(y, pred_NK), rel=1e-12)
+
+    def test_the_shares_themselves_are_the_best_prediction(self) -> None:
+        rng = np.random.default_rng(0)
+        share_NK, other_NK = rng.dirichlet([1, 1, 1], (2, 50))
+        scorer = make_scorer("log_loss", self.TASK)
+        entropy = stats.entropy(share_NK, axis=1)
+        assert scorer.score(share_NK, share_NK) == pytest.approx(entropy.mean(), rel=1e-6)
+        distance = stats.entropy(share_NK, other_NK, axis=1)
+        found = scorer.score(share_NK, other_NK)
+        assert found == pytest.approx((entropy + distance).mean(), rel=1e-5)
+
+    def test_a_scorer_takes_shares_where_its_metric_does_and_some_row_is_shared(self) -> None:
+        shared = pd.DataFrame({"a": [0.5, 0.0], "b": [0.25, 0.0], "c": [0.25, 1.0]})
+        whole = pd.DataFrame({"a": [1, 0], "b": [0, 0], "c": [0, 1]})
+        scorer = make_scorer("log_loss", self.TASK)
+        assert scorer.truth(shared).tolist() == [[0.5, 0.25, 0.25], [0, 0, 1]]
+        assert scorer.truth(whole).tolist() == [0, 2]
+        assert make_scorer("accuracy", self.TASK).truth(shared).tolist() == [0, 2]
+
+
+class TestKappaOfValues:
+    """Quadratic weighted kappa takes distances between the classes' values, gaps included."""
+
+    @staticmethod
+    def task(*classes: float) -> Task:
+        return Task("ordinal", ("grade",), classes)
+
+    @staticmethod
+    def wanted(y: np.ndarray, taken: np.ndarray, classes: tuple[int, ...]) -> float:
+        values, whole = np.array(classes), range(min(classes), max(classes) + 1)
+        return sk.cohen_kappa_score(values[y], values[taken], labels=whole, weights="quadratic")
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        classes=st.lists(st.integers(-40, 60), min_size=2, max_size=6, unique=True),
+        seed=st.integers(0, 10**6),
+    )
+    def test_is_that_of_scikit_learn_over_the_whole_range(
+        self, classes: list[int], seed: int
+    ) -> None:
+        ordered = tuple(sorted(classes))
+        y, taken = np.random.default_rng(seed).integers(0, len(ordered), (2, 30))
+        y[:2] = 0, 1  # of one class alone, kappa may have no value
+        found = make_scorer("qwk", self.task(*ordered)).score_taken(y, taken)
+        assert found == pytest.approx(self.wanted(y, taken, ordered), rel=1e-12, abs=1e-12)
+
+    def test_a_class_far_above_the_others_weighs_by_its_distance(self) -> None:
+        y, taken = np.array([0, 1, 2, 3, 4, 4]), np.array([0, 1, 2, 4, 4, 3])
+        far = make_scorer("qwk", self.task(1, 2, 3, 4, 10)).score_taken(y, taken)
+        even = make_scorer("qwk", self.task(1, 2, 3, 4, 5)).score_taken(y, taken)
+        assert far == pytest.approx(self.wanted(y, taken, (1, 2, 3, 4, 10)))
+        assert far < even - 0.1
+
+    def test_a_class_that_no_row_has_changes_nothing(self) -> None:
+        y, taken = np.random.default_rng(0).integers(0, 4, (2, 50))
+        without = make_scorer("qwk", self.task(1, 2, 3, 10)).score_taken(y, taken)
+        place = np.array([0, 1, 2, 9])
+        whole = make_scorer("qwk", self.task(*range(1, 11)))
+        assert whole.score_taken(place[y], place[taken]) == without
+
+    @pytest.mark.parametrize("classes", [(1, 2, 3, 4), (0.5, 1.0, 1.5, 2.0), (0.1, 0.2, 0.3, 0.4)])
+    def test_evenly_spaced_values_count_as_places(self, classes: tuple[float, ...]) -> None:
+        y, taken = np.random.default_rng(0).integers(0, 4, (2, 50))
+        found = make_scorer("qwk", self.task(*classes)).score_taken(y, taken)
+        assert found == make_scorer("qwk", self.task(0, 1, 2, 3)).score_taken(y, taken)
+
+    def test_a_gap_among_half_steps_counts_too(self) -> None:
+        y, taken = np.random.default_rng(0).integers(0, 4, (2, 50))
+        found = make_scorer("qwk", self.task(1.0, 1.5, 2.0, 4.0)).score_taken(y, taken)
+        assert found == make_scorer("qwk", self.task(0, 1, 2, 6)).score_taken(y, taken)
+
+    def test_values_of_any_size_do_not_overflow(self) -> None:
+        y, taken = np.random.default_rng(0).integers(0, 3, (2, 100_000))
+        small = make_scorer("qwk", self.task(0, 1, 3)).score_taken(y, taken)
+        for size in (10**6, 10**18):
+            large = make_scorer("qwk", self.task(7, 7 + size, 7 + 3 * size))
+            assert large.score_taken(y, taken) == small
+        odd = make_scorer("qwk", self.task(0.1234567, 10**9, 3 * 10**9))
+        assert odd.score_taken(y, taken) == pytest.approx(small, abs=1e-5)
 
 
 class TestDegenerateInputs:

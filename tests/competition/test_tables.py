@@ -401,7 +401,7 @@ class TestFurtherColumns:
         [
             (
                 "weight",
-                "row 5 holds '0' in column 'extra' of data.weight (1 such rows), expected a f",
+                "row 5 holds '-1' in column 'extra' of data.weight (1 such rows), expected a f",
             ),
             ("soft", "row 3 holds '2' in column 'extra' of data.soft (1 such rows), expected a p"),
         ],
@@ -409,7 +409,8 @@ class TestFurtherColumns:
     def test_weights_and_soft_labels_are_refused_by_row(
         self, folder: Path, key: str, told: str
     ) -> None:
-        table = read_table(folder / "train.csv").assign(extra=["1", "2", "1", "0"])
+        cells = ["1", "2", "0", "-1" if key == "weight" else "1"]
+        table = read_table(folder / "train.csv").assign(extra=cells)
         table.to_csv(folder / "train.csv", index=False)
         with refused(f"{folder / 'train.csv'} {told}"):
             load(folder, **{key: "extra" if key == "weight" else ["extra"]}, sample_rows=2)

@@ -132,10 +132,64 @@ def test_a_label_unseen_in_train_is_refused() -> None:
         task.encode(frame(a=["x", "w"]))
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "ordinal"])
+@pytest.mark.parametrize("kind", ["binary", "ordinal"])
 def test_several_targets_are_refused_where_one_is_meant(kind: str) -> None:
-    with refused(f"a {kind} task has one target column, not 2 (a, b); name one, or use multilabel"):
+    with refused(f"a {kind} task has one target column, not 2 (a, b); name one, or use multiclass"):
         make_task(kind, frame(a=[0, 1], b=[0, 1]), ["a", "b"])
+
+
+class TestOneHotTargets:
+    """Several columns of a multiclass task are its classes, of which each row has one."""
+
+    NAMES = ("win_b", "win_a", "tie")  # classes keep the config's order
+
+    def one_hot(self, *rows: list[float]) -> pd.DataFrame:
+        return pd.DataFrame(
+            rows, columns=list(self.NAMES), index=[f"r{k}" for k in range(len(rows))]
+        )
+
+    def test_each_column_is_a_class_and_an_output(self) -> None:
+        train = self.one_hot([1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1])
+        task = make_task("multiclass", train, self.NAMES)
+        assert task.classes == task.outputs == task.targets == self.NAMES
+        y = task.encode(train)
+        assert y.tolist() == [0, 2, 1, 2]
+        assert y.dtype == np.int64
+        np.testing.assert_array_equal(task.decode(y), train.to_numpy())
+        np.testing.assert_array_equal(task.labels(np.eye(3)[y]), y)
+
+    def test_a_shared_row_is_of_the_largest_share_and_of_equal_ones_of_the_first(self) -> None:
+        train = self.one_hot([0.2, 0.5, 0.3], [0.4, 0.2, 0.4], [0.0, 0.5, 0.5], [0.33, 0.33, 0.33])
+        task = make_task("multiclass", train, self.NAMES)
+        assert task.encode(train).tolist() == [1, 0, 1, 0]
+        np.testing.assert_allclose(task.shares(train).sum(axis=1), 1, rtol=1e-12)
+        assert task.shares(train)[0].tolist() == [0.2, 0.5, 0.3]
+
+    @pytest.mark.parametrize(
+        ("row", "told"), [([0, 0, 0], "0"), ([1, 1, 0], "2"), ([1, 0, 0.4], "1.4")]
+    )
+    def test_a_row_that_does_not_sum_to_1_is_refused_by_name_and_sum(
+        self, row: list[float], told: str
+    ) -> None:
+        with refused(
+            f"target columns win_b, win_a, tie: row 'r1' sums to {told} (2 such rows), expected 1; "
+            "mend the row, or use task=multilabel"
+        ):
+            make_task("multiclass", self.one_hot([0, 1, 0], row, [1, 0, 0], row), self.NAMES)
+
+    def test_counts_and_words_are_refused(self) -> None:
+        with refused("column 'tie' holds 3 in 1 rows; a multiclass target holds 1 or 0, or shares"):
+            make_task("multiclass", self.one_hot([0, 1, 0], [0, 0, 3]), self.NAMES)
+        with refused("column 'tie' holds True, False in 2 rows; a multiclass target holds 1 or 0"):
+            words = frame(win_b=[0, 1], win_a=[0, 0], tie=["True", "False"])
+            make_task("multiclass", words, self.NAMES)
+
+    def test_one_class_alone_and_classes_of_the_config_are_refused(self) -> None:
+        with refused("column 'win_a' has the largest share of all rows; a multiclass task needs"):
+            make_task("multiclass", self.one_hot([0, 1, 0], [0, 1, 0]), self.NAMES)
+        with refused("data.classes: with 3 target columns these are the classes; leave it out"):
+            train = self.one_hot([0, 1, 0], [1, 0, 0])
+            make_task("multiclass", train, self.NAMES, classes=self.NAMES)
 
 
 def test_one_target_is_refused_where_several_are_meant() -> None:

@@ -1,4 +1,4 @@
-"""Laws of weights: balanced labels count alike, and no row counts nothing."""
+"""Laws of weights: balanced labels count alike, and no row counts less than nothing."""
 
 from __future__ import annotations
 
@@ -53,17 +53,19 @@ def column(*cells: str | None) -> pd.Series:
 
 
 def test_weights_are_read_as_numbers() -> None:
-    assert row_weights(Path("train.csv"), column("1", " .5", "2e1")).tolist() == [1, 0.5, 20]
+    weights = row_weights(Path("train.csv"), column("1", " .5", "2e1", "0", "0.0"))
+    assert weights.tolist() == [1, 0.5, 20, 0, 0]
 
 
-@pytest.mark.parametrize("cell", ["0", "-1", "inf", "much"])
-def test_a_weight_that_is_no_number_above_0_is_refused_with_its_row(cell: str) -> None:
+@pytest.mark.parametrize("cell", ["-1", "-0.001", "inf", "nan", "much"])
+def test_a_weight_that_is_negative_or_no_number_is_refused_with_its_row(cell: str) -> None:
     with refused(f"train.csv row 3 holds '{cell}' in "):
         row_weights(Path("train.csv"), column("1", cell))
 
 
 def test_a_row_without_a_weight_is_refused() -> None:
     with refused(
-        "train.csv row 2 holds nothing in column 'w' of data.weight (1 such rows), expected a f"
+        "train.csv row 2 holds nothing in column 'w' of data.weight (1 such rows), expected a "
+        "finite number, 0 or more; mend the cell"
     ):
         row_weights(Path("train.csv"), column(None, "1"))

@@ -89,6 +89,14 @@ def test_every_config_shipped_is_valid_and_short(path):
             "submission=labels does nothing in a regression task",
         ),
         (["data.positive=a"], "data.positive does nothing in a multiclass task; leave it out"),
+        (
+            ["folds.rare=refuse", "folds.strategy=plain"],
+            "folds.rare does nothing in a multiclass task with folds.strategy=plain; leave it out",
+        ),
+        (
+            ["folds.rare=refuse", "task=multilabel", "metric=f1_macro"],
+            "folds.rare does nothing in a multilabel task with folds.strategy=auto; leave it out",
+        ),
         (["folds.bins=5"], "folds.bins does nothing in a multiclass task with folds.strategy=auto"),
         (
             ["task=regression", "metric=rmse", "folds.strategy=plain", "folds.bins=5"],

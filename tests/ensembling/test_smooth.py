@@ -26,6 +26,29 @@ PAIRS = [(kind, space) for kind in KINDS for space in SPACES[kind]]
 N, M = 120, 5
 
 
+def shared_in(space: str) -> tuple[SmoothLoss, np.ndarray, np.ndarray]:
+    """The loss of rows that are shared among classes, their shares, and the members."""
+    _, oof_MNK = drawn("multiclass", 0, M)
+    share_NK = np.random.default_rng(0).dirichlet(np.ones(oof_MNK.shape[2]), oof_MNK.shape[1])
+    z_MNK = fit_space(space, "multiclass", oof_MNK).forward(oof_MNK)
+    truth_NK = truth(TASKS["multiclass"], share_NK)
+    return make_smooth_loss("multiclass", space, z_MNK, truth_NK), share_NK, oof_MNK
+
+
+@pytest.mark.parametrize("space", ["plain", "logit"])
+def test_the_smooth_loss_of_shares_is_their_log_loss_with_its_gradient(space: str) -> None:
+    loss, share_NK, oof_MNK = shared_in(space)
+    weights_M, none_K = weighting(0), np.zeros(share_NK.shape[1])
+    fitted = fit_space(space, "multiclass", oof_MNK)
+    pred_NK = fitted.inverse(np.tensordot(weights_M, fitted.forward(oof_MNK), axes=1))
+    value = loss(weights_M, none_K)
+    wanted = make_scorer("log_loss", TASKS["multiclass"]).score(share_NK, pred_NK)
+    assert value.loss == pytest.approx(wanted, rel=1e-12)
+    for m, along_M in enumerate(1e-6 * np.eye(M)):
+        rise, fall = (loss(weights_M + sign * along_M, none_K).loss for sign in (1, -1))
+        assert value.by_weight_M[m] == pytest.approx((rise - fall) / 2e-6, rel=1e-4, abs=1e-7)
+
+
 def loss_in(kind: str, space: str, seed: int = 0, n_members: int = M) -> SmoothLoss:
     y, oof_MNK = drawn(kind, seed, n_members)
     z_MNK = fit_space(space, kind, oof_MNK).forward(oof_MNK)

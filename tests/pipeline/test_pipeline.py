@@ -44,6 +44,40 @@ def test_the_main_job_ends_in_a_submission_like_the_sample(toy, task):
     assert card["rows"] == len(sample)
 
 
+@pytest.mark.parametrize("learning", ["balanced", "smoothed", "logistic"])
+def test_a_class_that_a_folds_models_never_saw_has_a_probability_all_the_same(
+    toy, tmp_path, learning
+):
+    path = toy("multiclass", metric="log_loss")
+    file = tmp_path / "data" / "train.csv"
+    table = pd.read_csv(file)
+    table.loc[:2, "target"] = ["rare", "twice", "twice"]
+    table.to_csv(file, index=False)
+    classes = ["bad", "good", "odd", "rare", "twice"]
+    sample = pd.read_csv(tmp_path / "data" / "test.csv")[["id"]]
+    sample.assign(**dict.fromkeys(classes, 0.2)).to_csv(
+        tmp_path / "data" / "sample_submission.csv", index=False
+    )
+    keys = {
+        "balanced": "{pooler: mean, train: {class_weights: balanced}}",
+        "smoothed": "{pooler: mean, train: {label_smoothing: 0.1}}",
+        "logistic": "{pooler: mean, head: logistic}",
+    }
+    settings, blend, submission = run_all(path, [f"members=[{keys[learning]}]"])
+    competition = load_competition(settings, open_store(settings))
+    (own,) = np.flatnonzero(competition.y == 3)
+    assert competition.task.outputs == tuple(classes)
+    (pred_NK,) = blend.matrix.oof_MNK
+    assert (pred_NK > 1e-4).all()
+    assert pred_NK[own, 3] < 0.3  # its models knew nothing of it
+    np.testing.assert_allclose(pred_NK.sum(axis=1), 1, atol=1e-6)
+    assert (pd.read_csv(submission)[classes] > 1e-4).all(axis=None)
+    with pytest.raises(UserError, match="class 'rare' of column 'target' has 1 rows, fewer than"):
+        pipeline.train(
+            config.load(path, ["folds.rare=refuse", "run=other", f"data.dir={settings.data_dir}"])
+        )
+
+
 def test_probabilities_are_submitted_where_the_metric_or_the_config_wants_them(toy):
     _, _, path = run_all(toy("binary"), ["metric=roc_auc"])
     values = pd.read_csv(path)["target"]

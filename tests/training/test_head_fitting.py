@@ -211,6 +211,8 @@ def test_a_class_that_no_row_has_keeps_its_base_rate(seen, features, generator):
     unseen = np.setdiff1d(range(3), seen)
     assert (pred[:, unseen] > 0).all()
     assert (pred[:, unseen] < 0.05).all()
+    rates = np.exp(np.log(pred[:, unseen]).mean(axis=0))
+    np.testing.assert_allclose(rates, 1 / (N + 3), rtol=0.1)
     if len(seen) > 1:
         expected = reference("logistic", features, y, np.ones(N))
         ratio = pred[:, 2] / (pred[:, 0] + pred[:, 2])

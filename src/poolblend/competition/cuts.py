@@ -9,6 +9,7 @@ Legend: N rows, K model outputs, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import add
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def fit_cuts(scorer: Scorer, y: np.ndarray, pred_NK: np.ndarray) -> np.ndarray |
     if not has_cuts(scorer) or default is None:
         return None
     if scorer.task.kind == "ordinal":
-        return _ordinal_cuts(y, pred_NK[:, 0], default)
+        return _ordinal_cuts(y, pred_NK[:, 0], default, scorer.task.steps_C)
     if scorer.task.kind == "multilabel" and scorer.metric.mean_of:
         columns = range(pred_NK.shape[1])
         each = [fit_cuts(scorer.of_output(k), y[:, k], pred_NK[:, [k]]) for k in columns]
@@ -83,7 +84,9 @@ def _tried(scorer: Scorer, y: np.ndarray, pred_NK: np.ndarray, default: np.ndarr
     return cuts[int(np.argmin(losses))]
 
 
-def _ordinal_cuts(y_N: np.ndarray, pred_N: np.ndarray, default: np.ndarray) -> np.ndarray:
+def _ordinal_cuts(
+    y_N: np.ndarray, pred_N: np.ndarray, default: np.ndarray, steps_C: np.ndarray
+) -> np.ndarray:
     """Cut points for quadratic weighted kappa, by coordinate ascent from two beginnings.
 
     Every sweep moves one cut after another to its best place between its neighbours, all places
@@ -95,7 +98,7 @@ def _ordinal_cuts(y_N: np.ndarray, pred_N: np.ndarray, default: np.ndarray) -> n
         [[0], np.flatnonzero(rising_N[1:] != rising_N[:-1]) + 1, [len(rising_N)]]
     )
     shares = np.searchsorted(np.sort(y_N), np.arange(1, len(default) + 1))
-    kappa = _Kappa(y_N)
+    kappa = _Kappa(y_N, steps_C)
     beginnings = [np.searchsorted(rising_N, default), places[_nearest(places, shares)]]
     below, score = max((_ascend(kappa, places, below) for below in beginnings), key=lambda r: r[1])
     if score <= kappa(np.searchsorted(rising_N, default)):
@@ -112,29 +115,42 @@ def _nearest(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 class _Kappa:
-    """Quadratic weighted kappa of sorted rows, from how many rows lie below each cut."""
+    """Quadratic weighted kappa of sorted rows, from how many rows lie below each cut.
 
-    def __init__(self, y_N: np.ndarray) -> None:
+    A row above a cut is as much higher as the classes beside the cut lie apart, `rise`; the square
+    of its label is higher by `square_rise`.
+    """
+
+    def __init__(self, y_N: np.ndarray, steps_C: np.ndarray) -> None:
+        # As floats: with many rows and a long scale, products of the moments overflow 64 bits.
+        value_C = steps_C.astype(np.float64)
+        value_N = value_C[y_N]
         self.n = len(y_N)
-        self.total = int(y_N.sum())
-        self.squares = int(y_N @ y_N)
-        self.y_below = np.concatenate([[0], np.cumsum(y_N)])
+        self.total = float(value_N.sum())
+        self.squares = float(np.square(value_N).sum())
+        self.value_above = self.total - np.concatenate([[0.0], np.cumsum(value_N)])
+        self.rise, self.square_rise = np.diff(value_C), np.diff(value_C**2)
 
     def __call__(self, below: np.ndarray) -> float:
-        level = np.arange(1, len(below) + 1)
-        above = self.n - below
-        p, pp = above.sum(), ((2 * level - 1) * above).sum()
-        yp = (self.total - self.y_below[below]).sum()
-        return float(self.of_moments(p, pp, yp))
+        return float(self.of_moments(*self.moments(np.arange(len(below)), below)))
+
+    def parts(self, cut: np.ndarray | int, below: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What cuts with so many rows below them add to the three moments."""
+        rise, above = self.rise[cut], self.n - below
+        return rise * above, self.square_rise[cut] * above, rise * self.value_above[below]
+
+    def moments(self, cuts: np.ndarray, below: np.ndarray) -> list[float]:
+        """What all these cuts add together."""
+        return [float(part.sum()) for part in self.parts(cuts, below)]
 
     def of_moments(
         self, p: np.ndarray | float, pp: np.ndarray | float, yp: np.ndarray | float
     ) -> np.ndarray:
         """Kappa from the sums of labels, of their squares, and of their products with the truth."""
-        spread = self.n * (self.squares + np.asarray(pp)) - self.total**2 - np.square(p)
-        chance = spread + np.square(self.total - np.asarray(p, dtype=np.float64))
-        gaps = self.n * (self.squares - 2.0 * np.asarray(yp) + pp)
-        return 1 - np.divide(gaps, chance, out=np.ones_like(chance, float), where=chance != 0)
+        spread = self.n * (self.squares + pp) - self.total**2 - np.square(p)
+        chance = spread + np.square(self.total - p)
+        gaps = self.n * (self.squares - 2 * yp + pp)
+        return 1 - np.divide(gaps, chance, out=np.ones_like(chance), where=chance != 0)
 
 
 def _ascend(kappa: _Kappa, places: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, float]:
@@ -146,12 +162,9 @@ def _ascend(kappa: _Kappa, places: np.ndarray, below: np.ndarray) -> tuple[np.nd
             low = below[j - 1] if j else 0
             high = below[j + 1] if j + 1 < len(below) else kappa.n
             tried = places[np.searchsorted(places, low) : np.searchsorted(places, high, "right")]
-            others = np.delete(below, j)
-            level = np.delete(np.arange(1, len(below) + 1), j)
-            p = (kappa.n - others).sum() + (kappa.n - tried)
-            pp = ((2 * level - 1) * (kappa.n - others)).sum() + (2 * j + 1) * (kappa.n - tried)
-            yp = (kappa.total - kappa.y_below[others]).sum() + kappa.total - kappa.y_below[tried]
-            found = kappa.of_moments(p, pp, yp)
+            others = np.delete(np.arange(len(below)), j)
+            rest = kappa.moments(others, below[others])
+            found = kappa.of_moments(*map(add, rest, kappa.parts(j, tried)))
             if found.max(initial=-np.inf) > score:
                 below[j], score = tried[int(found.argmax())], float(found.max())
         if score <= before:

@@ -64,8 +64,8 @@ def check_enough(task: Task, y: np.ndarray, n: int, n_rows: int, *, every_class:
     rare = int(np.where(counts > 0, counts, len(y) + 1).argmin())
     if counts[rare] < n:
         raise UserError(
-            f"class '{task.classes[rare]}' of column '{task.targets[0]}' has {counts[rare]} "
-            f"{rows}, fewer than the {n} folds; lower folds.n, or set folds.strategy=plain"
+            f"class '{task.classes[rare]}' {_of_column(task)}has {counts[rare]} "
+            f"{rows}, fewer than the {n} folds; lower folds.n, or set folds.rare=spread"
         )
 
 
@@ -75,7 +75,30 @@ def check_every_class(task: Task, y: np.ndarray, fold_N: np.ndarray) -> None:
         lacking = np.setdiff1d(y, y[fold_N == fold])
         if len(lacking):
             raise UserError(
-                f"class '{task.classes[lacking[0]]}' of column '{task.targets[0]}' is in no row of "
+                f"class '{task.classes[lacking[0]]}' {_of_column(task)}is in no row of "
                 f"fold {fold}, because groups or equal texts stay whole; lower folds.n, or set "
-                "folds.strategy=plain (group with folds.groups)"
+                "folds.rare=spread"
             )
+
+
+def _of_column(task: Task) -> str:
+    """Where its class stands, if not in a column of its own."""
+    return "" if task.one_hot else f"of column '{task.targets[0]}' "
+
+
+def tell_rare(task: Task, y: np.ndarray, fold_N: np.ndarray) -> None:
+    """Warn, in one line, of classes that are not in every fold, and of those in one fold only."""
+    n, counts_C = int(fold_N.max()) + 1, np.bincount(y)
+    pairs = np.unique(np.stack([y, fold_N], axis=1), axis=0)  # each class with each of its folds
+    folds_C = np.bincount(pairs[:, 0], minlength=len(counts_C))
+    rare = np.flatnonzero((folds_C > 0) & (folds_C < n))
+    if len(rare):
+        log.warning(
+            "%d of %d classes have too few rows or groups to be in all %d folds, such as %s: they "
+            "are spread; %d of them are in one fold only, whose models never see them",
+            len(rare),
+            np.count_nonzero(counts_C),
+            n,
+            quoted(task.classes[rare[counts_C[rare].argmin()]]),
+            np.count_nonzero(folds_C == 1),
+        )

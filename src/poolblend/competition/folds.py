@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from scipy.stats import rankdata
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from poolblend.competition.foldchecks import check_enough, check_every_class, whole_groups
+from poolblend.competition.foldchecks import (
+    check_enough,
+    check_every_class,
+    tell_rare,
+    whole_groups,
+)
 from poolblend.competition.grouping import deal_groups
 from poolblend.competition.tasks import KINDS, SINGLE, Task
 from poolblend.errors import UserError, unknown
@@ -54,7 +59,7 @@ Function = Callable[[Rows, int, int], np.ndarray]
 
 
 class Strategy(NamedTuple):
-    """A registered strategy, the tasks it fits, and whether every fold gets rows of every class.
+    """A registered strategy, the tasks it fits, and whether each class is to be in every fold.
 
     A `grouped` one keeps groups whole, and needs them.
     """
@@ -121,19 +126,22 @@ def assign_folds(
     bins: int = 10,
     group_N: np.ndarray | None = None,
     set_N: np.ndarray | None = None,
+    rare: Literal["spread", "refuse"] = "spread",
 ) -> np.ndarray:
     """The fold of each row, int64 (N,) in 0 to n-1, shuffled by `seed`.
 
     `bins` is how many bins a regression target is cut into, fewer where rows are few. Rows of one
     group, and rows of one set (of equal texts), share a fold: sets are assigned as their first rows
-    are, or join the groups they are in. Raises UserError where n does not fit the rows or groups,
-    or the strategy the task.
+    are, or join the groups they are in. A class of too few rows or groups for every fold is spread
+    over as many as it can be, with a warning, or refused. Raises UserError where n does not fit the
+    rows or groups, or the strategy the task.
     """
     entry = STRATEGIES[resolve_strategy(strategy, task, grouped=group_N is not None)]
     if n < 2:
         raise UserError(f"{n} folds cannot be: expected at least 2")
     row_N = np.arange(len(y))
     set_N = row_N if set_N is None else set_N
+    refused = entry.every_class and rare == "refuse"
     if group_N is not None:
         group_N = whole_groups(group_N, set_N, n)
         fold_N = entry.function(Rows(y, bins, group_N), n, seed)
@@ -142,17 +150,19 @@ def assign_folds(
         # Numbered by their first rows, so that without equal texts every row is its own set.
         order_S = first_S.argsort()
         set_N, first_S = order_S.argsort()[set_N], first_S[order_S]
-        check_enough(task, y[first_S], n, len(y), every_class=entry.every_class)
+        check_enough(task, y[first_S], n, len(y), every_class=refused)
         fold_N = entry.function(Rows(y[first_S], bins, set_N[first_S]), n, seed)[set_N]
-    if entry.every_class:
+    if refused:
         check_every_class(task, y, fold_N)
+    elif entry.every_class:
+        tell_rare(task, y, fold_N)
     return fold_N
 
 
 @register("stratified", tasks=SINGLE, every_class=True)
 def stratified(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Every fold has the same share of each class."""
-    return _folds(StratifiedKFold(n, shuffle=True, random_state=seed), rows.y)
+    return _of_each_class(rows.y, n, seed)
 
 
 @register("multilabel_stratified", tasks=("multilabel",))
@@ -166,11 +176,7 @@ def regression_stratified(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Every fold has the same share of each target's quantile bins."""
     in_bin = _in_bin(rows, n)
     if rows.y.shape[1] == 1:
-        with warnings.catch_warnings():
-            # A bin of few rows is no fault of the user's: the rows are dealt out all the same.
-            warnings.filterwarnings("ignore", "The least populated class")
-            splitter = StratifiedKFold(n, shuffle=True, random_state=seed)
-            return _folds(splitter, in_bin.argmax(axis=1))
+        return _of_each_class(in_bin.argmax(axis=1), n, seed)
     return _folds(MultilabelStratifiedKFold(n, shuffle=True, random_state=seed), in_bin)
 
 
@@ -202,6 +208,18 @@ def regression_group(rows: Rows, n: int, seed: int) -> np.ndarray:
 def group(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Whole groups, so that folds are alike in size, whatever the targets."""
     return deal_groups(rows.group_N, np.zeros((len(rows.y), 0)), n, seed)
+
+
+def _of_each_class(y: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Each class dealt out evenly; the rows of one that has fewer than n, to different folds.
+
+    Scikit-learn does so as well, but refuses where all classes are that rare: rows of a further
+    class, which change nothing for the others, are added and left out again.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that classes are rare, or many for the rows
+        padded = np.append(y, np.full(n, y.max() + 1))
+        return _folds(StratifiedKFold(n, shuffle=True, random_state=seed), padded)[: len(y)]
 
 
 def _in_bin(rows: Rows, n: int) -> np.ndarray:

@@ -12,11 +12,9 @@ import numpy as np
 import pandas as pd
 
 from poolblend.competition.columns import numbers, refuse_cells
+from poolblend.competition.shares import whole_shares
 from poolblend.competition.tasks import Task
-from poolblend.errors import UserError, quoted
-
-ROUNDING = 0.005  # of each probability: files may hold two digits
-TOLERANCE = 1e-3  # of a row's sum, beside that
+from poolblend.errors import UserError
 
 
 def probabilities(path: Path, column: pd.Series) -> np.ndarray:
@@ -49,11 +47,4 @@ def soft_labels(task: Task, train: pd.DataFrame, columns: Sequence[str], id: str
     soft_NK = train[list(columns)].to_numpy(np.float64)
     if task.kind != "multiclass":
         return soft_NK
-    sum_N = soft_NK.sum(axis=1)
-    bad = np.flatnonzero(np.abs(sum_N - 1) > ROUNDING * len(columns) + TOLERANCE)
-    if len(bad):
-        raise UserError(
-            f"data.soft: the row of {id} {quoted(train[id].iloc[bad[0]])} sums to "
-            f"{sum_N[bad[0]]:.4g} ({len(bad)} such rows), expected 1; mend the row"
-        )
-    return soft_NK / sum_N[:, None]
+    return whole_shares(soft_NK, train[id].tolist(), f"data.soft: the row of {id}")

@@ -8,18 +8,23 @@ Legend: N rows, K model outputs.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from poolblend.competition.classes import Label, find_classes, listed, places_among
+from poolblend.competition.shares import whole_shares
 from poolblend.errors import UserError, unknown
 
 TRUTHS = ("true", "false", "yes", "no")
 KINDS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
+FINEST = 1_000_000  # steps of an ordinal scale, at most: squares of more overflow
 SINGLE = ("binary", "multiclass", "ordinal")  # kinds of one target, whose values are classes
 
 
@@ -29,7 +34,8 @@ class Task:
 
     `classes` are the original labels: (negative, positive) for binary, all in sorted order for
     multiclass and ordinal (where they are numbers), none for the other kinds. Some may be absent
-    from train, where the config says which may occur.
+    from train, where the config says which may occur. A multiclass task of several targets has
+    them as its classes: they hold each class's share of the row, mostly 0 and 1.
     """
 
     kind: str
@@ -47,14 +53,36 @@ class Task:
         """The targets as numbers.
 
         int64 (N,) of 0 and 1 for binary and of class indices for multiclass and ordinal, int64
-        (N, K) of 0 and 1 for multilabel, float64 (N, K) for regression. Raises UserError for a
-        value that the task does not know.
+        (N, K) of 0 and 1 for multilabel, float64 (N, K) for regression. A row that is shared among
+        classes is of the largest share, the first of equal ones. Raises UserError for a value that
+        the task does not know.
         """
+        if self.one_hot:
+            return self.hard(self.shares(frame))
         if self.classes:
             return self._encode_classes(frame[self.targets[0]])
         columns = [_numbers(frame[target], self.kind) for target in self.targets]
         y_NK = np.stack(columns, axis=1)
         return y_NK.astype(np.int64) if self.kind == "multilabel" else y_NK
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether each class has a target column of its own."""
+        return self.kind == "multiclass" and len(self.targets) > 1
+
+    def shares(self, frame: pd.DataFrame) -> np.ndarray:
+        """The classes' shares of each row of a `one_hot` task, float64 (N, K), which sum to 1.
+
+        Raises UserError for a cell that is no share, and a row, by its index, of another sum.
+        """
+        columns = [_numbers(frame[target], self.kind) for target in self.targets]
+        told = f"target columns {listed(self.targets)}: row"
+        remedy = "mend the row, or use task=multilabel where a row may have several labels or none"
+        return whole_shares(np.stack(columns, axis=1), frame.index.tolist(), told, remedy)
+
+    def hard(self, y: np.ndarray) -> np.ndarray:
+        """Shares (N, K) of a multiclass task as `encode` writes them; other targets unchanged."""
+        return y.argmax(axis=1) if self.kind == "multiclass" and y.ndim == 2 else y
 
     @property
     def probabilistic(self) -> bool:
@@ -72,6 +100,23 @@ class Task:
             scale = np.array(self.classes, dtype=np.float64)
             return (scale[1:] + scale[:-1]) / 2
         return None
+
+    @cached_property
+    def steps_C(self) -> np.ndarray:
+        """How far above the lowest class each class of an ordinal task lies, int64 (C,).
+
+        Counted in the largest step of which all distances are multiples: 0, 1, 2, 9 for classes 1,
+        2, 3, 10, and 0, 1, 3 for 0.5, 1, 2. A scale of more than a million steps is rounded.
+        """
+        # Via their decimals: .1 and .3 are then one and three tenths exactly.
+        value_C = [Fraction(str(label)) for label in self.classes]
+        fine = math.lcm(*(value.denominator for value in value_C))
+        step_C = [int((value - value_C[0]) * fine) for value in value_C]
+        coarsest = math.gcd(*step_C) or 1
+        step_C = [step // coarsest for step in step_C]
+        if step_C[-1] > FINEST:
+            step_C = [round(Fraction(FINEST * step, step_C[-1])) for step in step_C]
+        return np.array(step_C, dtype=np.int64)
 
     def labels(self, pred_NK: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
         """Predictions as `encode` would write them: probabilities and values become labels.
@@ -105,6 +150,8 @@ class Task:
         """Encoded labels as the values that the train file holds; unchanged without classes."""
         if not self.classes:
             return labels
+        if self.one_hot:
+            return np.eye(len(self.classes), dtype=np.int64)[labels]
         dtype = object if isinstance(self.classes[0], str) else None
         return np.array(self.classes, dtype=dtype)[labels]
 
@@ -133,10 +180,10 @@ def make_task(
     if kind not in KINDS:
         raise unknown("task", kind, KINDS)
     single = kind in SINGLE
-    if single and len(targets) != 1:
+    if single and len(targets) != 1 and kind != "multiclass":
         raise UserError(
-            f"a {kind} task has one target column, not {len(targets)} ({', '.join(targets)}); "
-            "name one, or use multilabel (columns of 0 and 1) or regression"
+            f"a {kind} task has one target column, not {len(targets)} ({', '.join(targets)}); name "
+            "one, or use multiclass (columns of 0 and 1, one of them 1), multilabel or regression"
         )
     if kind == "multilabel" and len(targets) < 2:
         raise UserError(
@@ -144,22 +191,44 @@ def make_task(
             f"({', '.join(targets)}); name more, or use binary"
         )
     if not targets:
-        raise UserError("a regression task has at least one target column; name it")
+        raise UserError(f"a {kind} task has at least one target column; name it")
     if not single and classes is not None:
         raise UserError(f"data.classes: a {kind} task has no classes; leave it out")
+    if kind == "multiclass" and len(targets) > 1:
+        return _one_hot_task(train, targets, classes)
     found = find_classes(kind, train[targets[0]], positive, classes) if single else ()
     task = Task(kind, tuple(targets), found)
     task.encode(train)
     return task
 
 
+def _one_hot_task(
+    train: pd.DataFrame, targets: Sequence[str], classes: Sequence[Label] | None
+) -> Task:
+    if classes is not None:
+        raise UserError(
+            f"data.classes: with {len(targets)} target columns these are the classes; leave it out"
+        )
+    task = Task("multiclass", tuple(targets), tuple(targets))
+    found = np.unique(task.encode(train))
+    if len(found) < 2:
+        raise UserError(
+            f"column '{targets[found[0]]}' has the largest share of all rows; a multiclass task "
+            "needs at least two classes"
+        )
+    return task
+
+
 def _numbers(column: pd.Series, kind: str) -> np.ndarray:
-    """The column as float64 of what `kind` allows: 0 and 1, or any finite number."""
+    """The column as float64 of what `kind` allows: 0 and 1, shares, or any finite number."""
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-    fine = np.isin(values, (0, 1)) if kind == "multilabel" else np.isfinite(values)
+    fine, wanted = np.isfinite(values), "finite numbers only"
+    if kind == "multilabel":
+        fine, wanted = np.isin(values, (0, 1)), "only 0 and 1"
+    elif kind == "multiclass":
+        fine, wanted = (values >= 0) & (values <= 1), "1 or 0, or shares that sum to 1 in each row"
     if not fine.all():
         bad = list(dict.fromkeys(column[~fine].tolist()))
-        wanted = "only 0 and 1" if kind == "multilabel" else "finite numbers only"
         raise UserError(
             f"column '{column.name}' holds {listed(bad)} in {(~fine).sum()} rows; "
             f"a {kind} target holds {wanted}{_hint(bad)}"

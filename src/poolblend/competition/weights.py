@@ -19,11 +19,12 @@ from poolblend.errors import UserError
 def row_weights(path: Path, column: pd.Series) -> np.ndarray:
     """The weight column of the table in `path` as float64 (N,).
 
-    Raises UserError, naming the row, for a cell that is no finite number above 0.
+    A row of weight 0 is predicted and scored, but not learned from. Raises UserError, naming the
+    row, for a cell that is no finite number of at least 0.
     """
     weight_N = numbers(column, path)
     refuse_cells(
-        path, column, weight_N > 0, expected="a finite number above 0", key=" of data.weight"
+        path, column, weight_N >= 0, expected="a finite number, 0 or more", key=" of data.weight"
     )
     return weight_N
 

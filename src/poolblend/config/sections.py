@@ -45,7 +45,7 @@ class Data(Section):
     soft: list[str] = Field(
         []
     )  # columns of soft labels to learn from: probabilities, one per output
-    weight: str | None = None  # a column of weights above 0: how much a train row counts
+    weight: str | None = None  # a column: how much a train row counts; 0: scored, not learned from
     numeric: list[str] = Field(
         []
     )  # columns joined to the pooled vector: medians for gaps, standardised
@@ -91,6 +91,8 @@ class Folds(Section):
     groups: str | None = None  # a train column whose rows of one value stay in one fold
     # Rows whose texts are equal, but for case and spaces, stay in one fold.
     keep_together: Literal["duplicates", "none"] = "duplicates"
+    # A class with fewer rows or groups than folds: in as many folds as it can be, or refused.
+    rare: Literal["spread", "refuse"] = "spread"
     bins: int = Field(10, ge=2)  # of a regression target, for stratification
 
     @field_validator("strategy")

@@ -28,6 +28,7 @@ _CHECKOUT = Path(__file__).resolve().parents[3]
 ROOT = _CHECKOUT if (_CHECKOUT / "configs").is_dir() else Path.cwd()
 
 MOST_MEMBERS = 1000
+CLASSED = ("binary", "multiclass", "ordinal")  # tasks whose targets are classes
 
 
 class Config(Section):
@@ -69,7 +70,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_task(self) -> Config:
-        single = self.task != "multilabel" and len(self.data.target) == 1
+        single = self.task in CLASSED or (self.task == "regression" and len(self.data.target) == 1)
         if self.blend.weights == "per_output" and single:
             raise ValueError(
                 f"blend.weights=per_output does nothing in a {self.task} task of one target; leave "
@@ -86,6 +87,12 @@ class Config(Section):
         if self.folds.bins != Folds().bins and not binned:
             raise ValueError(
                 f"folds.bins does nothing in a {self.task} task with folds.strategy="
+                f"{self.folds.strategy}; leave it out"
+            )
+        stratified = self.folds.strategy in ("auto", "stratified", "stratified_group")
+        if self.folds.rare != "spread" and not (self.task in CLASSED and stratified):
+            raise ValueError(
+                f"folds.rare does nothing in a {self.task} task with folds.strategy="
                 f"{self.folds.strategy}; leave it out"
             )
         return self

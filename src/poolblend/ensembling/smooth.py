@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, logsumexp
+from scipy.special import expit, logsumexp, xlogy
 from scipy.stats import rankdata
 
 from poolblend.competition.metrics import SMALLEST_PROBABILITY
@@ -40,8 +40,8 @@ class SmoothLoss(Protocol):
 
 
 def truth(task: Task, y: np.ndarray) -> np.ndarray:
-    """Encoded targets as what predictions come near to, float64 (N, K): values, or 0 and 1."""
-    if task.kind == "multiclass":
+    """Encoded targets as what predictions come near to, float64 (N, K): values, 0 and 1, shares."""
+    if task.kind == "multiclass" and y.ndim == 1:
         return (y[:, None] == np.arange(len(task.classes))).astype(np.float64)
     return task.learnable(y).reshape(len(y), -1).astype(np.float64)
 
@@ -150,9 +150,8 @@ def _logit_decisions(eta_NK: np.ndarray, truth_NK: np.ndarray) -> tuple[float, n
 def _plain_classes(p_NK: np.ndarray, truth_NK: np.ndarray) -> tuple[float, np.ndarray]:
     clipped = np.clip(p_NK, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     sum_N1 = clipped.sum(axis=1, keepdims=True)
-    of_truth_N1 = (clipped * truth_NK).sum(axis=1, keepdims=True)
-    slope_NK = (1 / sum_N1 - truth_NK / of_truth_N1) / len(p_NK)
-    losses = np.log(sum_N1) - np.log(of_truth_N1)
+    slope_NK = (1 / sum_N1 - truth_NK / clipped) / len(p_NK)
+    losses = np.log(sum_N1[:, 0]) - xlogy(truth_NK, clipped).sum(axis=1)
     return float(losses.mean()), np.where(clipped == p_NK, slope_NK, 0)
 
 

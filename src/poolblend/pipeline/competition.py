@@ -21,6 +21,7 @@ from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.pipeline.demo import make_demo
 from poolblend.pipeline.folds import frozen_folds, new_folds
+from poolblend.pipeline.trials import try_metric
 from poolblend.store import Store, sha256
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class Tabled:
     task: Task
     scorer: Scorer
     y: np.ndarray
-    weight_N: np.ndarray | None = None  # float64 above 0, where there are weights
+    scored: np.ndarray  # `y`, or shares (N, K) where targets are shares and the metric takes them
+    weight_N: np.ndarray | None = None  # float64 of 0 or more, where there are weights
     soft_NK: np.ndarray | None = None  # float64 from 0 to 1, where there are soft labels
 
 
@@ -107,7 +109,7 @@ def read_tables(config: Config) -> Tabled:
         weight=data.weight,
         soft=data.soft,
         groups=config.folds.groups,
-        classes=data.classes if config.task in SINGLE else None,
+        classes=data.classes if config.task in SINGLE and len(data.target) == 1 else None,
         sample_rows=data.sample_rows,
         seed=config.folds.seed,
     )
@@ -115,15 +117,42 @@ def read_tables(config: Config) -> Tabled:
         if count:
             log.info("%s: %d missing texts in column %s are read as empty", folder, count, column)
     try:
-        task = make_task(config.task, tables.train, data.target, data.positive, data.classes)
-        y = task.encode(tables.train)
-        soft_NK = soft_labels(task, tables.train, data.soft, data.id) if data.soft else None
+        train = tables.train.set_index(data.id, drop=False)  # by which messages name a row
+        task = make_task(config.task, train, data.target, data.positive, data.classes)
+        y = task.encode(train)
+        soft_NK = _soft_labels(task, train, config)
     except UserError as error:  # it knows columns, not files
         raise UserError(f"{folder / data.train}: {error}") from None
     weight_N = tables.train[data.weight].to_numpy(np.float64) if data.weight else None
-    tabled = Tabled(tables, task, make_scorer(config.metric, task), y, weight_N, soft_NK)
+    scorer = make_scorer(config.metric, task)
+    tabled = Tabled(tables, task, scorer, y, scorer.truth(train), weight_N, soft_NK)
+    try:
+        try_metric(tabled)
+    except UserError as error:
+        raise UserError(f"{folder / data.train}: {error}") from None
     _try_submission(config, tables, task)
     return tabled
+
+
+def _soft_labels(task: Task, train: pd.DataFrame, config: Config) -> np.ndarray | None:
+    """Of data.soft, else of targets that are shares of a row; None where rows have one label."""
+    if config.data.soft:
+        return soft_labels(task, train, config.data.soft, config.data.id)
+    if not task.one_hot:
+        return None
+    share_NK = task.shares(train)
+    largest_N = share_NK.max(axis=1)
+    if (largest_N == 1).all():
+        return None
+    log.info(
+        "%d of %d rows are shared among classes: models learn the shares, which log_loss takes as "
+        "well; folds and other metrics take the class of the largest (the first of equal ones in "
+        "%d rows)",
+        (largest_N < 1).sum(),
+        len(train),
+        ((share_NK == largest_N[:, None]).sum(axis=1) > 1).sum(),
+    )
+    return share_NK
 
 
 def lookups(config: Config, side: Literal["train", "test"]) -> list[Lookup]:

@@ -133,6 +133,7 @@ def new_folds(tabled: Tabled, config: Config) -> np.ndarray:
         settings.n,
         settings.seed,
         bins=settings.bins,
+        rare=settings.rare,
         group_N=train[settings.groups].to_numpy(str) if settings.groups else None,
         set_N=text_sets(train, text_columns(config.data.text)) if together else None,
     )

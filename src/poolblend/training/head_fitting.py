@@ -6,10 +6,11 @@ Shape legend: N rows, F features, L logits, C classes, S support vectors.
 from __future__ import annotations
 
 import logging
-from warnings import catch_warnings, simplefilter
+from warnings import catch_warnings, filterwarnings, simplefilter
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
@@ -90,8 +91,13 @@ def _one_of_all(
         return weight_CF, bias_C
     # Of two classes scikit-learn keeps the log-odds of the second; all together sum to 0.
     sides = np.array([[-0.5], [0.5]]) if len(model.coef_) == 1 else np.eye(len(model.coef_))
-    weight_CF[model.classes_] = sides @ model.coef_
-    bias_C[model.classes_] = sides @ model.intercept_
+    seen = model.classes_
+    weight_CF[seen] = sides @ model.coef_
+    bias_C[seen] = sides @ model.intercept_
+    if len(seen) < len(bias_C):
+        # Base rates are logarithms of shares: they are moved to where these logits lie.
+        scale = logsumexp(x_NF @ weight_CF[seen].T + bias_C[seen], axis=1).mean()
+        bias_C[np.setdiff1d(np.arange(len(bias_C)), seen)] += scale
     return weight_CF, bias_C
 
 
@@ -118,6 +124,8 @@ def _logistic(
     model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
     with catch_warnings():
         simplefilter("ignore", ConvergenceWarning)
+        filterwarnings("ignore", "The number of unique classes")  # there may be many rare ones
+        filterwarnings("ignore", "The number of unique classes")  # there may be many rare ones
         model.fit(x_NF[rows], classes, share_NC[rows, classes] * weight_N[rows])
     if model.n_iter_.max() >= MAX_ITERATIONS:
         log.warning(

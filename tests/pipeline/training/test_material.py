@@ -9,7 +9,8 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import load_competition, open_store
-from poolblend.pipeline.training.material import Material, _expected_weights
+from poolblend.pipeline.making import check_members, new_objective
+from poolblend.pipeline.training.material import Material, Materials, _expected_weights
 
 MEMBER = "tiny-max-s42"
 
@@ -177,6 +178,50 @@ def test_rows_without_weight_to_speak_of_are_not_learnt_from(run):
         shares[name] = ((oof(settings).iloc[:, -1] > 0.5) == truth).mean()
     assert shares["weighted"] > 0.7
     assert shares["plain"] < 0.4
+
+
+@pytest.mark.parametrize("member", ["max", "{pooler: max, head: logistic}"])
+def test_rows_of_weight_0_are_predicted_and_scored_but_not_learnt_from(run, member):
+    """Two rows of three have a wrong label, and weight 0: their predictions are right."""
+
+    def poison(table, name, folder):
+        if name == "train":
+            wrong = np.arange(len(table)) % 3 > 0
+            table["worth"] = np.where(wrong, 0, 7)
+            table["noisy"] = np.where(wrong, 1 - table["target"], table["target"])
+
+    sets = ["data.weight=worth", "data.target=noisy", f"members=[{member}]", "metric=accuracy"]
+    settings, _ = run(poison, *sets, n=180)
+    name = "tiny-max-logistic-s42" if "logistic" in member else MEMBER
+    train = pd.read_csv(settings.data_dir / "train.csv").set_index("id").sort_index()
+    predicted = oof(settings, name).iloc[:, -1] > 0.5
+    assert len(predicted) == 180
+    assert (predicted == train["target"]).mean() > (0.7 if name == MEMBER else 0.55)
+    competition = load_competition(settings, open_store(settings))
+    for fold in (0, 1):
+        own = competition.fold_N == fold
+        told = card(settings, fold, name)
+        weighted = int((competition.weight_N[~own] > 0).sum())
+        assert told["rows"] == {"train": weighted, "valid": int(own.sum())}
+        assert told["score"] == pytest.approx((predicted == train["noisy"])[own].mean())
+
+
+def test_given_weights_have_a_mean_of_1_over_the_rows_that_are_learnt_from(toy, tmp_path):
+    path = toy(n=12)
+    file = tmp_path / "data" / "train.csv"
+    pd.read_csv(file).assign(worth=[0, 0, 1, 3] * 3).to_csv(file, index=False)
+    settings = config.load(path, ["folds.n=2", "data.weight=worth", "members=[mean]"])
+    store = open_store(settings)
+    competition = load_competition(settings, store, make_folds=True)
+    materials = Materials(settings, competition, store)
+    (member,) = settings.resolve_members()
+    located = check_members(settings, [member])[member.name]
+    material = materials.of_fold(member, 0, located, new_objective(competition.task))
+    weighted = (competition.fold_N != 0) & (competition.weight_N > 0)
+    assert material.rows.tolist() == np.flatnonzero(weighted).tolist()
+    assert material.weights[material.rows].mean() == pytest.approx(1)
+    shares = material.weights[weighted, 0] / competition.weight_N[weighted]
+    np.testing.assert_allclose(shares, shares[0])
 
 
 def test_soft_labels_are_learnt_and_hard_ones_scored(run):

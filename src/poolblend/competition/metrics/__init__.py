@@ -1,9 +1,9 @@
 """Metrics by name: one function (y_true, y_pred) -> float under one `@register`.
 
-Its docstring's first line is what `--help` shows. It sees y as `Task.encode` writes it. With
-takes="labels", y_pred is of the same shape; with takes="scores" it is the predictions themselves, a
-vector for binary. They are written out in NumPy, since a blend asks for tens of thousands of
-scores; the tests hold each equal to scikit-learn's.
+Its docstring's first line is what `--help` shows. It sees y as `Task.encode` writes it, or with
+`by_value` ordinal classes as `Task.steps_C`. With takes="labels", y_pred is of the same shape; with
+takes="scores" it is the predictions themselves, a vector for binary. They are written out in NumPy,
+since a blend asks for tens of thousands of scores; the tests hold each equal to scikit-learn's.
 """
 
 from poolblend.competition.metrics import labels, scores  # noqa: F401

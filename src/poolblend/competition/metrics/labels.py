@@ -114,9 +114,9 @@ def _mcc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return float((tp_K.sum() * n - true_K @ pred_K) / spread) if spread else 0.0
 
 
-@register("qwk", better="max", takes="labels", tasks=("ordinal",), by_fold=True)
+@register("qwk", better="max", takes="labels", tasks=("ordinal",), by_fold=True, by_value=True)
 def qwk(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
-    """Quadratic weighted kappa: agreement of ordered classes, beyond what chance would give.
+    """Quadratic weighted kappa: agreement of classes by their values, beyond chance.
 
     Of several folds, each counts by its rows.
     """

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
@@ -39,6 +40,9 @@ class Metric:
     says that only the order of the predictions counts. `by_fold` says that the metric compares rows
     with each other; its function takes a third argument, `fold_N`, and compares rows of one fold
     only, because predictions of different fold models and fold blends have no scale in common.
+    `by_value` says that it takes ordinal labels as `Task.steps_C`: values in whole steps of the
+    scale, from 0, rather than places. `of_shares` is the metric of a multiclass task's shares
+    (N, K), where it has one.
     """
 
     name: str
@@ -50,6 +54,8 @@ class Metric:
     mean_of: str | None = None
     of_order: bool = False
     by_fold: bool = False
+    by_value: bool = False
+    of_shares: Function | None = None
 
 
 METRICS: Registry[Metric] = Registry("metric")
@@ -65,6 +71,8 @@ def register(
     mean_of: str | None = None,
     of_order: bool = False,
     by_fold: bool = False,
+    by_value: bool = False,
+    of_shares: Function | None = None,
 ) -> Callable[[Function], Function]:
     """Decorator that enters a function (y_true, y_pred) -> float under `name`.
 
@@ -72,7 +80,19 @@ def register(
     """
 
     def enter(function: Function) -> Function:
-        entry = Metric(name, function, better, takes, tasks, of_counts, mean_of, of_order, by_fold)
+        entry = Metric(
+            name,
+            function,
+            better,
+            takes,
+            tasks,
+            of_counts=of_counts,
+            mean_of=mean_of,
+            of_order=of_order,
+            by_fold=by_fold,
+            by_value=by_value,
+            of_shares=of_shares,
+        )
         METRICS.add(name, entry)
         return function
 
@@ -89,7 +109,10 @@ class UndefinedScoreError(UserError):
 
 @dataclass(frozen=True)
 class Scorer:
-    """A metric bound to a task: scores pred_NK against y as `Task.encode` writes it."""
+    """A metric bound to a task: scores pred_NK against y as `Task.encode` writes it.
+
+    A multiclass task's y may also be shares (N, K) where the metric has `of_shares`.
+    """
 
     metric: Metric
     task: Task
@@ -103,6 +126,14 @@ class Scorer:
     def better(self) -> Better:
         """Whether "max" or "min" is the better score."""
         return self.metric.better
+
+    def truth(self, frame: pd.DataFrame) -> np.ndarray:
+        """The targets as the metric takes them: encoded, or as shares if some are and it can."""
+        if self.task.one_hot and self.metric.of_shares:
+            share_NK = self.task.shares(frame)
+            if (share_NK.max(axis=1) < 1).any():
+                return share_NK
+        return self.task.encode(frame)
 
     def take(self, pred_NK: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
         """What the metric takes: labels, decided at `cuts` (default: the task's), or scores.
@@ -128,10 +159,16 @@ class Scorer:
         Out-of-fold predictions need their folds `fold_N`: a metric that compares rows with each
         other is then taken within folds and averaged. None: one model predicted all rows.
         """
+        steps_C = self.task.steps_C if self.metric.by_value else None
+        if steps_C is not None and steps_C[-1] >= len(steps_C):  # with a gap; else they are places
+            y, taken = steps_C[y], steps_C[taken]
+        function = self.metric.function
+        if self.task.kind == "multiclass" and y.ndim == 2 and self.metric.of_shares:
+            function = self.metric.of_shares
         try:
             if fold_N is not None and self.metric.by_fold:
-                return float(self.metric.function(y, taken, fold_N))
-            return float(self.metric.function(y, taken))
+                return float(function(y, taken, fold_N))
+            return float(function(y, taken))
         except UndefinedScoreError as error:
             raise UndefinedScoreError(
                 f"{self.name} of '{self.task.outputs[error.column]}' is undefined on these "

@@ -15,12 +15,19 @@ from poolblend.competition.metrics.within_folds import pairs, varied_rows, withi
 SMALLEST_PROBABILITY = 1e-7
 
 
+def _cross_entropy(share_NK: np.ndarray, y_pred: np.ndarray) -> float:
+    clipped = np.clip(y_pred, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    log_NK = np.log(clipped / clipped.sum(axis=1, keepdims=True))
+    return float(-(share_NK * log_NK).sum(axis=1).mean())
+
+
 @register(
     "log_loss",
     better="min",
     takes="scores",
     tasks=("binary", "multiclass", "multilabel"),
     mean_of="log_loss",
+    of_shares=_cross_entropy,
 )
 def log_loss(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """Mean negative log of the probability given to the truth."""

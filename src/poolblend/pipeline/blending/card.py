@@ -118,7 +118,7 @@ def _diversity(comparison: Comparison, used: Honest) -> dict[str, Any]:
         if scorer.metric.takes == "scores":
             labels = tuple(task.labels(pred_NK) for pred_NK in matrix.oof_MNK)
         told["disagreement"] = mean(disagreement(labels))
-        told["q_statistic"] = mean(q_statistic(labels, matrix.y))
+        told["q_statistic"] = mean(q_statistic(labels, task.hard(matrix.y)))
         if told["disagreement"] is not None:
             said.append(f"two of them decide {told['disagreement']:.1%} differently")
         if told["q_statistic"] is not None:

@@ -225,7 +225,7 @@ def _build(
     return build_matrix(
         tables,
         pd.DataFrame({"id": ids[order], "fold": fold_N[order]}),
-        tabled.y[order],
+        tabled.scored[order],
         task.outputs,
         probabilities=task.probabilistic,
         simplex=task.kind == "multiclass",

@@ -100,7 +100,7 @@ class Pictures:
         title = "Yule's Q: are two members right together?"
         if not self.labels:
             return self._undecided("q-statistic", title)
-        q_MM = diversity.q_statistic(self.labels, self._matrix.y)
+        q_MM = diversity.q_statistic(self.labels, self._task.hard(self._matrix.y))
         return self._map("q-statistic", q_MM, q_MM, title)
 
     def without(self) -> Figure:

@@ -28,6 +28,7 @@ TEXTS = ["", "A text, to see whether the encoder reads it."]
 def tables(run: Run) -> Iterator[Finding]:
     """The tables are read and checked, and frozen folds are of their ids."""
     from poolblend.pipeline.competition import read_tables, with_folds
+    from poolblend.pipeline.trials import try_folds
 
     data, folder = run.config.data, run.config.data_dir
     names = (data.train, data.test, data.sample_submission)
@@ -44,6 +45,7 @@ def tables(run: Run) -> Iterator[Finding]:
         return
     try:
         competition = with_folds(tabled, config, run.store, make_folds=True)  # which there are
+        try_folds(competition)
     except UserError as error:
         yield failure(
             error,

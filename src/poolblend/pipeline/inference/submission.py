@@ -18,7 +18,6 @@ import pandas as pd
 from poolblend.competition.metrics import Scorer, make_scorer
 from poolblend.competition.submission import build_submission, check_submission
 from poolblend.competition.tables import Unlabelled, load_test, parse_column, read_table
-from poolblend.competition.tasks import Task
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config
 from poolblend.ensembling.resampling import bootstrap
@@ -52,7 +51,7 @@ def infer(config: Config) -> Path:
     task = restore_task(card["task"])
     ids = tables.test[config.data.id]
     scorer = make_scorer(card["metric"], task)
-    hidden_y = _hidden_labels(config, task, ids) if config.data.test_labels else None
+    hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
     log.info("running %d of %d members", len(recipe.members), len(card["members"]))
     pred_MNK = predict_members(config, store, tables.test, task, recipe.members)
     pred_NK = mixture.apply(pred_MNK)
@@ -100,8 +99,9 @@ def load_unlabelled(
     )
 
 
-def _hidden_labels(config: Config, task: Task, ids: pd.Series) -> np.ndarray:
-    """The labels of test that were kept aside, encoded, in the order of `ids`."""
+def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray:
+    """The labels of test that were kept aside, as the scorer takes them, in the order of `ids`."""
+    task = scorer.task
     path = config.data_dir / str(config.data.test_labels)
     labels = read_table(path)
     lacking = {config.data.id, *task.targets} - set(labels)
@@ -110,7 +110,7 @@ def _hidden_labels(config: Config, task: Task, ids: pd.Series) -> np.ndarray:
     labels = labels.set_index(config.data.id)
     if labels.index.has_duplicates or set(labels.index) != set(ids):
         raise UserError(f"the ids of {path} are not those of the test table, each once")
-    return task.encode(labels.loc[ids, list(task.targets)].apply(parse_column))
+    return scorer.truth(labels.loc[ids, list(task.targets)].apply(parse_column))
 
 
 def _hidden_score(scorer: Scorer, y: np.ndarray, taken: np.ndarray) -> str:

@@ -31,6 +31,7 @@ from poolblend.pipeline.training.probing import Pace, Work, plan_reading, plan_w
 from poolblend.pipeline.training.queue import fold_numbers, named_poolers
 from poolblend.pipeline.training.tracking import check_tracking
 from poolblend.pipeline.training.trainer import Trainer
+from poolblend.pipeline.trials import try_folds
 from poolblend.pipeline.watch import Watch
 from poolblend.store import Store
 from poolblend.training.batches import Encoded
@@ -59,6 +60,7 @@ def dry_run(config: Config, *, poolers: str, folds: str, overwrite: bool) -> Non
     with ExitStack() as stack:
         config = _with_demo(config, stack)
         competition = _competition(config, store)
+        try_folds(competition)
         pretraining = Pretraining(config, competition, store, members, located, Watch())
         trainer = Trainer(config, competition, store, pretraining.located(), Watch())
         jobs = [_job(trainer, member, fold) for member in members for fold in numbers]

@@ -112,7 +112,7 @@ class FineTuner:
 
         An epoch is kept before its rows are predicted, so that no kill repeats its training.
         """
-        y, scorer = self.competition.y[valid], self.competition.scorer
+        y, scorer = self.competition.scored[valid], self.competition.scorer
         patience = member.train.early_stopping
         best = None if patience is None else BestEpoch(fit, scorer, y, patience)
 

@@ -77,9 +77,12 @@ class Materials:
     def of_fold(
         self, member: Member, fold: int, located: Located, objective: Objective
     ) -> Material:
-        """What the member's model of `fold` learns from: never a row of the fold itself."""
+        """What the member's model of `fold` learns from: no row of the fold, none of weight 0."""
         competition, data = self.competition, self.config.data
-        rows = np.flatnonzero(competition.fold_N != fold)
+        others_N = competition.fold_N != fold
+        if competition.weight_N is not None:  # a batch of weights of 0 would have no mean loss
+            others_N &= competition.weight_N > 0
+        rows = np.flatnonzero(others_N)
         encoded = self.encode(member, located)
         soft_NK = competition.soft_NK
         targets = (

@@ -20,6 +20,7 @@ from poolblend.pipeline.training.pretraining import Pretraining
 from poolblend.pipeline.training.standings import standing, standings_table
 from poolblend.pipeline.training.tracking import check_tracking
 from poolblend.pipeline.training.trainer import Trainer
+from poolblend.pipeline.trials import try_folds
 from poolblend.pipeline.watch import Watch
 from poolblend.registry import declared
 
@@ -47,6 +48,7 @@ def train(
     store = open_store(config)
     with watch.listening():
         competition = load_competition(config, store, make_folds=True)
+        try_folds(competition)
         jobs = [(member, fold) for member in members for fold in numbers]
         pretraining = Pretraining(config, competition, store, members, located, watch)
         trainer = Trainer(config, competition, store, pretraining.located(), watch)

@@ -18,10 +18,9 @@ log = logging.getLogger(__name__)
 def score(competition: Competition, rows: np.ndarray, pred_NK: np.ndarray) -> float | None:
     """The score of these rows; None where the metric is undefined: that costs no fold model."""
     try:
-        scorer = competition.scorer
-        return scorer.score_taken(
-            competition.y[rows], scorer.take(pred_NK), competition.fold_N[rows]
-        )
+        scorer, fold_N = competition.scorer, competition.fold_N
+        taken = scorer.take(pred_NK)
+        return scorer.score_taken(competition.scored[rows], taken, fold_N[rows])
     except UndefinedScoreError as error:
         log.warning("%s is undefined on these rows: %s", competition.scorer.name, error)
         return None
