@@ -253,20 +253,32 @@ def test_rows_of_parquet_count_from_one(folder: Path) -> None:
         load_tables(*paths, id="id", text=["text"], targets=["target"])
 
 
-def test_ids_of_different_types_are_refused(folder: Path) -> None:
-    (folder / "test.csv").write_text("id,text\n2,a\ns3,b\n")
-    with refused(
-        f"ids of {folder / 'train.csv'} are all integers, those of {folder / 'test.csv'} are not "
-        "('s3' in row 3)"
-    ):
-        load(folder)
-    (folder / "test.csv").write_text(TEST)
-    (folder / "train.csv").write_text(TRAIN.replace("5,", "1.5,"))
-    with refused(
-        f"ids of {folder / 'test.csv'} are all integers, those of {folder / 'train.csv'} are not "
-        "('1.5' in row 4)"
-    ):
-        load(folder)
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (["ext_0", "4", "5", "7"], ["2", "3"]),
+        (["0f3a", "1b2c", "77", "9e01"], ["2", "3"]),
+        (["0", "1", "2", "3"], ["test_0", "test_1"]),
+        (["1", "2.5", "1e3", "-4"], ["0002", "3"]),
+    ],
+)
+def test_ids_of_any_looks_go_together(folder: Path, train: list[str], test: list[str]) -> None:
+    for name, ids in (("train", train), ("test", test), ("sample", test[::-1])):
+        table = read_table(folder / f"{name}.csv").assign(id=ids)
+        table.to_csv(folder / f"{name}.csv", index=False)
+    tables = load(folder)
+    assert tables.train["id"].tolist() == train
+    assert tables.test["id"].tolist() == test == tables.sample["id"].tolist()[::-1]
+
+
+def test_ids_are_the_same_whatever_type_a_file_gives_them(folder: Path) -> None:
+    pd.DataFrame({"id": [2, 3], "text": ["a", "b"]}).to_parquet(folder / "test.parquet")
+    paths = (folder / "train.csv", folder / "test.parquet", folder / "sample.csv")
+    tables = load_tables(*paths, id="id", text=["text"], targets=["target"])
+    assert tables.test["id"].tolist() == ["2", "3"]
+    pd.DataFrame({"id": [2.0, 3.0], "text": ["a", "b"]}).to_parquet(folder / "test.parquet")
+    with refused("the first '2.0' ('2' there differs only in how the number is written)"):
+        load_tables(*paths, id="id", text=["text"], targets=["target"])
 
 
 @pytest.mark.parametrize("content", ["", "id,text,target\n"])

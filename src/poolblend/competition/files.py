@@ -34,6 +34,13 @@ def read_table(path: Path, *, needed: Collection[str] = ()) -> pd.DataFrame:
     return table.set_axis(_unique(path, list(table.columns)), axis=1)
 
 
+def header(path: Path) -> list[str]:
+    """The columns' names as the file has them: empty for one that `read_table` has to name."""
+    content = _read_bytes(path)
+    table = read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, ())
+    return [str(name) for name in table.columns]
+
+
 def nearest(wanted: str, columns: Collection[str]) -> str | None:
     """The column whose name is most like the one wanted, in upper or lower case."""
     known = {column.casefold(): column for column in columns}

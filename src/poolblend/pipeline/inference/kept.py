@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from poolblend.competition.tables import Unlabelled
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.ensembling.matrix import build_test
@@ -27,13 +28,13 @@ log = logging.getLogger(__name__)
 
 
 class KeptPredictions:
-    """What the store's fold models predict of the rows of `test`: as kept, or computed and kept."""
+    """What the store's fold models predict of the test rows: as kept, or computed and kept."""
 
-    def __init__(self, config: Config, store: Store, test: pd.DataFrame, task: Task) -> None:
+    def __init__(self, config: Config, store: Store, tables: Unlabelled, task: Task) -> None:
         self.store, self.task = store, task
-        self.ids = test[config.data.id]
+        self.ids = tables.test[tables.id]
         self._hashes = table_hashes(config, "test")
-        self._models = fold_models(config, store, test, "test")
+        self._models = fold_models(config, store, tables.test, "test")
 
     def predict(self, member: str, fold: int, weights_sha256: str) -> np.ndarray:
         """Predictions (N, K) of the fold model with weights of this hash."""
@@ -58,18 +59,18 @@ class KeptPredictions:
 def predict_members(
     config: Config,
     store: Store,
-    test: pd.DataFrame,
+    tables: Unlabelled,
     task: Task,
     members: Mapping[str, Mapping[str, Any]],
 ) -> np.ndarray:
     """Test predictions (M, N, K): of our members the mean of their folds, of others as given."""
-    predictions = KeptPredictions(config, store, test, task)
+    predictions = KeptPredictions(config, store, tables, task)
     given = {
-        name: _read_given(name, member, config.data.id, task)
+        name: _read_given(name, member, tables.id, task)
         for name, member in members.items()
         if "from" in member
     }
-    pred_MNK = np.zeros((len(members), len(test), len(task.outputs)))
+    pred_MNK = np.zeros((len(members), len(tables.test), len(task.outputs)))
     rows = [m for m, name in enumerate(members) if name in given]
     if given:
         pred_MNK[rows] = build_test(
