@@ -323,6 +323,19 @@ def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
         read_table(tmp_path / "train.parquet")
 
 
+@pytest.mark.parametrize(("limit", "value"), [("MOST_CELLS", 5), ("MOST_BYTES", 50)])
+def test_a_parquet_file_is_refused_by_what_its_footer_tells_of_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"id": ["1", "2", "3"], "text": "a"}).to_parquet(path, row_group_size=1)
+    read_table(path)
+    monkeypatch.setattr(f"poolblend.competition.files.{limit}", value)
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile.read", lambda _: pytest.fail("was read"))
+    with refused(f"{path} holds 3 rows of 2 columns, 0.0 GB unpacked, expected at most"):
+        read_table(path)
+
+
 def test_a_sample_submission_of_other_ids_is_refused(folder: Path) -> None:
     (folder / "sample.csv").write_text("id,target\n2,0\n")
     with refused(

@@ -151,6 +151,19 @@ def read_predictions(
     return Predictions(path, digest, pd.DataFrame(frame))
 
 
+def find_moved(path: Path, digest: str, folders: Sequence[Path]) -> Path | None:
+    """The file of this sha256, where it was or moved into one of the folders; else None.
+
+    In a folder, it is looked for by its name, and by its name below its own folder's, and so on
+    up: with /a/b/c.csv, at c.csv, b/c.csv and a/b/c.csv.
+    """
+    ends = [Path(*path.parts[-depth:]) for depth in range(1, len(path.parts))]
+    for place in (path, *(folder / end for folder in folders for end in ends)):
+        if place.is_file() and sha256(place) == digest:
+            return place
+    return None
+
+
 def _files(folder: Path) -> dict[str, Path]:
     """The files of a folder that can hold a member, by the member's name."""
     try:

@@ -6,7 +6,7 @@ Shape legend: N rows, M members, K outputs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from poolblend.ensembling.matrix import build_test
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import table_hashes
 from poolblend.pipeline.inference.recipe import fold_models
-from poolblend.store import Store, sha256
-from poolblend.store.outside import Predictions, read_predictions
+from poolblend.store import Store
+from poolblend.store.outside import Predictions, find_moved, read_predictions
 from poolblend.store.predictions import from_table, to_table
 
 log = logging.getLogger(__name__)
@@ -62,11 +62,17 @@ def predict_members(
     tables: Unlabelled,
     task: Task,
     members: Mapping[str, Mapping[str, Any]],
+    members_from: Path | None = None,
 ) -> np.ndarray:
-    """Test predictions (M, N, K): of our members the mean of their folds, of others as given."""
+    """Test predictions (M, N, K): of our members the mean of their folds, of others as given.
+
+    The files of others are where they were blended, or have moved into the folder `members_from`
+    or the store's.
+    """
+    folders = [store.root] if members_from is None else [members_from, store.root]
     predictions = KeptPredictions(config, store, tables, task)
     given = {
-        name: _read_given(name, member, tables.id, task)
+        name: _read_given(name, member, tables.id, task, folders)
         for name, member in members.items()
         if "from" in member
     }
@@ -90,7 +96,9 @@ def predict_members(
     return pred_MNK
 
 
-def _read_given(name: str, member: Mapping[str, Any], id: str, task: Task) -> Predictions:
+def _read_given(
+    name: str, member: Mapping[str, Any], id: str, task: Task, folders: Sequence[Path]
+) -> Predictions:
     """A member's predictions of test that were found beside its OOF file when it was blended."""
     if member["test"] is None:
         folder = Path(member["from"]["path"]).parent / "test"
@@ -100,10 +108,12 @@ def _read_given(name: str, member: Mapping[str, Any], id: str, task: Task) -> Pr
             "without it (--members a,b)"
         )
     path = Path(member["test"]["path"])
-    if not path.is_file() or sha256(path) != member["test"]["sha256"]:
+    found = find_moved(path, member["test"]["sha256"], folders)
+    if found is None:
         raise UserError(
             f"{path}, the test predictions of member {name}, is "
-            f"{'not what it was' if path.is_file() else 'gone'} since the blend; restore it, or "
-            "run blend.py again"
+            f"{'not what it was' if path.is_file() else 'gone'} since the blend, and not in "
+            f"{' or '.join(map(str, folders))}; restore it, name the folder of the members' files "
+            "with --members-from, or run blend.py again"
         )
-    return read_predictions(path, id=id, task=task)
+    return read_predictions(found, id=id, task=task)

@@ -39,9 +39,10 @@ from poolblend.training.devices import choose_device
 log = logging.getLogger(__name__)
 
 
-def infer(config: Config) -> Path:
+def infer(config: Config, members_from: Path | None = None) -> Path:
     """Predict test with every fold model of weight, blend, write the submission; its path.
 
+    Test predictions of members from elsewhere may have moved into the folder `members_from`.
     Needs the test table, the sample submission, the models and the blend card; not the train table.
     Raises UserError for models that are damaged or were trained since the blend, and for a
     submission that would not be accepted.
@@ -55,7 +56,7 @@ def infer(config: Config) -> Path:
     scorer = make_scorer(card["metric"], task)
     hidden_y = _hidden_labels(config, task, ids) if config.data.test_labels else None
     log.info("running %d of %d members", len(recipe.members), len(card["members"]))
-    pred_MNK = predict_members(config, store, tables, task, recipe.members)
+    pred_MNK = predict_members(config, store, tables, task, recipe.members, members_from)
     pred_NK = mixture.apply(pred_MNK)
     values = submission_values(config, card["metric"], tables)
     if values == "probabilities" and mixture.space.name == "rank":
