@@ -40,6 +40,11 @@ def main() -> None:
         help="instead, keep the blend's test predictions as labels to train on (pseudo.labels): "
         "for each fold those of its own models alone, which never saw its rows",
     )
+    parser.add_argument(
+        "--members-from",
+        metavar="DIR",
+        help="where the folder given to blend.py lies now, if it has moved since",
+    )
     args = pipeline.parse(parser)
     settings = config.load(args.config, args.set, seed=args.seed)
     if args.verify_oof:
@@ -49,7 +54,7 @@ def main() -> None:
     elif args.pseudo_labels is not None:
         pipeline.write_pseudo_labels(settings, args.pseudo_labels)
     else:
-        pipeline.infer(settings)
+        pipeline.infer(settings, members_from=args.members_from)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class Ablation:
         settings = self.config(seed, self.names)
         store = open_store(settings)
         competition = load_competition(settings, store)
-        ids = competition.tables.train[settings.data.id]
+        ids = competition.tables.train[competition.tables.id]
         folds, found = range(competition.n_folds), {}
         for name, member in zip(self.names, settings.resolve_members(), strict=True):
             cards = [store.fold_card(member.name, fold) for fold in folds]

@@ -253,20 +253,32 @@ def test_rows_of_parquet_count_from_one(folder: Path) -> None:
         load_tables(*paths, id="id", text=["text"], targets=["target"])
 
 
-def test_ids_of_different_types_are_refused(folder: Path) -> None:
-    (folder / "test.csv").write_text("id,text\n2,a\ns3,b\n")
-    with refused(
-        f"ids of {folder / 'train.csv'} are all integers, those of {folder / 'test.csv'} are not "
-        "('s3' in row 3)"
-    ):
-        load(folder)
-    (folder / "test.csv").write_text(TEST)
-    (folder / "train.csv").write_text(TRAIN.replace("5,", "1.5,"))
-    with refused(
-        f"ids of {folder / 'test.csv'} are all integers, those of {folder / 'train.csv'} are not "
-        "('1.5' in row 4)"
-    ):
-        load(folder)
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (["ext_0", "4", "5", "7"], ["2", "3"]),
+        (["0f3a", "1b2c", "77", "9e01"], ["2", "3"]),
+        (["0", "1", "2", "3"], ["test_0", "test_1"]),
+        (["1", "2.5", "1e3", "-4"], ["0002", "3"]),
+    ],
+)
+def test_ids_of_any_looks_go_together(folder: Path, train: list[str], test: list[str]) -> None:
+    for name, ids in (("train", train), ("test", test), ("sample", test[::-1])):
+        table = read_table(folder / f"{name}.csv").assign(id=ids)
+        table.to_csv(folder / f"{name}.csv", index=False)
+    tables = load(folder)
+    assert tables.train["id"].tolist() == train
+    assert tables.test["id"].tolist() == test == tables.sample["id"].tolist()[::-1]
+
+
+def test_ids_are_the_same_whatever_type_a_file_gives_them(folder: Path) -> None:
+    pd.DataFrame({"id": [2, 3], "text": ["a", "b"]}).to_parquet(folder / "test.parquet")
+    paths = (folder / "train.csv", folder / "test.parquet", folder / "sample.csv")
+    tables = load_tables(*paths, id="id", text=["text"], targets=["target"])
+    assert tables.test["id"].tolist() == ["2", "3"]
+    pd.DataFrame({"id": [2.0, 3.0], "text": ["a", "b"]}).to_parquet(folder / "test.parquet")
+    with refused("the first '2.0' ('2' there differs only in how the number is written)"):
+        load_tables(*paths, id="id", text=["text"], targets=["target"])
 
 
 @pytest.mark.parametrize("content", ["", "id,text,target\n"])
@@ -309,6 +321,19 @@ def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_text("no parquet")
     with refused("train.parquet cannot be read as parquet: "):
         read_table(tmp_path / "train.parquet")
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MOST_CELLS", 5), ("MOST_BYTES", 50)])
+def test_a_parquet_file_is_refused_by_what_its_footer_tells_of_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"id": ["1", "2", "3"], "text": "a"}).to_parquet(path, row_group_size=1)
+    read_table(path)
+    monkeypatch.setattr(f"poolblend.competition.files.{limit}", value)
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile.read", lambda _: pytest.fail("was read"))
+    with refused(f"{path} holds 3 rows of 2 columns, 0.0 GB unpacked, expected at most"):
+        read_table(path)
 
 
 def test_a_sample_submission_of_other_ids_is_refused(folder: Path) -> None:

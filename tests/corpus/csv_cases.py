@@ -113,7 +113,26 @@ QUOTES = cases(
         "open in the header": ('"' + TRAIN, "opens in row 1 is never closed"),
         "inches": (TRAIN.replace("calm", 'a 6" pipe'), texts("a fire", 'a 6" pipe', "rain", "sun")),
         "single ones": (TRAIN.replace("calm", "'a, b'"), "row 3 has 4 cells, the header 3 "),
-        "backslashes": (TRAIN.replace("calm", r'"a \", b"'), "row 3 has 4 cells"),
+        "backslashes before quotes": (
+            TRAIN.replace("calm", r'"a \", b"'),
+            texts("a fire", 'a ", b', "rain", "sun"),
+        ),
+        "backslashes before some quotes, others doubled": (
+            TRAIN.replace("calm", r'"a \"b\" ""c"""'),
+            texts("a fire", 'a "b" "c"', "rain", "sun"),
+        ),
+        "backslashes before quotes in a broken file": (
+            TRAIN.replace("calm", r'"a \"b\", c"').replace("rain", '"d "e" f"'),
+            r"has quotes after a backslash in row 3, .* row 4 has a quote out of place .*d \"e",
+        ),
+        "backslashes of LaTeX and Windows": (
+            TRAIN.replace("calm", r'"C:\new\"').replace("rain", r'"G\""odel, \alpha\\"'),
+            texts("a fire", "C:\\new\\", r"G\"odel, \alpha\\", "sun"),
+        ),
+        "backslashes before quotes in cells without quotes alone": (
+            TRAIN.replace("calm", r"Kurt G\"odel"),
+            texts("a fire", r"Kurt G\"odel", "rain", "sun"),
+        ),
     },
 )
 

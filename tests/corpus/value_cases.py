@@ -62,20 +62,33 @@ IDS: dict[str, tuple[Damage, Expected]] = {
         test_and_sample(["0011", "0012"], ["11", "12"]),
         r"sample.csv lacks 2 of the 2 ids .* '0011' \('11' there differs only in how the number",
     ),
-    "an exponent in train": (train_ids("100000", "1e5"), r"train.csv are not \('1e5' in row 3\)"),
+    "an exponent in train": (train_ids("100000", "1e5"), ids("100000", "1e5")),
     "an exponent in the sample": (
         test_and_sample(["100000", "2"], ["1e5", "2"]),
         r"lacks 1 of the 2 .* '100000' \('1e5' there differs only in how the number is written",
     ),
     "floats in the test table": (
         test_and_sample(["11.0", "12.0"], ["11", "12"]),
-        r"ids of .*train.csv are all integers, those of .*test.csv are not \('11.0' in row 2\)",
+        r"lacks 2 of the 2 .* '11.0' \('11' there differs only in how the number is written\)",
     ),
     "floats in the sample": (
         test_and_sample(["11", "12"], ["11.0", "12.0"]),
         r"'11' \('11.0' there differs only in how the number is written\); expected the same ids",
     ),
-    "letters among numbers": (train_ids("1", "b2"), r"train.csv are not \('b2' in row 3\)"),
+    "letters among numbers": (train_ids("1", "b2"), ids("1", "b2")),
+    "those of another corpus beside numbers": (train_ids("1", "ext_0"), ids("1", "ext_0")),
+    "hexadecimal in train, digits in the test table": (
+        train_ids("00a3f1", "b7c901"),
+        ids("00a3f1", "b7c901"),
+    ),
+    "numbers in train, names in the test table": (
+        test_and_sample(["test_0", "test_1"], ["test_1", "test_0"]),
+        lambda t: t.test["id"].tolist() == ["test_0", "test_1"],
+    ),
+    "names in the test table, numbers in the sample": (
+        test_and_sample(["test_0", "test_1"], ["0", "1"]),
+        r"'test_0' \('0' there differs only in what stands before its number\); expected the same",
+    ),
     "empty": (train_ids("1", "", ""), r"train.csv row 3 has no id in column 'id' \(2 such rows\)"),
     "only spaces": (train_ids("1", " \u00a0 "), "train.csv row 3 has no id"),
     "spaces around, in both": (

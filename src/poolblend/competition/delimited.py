@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from poolblend.competition.content import check_utf8
+from poolblend.competition.escapes import with_doubled_quotes
 from poolblend.errors import UserError, quoted
 
 MOST_COLUMNS = 50_000  # more are a table on its side, or a file without line breaks
@@ -35,7 +36,7 @@ def read_csv(path: Path, content: bytes) -> pd.DataFrame:
     check_utf8(path, content)
     text = content.removeprefix(b"\xef\xbb\xbf")
     blank = BLANK_LINES.match(text)
-    text = text[blank.end() :] if blank else text
+    text = with_doubled_quotes(path, text[blank.end() :] if blank else text)
     names = _header(path, text)
     if not names:
         return pd.DataFrame()

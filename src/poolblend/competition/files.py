@@ -18,6 +18,10 @@ from poolblend.competition.content import check_content
 from poolblend.competition.delimited import read_csv
 from poolblend.errors import UserError, quoted
 
+# Beyond these a parquet file, which may be small itself, is refused by its footer: a cell takes
+# about 60 bytes as a string, so that the most cells are 16 GB.
+MOST_CELLS = 2**28
+MOST_BYTES = 2**33
 HEAD = 4096  # bytes that tell what a file holds, whatever its size
 
 
@@ -32,6 +36,13 @@ def read_table(path: Path, *, needed: Collection[str] = ()) -> pd.DataFrame:
     if table.empty:
         raise UserError(f"{path} has no rows; expected a header and at least one row below it")
     return table.set_axis(_unique(path, list(table.columns)), axis=1)
+
+
+def header(path: Path) -> list[str]:
+    """The columns' names as the file has them: empty for one that `read_table` has to name."""
+    content = _read_bytes(path)
+    table = read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, ())
+    return [str(name) for name in table.columns]
 
 
 def nearest(wanted: str, columns: Collection[str]) -> str | None:
@@ -109,11 +120,15 @@ def _read_parquet(path: Path, content: bytes, needed: Collection[str]) -> pd.Dat
 def _frame(path: Path, content: bytes, needed: Collection[str]) -> pd.DataFrame:
     """The table with its own types; an index that has a name is a column."""
     try:
-        arrow = pa.parquet.ParquetFile(pa.BufferReader(content)).read()
+        file = pa.parquet.ParquetFile(pa.BufferReader(content))
+        _check_size(path, file.metadata)
+        arrow = file.read()
         arrow.validate(full=True)
         frame = arrow.to_pandas(integer_object_nulls=True)
         if any(name is not None for name in frame.index.names):
             frame = frame.reset_index()
+    except UserError:
+        raise
     except Exception as error:  # damage can break pyarrow, or pandas in its notes, anywhere
         raise UserError(
             f"{path} cannot be read as parquet: {_line(error)}; copy or write it again"
@@ -125,6 +140,19 @@ def _frame(path: Path, content: bytes, needed: Collection[str]) -> pd.DataFrame:
                 "row; write it so"
             )
     return frame
+
+
+def _check_size(path: Path, footer: pa.parquet.FileMetaData) -> None:
+    """Raise UserError for a table that would not fit into memory, by what its footer says."""
+    groups = [footer.row_group(k) for k in range(footer.num_row_groups)]
+    rows = max(footer.num_rows, sum(group.num_rows for group in groups))
+    size = sum(group.total_byte_size for group in groups)
+    if rows * footer.num_columns > MOST_CELLS or size > MOST_BYTES:
+        raise UserError(
+            f"{path} holds {rows:,} rows of {footer.num_columns:,} columns, {size / 1e9:.1f} GB "
+            f"unpacked, expected at most {MOST_CELLS:,} cells and {MOST_BYTES / 1e9:.1f} GB; write "
+            "only the rows and columns that are needed"
+        )
 
 
 def _unfit(column: pa.ChunkedArray) -> str | None:

@@ -54,21 +54,6 @@ def check_unique(path: Path, ids: pd.Series, noun: str = "id") -> None:
         )
 
 
-def check_id_types(train: Path, train_ids: pd.Series, test: Path, test_ids: pd.Series) -> None:
-    """Raise UserError where the ids of one table are all integers, those of the other are not."""
-    integers = [bool(ids.str.fullmatch(INTEGER).all()) for ids in (train_ids, test_ids)]
-    if integers[0] == integers[1]:
-        return
-    (path, ids), other = (test, test_ids), train
-    if integers[1]:
-        (path, ids), other = (train, train_ids), test
-    odd = next(position for position, id in enumerate(ids) if not re.fullmatch(INTEGER, id))
-    raise UserError(
-        f"ids of {other} are all integers, those of {path} are not ({quoted(ids.iloc[odd])} in row "
-        f"{row_number(path, odd)}); expected one type, so check that both hold the same id column"
-    )
-
-
 def alike(id: str, others: pd.Series) -> str:
     """In brackets, an id that a reader may take for the same one, and what sets the two apart."""
     for what, form in ALIKE:
@@ -76,6 +61,11 @@ def alike(id: str, others: pd.Series) -> str:
             if form(other) == form(id):
                 return f" ({quoted(other)} there differs only in {what})"
     return ""
+
+
+def _last_number(id: str) -> str:
+    found = re.fullmatch(r"[^0-9]*([0-9]{1,40})", id)
+    return found[1] if found else id
 
 
 def _decimal(id: str) -> Decimal | str:
@@ -87,4 +77,5 @@ ALIKE: tuple[tuple[str, Callable[[str], Decimal | str]], ...] = (
     ("upper and lower case", str.casefold),
     ("how the number is written", _decimal),
     ("how Unicode composes it (NFC, NFD)", lambda id: unicodedata.normalize("NFC", id)),
+    ("what stands before its number", _last_number),
 )

@@ -42,10 +42,12 @@ def check_columns(path: Path, table: pd.DataFrame, columns: Collection[str]) -> 
     """Raise UserError for the first of `columns` that the table lacks."""
     for column in columns:
         if column not in table.columns:
-            raise _unknown_column(path, column, list(table.columns))
+            raise unknown_column(path, column, table)
 
 
-def _unknown_column(path: Path, column: str, columns: Sequence[str]) -> UserError:
+def unknown_column(path: Path, column: str, table: pd.DataFrame) -> UserError:
+    """The error for a column that the table lacks."""
+    columns = list(table.columns)
     near = nearest(column, columns)
     hint = f"; did you mean {quoted(near)}?" if near else ";"
     known = ", ".join(quoted(name)[1:-1] for name in sorted(columns)[:COLUMNS_SHOWN])

@@ -19,15 +19,9 @@ import pandas as pd
 from poolblend.competition.classes import Label, listed, places_among
 from poolblend.competition.columns import check_filled, numbers, unknown_share
 from poolblend.competition.files import read_table
-from poolblend.competition.ids import (
-    INTEGER,
-    NUMBER,
-    alike,
-    check_id_types,
-    check_unique,
-    row_number,
-)
-from poolblend.competition.joins import Lookup, check_columns, read_joined
+from poolblend.competition.idcolumns import IdsOf, id_column, number_rows, read_with_ids
+from poolblend.competition.ids import INTEGER, NUMBER, alike, row_number
+from poolblend.competition.joins import Lookup
 from poolblend.competition.soft import probabilities
 from poolblend.competition.templates import text_columns
 from poolblend.competition.weights import row_weights
@@ -51,27 +45,29 @@ DECIMAL = rf"{NUMBER}|[+-]?(?i:inf|infinity|nan)"
 
 
 @dataclass(frozen=True)
-class Tables:
-    """A competition's three tables, checked; ids and texts are strings and never missing.
+class Unlabelled:
+    """The tables that predicting needs, checked; ids and texts are strings and never missing.
 
-    `train` holds ids, texts, parsed targets, soft labels and weights as float64, and any other
-    column as strings; `test` the same without targets; `sample` is the sample submission.
+    `test` holds ids and texts, and any other column as strings; `sample` is the sample submission.
+    The ids stand in column `id` of all tables.
+    """
+
+    id: str
+    test: pd.DataFrame
+    sample: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Tables(Unlabelled):
+    """A competition's three tables, checked.
+
+    `train` holds what `test` does, and parsed targets; soft labels and weights are float64.
     `missing_texts` counts, for each text column over train and test, the cells that were empty and
     are now empty texts.
     """
 
     train: pd.DataFrame
-    test: pd.DataFrame
-    sample: pd.DataFrame
     missing_texts: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Unlabelled:
-    """The tables that predicting needs, with no train table; columns as in `Tables`."""
-
-    test: pd.DataFrame
-    sample: pd.DataFrame
 
 
 def load_tables(
@@ -79,7 +75,7 @@ def load_tables(
     test: Path,
     sample_submission: Path,
     *,
-    id: str,
+    id: str | None,
     text: Sequence[str],
     targets: Sequence[str],
     joins: Sequence[Lookup] = (),
@@ -95,21 +91,22 @@ def load_tables(
 ) -> Tables:
     """Read and check the three files; with `sample_rows`, keep that many random train rows.
 
-    `text` is columns or a template. `joins` and `test_joins` add their columns before anything
-    looks for one; numeric and categorical columns are in both tables, weight, soft and groups in
-    train. The checks see the whole of train, and the rows kept stay in the file's order. Raises
-    UserError for files, columns, ids or cells that are missing, doubled or do not match, and for
-    targets outside `classes`.
+    Where `id` is None, train's rows are numbered from 0, and the ids of test and sample are in the
+    sample's first column. `text` is columns or a template. `joins` and `test_joins` add their
+    columns before anything looks for one; numeric and categorical columns are in both tables,
+    weight, soft and groups in train. The checks see the whole of train, and the rows kept stay in
+    the file's order. Raises UserError for files, columns, ids or cells that are missing, doubled or
+    do not match, and for targets outside `classes`.
     """
     texts = text_columns(text)
     inputs = [*texts, *numeric, *categorical]
     answers = [*targets, *soft, *([weight] if weight else [])]
+    columns = [*inputs, *answers, *([groups] if groups else [])]
+    id, test_ids = id_column(id, sample_submission, columns)
     _check_inputs(inputs, [id, *answers])
     _check_groups(groups, [*answers, *numeric])
-    columns = [*inputs, *answers, *([groups] if groups else [])]
-    train_table = _read_with_ids(train, id, columns, joins)
-    test_table = _read_test(test, id, inputs, numeric, test_joins)
-    check_id_types(train, train_table[id], test, test_table[id])
+    train_table = read_with_ids(train, id, columns, joins, number_rows if test_ids else None)
+    test_table = _read_test(test, id, inputs, numeric, test_joins, test_ids)
     sample = _read_sample(sample_submission, id, test, test_table[id])
     for target in targets:
         train_table[target] = _labels(train, train_table[target], classes)
@@ -128,7 +125,8 @@ def load_tables(
     test_table = test_table.drop(columns=list(targets), errors="ignore")
     missing = {c: int(train_table[c].isna().sum() + test_table[c].isna().sum()) for c in texts}
     empty_texts = dict.fromkeys(texts, "")
-    return Tables(train_table.fillna(empty_texts), test_table.fillna(empty_texts), sample, missing)
+    train_table, test_table = train_table.fillna(empty_texts), test_table.fillna(empty_texts)
+    return Tables(id, test_table, sample, train_table, missing)
 
 
 def _labels(path: Path, column: pd.Series, classes: Sequence[Label] | None) -> pd.Series:
@@ -180,7 +178,7 @@ def load_test(
     test: Path,
     sample_submission: Path,
     *,
-    id: str,
+    id: str | None,
     text: Sequence[str],
     joins: Sequence[Lookup] = (),
     numeric: Sequence[str] = (),
@@ -188,15 +186,22 @@ def load_test(
 ) -> Unlabelled:
     """Read and check what predicting needs, as `load_tables` does, where train may be far away."""
     texts = text_columns(text)
-    table = _read_test(test, id, [*texts, *numeric, *categorical], numeric, joins)
+    inputs = [*texts, *numeric, *categorical]
+    id, ids = id_column(id, sample_submission, inputs)
+    table = _read_test(test, id, inputs, numeric, joins, ids)
     sample = _read_sample(sample_submission, id, test, table[id])
-    return Unlabelled(table.fillna(dict.fromkeys(texts, "")), sample)
+    return Unlabelled(id, table.fillna(dict.fromkeys(texts, "")), sample)
 
 
 def _read_test(
-    path: Path, id: str, inputs: Sequence[str], numeric: Sequence[str], joins: Sequence[Lookup]
+    path: Path,
+    id: str,
+    inputs: Sequence[str],
+    numeric: Sequence[str],
+    joins: Sequence[Lookup],
+    ids: IdsOf | None = None,
 ) -> pd.DataFrame:
-    table = _read_with_ids(path, id, inputs, joins)
+    table = read_with_ids(path, id, inputs, joins, ids)
     for column in numeric:
         numbers(table[column], path)
     return table
@@ -231,19 +236,9 @@ def _float(text: str) -> float:
     return value
 
 
-def _read_with_ids(
-    path: Path, id: str, columns: Sequence[str], joins: Sequence[Lookup] = ()
-) -> pd.DataFrame:
-    """The table of `path` with `columns` present, joined ones too; ids are present and unique."""
-    table = read_joined(path, joins, needed=[id, *columns])
-    check_columns(path, table, [id, *columns])
-    check_unique(path, table[id])
-    return table
-
-
 def _read_sample(path: Path, id: str, test: Path, test_ids: pd.Series) -> pd.DataFrame:
     """The sample submission, its columns parsed, with exactly the ids of the test table."""
-    sample = _read_with_ids(path, id, [])
+    sample = read_with_ids(path, id, [])
     if len(sample.columns) < 2:
         raise UserError(
             f"{path} has no column beside '{id}', expected one for each value to submit; "

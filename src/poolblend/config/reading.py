@@ -23,7 +23,7 @@ from poolblend.config.training import (
     Train,
     Windows,
 )
-from poolblend.config.yaml_file import parse_yaml, read_yaml
+from poolblend.config.yaml_file import parse_value, read_yaml
 from poolblend.errors import UserError, unknown
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -114,7 +114,7 @@ def _set(raw: dict[str, Any], item: str) -> None:
             raise UserError(f"{shown}: {section} is {excerpt(inner)} and has no keys of its own")
         raw[section] = dict(inner or {})
         raw = raw[section]
-    raw[last] = parse_yaml(value, f"{shown}: not a YAML value")
+    raw[last] = parse_value(value, f"{shown}: not a YAML value")
 
 
 def _explain(error: ValidationError, file: Path) -> str:

@@ -33,7 +33,8 @@ class Data(Section):
     sample_submission: PathText = "sample_submission.csv"
     test_labels: PathText | None = None  # hidden labels, where known: only to score the submission
     demo: bool = False  # make the demo competition in `dir` when its files are absent
-    id: str = "id"
+    # null: train has none and its rows are numbered from 0; test's are the sample's first column.
+    id: str | None = "id"
     # A column; several, joined as `join` says; or a template such as "{keyword} [SEP] {text}".
     text: list[str] = Field(["text"])
     join: Literal["separator", "pair"] = "separator"  # pair: as the tokenizer joins two texts
@@ -61,7 +62,7 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _columns_differ(self) -> Data:
-        twice = repeated([self.id, *self.text, *self.target])
+        twice = repeated([*([] if self.id is None else [self.id]), *self.text, *self.target])
         if twice is not None:
             raise ValueError(f"column '{excerpt(twice)}' is named twice among id, text and target")
         twice = repeated([*self.numeric, *self.categorical])

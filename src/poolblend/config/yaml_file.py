@@ -8,8 +8,8 @@ a column, a label or a file of that name needs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,31 @@ def read_yaml(path: Path) -> Any:
 
 def parse_yaml(text: str, complaint: str) -> Any:
     """What `text` says; UserError that begins with `complaint` where it is no YAML."""
-    try:
+    with _explained(complaint):
         return yaml.load(text, Loader=Loader)
+
+
+def parse_value(text: str, complaint: str) -> Any:
+    """What one value says, as it is given on the command line.
+
+    YAML where it begins with a bracket, brace or quote; else a number, true, false or null, or the
+    text as it stands, whatever it holds: names of columns hold colons, hashes and dashes. Raises
+    UserError as `parse_yaml` does.
+    """
+    text = text.strip()
+    if text.startswith(("[", "{", '"', "'")):
+        return parse_yaml(text, complaint)
+    with _explained(complaint):
+        loader = Loader(text)  # refuses characters that no text holds
+        tag = loader.resolve(yaml.ScalarNode, text, (True, False))
+        return loader.construct_object(yaml.ScalarNode(tag, text))
+
+
+@contextmanager
+def _explained(complaint: str) -> Iterator[None]:
+    """Makes any error of YAML a UserError that begins with `complaint`."""
+    try:
+        yield
     except RecursionError:
         raise UserError(f"{complaint}: nested deeper than {DEEPEST} levels") from None
     except yaml.MarkedYAMLError as error:

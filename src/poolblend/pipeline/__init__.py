@@ -115,11 +115,16 @@ def write_report(
     return notebook.write_report(config_path, sets, members=members, members_from=members_from)
 
 
-def infer(config: Config) -> Path:
-    """Run the fold models that the blend gives weight to, and write the submission."""
+def infer(config: Config, *, members_from: str | None = None) -> Path:
+    """Run the fold models that the blend gives weight to, and write the submission.
+
+    `members_from` is where the folder given to `blend` lies now, if it has moved since.
+    """
+    from pathlib import Path
+
     from poolblend.pipeline.inference import submission
 
-    return submission.infer(config)
+    return submission.infer(config, Path(members_from).expanduser() if members_from else None)
 
 
 def verify_oof(config: Config) -> None:

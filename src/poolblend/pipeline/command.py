@@ -40,7 +40,8 @@ def parser(doc: str | None, lists: str | None = None) -> argparse.ArgumentParser
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="override any config key, such as train.epochs=3; may be repeated",
+        help="override any config key, such as train.epochs=3; may be repeated. Lists and mappings "
+        "stand in [] and {}; any other value is a number, true, false, null, or text as it is",
     )
     made.add_argument("--seed", type=int, help="the run's seed; members are named after it")
     made.add_argument("--quiet", action="store_true", help="no progress bars, warnings only")

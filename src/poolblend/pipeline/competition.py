@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from poolblend.competition.joins import Lookup
 from poolblend.competition.metrics import METRICS, Scorer, make_scorer
 from poolblend.competition.soft import soft_labels
 from poolblend.competition.submission import build_submission, check_submission, sample_values
-from poolblend.competition.tables import Tables, load_tables
+from poolblend.competition.tables import Tables, Unlabelled, load_tables
 from poolblend.competition.tasks import SINGLE, Task, make_task
 from poolblend.config import Config
 from poolblend.errors import UserError
@@ -117,10 +116,10 @@ def read_tables(config: Config) -> Tabled:
         if count:
             log.info("%s: %d missing texts in column %s are read as empty", folder, count, column)
     try:
-        train = tables.train.set_index(data.id, drop=False)  # by which messages name a row
+        train = tables.train.set_index(tables.id, drop=False)  # by which messages name a row
         task = make_task(config.task, train, data.target, data.positive, data.classes)
         y = task.encode(train)
-        soft_NK = _soft_labels(task, train, config)
+        soft_NK = _soft_labels(task, train, config, tables.id)
     except UserError as error:  # it knows columns, not files
         raise UserError(f"{folder / data.train}: {error}") from None
     weight_N = tables.train[data.weight].to_numpy(np.float64) if data.weight else None
@@ -134,10 +133,10 @@ def read_tables(config: Config) -> Tabled:
     return tabled
 
 
-def _soft_labels(task: Task, train: pd.DataFrame, config: Config) -> np.ndarray | None:
+def _soft_labels(task: Task, train: pd.DataFrame, config: Config, id: str) -> np.ndarray | None:
     """Of data.soft, else of targets that are shares of a row; None where rows have one label."""
     if config.data.soft:
-        return soft_labels(task, train, config.data.soft, config.data.id)
+        return soft_labels(task, train, config.data.soft, id)
     if not task.one_hot:
         return None
     share_NK = task.shares(train)
@@ -171,6 +170,8 @@ def table_hashes(config: Config, side: Literal["train", "test"]) -> dict[str, st
     table = config.data.train if side == "train" else config.data.test
     hashes = {f"{side}_sha256": sha256(config.data_dir / table)}
     joined = [sha256(lookup.path) for lookup in lookups(config, side)]
+    if side == "test" and config.data.id is None:  # it may have its ids from the sample submission
+        joined.append(sha256(config.data_dir / config.data.sample_submission))
     if joined:
         key = "joins_sha256" if side == "train" else "test_joins_sha256"
         hashes[key] = hashlib.sha256("".join(joined).encode()).hexdigest()
@@ -192,19 +193,19 @@ def with_folds(
     return Competition(**vars(tabled), fold_N=fold_N, data=hashes)
 
 
-def submission_values(config: Config, metric: str, sample: pd.DataFrame) -> str:
+def submission_values(config: Config, metric: str, tables: Unlabelled) -> str:
     """What a submission holds: as the config says, else as metric and sample submission want it."""
     if config.submission != "auto":
         return config.submission
     if METRICS[metric].takes == "scores":
         return "probabilities"
-    return sample_values(sample.drop(columns=config.data.id))
+    return sample_values(tables.sample.drop(columns=tables.id))
 
 
 def _try_submission(config: Config, tables: Tables, task: Task) -> None:
     """Refuse a sample submission that cannot be filled, before anything is trained for it."""
-    values = submission_values(config, config.metric, tables.sample)
+    values = submission_values(config, config.metric, tables)
     even_NK = np.full((len(tables.test), len(task.outputs)), 1 / len(task.classes or (0,)))
-    ids = list(tables.test[config.data.id])
-    submission = build_submission(task, tables.sample, ids, even_NK, values, id=config.data.id)
-    check_submission(submission, tables.sample, id=config.data.id)
+    ids = list(tables.test[tables.id])
+    submission = build_submission(task, tables.sample, ids, even_NK, values, id=tables.id)
+    check_submission(submission, tables.sample, id=tables.id)

@@ -62,7 +62,7 @@ def _frozen(
     folds = read_folds(store.folds_path)
     if folds is None:
         return None
-    ids = tabled.tables.train[config.data.id]
+    ids = tabled.tables.train[tabled.tables.id]
     fold_N = _align(folds.table, ids, config, store, as_configured=as_configured)
     _check_groups(fold_N, tabled, config, f"{store.folds_path}: ", REMEDY)
     if as_configured and folds.made:
@@ -89,7 +89,7 @@ def _freeze(
         _check_groups(
             fold_N, tabled, config, "the members' files: ", "mend theirs, or leave folds.groups out"
         )
-    ids = tabled.tables.train[config.data.id]
+    ids = tabled.tables.train[tabled.tables.id]
     write_folds(store.folds_path, pd.DataFrame({"id": ids, "fold": fold_N}), made)
     log.info("%d folds: %s", fold_N.max() + 1, store.folds_path)
     _say_what_repeats(tabled, config)
@@ -141,7 +141,8 @@ def new_folds(tabled: Tabled, config: Config) -> np.ndarray:
 
 def _say_what_repeats(tabled: Tabled, config: Config) -> None:
     data, tables = config.data, tabled.tables
-    found = find_repeats(tables.train, tables.test, text_columns(data.text), tabled.y, data.id)
+    texts = text_columns(data.text)
+    found = find_repeats(tables.train, tables.test, texts, tabled.y, tables.id)
     if found.rows:
         apart = "which may flatter OOF scores across folds"
         log.info(

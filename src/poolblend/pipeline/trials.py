@@ -41,7 +41,7 @@ def try_folds(competition: Competition) -> None:
                 f"data.weight is 0 in all rows outside fold {fold}, so its models would have no "
                 "row to learn from; weigh more rows, or make other folds (folds.seed)"
             )
-        reason = _undefined(competition, ~held_N)
+        reason = _undefined(competition, ~held_N, competition.fold_N)
         if reason:
             raise UserError(
                 f"without fold {fold} {reason}, so no blend could be fitted there; make other "
@@ -55,11 +55,13 @@ def try_folds(competition: Competition) -> None:
         log.warning("%s has no value on the rows of %s: %s", name, folds, undefined[0][1])
 
 
-def _undefined(tabled: Tabled, mask_N: np.ndarray) -> str:
+def _undefined(tabled: Tabled, mask_N: np.ndarray, fold_N: np.ndarray | None = None) -> str:
     """Why the metric has no value on these rows, though all are predicted right; "" if it has."""
-    y = tabled.scored[mask_N]
+    y, scorer = tabled.scored[mask_N], tabled.scorer
     try:
-        tabled.scorer.score(y, truth(tabled.task, y))
+        scorer.score_taken(
+            y, scorer.take(truth(tabled.task, y)), None if fold_N is None else fold_N[mask_N]
+        )
     except UndefinedScoreError as error:
         return str(error)
     return ""

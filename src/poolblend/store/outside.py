@@ -38,6 +38,7 @@ NAME = re.compile(rf"(?!{RESERVED}(\.|$))[A-Za-z0-9_][A-Za-z0-9._-]{{0,99}}")
 UNNAMED = re.compile(
     r"Unnamed: \d+(\.\d+)*|level_\d+"
 )  # the index of a DataFrame, as pandas writes and reads it
+INDEX = "Unnamed: 0"
 FOLDS = ("fold", "kfold")
 EXPECTED = "expected one <member>.csv or <member>.parquet of out-of-fold predictions per member"
 
@@ -67,11 +68,13 @@ def read_members(
     id: str,
     task: Task,
     train: pd.DataFrame,
+    numbered: bool = False,
     taken: Collection[str] = (),
     only: Collection[str] | None = None,
 ) -> list[OutsideMember]:
     """The members of a folder, sorted by name; `train` holds the ids `id` and parsed targets.
 
+    Where train's ids are its rows' numbers (`numbered`), an index that pandas wrote is as good.
     With `only`, names of members of this run (`taken`) or the folder, other files are not read.
     Hidden files, folders and files of other endings are passed over. Raises UserError for a folder
     without members, for a name that is unknown, unsafe, doubled or among `taken`, and for whatever
@@ -96,25 +99,32 @@ def read_members(
     for name, path in files.items():
         if only is not None and name not in only:
             continue
-        oof = read_predictions(path, id=id, task=task, train=train)
+        oof = read_predictions(path, id=id, task=task, train=train, numbered=numbered)
         test = read_predictions(tests[name], id=id, task=task) if name in tests else None
         members.append(OutsideMember(name, path, oof.sha256, oof.table, test))
     return members
 
 
 def read_predictions(
-    path: Path, *, id: str, task: Task, train: pd.DataFrame | None = None
+    path: Path,
+    *,
+    id: str,
+    task: Task,
+    train: pd.DataFrame | None = None,
+    numbered: bool = False,
 ) -> Predictions:
     """Read one file of predictions.
 
-    Ids stand in column `id` or "id"; predictions in pred_<output> or <output>; those of a single
-    output also under a name of `sheet.SINGLE` or in the only numeric column left, those of a
-    binary task also in two columns named after its classes. Out-of-fold predictions come with
-    `train`: folds are read, and target columns beside the predictions must hold train's labels.
-    Raises UserError naming file, id and column.
+    Ids stand in column `id` or "id"; where they are row numbers (`numbered`), also in a first
+    column without a name, which is the index of a DataFrame. Predictions stand in pred_<output> or
+    <output>; those of a single output also under a name of `sheet.SINGLE` or in the only numeric
+    column left, those of a binary task also in two columns named after its classes. Out-of-fold
+    predictions come with `train`: folds are read, and target columns beside the predictions must
+    hold train's labels. Raises UserError naming file, id and column.
     """
     digest, table = _read(path)
-    key = next((column for column in (id, "id") if column in table), None)
+    named = (id, "id", *([INDEX] if numbered else []))
+    key = next((column for column in named if column in table), None)
     if key is None:
         raise no_column(path, [id], table.columns)
     if table[key].isna().any():
@@ -139,6 +149,19 @@ def read_predictions(
         frame |= {"fold": sheet.folds(fold)} if fold else {}
     frame |= {f"{PREFIX}{output}": pred_NK[:, k] for k, output in enumerate(task.outputs)}
     return Predictions(path, digest, pd.DataFrame(frame))
+
+
+def find_moved(path: Path, digest: str, folders: Sequence[Path]) -> Path | None:
+    """The file of this sha256, where it was or moved into one of the folders; else None.
+
+    In a folder, it is looked for by its name, and by its name below its own folder's, and so on
+    up: with /a/b/c.csv, at c.csv, b/c.csv and a/b/c.csv.
+    """
+    ends = [Path(*path.parts[-depth:]) for depth in range(1, len(path.parts))]
+    for place in (path, *(folder / end for folder in folders for end in ends)):
+        if place.is_file() and sha256(place) == digest:
+            return place
+    return None
 
 
 def _files(folder: Path) -> dict[str, Path]:

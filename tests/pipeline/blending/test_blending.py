@@ -126,6 +126,27 @@ def test_test_predictions_that_changed_since_the_blend_are_refused(elsewhere, sp
         pipeline.infer(settings)
 
 
+@pytest.mark.parametrize("place", ["store", "members_from", "elsewhere"])
+def test_test_predictions_that_moved_are_found_by_name_and_hash(elsewhere, place, tmp_path):
+    path, folder = elsewhere()
+    settings = config.load(path, ["blend.fitter=equal", FITTERS])
+    pipeline.blend(settings, members_from=str(folder))
+    first = pd.read_csv(pipeline.infer(settings))
+    root = tmp_path / "moved"
+    shutil.copytree(tmp_path / "store", root / "store")
+    shutil.move(folder, root / "store" / folder.name if place == "store" else root / "mine")
+    settings = config.load(path, ["blend.fitter=equal", FITTERS, f"store={root / 'store'}"])
+    if place != "members_from":
+        decoy = root / "store" / "knn.csv"
+        decoy.write_text("id,pred\n")  # of that name, with other bytes
+    chosen = {"members_from": str(root / "mine")} if place == "members_from" else {}
+    if place == "elsewhere":
+        with pytest.raises(UserError, match=r"is gone since the blend, .* with --members-from"):
+            pipeline.infer(settings)
+    else:
+        pd.testing.assert_frame_equal(pd.read_csv(pipeline.infer(settings, **chosen)), first)
+
+
 def test_thresholds_fitted_in_the_blend_decide_the_submission(elsewhere):
     path, folder = elsewhere()
     settings = config.load(path, ["blend.fitter=equal", FITTERS, "blend.thresholds=fitted"])

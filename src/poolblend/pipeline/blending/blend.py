@@ -149,8 +149,8 @@ def _fitters(config: Config) -> tuple[str, ...]:
 
 def _slicing(config: Config, gathered: Members) -> dict[str, pd.Categorical]:
     """The slice of each of the matrix's rows, by text length and by the columns asked for."""
-    train = gathered.competition.tables.train
-    train = train.set_index(config.data.id, drop=False).loc[gathered.matrix.ids_N]
+    tables = gathered.competition.tables
+    train = tables.train.set_index(tables.id, drop=False).loc[gathered.matrix.ids_N]
     texts = train[text_columns(config.data.text)].agg(" ".join, axis=1)
     found = {TEXT_LENGTH: length_bins(texts)}
     return found | {column: slices(train[column]) for column in config.blend.slices}

@@ -113,9 +113,15 @@ def _read_outside(
     """The members of the folder, the named ones alone where any are; test files checked, too."""
     if folder is None:
         return {}
-    task, id = tabled.task, config.data.id
+    task, id = tabled.task, tabled.tables.id
     members = read_members(
-        folder, id=id, task=task, train=tabled.tables.train, taken=taken, only=names
+        folder,
+        id=id,
+        task=task,
+        train=tabled.tables.train,
+        numbered=config.data.id is None,
+        taken=taken,
+        only=names,
     )
     tests = {member.name: member.test for member in members if member.test}
     if tests:
@@ -141,7 +147,7 @@ def _with_folds(
         return with_folds(tabled, config, store)
     tables = {name: member.oof for name, member in outside.items()}
     files = {name: member.path for name, member in outside.items()}
-    ids = tabled.tables.train[config.data.id]
+    ids = tabled.tables.train[tabled.tables.id]
     fold_N = shared_folds(tables, ids, files=files)
     if fold_N is None:
         log.info(
@@ -219,7 +225,7 @@ def _build(
     paths: Mapping[str, Path],
 ) -> OofMatrix:
     train, task = tabled.tables.train, tabled.task
-    ids = train[config.data.id].to_numpy()
+    ids = train[tabled.tables.id].to_numpy()
     order = np.argsort(ids, kind="stable")
     groups = config.drawn_groups
     return build_matrix(

@@ -6,34 +6,35 @@ Shape legend: N rows, M members, K outputs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from poolblend.competition.tables import Unlabelled
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.ensembling.matrix import build_test
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import table_hashes
 from poolblend.pipeline.inference.recipe import fold_models
-from poolblend.store import Store, sha256
-from poolblend.store.outside import Predictions, read_predictions
+from poolblend.store import Store
+from poolblend.store.outside import Predictions, find_moved, read_predictions
 from poolblend.store.predictions import from_table, to_table
 
 log = logging.getLogger(__name__)
 
 
 class KeptPredictions:
-    """What the store's fold models predict of the rows of `test`: as kept, or computed and kept."""
+    """What the store's fold models predict of the test rows: as kept, or computed and kept."""
 
-    def __init__(self, config: Config, store: Store, test: pd.DataFrame, task: Task) -> None:
+    def __init__(self, config: Config, store: Store, tables: Unlabelled, task: Task) -> None:
         self.store, self.task = store, task
-        self.ids = test[config.data.id]
+        self.ids = tables.test[tables.id]
         self._hashes = table_hashes(config, "test")
-        self._models = fold_models(config, store, test, "test")
+        self._models = fold_models(config, store, tables.test, "test")
 
     def predict(self, member: str, fold: int, weights_sha256: str) -> np.ndarray:
         """Predictions (N, K) of the fold model with weights of this hash."""
@@ -58,18 +59,24 @@ class KeptPredictions:
 def predict_members(
     config: Config,
     store: Store,
-    test: pd.DataFrame,
+    tables: Unlabelled,
     task: Task,
     members: Mapping[str, Mapping[str, Any]],
+    members_from: Path | None = None,
 ) -> np.ndarray:
-    """Test predictions (M, N, K): of our members the mean of their folds, of others as given."""
-    predictions = KeptPredictions(config, store, test, task)
+    """Test predictions (M, N, K): of our members the mean of their folds, of others as given.
+
+    The files of others are where they were blended, or have moved into the folder `members_from`
+    or the store's.
+    """
+    folders = [store.root] if members_from is None else [members_from, store.root]
+    predictions = KeptPredictions(config, store, tables, task)
     given = {
-        name: _read_given(name, member, config.data.id, task)
+        name: _read_given(name, member, tables.id, task, folders)
         for name, member in members.items()
         if "from" in member
     }
-    pred_MNK = np.zeros((len(members), len(test), len(task.outputs)))
+    pred_MNK = np.zeros((len(members), len(tables.test), len(task.outputs)))
     rows = [m for m, name in enumerate(members) if name in given]
     if given:
         pred_MNK[rows] = build_test(
@@ -89,7 +96,9 @@ def predict_members(
     return pred_MNK
 
 
-def _read_given(name: str, member: Mapping[str, Any], id: str, task: Task) -> Predictions:
+def _read_given(
+    name: str, member: Mapping[str, Any], id: str, task: Task, folders: Sequence[Path]
+) -> Predictions:
     """A member's predictions of test that were found beside its OOF file when it was blended."""
     if member["test"] is None:
         folder = Path(member["from"]["path"]).parent / "test"
@@ -99,10 +108,12 @@ def _read_given(name: str, member: Mapping[str, Any], id: str, task: Task) -> Pr
             "without it (--members a,b)"
         )
     path = Path(member["test"]["path"])
-    if not path.is_file() or sha256(path) != member["test"]["sha256"]:
+    found = find_moved(path, member["test"]["sha256"], folders)
+    if found is None:
         raise UserError(
             f"{path}, the test predictions of member {name}, is "
-            f"{'not what it was' if path.is_file() else 'gone'} since the blend; restore it, or "
-            "run blend.py again"
+            f"{'not what it was' if path.is_file() else 'gone'} since the blend, and not in "
+            f"{' or '.join(map(str, folders))}; restore it, name the folder of the members' files "
+            "with --members-from, or run blend.py again"
         )
-    return read_predictions(path, id=id, task=task)
+    return read_predictions(found, id=id, task=task)

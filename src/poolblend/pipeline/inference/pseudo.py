@@ -62,7 +62,7 @@ def write_pseudo_labels(config: Config, name: str) -> None:
     gathered = gather(config, store, list(card["members"]), None)
     competition = gathered.competition
     mixtures = _cross_fitted(store, card, gathered)
-    predictions = KeptPredictions(config, store, competition.tables.test, competition.task)
+    predictions = KeptPredictions(config, store, competition.tables, competition.task)
     labels = [
         _labels(fold, mixture, gathered, predictions) for fold, mixture in enumerate(mixtures)
     ]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from poolblend.competition.files import header
 from poolblend.competition.metrics import Scorer, make_scorer
 from poolblend.competition.submission import build_submission, check_submission
 from poolblend.competition.tables import Unlabelled, load_test, parse_column, read_table
@@ -37,9 +38,10 @@ from poolblend.training.devices import choose_device
 log = logging.getLogger(__name__)
 
 
-def infer(config: Config) -> Path:
+def infer(config: Config, members_from: Path | None = None) -> Path:
     """Predict test with every fold model of weight, blend, write the submission; its path.
 
+    Test predictions of members from elsewhere may have moved into the folder `members_from`.
     Needs the test table, the sample submission, the models and the blend card; not the train table.
     Raises UserError for models that are damaged or were trained since the blend, and for a
     submission that would not be accepted.
@@ -49,19 +51,21 @@ def infer(config: Config) -> Path:
     card, mixture = recipe.card, recipe.mixture
     tables = load_unlabelled(config, store, recipe.members)
     task = restore_task(card["task"])
-    ids = tables.test[config.data.id]
+    ids = tables.test[tables.id]
     scorer = make_scorer(card["metric"], task)
     hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
     log.info("running %d of %d members", len(recipe.members), len(card["members"]))
-    pred_MNK = predict_members(config, store, tables.test, task, recipe.members)
+    pred_MNK = predict_members(config, store, tables, task, recipe.members, members_from)
     pred_NK = mixture.apply(pred_MNK)
-    values = submission_values(config, card["metric"], tables.sample)
+    values = submission_values(config, card["metric"], tables)
     if values == "probabilities" and mixture.space.name == "rank":
         log.info("the blend averages ranks: the submission holds ranks from 0 to 1")
     submission = build_submission(
-        task, tables.sample, list(ids), pred_NK, values, id=config.data.id, cuts=mixture.cuts
+        task, tables.sample, list(ids), pred_NK, values, id=tables.id, cuts=mixture.cuts
     )
-    check_submission(submission, tables.sample, id=config.data.id)
+    check_submission(submission, tables.sample, id=tables.id)
+    # A column without a name has one here, and goes without it into the file.
+    submission.columns = header(config.data_dir / config.data.sample_submission)
     told = {
         "run": config.run,
         "values": values,
@@ -103,11 +107,11 @@ def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray
     """The labels of test that were kept aside, as the scorer takes them, in the order of `ids`."""
     task = scorer.task
     path = config.data_dir / str(config.data.test_labels)
-    labels = read_table(path)
-    lacking = {config.data.id, *task.targets} - set(labels)
+    labels, id = read_table(path), str(ids.name)
+    lacking = {id, *task.targets} - set(labels)
     if lacking:
         raise UserError(f"{path} has no column '{min(lacking)}', which scoring needs")
-    labels = labels.set_index(config.data.id)
+    labels = labels.set_index(id)
     if labels.index.has_duplicates or set(labels.index) != set(ids):
         raise UserError(f"the ids of {path} are not those of the test table, each once")
     return scorer.truth(labels.loc[ids, list(task.targets)].apply(parse_column))

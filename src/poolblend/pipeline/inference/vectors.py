@@ -29,9 +29,10 @@ Told = Mapping[str, Any]  # of a member, as a blend card tells it
 
 
 class _Table(NamedTuple):
-    """Rows to be pooled; the folds they are in, for those of train; hashes of what they are."""
+    """Rows to be pooled, and where their ids are; train's folds; hashes of what they are."""
 
     name: TableName
+    id: str
     rows: pd.DataFrame
     fold_N: np.ndarray | None
     made_from: dict[str, str]
@@ -47,7 +48,7 @@ def write_vectors(config: Config) -> None:
     store = open_store(config)
     members = _members(config, store)
     for table in _tables(config, store, members):
-        ids_N = table.rows[config.data.id].to_numpy(dtype=str)
+        ids_N = table.rows[table.id].to_numpy(dtype=str)
         models = fold_models(config, store, table.rows, table.name)
         for name, told in members.items():
             for fold, hashes in enumerate(told["folds"]):
@@ -102,8 +103,8 @@ def _tables(config: Config, store: Store, members: Mapping[str, Told]) -> Iterat
     lacking = [path for path in (train, store.folds_path) if not path.is_file()]
     if lacking:
         print(f"there is no {lacking[0]}: of the test rows alone")
-        test = load_unlabelled(config, store, members).test
-        yield _Table("test", test, None, table_hashes(config, "test"))
+        tables = load_unlabelled(config, store, members)
+        yield _Table("test", tables.id, tables.test, None, table_hashes(config, "test"))
         return
     competition = load_competition(config, store)
     for name, told in members.items():
@@ -111,8 +112,9 @@ def _tables(config: Config, store: Store, members: Mapping[str, Told]) -> Iterat
         _check_trained_here(store, name, competition)
     folds = {"folds_sha256": competition.data["folds_sha256"]}
     of_train, of_test = table_hashes(config, "train") | folds, table_hashes(config, "test")
-    yield _Table("train", competition.tables.train, competition.fold_N, of_train)
-    yield _Table("test", competition.tables.test, None, of_test)
+    tables = competition.tables
+    yield _Table("train", tables.id, tables.train, competition.fold_N, of_train)
+    yield _Table("test", tables.id, tables.test, None, of_test)
 
 
 def _check_trained_here(store: Store, name: str, competition: Competition) -> None:

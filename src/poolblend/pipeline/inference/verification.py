@@ -34,7 +34,7 @@ def verify_oof(config: Config) -> None:
     for name, entry in card["members"].items():
         for fold in range(len(entry.get("folds", ()))):
             rows = np.flatnonzero(competition.fold_N == fold)
-            ids = competition.tables.train[config.data.id].iloc[rows]
+            ids = competition.tables.train[competition.tables.id].iloc[rows]
             stored_NK = from_table(store.read_oof(name, fold), ids, task.outputs)
             again_NK = models.predict(name, fold, rows)
             difference = float((np.abs(again_NK - stored_NK) / _scale(task, stored_NK)).max())

@@ -136,7 +136,7 @@ class Materials:
                 f"pseudo-labels {member.pseudo.labels} were made for another test table; make them "
                 "anew under another name (infer.py --pseudo-labels NAME)"
             )
-        ids = competition.tables.test[self.config.data.id]
+        ids = competition.tables.test[competition.tables.id]
         pred_NK = from_table(table, ids, task.outputs)
         sure_N = _confidence(pred_NK, task.kind) >= member.pseudo.confidence
         encoded = _encode(self._test, self.config, member, located)

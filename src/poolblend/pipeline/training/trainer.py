@@ -44,7 +44,7 @@ class Trainer:
     ) -> None:
         self.config, self.competition, self.store = config, competition, store
         self.located, self.watch = located, watch
-        self.ids = competition.tables.train[config.data.id]
+        self.ids = competition.tables.train[competition.tables.id]
         self.materials = Materials(config, competition, store)
         self._frozen = FrozenMembers(config, competition, self.materials, watch)
         self._fine_tuned = FineTuner(config, competition, store, self.materials, watch)
