@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from poolblend.competition.joins import Lookup
 from poolblend.competition.metrics import METRICS, Scorer, make_scorer
