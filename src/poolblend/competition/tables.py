@@ -22,12 +22,12 @@ from poolblend.competition.files import read_table
 from poolblend.competition.ids import (
     INTEGER,
     NUMBER,
-    alike,
     check_id_types,
     check_unique,
     row_number,
 )
 from poolblend.competition.joins import Lookup, check_columns, read_joined
+from poolblend.competition.sample_rows import RowIds, rows_to_submit
 from poolblend.competition.soft import probabilities
 from poolblend.competition.templates import text_columns
 from poolblend.competition.weights import row_weights
@@ -55,7 +55,8 @@ class Tables:
     """A competition's three tables, checked; ids and texts are strings and never missing.
 
     `train` holds ids, texts, parsed targets, soft labels and weights as float64, and any other
-    column as strings; `test` the same without targets; `sample` is the sample submission.
+    column as strings; `test` the same without targets; `sample` is the sample submission, over the
+    rows to submit.
     `missing_texts` counts, for each text column over train and test, the cells that were empty and
     are now empty texts.
     """
@@ -64,6 +65,7 @@ class Tables:
     test: pd.DataFrame
     sample: pd.DataFrame
     missing_texts: dict[str, int]
+    own_rows: bool = True  # of the sample: false where some were made for ids that it lacks
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Unlabelled:
 
     test: pd.DataFrame
     sample: pd.DataFrame
+    own_rows: bool = True
 
 
 def load_tables(
@@ -91,6 +94,7 @@ def load_tables(
     groups: str | None = None,
     classes: Sequence[Label] | None = None,
     sample_rows: int | None = None,
+    submission_ids: RowIds = "auto",
     seed: int = 42,
 ) -> Tables:
     """Read and check the three files; with `sample_rows`, keep that many random train rows.
@@ -110,7 +114,7 @@ def load_tables(
     train_table = _read_with_ids(train, id, columns, joins)
     test_table = _read_test(test, id, inputs, numeric, test_joins)
     check_id_types(train, train_table[id], test, test_table[id])
-    sample = _read_sample(sample_submission, id, test, test_table[id])
+    sample, own = _read_sample(sample_submission, id, test, test_table[id], submission_ids)
     for target in targets:
         train_table[target] = _labels(train, train_table[target], classes)
     _check_extras(train, train_table, numeric, categorical)
@@ -127,8 +131,10 @@ def load_tables(
         train_table = train_table.iloc[np.sort(rows)].reset_index(drop=True)
     test_table = test_table.drop(columns=list(targets), errors="ignore")
     missing = {c: int(train_table[c].isna().sum() + test_table[c].isna().sum()) for c in texts}
-    empty_texts = dict.fromkeys(texts, "")
-    return Tables(train_table.fillna(empty_texts), test_table.fillna(empty_texts), sample, missing)
+    train_table, test_table = (
+        t.fillna(dict.fromkeys(texts, "")) for t in (train_table, test_table)
+    )
+    return Tables(train_table, test_table, sample, missing, own)
 
 
 def _labels(path: Path, column: pd.Series, classes: Sequence[Label] | None) -> pd.Series:
@@ -185,12 +191,13 @@ def load_test(
     joins: Sequence[Lookup] = (),
     numeric: Sequence[str] = (),
     categorical: Sequence[str] = (),
+    submission_ids: RowIds = "auto",
 ) -> Unlabelled:
     """Read and check what predicting needs, as `load_tables` does, where train may be far away."""
     texts = text_columns(text)
     table = _read_test(test, id, [*texts, *numeric, *categorical], numeric, joins)
-    sample = _read_sample(sample_submission, id, test, table[id])
-    return Unlabelled(table.fillna(dict.fromkeys(texts, "")), sample)
+    sample, own = _read_sample(sample_submission, id, test, table[id], submission_ids)
+    return Unlabelled(table.fillna(dict.fromkeys(texts, "")), sample, own)
 
 
 def _read_test(
@@ -241,28 +248,19 @@ def _read_with_ids(
     return table
 
 
-def _read_sample(path: Path, id: str, test: Path, test_ids: pd.Series) -> pd.DataFrame:
-    """The sample submission, its columns parsed, with exactly the ids of the test table."""
+def _read_sample(
+    path: Path, id: str, test: Path, test_ids: pd.Series, ids: RowIds
+) -> tuple[pd.DataFrame, bool]:
+    """The sample submission, its columns parsed, as `rows_to_submit` gives it."""
     sample = _read_with_ids(path, id, [])
     if len(sample.columns) < 2:
         raise UserError(
             f"{path} has no column beside '{id}', expected one for each value to submit; "
             "download the competition's own sample again"
         )
-    for here, found, other, wanted in (
-        (path, sample[id], test, test_ids),
-        (test, test_ids, path, sample[id]),
-    ):
-        lacking = wanted[~wanted.isin(found)]
-        if len(lacking):
-            raise UserError(
-                f"{here} lacks {len(lacking)} of the {len(wanted)} ids in {other}, the first "
-                f"{quoted(lacking.iloc[0])}{alike(lacking.iloc[0], found[~found.isin(wanted)])}; "
-                "expected the same ids in both, in any order"
-            )
     for column in sample.columns.drop(id):
         sample[column] = parse_column(sample[column])
-    return sample
+    return rows_to_submit(path, sample, test, test_ids, ids)
 
 
 def _check_inputs(inputs: Sequence[str], answers: Sequence[str]) -> None:

@@ -140,6 +140,24 @@ def backbone_of_member(run: Backbone, own: dict[str, Any]) -> Backbone:
     return Backbone(**{**kept, **own})
 
 
+class Submission(Section):
+    """What is submitted; a word alone, such as `submission: labels`, is short for `values`."""
+
+    # auto: probabilities where the sample has a column for each class, else what the metric takes.
+    values: Literal["auto", "labels", "probabilities"] = "auto"
+    # The rows: the sample's, or one for each of test's ids; auto: test's where it holds more.
+    ids: Literal["auto", "sample", "test"] = "auto"
+    # What fills a column of the sample: an output (target or class), a label, or copy (its own
+    # cells); columns that are not named here are matched by name.
+    columns: dict[str, int | float | str] = Field({})
+    top: int | None = Field(None, ge=1)  # labels in a cell, the most probable first; null: as there
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, value: Any) -> Any:
+        return {"values": value} if isinstance(value, str) else value
+
+
 class Blend(Section):
     """Which blenders are compared and which is used, and how their weights are fitted."""
 

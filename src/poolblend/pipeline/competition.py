@@ -9,18 +9,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
+from poolblend.competition.filling import Filling
 from poolblend.competition.joins import Lookup
 from poolblend.competition.metrics import METRICS, Scorer, make_scorer
+from poolblend.competition.positive import (
+    Positive,
+    find_positive,
+    positive_is_needed,
+    with_positive,
+)
 from poolblend.competition.soft import soft_labels
-from poolblend.competition.submission import build_submission, check_submission, sample_values
 from poolblend.competition.tables import Tables, load_tables
 from poolblend.competition.tasks import SINGLE, Task, make_task
 from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.pipeline.demo import make_demo
 from poolblend.pipeline.folds import frozen_folds, new_folds
+from poolblend.pipeline.submitting import try_submission
 from poolblend.store import Store, sha256
 
 log = logging.getLogger(__name__)
@@ -35,7 +41,6 @@ __all__ = [
     "open_store",
     "read_tables",
     "restore_task",
-    "submission_values",
     "table_hashes",
     "with_folds",
 ]
@@ -51,6 +56,7 @@ class Tabled:
     y: np.ndarray
     weight_N: np.ndarray | None = None  # float64 above 0, where there are weights
     soft_NK: np.ndarray | None = None  # float64 from 0 to 1, where there are soft labels
+    positive: Positive | None = None  # of a binary task
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -109,6 +115,7 @@ def read_tables(config: Config) -> Tabled:
         groups=config.folds.groups,
         classes=data.classes if config.task in SINGLE else None,
         sample_rows=data.sample_rows,
+        submission_ids=config.submission.ids,
         seed=config.folds.seed,
     )
     for column, count in tables.missing_texts.items():
@@ -116,14 +123,18 @@ def read_tables(config: Config) -> Tabled:
             log.info("%s: %d missing texts in column %s are read as empty", folder, count, column)
     try:
         task = make_task(config.task, tables.train, data.target, data.positive, data.classes)
+        positive = _positive(config, tables, task)
+        task = with_positive(task, positive.label) if positive else task
         y = task.encode(tables.train)
         soft_NK = soft_labels(task, tables.train, data.soft, data.id) if data.soft else None
     except UserError as error:  # it knows columns, not files
         raise UserError(f"{folder / data.train}: {error}") from None
     weight_N = tables.train[data.weight].to_numpy(np.float64) if data.weight else None
-    tabled = Tabled(tables, task, make_scorer(config.metric, task), y, weight_N, soft_NK)
-    _try_submission(config, tables, task)
-    return tabled
+    scorer = make_scorer(config.metric, task)
+    filling = try_submission(config, tables, task, config.metric)
+    if positive:
+        _check_positive(config, positive, task, filling)
+    return Tabled(tables, task, scorer, y, weight_N, soft_NK, positive)
 
 
 def lookups(config: Config, side: Literal["train", "test"]) -> list[Lookup]:
@@ -163,19 +174,24 @@ def with_folds(
     return Competition(**vars(tabled), fold_N=fold_N, data=hashes)
 
 
-def submission_values(config: Config, metric: str, sample: pd.DataFrame) -> str:
-    """What a submission holds: as the config says, else as metric and sample submission want it."""
-    if config.submission != "auto":
-        return config.submission
-    if METRICS[metric].takes == "scores":
-        return "probabilities"
-    return sample_values(sample.drop(columns=config.data.id))
+def _positive(config: Config, tables: Tables, task: Task) -> Positive | None:
+    """The positive label of a binary task, and what tells it."""
+    if task.kind != "binary":
+        return None
+    columns = [str(column) for column in tables.sample.columns.drop(config.data.id)]
+    return find_positive(task, config.data.positive, columns)
 
 
-def _try_submission(config: Config, tables: Tables, task: Task) -> None:
-    """Refuse a sample submission that cannot be filled, before anything is trained for it."""
-    values = submission_values(config, config.metric, tables.sample)
-    even_NK = np.full((len(tables.test), len(task.outputs)), 1 / len(task.classes or (0,)))
-    ids = list(tables.test[config.data.id])
-    submission = build_submission(task, tables.sample, ids, even_NK, values, id=config.data.id)
-    check_submission(submission, tables.sample, id=config.data.id)
+def _check_positive(config: Config, positive: Positive, task: Task, filling: Filling) -> None:
+    """Name the positive label; UserError where it matters and nothing tells which it is."""
+    if not positive.how:
+        filled = [column for column, source in filling.sources.items() if source.kind == "target"]
+        if METRICS[config.metric].of_positive:
+            raise positive_is_needed(task, f"{config.metric} is the score of")
+        if config.data.soft:
+            raise positive_is_needed(task, "data.soft holds the probability of")
+        if filled and filling.values == "probabilities":
+            what = f"column '{filled[0]}' of the submission holds the probability of"
+            raise positive_is_needed(task, what)
+    if task.classes != (0, 1):
+        log.info("positive label: %s", positive)

@@ -34,9 +34,10 @@ class Metric:
     """A registered metric: which direction is better, what it takes, and which tasks it fits.
 
     `of_counts` is the metric of binary decisions as a function of their `Counts`, from which the
-    best threshold is found exactly. `mean_of` names the metric of one output that this one
-    averages over outputs, or grows with: then each output can have weights of its own. `of_order`
-    says that only the order of the predictions counts.
+    best threshold is found exactly. `of_positive` says that the two labels do not count alike.
+    `mean_of` names the metric of one output that this one averages over outputs, or grows with:
+    then each output can have weights of its own. `of_order` says that only the order of the
+    predictions counts.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Metric:
     takes: Literal["labels", "scores"]
     tasks: tuple[str, ...]
     of_counts: Callable[[Counts], Any] | None = None
+    of_positive: bool = False
     mean_of: str | None = None
     of_order: bool = False
 
@@ -59,13 +61,16 @@ def register(
     takes: Literal["labels", "scores"],
     tasks: tuple[str, ...],
     of_counts: Callable[[Counts], Any] | None = None,
+    of_positive: bool = False,
     mean_of: str | None = None,
     of_order: bool = False,
 ) -> Callable[[Function], Function]:
     """Decorator that enters a function (y_true, y_pred) -> float under `name`."""
 
     def enter(function: Function) -> Function:
-        entry = Metric(name, function, better, takes, tasks, of_counts, mean_of, of_order)
+        entry = Metric(
+            name, function, better, takes, tasks, of_counts, of_positive, mean_of, of_order
+        )
         METRICS.add(name, entry)
         return function
 

@@ -57,6 +57,7 @@ def blend_card(
     return {
         "run": config.run,
         "task": describe_task(competition.task),
+        "positive": competition.positive and competition.positive._asdict(),
         "metric": competition.scorer.name,
         "blender": choice.blender,
         "sentence": sentence(choice),
