@@ -98,8 +98,8 @@ def _find_top(sample: Sample, sources: Mapping[str, Source], asked: int | None) 
         top = find_top(sample.cells[columns[0]], sample.task.classes, asked)
     if top.count > 1 and (not columns or sample.task.kind != "multiclass"):
         raise UserError(
-            f"submission.top={top.count} needs a column of labels and a multiclass task, this is "
-            f"a {sample.task.kind} task; leave it out, or set it to 1"
+            f"{top.count} labels in a cell, as submission.top or the sample says, need a column of "
+            f"labels in a multiclass task, this is {sample.task.kind}; set submission.top to 1"
         )
     return top
 
@@ -183,6 +183,10 @@ def _told(sources: Mapping[str, Source], how: str, top: Top) -> str:
 
 
 def _unmatched(sample: Sample, values: str) -> UserError:
+    if not sample.free:
+        return UserError(
+            "submission.columns leaves no column for predictions; name one that holds an output"
+        )
     names = list(groups(sample.task, values)[-1])
     return UserError(
         f"the sample submission has columns {_listed(sample.free)}, but {values} of this task "

@@ -26,15 +26,15 @@ def words(name: str) -> tuple[str, ...]:
     return tuple(word.casefold() for word in re.split(BETWEEN_WORDS, name) if word)
 
 
-def _plain(name: str) -> str:
-    """A whole number without its decimals; anything else without case."""
+def plain(name: str) -> str:
+    """A name without case; a whole number without its decimals."""
     return re.sub(r"(?<=\d)\.0+$", "", name.strip()).casefold()
 
 
 # From strict to lenient. A form that makes two names equal is not used.
 FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("", str),
-    ("ignoring case", _plain),
+    ("ignoring case", plain),
     ("ignoring case and punctuation", lambda name: "_".join(words(name))),
 )
 
@@ -43,8 +43,8 @@ def match_names(names: Sequence[str], columns: Sequence[str]) -> Match | None:
     """The column of every name, None where no rule finds one for each.
 
     A column is a name's where both are equal, or would be without case and punctuation, or without
-    one prefix and suffix that are the same for all names. Raises UserError where several prefixes
-    or suffixes would do.
+    one prefix and suffix that are the same for all names. Where several prefixes or suffixes would
+    do, a single name has no column; for more names UserError is raised.
     """
     forms = [(told, *made) for told, form in FORMS if (made := _formed(form, names, columns))]
     for told, name_of, column_of in forms:
@@ -57,6 +57,8 @@ def match_names(names: Sequence[str], columns: Sequence[str]) -> Match | None:
             found = _longer(list(column_of), name_of)
             pairs = [{prefix + c + suffix: c for c in column_of} for prefix, suffix in found]
         if len(found) > 1:
+            if len(names) == 1:
+                return None
             raise _ambiguous([{name_of[n]: column_of[c] for n, c in p.items()} for p in pairs])
         if found:
             affixes = " and ".join(

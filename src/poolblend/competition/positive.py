@@ -20,14 +20,15 @@ NEGATIVE = {
     *NEGATIONS,
     *("n", "false", "f", "0", "none", "negative", "neg", "off", "ham", "ok", "okay", "human"),
     *("real", "genuine", "authentic", "legit", "legitimate", "normal", "neutral", "clean"),
-    *("benign", "safe", "civil", "reliable", "control", "original"),
+    *("benign", "safe", "control", "original", "irrelevant", "unrelated", "incorrect"),
 }
 POSITIVE = {
     *("yes", "y", "true", "t", "1", "positive", "pos", "on", "spam", "fake", "ai", "llm", "bot"),
     *("machine", "synthetic", "generated", "toxic", "hate", "hateful", "fraud", "phishing"),
 }
 FILLERS = {"written", "generated", "made", "authored", "text"}  # human-written, AI-generated
-PREFIXES = ("non", "not", "un", "in", "im", "ir", "il", "dis")
+# Not un- or in-: insincere, inappropriate and unsafe texts are what competitions look for.
+PREFIXES = ("non", "not")
 # Labels of many a column; a column of such a name means something of its own.
 ANSWERS = {"yes", "no", "true", "false", "y", "n", "t", "f", "on", "off", "none", "ok"}
 
@@ -39,7 +40,7 @@ class Positive(NamedTuple):
     how: str
 
     def __str__(self) -> str:
-        return f"{quoted(self.label)} ({self.how or 'the last in sorted order'})"
+        return f"{quoted(self.label)} ({self.how or 'the last in sorted order: nothing tells'})"
 
 
 def find_positive(task: Task, given: Label | None, columns: Sequence[str]) -> Positive:

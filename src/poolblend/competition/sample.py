@@ -11,6 +11,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from poolblend.competition.classes import Label
+from poolblend.competition.names import plain, words
 from poolblend.competition.tables import parse_column
 from poolblend.competition.tasks import Task
 from poolblend.competition.tops import holds_several
@@ -56,6 +57,15 @@ class Sample:
         return self.rows.drop(columns=self.id)
 
     @cached_property
+    def _labels(self) -> set[str]:
+        return set(map(str, self.task.classes))
+
+    @cached_property
+    def _names(self) -> set[tuple[str, ...]]:
+        """The targets' and labels' names, as words."""
+        return {words(name) for name in (*self.task.targets, *self._labels)}
+
+    @cached_property
     def free(self) -> list[str]:
         """The columns of which the user says nothing."""
         return [column for column in self.cells.columns if column not in self.given]
@@ -67,14 +77,16 @@ class Sample:
             name: each for v in VALUES for g in groups(self.task, v) for name, each in g.items()
         }
         known = {COPY: Source(COPY, 0, COPY)} | known
+        alike = {plain(name): name for name in known}
         found = {}
         for column, value in self.given.items():
             if column not in self.cells:
                 place = "for submission.columns in the sample submission"
                 raise unknown("column", column, map(str, self.cells.columns), place)
-            if str(value) not in known:
+            name = str(value) if str(value) in known else alike.get(plain(str(value)))
+            if name is None:
                 raise unknown("output or label", value, known, f"in submission.columns.{column}")
-            found[column] = known[str(value)]
+            found[column] = known[name]
         return found
 
     def alike_in_test(self, column: str) -> bool:
@@ -93,12 +105,17 @@ class Sample:
         if self.alike_in_test(column):
             return True
         cells = self.cells[column]
-        if cells.isna().any() or holds_several(cells, self.task.classes):
+        if (
+            words(column) in self._names
+            or cells.isna().any()
+            or holds_several(cells, self.task.classes)
+        ):
             return False
-        labels_are_text = any(isinstance(label, str) for label in self.task.classes)
-        if values == "labels" and labels_are_text:
-            return not set(map(str, cells)) & set(map(str, self.task.classes))
-        return not is_numeric_dtype(cells.dtype)
+        if is_numeric_dtype(cells.dtype):
+            return values == "labels" and any(isinstance(each, str) for each in self.task.classes)
+        return self._labels.isdisjoint(cells.map(str)) and not holds_several(
+            cells, self.task.classes
+        )
 
     def copied(self, column: str) -> pd.Series:
         """The column's cells for the rows to submit; UserError where nothing tells them."""
