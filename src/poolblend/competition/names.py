@@ -56,18 +56,13 @@ def match_names(names: Sequence[str], columns: Sequence[str]) -> Match | None:
         if not found and len(names) == len(columns) > 1:
             found = _longer(list(column_of), name_of)
             pairs = [{prefix + c + suffix: c for c in column_of} for prefix, suffix in found]
-        if len(found) > 1:
+        matches = [{name_of[n]: column_of[c] for n, c in pair.items()} for pair in pairs]
+        if any(match != matches[0] for match in matches):
             if len(names) == 1:
                 return None
-            raise _ambiguous([{name_of[n]: column_of[c] for n, c in p.items()} for p in pairs])
+            raise _ambiguous(matches)
         if found:
-            affixes = " and ".join(
-                f"{kind} {quoted(affix)}"
-                for kind, affix in zip(("prefix", "suffix"), found[0], strict=True)
-                if affix
-            )
-            how = ", ".join(filter(None, (f"without {affixes}", told)))
-            return Match({name_of[n]: column_of[c] for n, c in pairs[0].items()}, how)
+            return Match(matches[0], ", ".join(filter(None, (_without(*found[0]), told))))
     return None
 
 
@@ -95,6 +90,12 @@ def _longer(shorts: Sequence[str], longs: Collection[str]) -> list[tuple[str, st
             if all(f"{prefix}{short}{suffix}" in longs for short in shorts):
                 found.add((prefix, suffix))
     return sorted(found)
+
+
+def _without(prefix: str, suffix: str) -> str:
+    affixes = {"prefix": prefix, "suffix": suffix}
+    shown = [f"{kind} {quoted(affix)}" for kind, affix in affixes.items() if affix]
+    return f"without {' and '.join(shown)}"
 
 
 def _ambiguous(pairs: Sequence[dict[str, str]]) -> UserError:
