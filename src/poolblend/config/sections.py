@@ -39,7 +39,7 @@ class Data(Section):
     join: Literal["separator", "pair"] = "separator"  # pair: as the tokenizer joins two texts
     joins: list[Join] = Field([])  # further tables, looked up by a key
     target: list[str] = Field(["target"])
-    # The binary label that counts as 1; default: the last in sorted order.
+    # The binary label that counts as 1; default: as columns and known words tell.
     positive: int | float | str | None = None
     classes: list[int | float | str] | None = None  # labels that may occur; others are refused
     soft: list[str] = Field(
