@@ -332,6 +332,14 @@ def test_auto_goes_by_columns_metric_and_the_cells_that_predictions_fill(
     assert find(task, columns, takes=takes).values == values
 
 
+def test_cells_that_are_no_labels_of_train_are_told() -> None:
+    told = "'Status' shows 'deceased', which is no label of train"
+    assert find(STATUS, {"Status": ["deceased", "alive", "alive"]}).how == told
+    assert find(STATUS, {"Status": ["deceased", "C", "C"]}).how == ""
+    assert find(STATUS, {"Status": None}).how == ""
+    assert find(Task("ordinal", ("y",), (1, 2)), {"y": 0}, "labels").how == ""
+
+
 def test_a_copied_column_must_stay_as_it_is() -> None:
     filling = find(BINARY, {"y": 0, "Usage": "Public"})
     submission = build_submission(BINARY, filling, IDS, PRED_N1, id="id")

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from poolblend.competition.names import Match, match_names, words
 from poolblend.competition.sample import COPY, VALUES, Group, Sample, Source, groups
@@ -66,7 +67,8 @@ def find_filling(
         if source.kind == COPY:
             template[column] = sample.copied(column)
     several = _find_top(sample, sources, top)
-    return Filling(template, values, sources, _told(sources, how, several), several)
+    told = [*_told(sources, how, several), *_other_labels(sample, values, sources, several)]
+    return Filling(template, values, sources, "; ".join(told), several)
 
 
 def _find_values(sample: Sample, takes: Literal["labels", "scores"]) -> tuple[str, Found | None]:
@@ -165,8 +167,8 @@ def _named_after_negative(
     return {column: Source("class", 0, label)}
 
 
-def _told(sources: Mapping[str, Source], how: str, top: Top) -> str:
-    """One line of what is not plain from the columns' names; nothing where all is."""
+def _told(sources: Mapping[str, Source], how: str, top: Top) -> list[str]:
+    """What is not plain from the columns' names."""
     filled = {c: source.name for c, source in sources.items() if source.kind != COPY}
     copied = [quoted(c) for c, source in sources.items() if source.kind == COPY]
     told = []
@@ -179,7 +181,26 @@ def _told(sources: Mapping[str, Source], how: str, top: Top) -> str:
         told.append(f"copied: {', '.join(copied[:MOST_SHOWN])}")
     if top.count > 1:
         told.append(f"a cell holds the {top.count} most probable labels")
-    return "; ".join(told)
+    return told
+
+
+def _other_labels(
+    sample: Sample, values: str, sources: Mapping[str, Source], top: Top
+) -> list[str]:
+    """Text where labels are to be written, and none of it a label: a placeholder, or other words.
+
+    A competition may want `positive` where train says `pos`.
+    """
+    if values != "labels" or top.count > 1:
+        return []
+    known = set(map(str, sample.task.classes))
+    for column, source in sources.items():
+        cells = sample.cells[column].dropna()
+        if source.kind == "target" and known and not is_numeric_dtype(cells.dtype):
+            others = [cell for cell in dict.fromkeys(cells) if cell not in known]
+            if others and len(others) == cells.nunique():
+                return [f"{quoted(column)} shows {quoted(others[0])}, which is no label of train"]
+    return []
 
 
 def _unmatched(sample: Sample, values: str) -> UserError:
