@@ -98,9 +98,9 @@ def _find_top(sample: Sample, sources: Mapping[str, Source], asked: int | None) 
         top = Top(asked or 1)
     else:
         top = find_top(sample.cells[columns[0]], sample.task.classes, asked)
-    if top.count > 1 and (not columns or sample.task.kind != "multiclass"):
+    if top.size > 1 and (not columns or sample.task.kind != "multiclass"):
         raise UserError(
-            f"{top.count} labels in a cell, as submission.top or the sample says, need a column of "
+            f"{top.size} labels in a cell, as submission.top or the sample says, need a column of "
             f"labels in a multiclass task, this is {sample.task.kind}; set submission.top to 1"
         )
     return top
@@ -179,8 +179,8 @@ def _told(sources: Mapping[str, Source], how: str, top: Top) -> list[str]:
         told.append(f"{by}{', '.join(pairs[:MOST_SHOWN])}{more}")
     if copied:
         told.append(f"copied: {', '.join(copied[:MOST_SHOWN])}")
-    if top.count > 1:
-        told.append(f"a cell holds the {top.count} most probable labels")
+    if top.size > 1:
+        told.append(f"a cell holds the {top.size} most probable labels")
     return told
 
 
@@ -191,7 +191,7 @@ def _other_labels(
 
     A competition may want `positive` where train says `pos`.
     """
-    if values != "labels" or top.count > 1:
+    if values != "labels" or top.size > 1:
         return []
     known = set(map(str, sample.task.classes))
     for column, source in sources.items():

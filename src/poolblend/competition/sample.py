@@ -18,7 +18,7 @@ from poolblend.competition.tops import holds_several
 from poolblend.errors import UserError, unknown
 
 VALUES = ("labels", "probabilities")
-COPY = "copy"
+COPY: Literal["copy"] = "copy"
 
 
 class Source(NamedTuple):
@@ -73,10 +73,10 @@ class Sample:
     @cached_property
     def sources(self) -> dict[str, Source]:
         """What the user says of columns; UserError for a column or a name that is unknown."""
-        known = {
-            name: each for v in VALUES for g in groups(self.task, v) for name, each in g.items()
-        }
-        known = {COPY: Source(COPY, 0, COPY)} | known
+        known: dict[str, Source] = {COPY: Source(COPY, 0, COPY)}
+        for values in VALUES:
+            for group in groups(self.task, values):
+                known |= group
         alike = {plain(name): name for name in known}
         found = {}
         for column, value in self.given.items():
@@ -105,17 +105,12 @@ class Sample:
         if self.alike_in_test(column):
             return True
         cells = self.cells[column]
-        if (
-            words(column) in self._names
-            or cells.isna().any()
-            or holds_several(cells, self.task.classes)
-        ):
+        if words(column) in self._names or cells.isna().any():
             return False
         if is_numeric_dtype(cells.dtype):
             return values == "labels" and any(isinstance(each, str) for each in self.task.classes)
-        return self._labels.isdisjoint(cells.map(str)) and not holds_several(
-            cells, self.task.classes
-        )
+        labels = holds_several(cells, self.task.classes)
+        return not labels and self._labels.isdisjoint(cells.map(str))
 
     def copied(self, column: str) -> pd.Series:
         """The column's cells for the rows to submit; UserError where nothing tells them."""

@@ -39,7 +39,7 @@ def build_submission(
             filled[column] = template[column].array
         elif source.kind == "class":
             filled[column] = _shares(task, filling.values, pred_NK, cuts)[:, source.place]
-        elif filling.top.count > 1:
+        elif filling.top.size > 1:
             filled[column] = filling.top.cells(task.outputs, pred_NK)
         elif filling.values == "labels" or task.kind == "multiclass":
             labels = task.decode(task.labels(pred_NK, cuts)).reshape(len(template), -1)

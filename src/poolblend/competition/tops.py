@@ -18,12 +18,12 @@ SEPARATORS = (", ", " ", ",", ";", "|")
 class Top(NamedTuple):
     """How many labels a cell holds, and what stands between them."""
 
-    count: int = 1
+    size: int = 1
     separator: str = " "
 
     def cells(self, names: Sequence[str], pred_NK: np.ndarray) -> np.ndarray:
         """Text (N,): the names of each row's most probable classes, the most probable first."""
-        order_NK = np.argsort(-pred_NK, axis=1, kind="stable")[:, : self.count]
+        order_NK = np.argsort(-pred_NK, axis=1, kind="stable")[:, : self.size]
         joined = [self.separator.join(names[k] for k in order_K) for order_K in order_NK.tolist()]
         return np.array(joined, dtype=object)
 
