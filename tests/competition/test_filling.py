@@ -293,7 +293,7 @@ class TestCellsOfSeveralLabels:
 
     @pytest.mark.parametrize("cells", [["C CL", "C", "D C"], "C X", "C CL D C"])
     def test_cells_that_do_not_show_how_many_ask_for_the_key(self, cells: object) -> None:
-        with refused("seems to hold several labels a cell") as caught:
+        with refused("seems to hold several labels in a cell") as caught:
             find(STATUS, {"Status": cells})
         assert "submission.top" in str(caught.value)
         assert made(STATUS, find(STATUS, {"Status": cells}, top=2))["Status"][0] == "D CL"

@@ -54,7 +54,7 @@ def find_top(cells: pd.Series, labels: Sequence[Label], asked: int | None) -> To
     if known < 1 or len(counts) > 1 or max(counts) > len(labels):
         longest = max(split, key=len)
         raise UserError(
-            f"column '{cells.name}' of the sample submission seems to hold several labels a cell "
+            f"column '{cells.name}' of the sample submission seems to hold several labels in a cell "
             f"({quoted(separator.join(longest))}); set submission.top to how many, 1 for one"
         )
     return Top(max(counts), separator)
