@@ -54,8 +54,8 @@ def find_top(cells: pd.Series, labels: Sequence[Label], asked: int | None) -> To
     if known < 1 or len(counts) > 1 or max(counts) > len(labels):
         longest = max(split, key=len)
         raise UserError(
-            f"column '{cells.name}' of the sample submission seems to hold several labels in a cell "
-            f"({quoted(separator.join(longest))}); set submission.top to how many, 1 for one"
+            f"column '{cells.name}' of the sample submission seems to hold several labels in a "
+            f"cell ({quoted(separator.join(longest))}); set submission.top to how many, 1 for one"
         )
     return Top(max(counts), separator)
 
