@@ -128,7 +128,7 @@ def test_the_other_label_becomes_the_negative_one() -> None:
 
 def test_the_refusal_names_column_labels_and_key() -> None:
     with refused("column 'label' holds 'A' and 'B', and nothing tells which of them is the posit"):
-        raise positive_is_needed(task("A", "B"), "f1 is the score of")
+        raise positive_is_needed(task("A", "B"), "which f1 scores")
 
 
 def test_metrics_that_say_so_are_the_ones_that_change_with_the_positive_label() -> None:

@@ -187,13 +187,13 @@ class TestPositiveLabel:
     @pytest.mark.parametrize(
         ("sets", "what"),
         [
-            (PROBABILITIES, "column 'target' of the submission holds the probability of"),
-            (("metric=log_loss",), "column 'target' of the submission holds the probability of"),
-            (("metric=f1", "submission=labels"), "which f1 is the score of"),
+            (PROBABILITIES, "whose probability column 'target' of the submission holds"),
+            (("metric=log_loss",), "whose probability column 'target' of the submission holds"),
+            (("metric=f1", "submission=labels"), "label, which f1 scores"),
             (("metric=accuracy",), "column 'target' of the submission"),
             (
                 ("metric=accuracy", "submission=labels", "data.soft=chance"),
-                "which data.soft holds the probability of",
+                "whose probability data.soft holds",
             ),
         ],
     )

@@ -75,11 +75,14 @@ def with_positive(task: Task, label: Label) -> Task:
 
 
 def positive_is_needed(task: Task, what: str) -> UserError:
-    """The error where the positive label matters for `what` and nothing tells it."""
+    """The error where nothing tells the positive label and it matters.
+
+    `what` says for what, such as "which f1 scores".
+    """
     first, second = (quoted(label) for label in task.classes)
     return UserError(
         f"column '{task.targets[0]}' holds {first} and {second}, and nothing tells which of them "
-        f"is the positive label, which {what}; set data.positive to it"
+        f"is the positive label, {what}; set data.positive to it"
     )
 
 

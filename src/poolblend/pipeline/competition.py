@@ -187,11 +187,11 @@ def _check_positive(config: Config, positive: Positive, task: Task, filling: Fil
     if not positive.how:
         filled = [column for column, source in filling.sources.items() if source.kind == "target"]
         if METRICS[config.metric].of_positive:
-            raise positive_is_needed(task, f"{config.metric} is the score of")
+            raise positive_is_needed(task, f"which {config.metric} scores")
         if config.data.soft:
-            raise positive_is_needed(task, "data.soft holds the probability of")
+            raise positive_is_needed(task, "whose probability data.soft holds")
         if filled and filling.values == "probabilities":
-            what = f"column '{filled[0]}' of the submission holds the probability of"
+            what = f"whose probability column '{filled[0]}' of the submission holds"
             raise positive_is_needed(task, what)
     if task.classes != (0, 1):
         log.info("positive label: %s", positive)
