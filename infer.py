@@ -2,7 +2,7 @@
 
   python infer.py                                        the demo competition
   python infer.py --config configs/disaster-tweets.yaml
-  python infer.py --config configs/trec.yaml --set submission=probabilities
+  python infer.py --config configs/chnsenticorp.yaml --set submission=probabilities
   python infer.py --verify-oof                           are the models those of the stored OOF?
   python infer.py --vectors                              what the heads see, as parquet files
   python infer.py --pseudo-labels first                  the blend's predictions, to train on

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
 
+from poolblend.competition.filling import find_filling
+from poolblend.competition.sample import Sample
 from poolblend.competition.submission import build_submission, check_submission
 from poolblend.competition.tasks import Task
 
@@ -25,6 +27,18 @@ PRED_N3 = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1]])
 
 def sample(*columns: str, value: object = 0, ids: list[str] = IDS) -> pd.DataFrame:
     return pd.DataFrame({"id": ids} | dict.fromkeys(columns, value))
+
+
+def built(
+    task: Task,
+    template: pd.DataFrame,
+    ids: list[str],
+    pred_NK: np.ndarray,
+    values: str,
+    cuts: np.ndarray | None = None,
+) -> pd.DataFrame:
+    filling = find_filling(Sample(task, template, "id"), values)
+    return build_submission(task, filling, ids, pred_NK, id="id", cuts=cuts)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +61,7 @@ def sample(*columns: str, value: object = 0, ids: list[str] = IDS) -> pd.DataFra
 def test_each_task_fills_the_samples_columns(
     task: Task, pred_NK: np.ndarray, values: str, template: pd.DataFrame, columns: list
 ) -> None:
-    submission = build_submission(task, template, IDS, pred_NK, values)
+    submission = built(task, template, IDS, pred_NK, values)
     check_submission(submission, template)
     assert submission.columns.tolist() == template.columns.tolist()
     assert submission["id"].tolist() == IDS
@@ -67,12 +81,12 @@ def test_labels_are_decided_at_the_cuts_and_probabilities_are_not(
     task: Task, pred_NK: np.ndarray, cuts: list[float], template: pd.DataFrame, columns: list
 ) -> None:
     at = np.array(cuts)
-    cut = build_submission(task, template, IDS, pred_NK, "labels", cuts=at)
+    cut = built(task, template, IDS, pred_NK, "labels", cuts=at)
     check_submission(cut, template)
     for name, wanted in zip(template.columns[1:], columns, strict=True):
         assert cut[name].tolist() == wanted
-    plain = build_submission(task, template, IDS, pred_NK, "probabilities")
-    uncut = build_submission(task, template, IDS, pred_NK, "probabilities", cuts=at)
+    plain = built(task, template, IDS, pred_NK, "probabilities")
+    uncut = built(task, template, IDS, pred_NK, "probabilities", cuts=at)
     pd.testing.assert_frame_equal(uncut, plain)
 
 
@@ -83,7 +97,7 @@ def test_rows_are_joined_by_id_in_the_samples_order(data: st.DataObject) -> None
     order = data.draw(st.permutations(ids))
     template = sample("target", ids=order)
     pred_N1 = np.linspace(0, 1, len(ids))[:, None]
-    submission = build_submission(BINARY, template, ids, pred_N1, "probabilities")
+    submission = built(BINARY, template, ids, pred_N1, "probabilities")
     check_submission(submission, template)
     assert submission["id"].tolist() == order
     assert dict(zip(submission["id"], submission["target"], strict=True)) == dict(
@@ -93,38 +107,38 @@ def test_rows_are_joined_by_id_in_the_samples_order(data: st.DataObject) -> None
 
 def test_the_id_column_may_stand_anywhere_when_named() -> None:
     template = sample("u", "v")[["u", "id", "v"]]
-    submission = build_submission(REGRESSION, template, IDS, PRED_N2, "labels", id="id")
+    submission = built(REGRESSION, template, IDS, PRED_N2, "labels")
     check_submission(submission, template, id="id")
     assert submission.columns.tolist() == ["u", "id", "v"]
 
 
 def test_labels_are_written_as_integers_where_the_sample_does() -> None:
     task = Task("binary", ("target",), (0.0, 1.0))
-    integers = build_submission(task, sample("target"), IDS, PRED_N1, "labels")["target"]
+    integers = built(task, sample("target"), IDS, PRED_N1, "labels")["target"]
     assert integers.dtype == np.int64
-    floats = build_submission(task, sample("target", value=0.0), IDS, PRED_N1, "labels")["target"]
+    floats = built(task, sample("target", value=0.0), IDS, PRED_N1, "labels")["target"]
     assert floats.dtype == np.float64
     halves = Task("binary", ("target",), (0.5, 1.0))
-    kept = build_submission(halves, sample("target"), IDS, PRED_N1, "labels")["target"]
+    kept = built(halves, sample("target"), IDS, PRED_N1, "labels")["target"]
     assert kept.tolist() == [0.5, 1.0, 1.0]
 
 
 def test_building_modifies_neither_sample_nor_predictions() -> None:
     template, pred_NK = sample("q", "p"), PRED_N2.copy()
-    build_submission(MULTILABEL, template, IDS, pred_NK, "labels")
+    built(MULTILABEL, template, IDS, pred_NK, "labels")
     pd.testing.assert_frame_equal(template, sample("q", "p"))
     np.testing.assert_array_equal(pred_NK, PRED_N2)
 
 
 def test_an_unknown_kind_of_submission_names_the_nearest() -> None:
     with refused("unknown kind of submission 'label'; did you mean 'labels'? known: labels, prob"):
-        build_submission(BINARY, sample("target"), IDS, PRED_N1, "label")
+        built(BINARY, sample("target"), IDS, PRED_N1, "label")
 
 
 def test_predictions_of_other_ids_are_refused() -> None:
     def build(ids: list[str]) -> pd.DataFrame:
         pred_NK = np.zeros((len(ids), 1))
-        return build_submission(BINARY, sample("target"), ids, pred_NK, "labels")
+        return built(BINARY, sample("target"), ids, pred_NK, "labels")
 
     with refused("1 of the sample submission's 3 ids have no prediction, the first 'z'"):
         build(["x", "y"])
@@ -138,7 +152,7 @@ def test_predictions_of_other_ids_are_refused() -> None:
     ("task", "pred_NK", "values", "columns", "message"),
     [
         (MULTICLASS, PRED_N3, "probabilities", ["label"], "columns label, but probabilities"),
-        (MULTICLASS, PRED_N3, "labels", ["a", "b", "c"], "of this task are label; check"),
+        (MULTICLASS, PRED_N3, "labels", ["a", "b", "d"], "of this task are label; check"),
         (REGRESSION, PRED_N2, "labels", ["u", "w"], "columns u, w, but labels of this task are u"),
         (REGRESSION, PRED_N2, "labels", ["u", "v", "w"], "columns u, v, w, but labels"),
     ],
@@ -147,7 +161,7 @@ def test_a_sample_with_other_columns_is_refused(
     task: Task, pred_NK: np.ndarray, values: str, columns: list[str], message: str
 ) -> None:
     with refused(message):
-        build_submission(task, sample(*columns), IDS, pred_NK, values)
+        built(task, sample(*columns), IDS, pred_NK, values)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -156,7 +170,7 @@ def test_a_prediction_that_is_not_finite_never_becomes_a_label(bad: float, value
     pred_NK = PRED_N2.copy()
     pred_NK[1, 0] = bad
     with refused("1 predictions are NaN or infinite, the first of 'p' for id 'y'; predict"):
-        build_submission(MULTILABEL, sample("p", "q"), IDS, pred_NK, values)
+        built(MULTILABEL, sample("p", "q"), IDS, pred_NK, values)
 
 
 def test_a_submission_with_other_columns_is_refused() -> None:

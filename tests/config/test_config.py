@@ -88,6 +88,14 @@ def test_every_config_shipped_is_valid_and_short(path):
             ["task=regression", "metric=rmse", "submission=labels"],
             "submission=labels does nothing in a regression task",
         ),
+        (
+            ["submission=label"],
+            "submission.values: 'label': input should be 'auto', 'labels' or 'probabilities'",
+        ),
+        (["submission.id=test"], "unknown key 'submission.id' .*did you mean 'submission.ids'"),
+        (["submission.ids=train"], "submission.ids: 'train': input should be 'auto', 'sample' or"),
+        (["submission.top=0"], "submission.top: 0: input should be greater than or equal to 1"),
+        (["submission.columns={a: true}"], "submission.columns.a"),
         (["data.positive=a"], "data.positive does nothing in a multiclass task; leave it out"),
         (
             ["folds.rare=refuse", "folds.strategy=plain"],
@@ -108,6 +116,18 @@ def test_a_wrong_setting_is_refused_in_one_line(sets, line):
     with pytest.raises(UserError, match=line) as caught:
         config.load(None, sets)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_submitted_may_be_one_word(write):
+    file = write("submission: labels")
+    assert config.load(file).submission.values == "labels"
+    settings = config.load(file, ["submission.ids=test", 'submission.columns={"0": 0, x: copy}'])
+    assert settings.submission.values == "labels"
+    assert settings.submission.ids == "test"
+    assert settings.submission.columns == {"0": 0, "x": "copy"}
+    assert config.load(file, ["submission=probabilities"]).submission.values == "probabilities"
+    assert config.load(write("submission:")).submission == config.load().submission
+    assert config.Config(**settings.model_dump()) == settings
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from tabular import Case
 from value_cases import ODD_IDS, TEXTS, VALUES, csv_of
 
 from poolblend import config, pipeline
-from poolblend.competition.submission import build_submission, check_submission, sample_values
+from poolblend.competition.filling import find_filling
+from poolblend.competition.sample import Sample
+from poolblend.competition.submission import build_submission, check_submission
 from poolblend.competition.tables import Tables, load_tables, read_table
 from poolblend.competition.tasks import Task, make_task
 from poolblend.ensembling.matrix import build_matrix
@@ -47,9 +49,9 @@ def read(folder: Path, case: Case) -> Tables:
     tables = load_tables(*paths, id="id", text=["text"], targets=names)
     task = make_task(case.kind, tables.train, names)
     task.encode(tables.train)
-    values = sample_values(tables.sample.drop(columns="id"))
+    filling = find_filling(Sample(task, tables.sample, "id", tables.own_rows, tables.test))
     even_NK = np.full((len(tables.test), len(task.outputs)), 1 / len(task.classes or (0,)))
-    made = build_submission(task, tables.sample, list(tables.test["id"]), even_NK, values, id="id")
+    made = build_submission(task, filling, list(tables.test["id"]), even_NK, id="id")
     check_submission(made, tables.sample, id="id")
     return tables
 

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from poolblend.competition.filling import find_filling
 from poolblend.competition.folds import STRATEGIES, assign_folds
+from poolblend.competition.sample import Sample
 from poolblend.competition.submission import build_submission, check_submission
 from poolblend.competition.tables import load_tables, parse_column, read_table
 from poolblend.competition.tasks import Task, make_task
@@ -167,13 +169,14 @@ def test_a_submission_holds_each_ids_own_prediction_in_the_samples_order(
     columns = data.draw(st.permutations(["id", *outputs]))
     sample = pd.DataFrame({"id": [ids[n] for n in order]} | dict.fromkeys(outputs, 0.5))[columns]
     pred_NK = np.random.default_rng(len(ids)).random((len(ids), len(outputs)))
-    made = build_submission(task, sample, ids, pred_NK, "probabilities", id="id")
+    filling = find_filling(Sample(task, sample, "id"), "probabilities")
+    made = build_submission(task, filling, ids, pred_NK, id="id")
     check_submission(made, sample, id="id")
     by_id = made.set_index("id")[outputs]
     np.testing.assert_array_equal(by_id.loc[ids].to_numpy(), pred_NK)
     if len(ids) > 1:
         with pytest.raises(UserError, match="have no prediction|not in the sample"):
-            build_submission(task, sample, ids[1:], pred_NK[1:], "probabilities", id="id")
+            build_submission(task, filling, ids[1:], pred_NK[1:], id="id")
         with pytest.raises(UserError, match="keep the sample's order of rows"):
             check_submission(made[::-1].reset_index(drop=True), sample, id="id")
 

@@ -154,6 +154,120 @@ class TestClasses:
             read_tables(toy.settings("data.classes=[0, 1]"))
 
 
+AUTHORS = ["human", "AI"] * 30
+PROBABILITIES = ("metric=roc_auc",)
+
+
+class TestPositiveLabel:
+    """It is told, or asked for, before anything is trained."""
+
+    @pytest.fixture
+    def named(self, tmp_path: Path) -> Toy:
+        """Labels are two words; the sample holds fractions."""
+        toy = Toy(tmp_path)
+        toy.change("train", target=AUTHORS)
+        toy.change("sample_submission", target="0.5")
+        return toy
+
+    def test_a_known_word_tells_it_and_the_log_names_it(
+        self, named: Toy, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        tabled = read_tables(named.settings(*PROBABILITIES))
+        assert tabled.task.classes == ("human", "AI")
+        assert tabled.y.tolist() == [0, 1] * 30
+        assert tabled.positive == ("AI", "'AI' is known as a positive label")
+        assert "positive label: 'AI' ('AI' is known as a positive label)" in caplog.messages
+
+    def test_the_config_tells_it_above_all(self, named: Toy) -> None:
+        tabled = read_tables(named.settings(*PROBABILITIES, "data.positive=human"))
+        assert tabled.task.classes == ("AI", "human")
+        assert tabled.positive == ("human", "data.positive")
+
+    @pytest.mark.parametrize(
+        ("sets", "what"),
+        [
+            (PROBABILITIES, "whose probability column 'target' of the submission holds"),
+            (("metric=log_loss",), "whose probability column 'target' of the submission holds"),
+            (("metric=f1", "submission=labels"), "label, which f1 scores"),
+            (("metric=accuracy",), "column 'target' of the submission"),
+            (
+                ("metric=accuracy", "submission=labels", "data.soft=chance"),
+                "whose probability data.soft holds",
+            ),
+        ],
+    )
+    def test_where_it_matters_and_nothing_tells_it_is_asked_for(
+        self, named: Toy, sets: tuple[str, ...], what: str
+    ) -> None:
+        named.change("train", target=["left", "right"] * 30, chance="0.5")
+        if "submission=labels" in sets:
+            named.change("sample_submission", target="left")
+        with pytest.raises(UserError, match=what) as caught:
+            read_tables(named.settings(*sets))
+        assert "'left' and 'right'" in str(caught.value)
+        assert str(caught.value).endswith("set data.positive to it")
+        assert read_tables(named.settings(*sets, "data.positive=left")).task.classes[1] == "left"
+
+    @pytest.mark.parametrize("metric", ["accuracy", "mcc", "f1_macro"])
+    def test_labels_under_an_even_metric_need_none(self, named: Toy, metric: str) -> None:
+        named.change("train", target=["left", "right"] * 30)
+        named.change("sample_submission", target="left")
+        assert read_tables(named.settings(f"metric={metric}")).task.classes == ("left", "right")
+
+    def test_a_column_for_each_label_needs_none(self, named: Toy) -> None:
+        named.change("train", target=["left", "right"] * 30)
+        sample = pd.read_csv(named.folder / "sample_submission.csv", dtype=str)
+        sample = sample.drop(columns="target").assign(p_right="0.5", p_left="0.5")
+        sample.to_csv(named.folder / "sample_submission.csv", index=False)
+        assert read_tables(named.settings(*PROBABILITIES)).task.classes == ("left", "right")
+
+    def test_of_0_and_1_there_is_nothing_to_tell(
+        self, toy: Toy, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        tabled = read_tables(toy.settings())
+        assert tabled.task.classes == (0, 1)
+        assert not [line for line in caplog.messages if "positive" in line]
+
+
+class TestSampleSubmission:
+    def test_a_match_that_is_not_plain_is_told_in_one_line(
+        self, toy: Toy, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        toy.change("sample_submission", Usage="Public")
+        read_tables(toy.settings())
+        assert [line for line in caplog.messages if "sample submission" in line] == [
+            "sample submission: copied: 'Usage'"
+        ]
+
+    @pytest.mark.parametrize(
+        ("columns", "sets", "message"),
+        [
+            ({"more": "0"}, (), "has columns target, more, but labels of this task are target"),
+            ({"target": "no"}, (), "holds numbers .*, the sample's holds text"),
+            ({}, ("submission.columns={more: copy}",), "unknown column 'more'"),
+            ({}, ("submission.columns={target: tagret}",), "unknown output or label 'tagret'"),
+            ({}, ("submission.top=2",), "2 labels in a cell"),
+            ({"id": [f"x{k}" for k in range(15)]}, (), "lacks 15 of the 15 ids"),
+        ],
+    )
+    def test_a_wrong_one_is_refused_before_anything_is_trained(
+        self, toy: Toy, columns: dict, sets: tuple[str, ...], message: str
+    ) -> None:
+        toy.change("sample_submission", **columns)
+        with pytest.raises(UserError, match=message):
+            toy.load(*sets)
+        assert not open_store(toy.settings()).root.exists()
+
+    def test_rows_of_test_beyond_the_samples_may_be_left_out(self, toy: Toy) -> None:
+        path = toy.folder / "sample_submission.csv"
+        pd.read_csv(path, dtype=str)[:5].to_csv(path, index=False)
+        assert len(read_tables(toy.settings()).tables.sample) == 15
+        assert len(read_tables(toy.settings("submission.ids=sample")).tables.sample) == 5
+
+
 def card(toy: Toy) -> dict:
     return json.loads(open_store(toy.settings()).folds_path.with_suffix(".json").read_text())
 

@@ -86,6 +86,64 @@ def test_probabilities_are_submitted_where_the_metric_or_the_config_wants_them(t
     assert set(pd.read_csv(labels)["target"]) <= {0, 1}
 
 
+@pytest.fixture
+def essays(toy, tmp_path):
+    """Texts by humans and by AI, whose sample submission shows three rows of a larger test."""
+    path = toy("binary", n=24, members=["mean"], metric="roc_auc", folds={"n": 2})
+    data = tmp_path / "data"
+    train = pd.read_csv(data / "train.csv")
+    train["target"] = train["target"].map({0: "human", 1: "AI"})
+    train.to_csv(data / "train.csv", index=False)
+    test = pd.read_csv(data / "test.csv")
+    test[:3].to_csv(data / "test.csv", index=False)
+    sample = pd.DataFrame({"id": test["id"][2::-1], "generated": 0.1, "Usage": "Public"})
+    sample.to_csv(data / "sample_submission.csv", index=False)
+    return path, data, test
+
+
+def test_two_words_and_a_hidden_test_end_in_probabilities_of_the_positive_label(essays, caplog):
+    path, data, test = essays
+    caplog.set_level("INFO")
+    settings, blend, visible = run_all(path)
+    assert blend.card["positive"] == {"label": "AI", "how": "'AI' is known as a positive label"}
+    assert "Positive label: 'AI' ('AI' is known as a positive label)." in str(blend)
+    fold_card = open_store(settings).fold_card("tiny-mean-s42", 0)
+    assert fold_card["positive"]["label"] == "AI"
+    shown = pd.read_csv(visible)
+    assert shown["id"].tolist() == test["id"][2::-1].tolist()
+    # The competition puts the hidden test there, beside the same sample.
+    test.to_csv(data / "test.csv", index=False)
+    caplog.clear()
+    hidden = pd.read_csv(pipeline.infer(settings))
+    assert len([line for line in caplog.messages if "holds 12 ids that" in line]) == 1
+    assert hidden.columns.tolist() == ["id", "generated", "Usage"]
+    assert hidden["id"].tolist() == test["id"].tolist()
+    assert set(hidden["Usage"]) == {"Public"}
+    both = shown.merge(hidden, on="id")
+    np.testing.assert_allclose(both["generated_x"], both["generated_y"], atol=1e-6)
+    # One minus it where the column is to hold the other label; the sample's rows where asked for.
+    sets = ["submission.ids=sample", "submission.columns={generated: human}"]
+    written = pipeline.infer(config.load(path, sets))
+    other = pd.read_csv(written)
+    assert other["id"].tolist() == shown["id"].tolist()
+    np.testing.assert_allclose(other["generated"], 1 - shown["generated"], atol=1e-6)
+    card = json.loads(written.with_suffix(".json").read_text())
+    assert card["positive"]["label"] == "AI"
+    assert card["columns"] == {"generated": "human", "Usage": "copy"}
+
+
+def test_a_sample_that_shows_three_labels_a_cell_gets_three(toy, tmp_path):
+    path = toy("multiclass", n=24, members=["mean"], folds={"n": 2})
+    data = tmp_path / "data" / "sample_submission.csv"
+    sample = pd.read_csv(data)
+    sample.assign(target="bad odd good").to_csv(data, index=False)
+    _, _, written = run_all(path)
+    cells = pd.read_csv(written)["target"].str.split()
+    assert {tuple(sorted(cell)) for cell in cells} == {("bad", "good", "odd")}
+    first = pipeline.infer(config.load(path, ["submission.top=1"]))
+    assert pd.read_csv(first)["target"].tolist() == [cell[0] for cell in cells]
+
+
 def test_the_same_command_gives_the_same_bits(toy, tmp_path):
     first, second = (
         config.load(toy(), [f"store={tmp_path / name}", "train.precision=auto"]) for name in "ab"

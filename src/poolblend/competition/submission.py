@@ -11,59 +11,62 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_integer_dtype, is_numeric_dtype
 
+from poolblend.competition.filling import Filling
 from poolblend.competition.tasks import Task
-from poolblend.errors import UserError, quoted, unknown
-
-VALUES = ("labels", "probabilities")
+from poolblend.errors import UserError, quoted
 
 
 def build_submission(
     task: Task,
-    sample: pd.DataFrame,
+    filling: Filling,
     ids: Sequence[str],
     pred_NK: np.ndarray,
-    values: str,
     *,
-    id: str | None = None,
+    id: str,
     cuts: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Write predictions into the sample's columns, in the order of the sample's ids.
+    """Write predictions into the columns of the filling's template, in the order of its ids.
 
-    `ids` name the rows of pred_NK. `values` is "labels" (as the train file spells them) or
-    "probabilities"; regression writes its values either way. A single output goes into a single
-    column whatever its name; several are matched by name. `id` is the sample's id column, by
-    default its first; `cuts` decide labels, by default the task's own. Raises UserError where ids
-    or columns do not match.
+    `ids` name the rows of pred_NK, `id` is the template's column of ids; `cuts` decide labels (as
+    the train file spells them), by default the task's own. Raises UserError where ids do not match.
     """
-    if values not in VALUES:
-        raise unknown("kind of submission", values, VALUES)
-    id = id or str(sample.columns[0])
+    template = filling.template
     _check_finite(task, ids, pred_NK)
-    pred_NK = pred_NK[_positions(ids, sample[id])]
-    columns = [str(column) for column in sample.columns.drop(id)]
+    pred_NK = pred_NK[_positions(ids, template[id])]
+    filled: dict[str, object] = {id: template[id].to_numpy()}
+    for column, source in filling.sources.items():
+        if source.kind == "copy":
+            filled[column] = template[column].array
+        elif source.kind == "class":
+            filled[column] = _shares(task, filling.values, pred_NK, cuts)[:, source.place]
+        elif filling.top.size > 1:
+            filled[column] = filling.top.cells(task.outputs, pred_NK)
+        elif filling.values == "labels" or task.kind == "multiclass":
+            labels = task.decode(task.labels(pred_NK, cuts)).reshape(len(template), -1)
+            filled[column] = _typed_as(template[column], labels[:, source.place])
+        else:
+            filled[column] = pred_NK[:, source.place]
+    return pd.DataFrame(filled, columns=template.columns)
+
+
+def _shares(task: Task, values: str, pred_NK: np.ndarray, cuts: np.ndarray | None) -> np.ndarray:
+    """A column per class: its probability, or as labels 1 where it is the row's and 0 elsewhere."""
     if values == "labels":
-        labels = task.decode(task.labels(pred_NK, cuts)).reshape(len(sample), -1)
-        names = _matched(columns, task.targets, values)
-        cells = [_typed_as(sample[c], labels[:, k]) for c, k in zip(columns, names, strict=True)]
-    else:
-        cells = [pred_NK[:, k] for k in _matched(columns, task.outputs, values)]
-    filled = dict(zip(columns, cells, strict=True)) | {id: sample[id].to_numpy()}
-    return pd.DataFrame(filled, columns=sample.columns)
-
-
-def sample_values(cells: pd.DataFrame) -> str:
-    """What the sample's cells look like: "probabilities" where any is a fraction, else "labels"."""
-    numbers = cells.select_dtypes("number").to_numpy(dtype=float)
-    fractions = np.isfinite(numbers) & (numbers != np.round(numbers))
-    return "probabilities" if fractions.any() else "labels"
+        return np.eye(len(task.classes), dtype=np.int64)[task.labels(pred_NK, cuts)]
+    return pred_NK if task.kind == "multiclass" else np.hstack([1 - pred_NK, pred_NK])
 
 
 def check_submission(
-    submission: pd.DataFrame, sample: pd.DataFrame, *, id: str | None = None
+    submission: pd.DataFrame,
+    sample: pd.DataFrame,
+    *,
+    id: str | None = None,
+    copied: Sequence[str] = (),
 ) -> None:
     """Raise UserError unless columns, ids, their order and the kinds of values are the sample's.
 
-    `id` is the sample's id column, by default its first.
+    `id` is the sample's id column, by default its first; the cells of `copied` columns must be the
+    sample's own.
     """
     if list(submission.columns) != list(sample.columns):
         raise UserError(
@@ -78,7 +81,12 @@ def check_submission(
             f"submission has id {quoted(submission[id].iloc[moved[0]])} at position {moved[0]}, "
             f"the sample {quoted(sample[id].iloc[moved[0]])}; keep the sample's order of rows"
         )
-    for column in sample.columns.drop(id):
+    for column in copied:
+        if not submission[column].reset_index(drop=True).equals(sample[column]):
+            raise UserError(
+                f"submission column '{column}' is to be copied, but differs from the sample's"
+            )
+    for column in sample.columns.drop([id, *copied]):
         _check_cells(submission[column], sample[column], submission[id])
 
 
@@ -102,20 +110,6 @@ def _positions(ids: Sequence[str] | pd.Series, wanted: pd.Series) -> np.ndarray:
             f"{quoted(extra[0])}; predict the test table that the sample belongs to"
         )
     return index.get_indexer(pd.Index(wanted))
-
-
-def _matched(columns: Sequence[str], names: Sequence[str], values: str) -> list[int]:
-    """For each of the sample's columns, the position of the prediction that fills it."""
-    if len(columns) == len(names) == 1:
-        return [0]
-    if set(columns) != set(names):
-        raise UserError(
-            f"the sample submission has columns {_listed(columns)}, but {values} of this task "
-            f"are {_listed(names)}; check the targets, and whether labels or probabilities are "
-            "wanted"
-        )
-    place = {name: k for k, name in enumerate(names)}
-    return [place[column] for column in columns]
 
 
 def _typed_as(sample: pd.Series, labels: np.ndarray) -> np.ndarray:
@@ -154,8 +148,3 @@ def _check_cells(values: pd.Series, sample: pd.Series, ids: pd.Series) -> None:
             f"submission column '{values.name}' holds {kinds[0]}, the sample's holds {kinds[1]}; "
             "check whether labels or probabilities are wanted"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(quoted(name)[1:-1] for name in names[:6])
-    return shown + (f", … ({len(names)})" if len(names) > 6 else "")

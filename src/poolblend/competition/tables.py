@@ -20,8 +20,9 @@ from poolblend.competition.classes import Label, listed, places_among
 from poolblend.competition.columns import check_filled, numbers, unknown_share
 from poolblend.competition.files import read_table
 from poolblend.competition.idcolumns import IdsOf, id_column, number_rows, read_with_ids
-from poolblend.competition.ids import INTEGER, NUMBER, alike, row_number
+from poolblend.competition.ids import INTEGER, NUMBER, row_number
 from poolblend.competition.joins import Lookup
+from poolblend.competition.sample_rows import RowIds, rows_to_submit
 from poolblend.competition.soft import probabilities
 from poolblend.competition.templates import text_columns
 from poolblend.competition.weights import row_weights
@@ -48,13 +49,15 @@ DECIMAL = rf"{NUMBER}|[+-]?(?i:inf|infinity|nan)"
 class Unlabelled:
     """The tables that predicting needs, checked; ids and texts are strings and never missing.
 
-    `test` holds ids and texts, and any other column as strings; `sample` is the sample submission.
-    The ids stand in column `id` of all tables.
+    `test` holds ids and texts, and any other column as strings; `sample` is the sample submission,
+    over the rows to submit, and `own_rows` false where some were made for ids that it lacks. The
+    ids stand in column `id` of all tables.
     """
 
     id: str
     test: pd.DataFrame
     sample: pd.DataFrame
+    own_rows: bool
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def load_tables(
     groups: str | None = None,
     classes: Sequence[Label] | None = None,
     sample_rows: int | None = None,
+    submission_ids: RowIds = "auto",
     seed: int = 42,
 ) -> Tables:
     """Read and check the three files; with `sample_rows`, keep that many random train rows.
@@ -107,7 +111,7 @@ def load_tables(
     _check_groups(groups, [*answers, *numeric])
     train_table = read_with_ids(train, id, columns, joins, number_rows if test_ids else None)
     test_table = _read_test(test, id, inputs, numeric, test_joins, test_ids)
-    sample = _read_sample(sample_submission, id, test, test_table[id])
+    sample, own = _read_sample(sample_submission, id, test, test_table[id], submission_ids)
     for target in targets:
         train_table[target] = _labels(train, train_table[target], classes)
     _check_extras(train, train_table, numeric, categorical)
@@ -126,7 +130,7 @@ def load_tables(
     missing = {c: int(train_table[c].isna().sum() + test_table[c].isna().sum()) for c in texts}
     empty_texts = dict.fromkeys(texts, "")
     train_table, test_table = train_table.fillna(empty_texts), test_table.fillna(empty_texts)
-    return Tables(id, test_table, sample, train_table, missing)
+    return Tables(id, test_table, sample, own, train_table, missing)
 
 
 def _labels(path: Path, column: pd.Series, classes: Sequence[Label] | None) -> pd.Series:
@@ -183,14 +187,15 @@ def load_test(
     joins: Sequence[Lookup] = (),
     numeric: Sequence[str] = (),
     categorical: Sequence[str] = (),
+    submission_ids: RowIds = "auto",
 ) -> Unlabelled:
     """Read and check what predicting needs, as `load_tables` does, where train may be far away."""
     texts = text_columns(text)
     inputs = [*texts, *numeric, *categorical]
     id, ids = id_column(id, sample_submission, inputs)
     table = _read_test(test, id, inputs, numeric, joins, ids)
-    sample = _read_sample(sample_submission, id, test, table[id])
-    return Unlabelled(id, table.fillna(dict.fromkeys(texts, "")), sample)
+    sample, own = _read_sample(sample_submission, id, test, table[id], submission_ids)
+    return Unlabelled(id, table.fillna(dict.fromkeys(texts, "")), sample, own)
 
 
 def _read_test(
@@ -236,28 +241,19 @@ def _float(text: str) -> float:
     return value
 
 
-def _read_sample(path: Path, id: str, test: Path, test_ids: pd.Series) -> pd.DataFrame:
-    """The sample submission, its columns parsed, with exactly the ids of the test table."""
+def _read_sample(
+    path: Path, id: str, test: Path, test_ids: pd.Series, ids: RowIds
+) -> tuple[pd.DataFrame, bool]:
+    """The sample submission, its columns parsed, as `rows_to_submit` gives it."""
     sample = read_with_ids(path, id, [])
     if len(sample.columns) < 2:
         raise UserError(
             f"{path} has no column beside '{id}', expected one for each value to submit; "
             "download the competition's own sample again"
         )
-    for here, found, other, wanted in (
-        (path, sample[id], test, test_ids),
-        (test, test_ids, path, sample[id]),
-    ):
-        lacking = wanted[~wanted.isin(found)]
-        if len(lacking):
-            raise UserError(
-                f"{here} lacks {len(lacking)} of the {len(wanted)} ids in {other}, the first "
-                f"{quoted(lacking.iloc[0])}{alike(lacking.iloc[0], found[~found.isin(wanted)])}; "
-                "expected the same ids in both, in any order"
-            )
     for column in sample.columns.drop(id):
         sample[column] = parse_column(sample[column])
-    return sample
+    return rows_to_submit(path, sample, test, test_ids, ids)
 
 
 def _check_inputs(inputs: Sequence[str], answers: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from poolblend.config.excerpt import excerpt
 from poolblend.config.members import MemberSpec
-from poolblend.config.sections import Backbone, Blend, Data, Folds, Join
+from poolblend.config.sections import Backbone, Blend, Data, Folds, Join, Submission
 from poolblend.config.settings import ROOT, Config
 from poolblend.config.training import (
     Checkpoints,
@@ -40,7 +40,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "pseudo": Pseudo,
     "checkpoints": Checkpoints,
     "blend": Blend,
+    "submission": Submission,
 }
+# Sections that may be a word, and the key that the word stands for.
+WORDS = {"backbone": "source", "submission": "values"}
 
 
 def load(
@@ -108,8 +111,8 @@ def _set(raw: dict[str, Any], item: str) -> None:
         raise UserError(f"{shown}: members is a list; set all of it: --set 'members=[mean, max]'")
     for section in sections:
         inner = raw.get(section)
-        if section == "backbone" and isinstance(inner, str):
-            inner = {"source": inner}  # `backbone.name` keeps its source
+        if section in WORDS and isinstance(inner, str):
+            inner = {WORDS[section]: inner}  # `backbone.name` keeps its source
         if not isinstance(inner, dict | None):
             raise UserError(f"{shown}: {section} is {excerpt(inner)} and has no keys of its own")
         raw[section] = dict(inner or {})

@@ -40,7 +40,7 @@ class Data(Section):
     join: Literal["separator", "pair"] = "separator"  # pair: as the tokenizer joins two texts
     joins: list[Join] = Field([])  # further tables, looked up by a key
     target: list[str] = Field(["target"])
-    # The binary label that counts as 1; default: the last in sorted order.
+    # The binary label that counts as 1; default: as columns and known words tell.
     positive: int | float | str | None = None
     classes: list[int | float | str] | None = None  # labels that may occur; others are refused
     soft: list[str] = Field(
@@ -141,6 +141,24 @@ def backbone_of_member(run: Backbone, own: dict[str, Any]) -> Backbone:
         stem = run.name.removesuffix(FURTHER) if run.mlm else run.name
         kept["name"] = f"{stem}{FURTHER}" if own["mlm"] else stem
     return Backbone(**{**kept, **own})
+
+
+class Submission(Section):
+    """What is submitted; a word alone, such as `submission: labels`, is short for `values`."""
+
+    # auto: probabilities where the sample has a column for each class, else what the metric takes.
+    values: Literal["auto", "labels", "probabilities"] = "auto"
+    # The rows: the sample's, or one for each of test's ids; auto: test's where it holds more.
+    ids: Literal["auto", "sample", "test"] = "auto"
+    # What fills a column of the sample: an output (target or class), a label, or copy (its own
+    # cells); columns that are not named here are matched by name.
+    columns: dict[str, int | float | str] = Field({})
+    top: int | None = Field(None, ge=1)  # labels in a cell, the most probable first; null: as there
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, value: Any) -> Any:
+        return {"values": value} if isinstance(value, str) else value
 
 
 class Blend(Section):

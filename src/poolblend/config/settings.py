@@ -18,7 +18,14 @@ from poolblend.config.members import (
     derive_seed,
     merged,
 )
-from poolblend.config.sections import Backbone, Blend, Data, Folds, backbone_of_member
+from poolblend.config.sections import (
+    Backbone,
+    Blend,
+    Data,
+    Folds,
+    Submission,
+    backbone_of_member,
+)
 from poolblend.config.training import Checkpoints, Head, Pseudo, Train, Windows
 from poolblend.config.values import FileNamePart, PathText, Section, Seed, checked, repeated
 from poolblend.errors import UserError
@@ -60,7 +67,7 @@ class Config(Section):
     tracking: Literal["none", "tensorboard", "wandb", "mlflow"] = "none"  # where losses are sent
     batch_tokens: int = Field(8192, ge=1)  # tokens per batch of predictions, padding included
     blend: Blend = Blend()
-    submission: Literal["auto", "labels", "probabilities"] = "auto"  # auto: what the metric takes
+    submission: Submission = Submission()
     store: PathText = "."  # the folder of models/, oof/, submissions/ and folds.csv
 
     @field_validator("metric")
@@ -76,10 +83,10 @@ class Config(Section):
                 f"blend.weights=per_output does nothing in a {self.task} task of one target; leave "
                 "it out"
             )
-        if self.submission != "auto" and self.task == "regression":
+        if self.submission.values != "auto" and self.task == "regression":
             raise ValueError(
-                f"submission={self.submission} does nothing in a regression task, which has values "
-                "alone; leave it out"
+                f"submission={self.submission.values} does nothing in a regression task, which has "
+                "values alone; leave it out"
             )
         binned = self.task == "regression" and self.folds.strategy not in ("plain", "group")
         if self.data.positive is not None and self.task != "binary":

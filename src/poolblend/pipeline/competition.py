@@ -11,16 +11,23 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from poolblend.competition.filling import Filling
 from poolblend.competition.joins import Lookup
 from poolblend.competition.metrics import METRICS, Scorer, make_scorer
+from poolblend.competition.positive import (
+    Positive,
+    find_positive,
+    positive_is_needed,
+    with_positive,
+)
 from poolblend.competition.soft import soft_labels
-from poolblend.competition.submission import build_submission, check_submission, sample_values
-from poolblend.competition.tables import Tables, Unlabelled, load_tables
+from poolblend.competition.tables import Tables, load_tables
 from poolblend.competition.tasks import SINGLE, Task, make_task
 from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.pipeline.demo import make_demo
 from poolblend.pipeline.folds import frozen_folds, new_folds
+from poolblend.pipeline.submitting import try_submission
 from poolblend.pipeline.trials import try_metric
 from poolblend.store import Store, sha256
 
@@ -36,7 +43,6 @@ __all__ = [
     "open_store",
     "read_tables",
     "restore_task",
-    "submission_values",
     "table_hashes",
     "with_folds",
 ]
@@ -53,6 +59,7 @@ class Tabled:
     scored: np.ndarray  # `y`, or shares (N, K) where targets are shares and the metric takes them
     weight_N: np.ndarray | None = None  # float64 of 0 or more, where there are weights
     soft_NK: np.ndarray | None = None  # float64 from 0 to 1, where there are soft labels
+    positive: Positive | None = None  # of a binary task
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -111,6 +118,7 @@ def read_tables(config: Config) -> Tabled:
         groups=config.folds.groups,
         classes=data.classes if config.task in SINGLE and len(data.target) == 1 else None,
         sample_rows=data.sample_rows,
+        submission_ids=config.submission.ids,
         seed=config.folds.seed,
     )
     for column, count in tables.missing_texts.items():
@@ -119,18 +127,22 @@ def read_tables(config: Config) -> Tabled:
     try:
         train = tables.train.set_index(tables.id, drop=False)  # by which messages name a row
         task = make_task(config.task, train, data.target, data.positive, data.classes)
+        positive = _positive(config, tables, task)
+        task = with_positive(task, positive.label) if positive else task
         y = task.encode(train)
         soft_NK = _soft_labels(task, train, config, tables.id)
     except UserError as error:  # it knows columns, not files
         raise UserError(f"{folder / data.train}: {error}") from None
     weight_N = tables.train[data.weight].to_numpy(np.float64) if data.weight else None
     scorer = make_scorer(config.metric, task)
-    tabled = Tabled(tables, task, scorer, y, scorer.truth(train), weight_N, soft_NK)
+    tabled = Tabled(tables, task, scorer, y, scorer.truth(train), weight_N, soft_NK, positive)
     try:
         try_metric(tabled)
     except UserError as error:
         raise UserError(f"{folder / data.train}: {error}") from None
-    _try_submission(config, tables, task)
+    filling = try_submission(config, tables, task, config.metric)
+    if positive:
+        _check_positive(config, positive, task, filling)
     return tabled
 
 
@@ -194,19 +206,24 @@ def with_folds(
     return Competition(**vars(tabled), fold_N=fold_N, data=hashes)
 
 
-def submission_values(config: Config, metric: str, tables: Unlabelled) -> str:
-    """What a submission holds: as the config says, else as metric and sample submission want it."""
-    if config.submission != "auto":
-        return config.submission
-    if METRICS[metric].takes == "scores":
-        return "probabilities"
-    return sample_values(tables.sample.drop(columns=tables.id))
+def _positive(config: Config, tables: Tables, task: Task) -> Positive | None:
+    """The positive label of a binary task, and what tells it."""
+    if task.kind != "binary":
+        return None
+    columns = [str(column) for column in tables.sample.columns.drop(tables.id)]
+    return find_positive(task, config.data.positive, columns)
 
 
-def _try_submission(config: Config, tables: Tables, task: Task) -> None:
-    """Refuse a sample submission that cannot be filled, before anything is trained for it."""
-    values = submission_values(config, config.metric, tables)
-    even_NK = np.full((len(tables.test), len(task.outputs)), 1 / len(task.classes or (0,)))
-    ids = list(tables.test[tables.id])
-    submission = build_submission(task, tables.sample, ids, even_NK, values, id=tables.id)
-    check_submission(submission, tables.sample, id=tables.id)
+def _check_positive(config: Config, positive: Positive, task: Task, filling: Filling) -> None:
+    """Name the positive label; UserError where it matters and nothing tells which it is."""
+    if not positive.how:
+        filled = [column for column, source in filling.sources.items() if source.kind == "target"]
+        if METRICS[config.metric].of_positive:
+            raise positive_is_needed(task, f"which {config.metric} scores")
+        if config.data.soft:
+            raise positive_is_needed(task, "whose probability data.soft holds")
+        if filled and filling.values == "probabilities":
+            what = f"whose probability column '{filled[0]}' of the submission holds"
+            raise positive_is_needed(task, what)
+    if task.classes != (0, 1):
+        log.info("positive label: %s", positive)

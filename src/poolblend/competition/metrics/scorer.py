@@ -35,14 +35,14 @@ class Metric:
     """A registered metric: which direction is better, what it takes, and which tasks it fits.
 
     `of_counts` is the metric of binary decisions as a function of their `Counts`, from which the
-    best threshold is found exactly. `mean_of` names the metric of one output that this one
-    averages over outputs, or grows with: then each output can have weights of its own. `of_order`
-    says that only the order of the predictions counts. `by_fold` says that the metric compares rows
-    with each other; its function takes a third argument, `fold_N`, and compares rows of one fold
-    only, because predictions of different fold models and fold blends have no scale in common.
-    `by_value` says that it takes ordinal labels as `Task.steps_C`: values in whole steps of the
-    scale, from 0, rather than places. `of_shares` is the metric of a multiclass task's shares
-    (N, K), where it has one.
+    best threshold is found exactly. `of_positive` says that the two labels do not count alike.
+    `mean_of` names the metric of one output that this one averages over outputs, or grows with:
+    then each output can have weights of its own. `of_order` says that only the order of the
+    predictions counts. `by_fold` says that the metric compares rows with each other; its function
+    takes a third argument, `fold_N`, and compares rows of one fold only, because predictions of
+    different fold models and fold blends have no scale in common. `by_value` says that it takes
+    ordinal labels as `Task.steps_C`: values in whole steps of the scale, from 0, rather than
+    places. `of_shares` is the metric of a multiclass task's shares (N, K), where it has one.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Metric:
     takes: Literal["labels", "scores"]
     tasks: tuple[str, ...]
     of_counts: Callable[[Counts], Any] | None = None
+    of_positive: bool = False
     mean_of: str | None = None
     of_order: bool = False
     by_fold: bool = False
@@ -68,6 +69,7 @@ def register(
     takes: Literal["labels", "scores"],
     tasks: tuple[str, ...],
     of_counts: Callable[[Counts], Any] | None = None,
+    of_positive: bool = False,
     mean_of: str | None = None,
     of_order: bool = False,
     by_fold: bool = False,
@@ -87,6 +89,7 @@ def register(
             takes,
             tasks,
             of_counts=of_counts,
+            of_positive=of_positive,
             mean_of=mean_of,
             of_order=of_order,
             by_fold=by_fold,

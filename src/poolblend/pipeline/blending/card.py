@@ -56,7 +56,7 @@ def blend_card(
     }
     return {
         "run": config.run,
-        "task": describe_task(competition.task),
+        **_asked(competition),
         "metric": competition.scorer.name,
         "blender": choice.blender,
         "sentence": sentence(choice),
@@ -76,6 +76,12 @@ def blend_card(
         "config": config.model_dump(),
         **provenance(),
     }
+
+
+def _asked(competition: Competition) -> dict[str, Any]:
+    """The task, and which label of a binary one is positive, with what told so."""
+    positive = competition.positive and competition.positive._asdict()
+    return {"task": describe_task(competition.task), "positive": positive}
 
 
 def _told_of(report: Honest, choice: Choice, name: str) -> dict[str, Any]:

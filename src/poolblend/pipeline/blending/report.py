@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from poolblend.competition.positive import Positive
 from poolblend.ensembling.choice import digits
 
 # Enough to see a fold that failed; a table of more is wider than a screen.
@@ -76,7 +77,16 @@ def show(card: Mapping[str, Any]) -> str:
     parts = scores if single else [*scores, *brought, *blends]
     left_out = [f"{name} {what}" for name, what in card["left_out"].items()]
     without = [f"Not in this blend: {'; '.join(left_out)}."] if left_out else []
-    return "\n\n".join([*parts, card["sentence"], *slices, *_flattered(card), *without])
+    said = [card["sentence"], *_positive(card), *slices, *_flattered(card), *without]
+    return "\n\n".join([*parts, *said])
+
+
+def _positive(card: Mapping[str, Any]) -> list[str]:
+    """Which label of a binary task counts as 1, and what told so; nothing of 0 and 1."""
+    positive = card.get("positive")
+    if not positive or list(card["task"]["classes"]) == [0, 1]:
+        return []
+    return [f"Positive label: {Positive(**positive)}."]
 
 
 def _flattered(card: Mapping[str, Any]) -> list[str]:

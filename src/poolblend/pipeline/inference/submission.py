@@ -17,21 +17,16 @@ import pandas as pd
 
 from poolblend.competition.files import header
 from poolblend.competition.metrics import Scorer, make_scorer
-from poolblend.competition.submission import build_submission, check_submission
 from poolblend.competition.tables import Unlabelled, load_test, parse_column, read_table
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config
 from poolblend.ensembling.resampling import bootstrap
 from poolblend.errors import UserError
-from poolblend.pipeline.competition import (
-    lookups,
-    open_store,
-    restore_task,
-    submission_values,
-)
+from poolblend.pipeline.competition import lookups, open_store, restore_task
 from poolblend.pipeline.inference.kept import predict_members
 from poolblend.pipeline.inference.recipe import check_unchanged, read_recipe
 from poolblend.pipeline.provenance import now, provenance
+from poolblend.pipeline.submitting import choose_filling, fill_submission
 from poolblend.store import Store, sha256
 from poolblend.training.devices import choose_device
 
@@ -54,21 +49,20 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
     ids = tables.test[tables.id]
     scorer = make_scorer(card["metric"], task)
     hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
+    filling = choose_filling(config, tables, task, card["metric"])
     log.info("running %d of %d members", len(recipe.members), len(card["members"]))
     pred_MNK = predict_members(config, store, tables, task, recipe.members, members_from)
     pred_NK = mixture.apply(pred_MNK)
-    values = submission_values(config, card["metric"], tables)
-    if values == "probabilities" and mixture.space.name == "rank":
+    if filling.values == "probabilities" and mixture.space.name == "rank":
         log.info("the blend averages ranks: the submission holds ranks from 0 to 1")
-    submission = build_submission(
-        task, tables.sample, list(ids), pred_NK, values, id=tables.id, cuts=mixture.cuts
-    )
-    check_submission(submission, tables.sample, id=tables.id)
+    submission = fill_submission(config, filling, tables, task, pred_NK, mixture.cuts)
     # A column without a name has one here, and goes without it into the file.
     submission.columns = header(config.data_dir / config.data.sample_submission)
     told = {
         "run": config.run,
-        "values": values,
+        "values": filling.values,
+        "columns": {column: source.name for column, source in filling.sources.items()},
+        "positive": card.get("positive"),
         "blend": {key: card[key] for key in ("blender", "metric", "sentence", "written")},
         "weights": {name: member["weight"] for name, member in recipe.members.items()},
         "test_sha256": sha256(config.data_dir / config.data.test),
@@ -100,6 +94,7 @@ def load_unlabelled(
         joins=lookups(config, "test"),
         numeric=data.numeric,
         categorical=data.categorical,
+        submission_ids=config.submission.ids,
     )
 
 

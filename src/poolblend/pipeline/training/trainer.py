@@ -102,6 +102,7 @@ class Trainer:
             "inputs": self.inputs(member),
             "seed": fold_seed(member, fold),
             "metric": self.competition.scorer.name,
+            "positive": self.competition.positive and self.competition.positive._asdict(),
             "device": choose_device().type,
             "precision": resolve_precision(member.train.precision, choose_device()),
             "config": self.config.model_dump(),

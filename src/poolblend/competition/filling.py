@@ -1,0 +1,221 @@
+"""What fills each column of a sample submission: a target, a class's probability, its own cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from poolblend.competition.names import Match, match_names, words
+from poolblend.competition.sample import COPY, VALUES, Group, Sample, Source, groups
+from poolblend.competition.tasks import Task
+from poolblend.competition.tops import ONE_LABEL, Top, find_top
+from poolblend.errors import UserError, quoted, unknown
+
+MOST_SHOWN = 4  # columns that one line of the log lists
+
+Found = tuple[dict[str, Source], str]  # the source of each column, and how it was found
+
+
+@dataclass(frozen=True, eq=False)
+class Filling:
+    """How a submission is made: its template, what it holds, and what fills each of its columns.
+
+    `template` is the sample submission over the rows to submit, copied columns already filled.
+    `how` says in one line what is not plain from the names, and is empty where all is.
+    """
+
+    template: pd.DataFrame
+    values: str
+    sources: dict[str, Source]
+    how: str
+    top: Top = ONE_LABEL
+
+    @property
+    def copied(self) -> list[str]:
+        """The columns that hold what the sample holds."""
+        return [column for column, source in self.sources.items() if source.kind == COPY]
+
+
+def find_filling(
+    sample: Sample,
+    values: str = "auto",
+    *,
+    takes: Literal["labels", "scores"] = "labels",
+    top: int | None = None,
+) -> Filling:
+    """What fills the sample's columns; `values` "auto" goes by columns, metric and cells.
+
+    `takes` is what the metric takes, `top` how many labels a cell holds (default: as many as the
+    sample's). Raises UserError where columns match nothing, or more than one thing.
+    """
+    if values not in (*VALUES, "auto"):
+        raise unknown("kind of submission", values, VALUES)
+    if values == "auto":
+        values, found = _find_values(sample, takes)
+    else:
+        found = _match(sample, values)
+    if found is None:
+        raise _unmatched(sample, values)
+    sources, how = found
+    template = sample.rows.copy()
+    for column, source in sources.items():
+        if source.kind == COPY:
+            template[column] = sample.copied(column)
+    several = _find_top(sample, sources, top)
+    told = [*_told(sources, how, several), *_other_labels(sample, values, sources, several)]
+    return Filling(template, values, sources, "; ".join(told), several)
+
+
+def _find_values(sample: Sample, takes: Literal["labels", "scores"]) -> tuple[str, Found | None]:
+    """What the submission is to hold, and what fills it.
+
+    A column for each class holds probabilities, the one column of several classes a label; for the
+    rest the metric decides, and fractions in the sample.
+    """
+    task, found = sample.task, None
+    if task.kind in ("binary", "multiclass"):
+        found = _match(sample, "probabilities", classes=True)
+        if found or any(source.kind == "class" for source in sample.sources.values()):
+            return "probabilities", found or _match(sample, "probabilities")
+    if takes == "labels" or task.kind == "multiclass":
+        found = _match(sample, "labels")
+        filled = [c for c, source in found[0].items() if source.kind != COPY] if found else []
+        whole = sample_values(sample.cells[filled] if filled else sample.cells) == "labels"
+        if whole and (found or takes == "labels"):
+            return "labels", found
+    return "probabilities", _match(sample, "probabilities")
+
+
+def _find_top(sample: Sample, sources: Mapping[str, Source], asked: int | None) -> Top:
+    """How many labels a cell holds; 1 where no column holds a class's name."""
+    columns = [column for column, source in sources.items() if source.kind == "target"]
+    if not columns or sample.task.kind not in ("binary", "multiclass"):
+        top = Top(asked or 1)
+    else:
+        top = find_top(sample.cells[columns[0]], sample.task.classes, asked)
+    if top.size > 1 and (not columns or sample.task.kind != "multiclass"):
+        raise UserError(
+            f"{top.size} labels in a cell, as submission.top or the sample says, need a column of "
+            f"labels in a multiclass task, this is {sample.task.kind}; set submission.top to 1"
+        )
+    return top
+
+
+def sample_values(cells: pd.DataFrame) -> str:
+    """What the sample's cells look like: "probabilities" where any is a fraction, else "labels"."""
+    numbers = cells.select_dtypes("number").to_numpy(dtype=float)
+    fractions = np.isfinite(numbers) & (numbers != np.round(numbers))
+    return "probabilities" if fractions.any() else "labels"
+
+
+def _match(sample: Sample, values: str, *, classes: bool = False) -> Found | None:
+    """What fills each column, and how it was found; None where columns match nothing.
+
+    With `classes`, a column for each class is all that is looked for.
+    """
+    spare = [column for column in sample.free if sample.is_spare(column, values)]
+    others = [column for column in sample.free if column not in spare]
+    given = set(sample.sources.values())
+    if not others and any(source.kind != COPY for source in given) and not classes:
+        return _complete(sample, {}), ""
+    for group in groups(sample.task, values)[: 1 if classes else None]:
+        wanted = {name: source for name, source in group.items() if source not in given}
+        match = _match_group(wanted, others, sample.free, alone=len(group) == 1)
+        if match and {*others} <= {*match.columns.values()}:
+            sources = {column: group[name] for name, column in match.columns.items()}
+            negative = _named_after_negative(sample.task, values, sources)
+            return _complete(sample, negative or sources), match.how
+    return None
+
+
+def _match_group(
+    wanted: Group, others: Sequence[str], free: Sequence[str], *, alone: bool
+) -> Match | None:
+    """The column of each wanted source: by name among `others`, else among all that are `free`.
+
+    A source that is `alone` gets the one column there is, whatever its name.
+    """
+    if not wanted:
+        return Match({})
+    names = list(wanted)
+    match = match_names(names, others) or match_names(names, free)
+    one = next((columns[0] for columns in (others, free) if len(columns) == 1), None)
+    return Match({names[0]: one}) if match is None and alone and one is not None else match
+
+
+def _complete(sample: Sample, sources: Mapping[str, Source]) -> dict[str, Source]:
+    """A source for each of the sample's columns, in its order; what is left is copied."""
+    copied = Source(COPY, 0, COPY)
+    known = {**sources, **sample.sources}
+    return {column: known.get(column, copied) for column in map(str, sample.cells.columns)}
+
+
+def _named_after_negative(
+    task: Task, values: str, sources: Mapping[str, Source]
+) -> dict[str, Source] | None:
+    """A lone column that is called like the negative label holds that label's probability."""
+    if task.kind != "binary" or values != "probabilities" or len(sources) != 1:
+        return None
+    (column,), label = sources, str(task.classes[0])
+    if words(column) != words(label) or not any(map(str.isalpha, label)):
+        return None
+    return {column: Source("class", 0, label)}
+
+
+def _told(sources: Mapping[str, Source], how: str, top: Top) -> list[str]:
+    """What is not plain from the columns' names."""
+    filled = {c: source.name for c, source in sources.items() if source.kind != COPY}
+    copied = [quoted(c) for c, source in sources.items() if source.kind == COPY]
+    told = []
+    if any(column != name for column, name in filled.items()):
+        pairs = [f"{quoted(column)} holds {quoted(name)}" for column, name in filled.items()]
+        more = f", … ({len(pairs)} columns)" if len(pairs) > MOST_SHOWN else ""
+        by = f"columns matched by name {how}: " if how else ""
+        told.append(f"{by}{', '.join(pairs[:MOST_SHOWN])}{more}")
+    if copied:
+        told.append(f"copied: {', '.join(copied[:MOST_SHOWN])}")
+    if top.size > 1:
+        told.append(f"a cell holds the {top.size} most probable labels")
+    return told
+
+
+def _other_labels(
+    sample: Sample, values: str, sources: Mapping[str, Source], top: Top
+) -> list[str]:
+    """Text where labels are to be written, and none of it a label: a placeholder, or other words.
+
+    A competition may want `positive` where train says `pos`.
+    """
+    if values != "labels" or top.size > 1:
+        return []
+    known = set(map(str, sample.task.classes))
+    for column, source in sources.items():
+        cells = sample.cells[column].dropna()
+        if source.kind == "target" and known and not is_numeric_dtype(cells.dtype):
+            others = [cell for cell in dict.fromkeys(cells) if cell not in known]
+            if others and len(others) == cells.nunique():
+                return [f"{quoted(column)} shows {quoted(others[0])}, which is no label of train"]
+    return []
+
+
+def _unmatched(sample: Sample, values: str) -> UserError:
+    if not sample.free:
+        return UserError(
+            "submission.columns leaves no column for predictions; name one that holds an output"
+        )
+    names = list(groups(sample.task, values)[-1])
+    return UserError(
+        f"the sample submission has columns {_listed(sample.free)}, but {values} of this task "
+        f"are {_listed(names)}; check the targets, and whether labels or probabilities are "
+        "wanted, or say in submission.columns what fills a column: an output, a label, or copy"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(quoted(name)[1:-1] for name in names[:6])
+    return shown + (f", … ({len(names)})" if len(names) > 6 else "")
