@@ -5,6 +5,8 @@ Shape legend: B batch, T tokens, H hidden, L layers (embeddings first).
 
 from __future__ import annotations
 
+import functools
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +28,8 @@ from poolblend.modeling.reading import (
     read_tokenizer,
     readable,
 )
+
+log = logging.getLogger(__name__)
 
 # Words of several scripts, and none of any: what a tokenizer makes of them, it makes of texts.
 PROBES = ("", "a text", "Ünïcode ☃ 東京")
@@ -71,7 +75,8 @@ def check(
 
     Of the weights only names and shapes are read. Raises UserError for what cannot be read or would
     run code, and where the encoder cannot read `max_length` tokens, or has no such `attention`;
-    `also` may raise more, given the encoder without its numbers.
+    `also` may raise more, given the encoder without its numbers. The tokenizer's own maximum is a
+    hint: where the encoder reads more than that, a line in the log says so.
     """
     with readable(folder, remote_code):
         tokenizer = read_tokenizer(folder, remote_code)
@@ -80,12 +85,25 @@ def check(
         if also is not None:
             also(encoder)
         _check_tokenizer(folder, tokenizer, encoder.config.vocab_size)
-        limit = min(tokenizer.model_max_length, n_positions(encoder))
+        limit = n_positions(encoder)
         if max_length > limit:
             raise UserError(
                 f"max_length is {max_length}, but {folder} reads at most {limit} tokens"
             )
+        if max_length > tokenizer.model_max_length:
+            _note_length(folder, max_length, tokenizer.model_max_length)
         return _shape(encoder.config)
+
+
+@functools.cache  # members share a backbone
+def _note_length(folder: Path, max_length: int, stated: int) -> None:
+    log.info(
+        "%s: its tokenizer states at most %d tokens, but its encoder has no such limit; texts of "
+        "up to max_length=%d tokens are read",
+        folder,
+        stated,
+        max_length,
+    )
 
 
 def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
@@ -107,7 +125,12 @@ def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
             f"{tuple(found)}; they are not of one model"
         )
     missing = set(loading["missing_keys"])
-    lost = sorted(name for name in missing if not name.startswith("pooler."))
+    # A parameter that never learns (Marian's positions) is computed, so that no file needs it.
+    lost = sorted(
+        name
+        for name in missing
+        if not name.startswith("pooler.") and encoder.get_parameter(name).requires_grad
+    )
     if lost:
         raise UserError(
             f"{folder}: its weights lack {len(lost)} of the encoder's tensors, such as {lost[0]}; "

@@ -20,6 +20,7 @@ from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
 from poolblend.modeling.backbone import Backbone
+from poolblend.modeling.encoders import has_decoder
 from poolblend.modeling.model import Batch, Mask
 from poolblend.modeling.positions import count_from_the_first_token
 from poolblend.modeling.reading import readable
@@ -123,9 +124,9 @@ def check(folder: Path, max_length: int, *, remote_code: bool = False) -> None:
 
 def _check_family(encoder: Any) -> None:
     own = getattr(encoder.config, "auto_map", None) or {}
-    if type(encoder.config) not in MODEL_FOR_MASKED_LM_MAPPING and (
-        AutoModelForMaskedLM.__name__ not in own
-    ):
+    known = type(encoder.config) in MODEL_FOR_MASKED_LM_MAPPING
+    # An encoder-decoder guesses words with its decoder, which is left out.
+    if has_decoder(encoder.config) or not (known or AutoModelForMaskedLM.__name__ in own):
         raise UserError(
             f"{type(encoder).__name__} has no head that guesses masked tokens; leave it out, or "
             "take an encoder such as BERT, RoBERTa or DeBERTa"
