@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -28,6 +27,7 @@ from poolblend.modeling.reading import (
     read_tokenizer,
     readable,
 )
+from poolblend.modeling.trying import padding_effect
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Backbone:
     tokenizer: Any
     shape: EncoderShape
     own_pooler: nn.Module | None
+    reads_padding: bool = False  # whether its states depend on the padding beside a row
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -175,30 +176,31 @@ def load(folder: Path, *, remote_code: bool = False, attention: str = "auto") ->
     """The encoder with its pretrained weights, in fp32, and its tokenizer.
 
     `attention` is how it is computed, as transformers names it; auto: as transformers chooses.
-    Raises UserError where the weights are unreadable, or are not all of the encoder's, or where its
-    attention cannot be computed so.
+    Raises UserError where the weights are unreadable, or are not all of the encoder's, where its
+    attention cannot be computed so, or where a text's result depends on the other texts of a batch.
     """
     with readable(folder, remote_code):
         tokenizer = read_tokenizer(folder, remote_code)
         outline, missing = _outline(folder, remote_code)
         check_attention(outline, attention)
-        encoder = read_encoder(folder, remote_code, attention=attention)
+        backbone = _dissect(read_encoder(folder, remote_code, attention=attention), tokenizer)
         if attention != "flash_attention_2":  # which runs on GPUs alone
-            _try(encoder, tokenizer)
-    backbone = _dissect(encoder, tokenizer)
+            effect = padding_effect(backbone.encoder, tokenizer)
+            if effect:
+                _note_padding(folder, effect)
+            backbone = replace(backbone, reads_padding=effect > 0)
     # A pooler whose weights are not in the checkpoint is random: the same as having none.
     return replace(backbone, own_pooler=None) if missing else backbone
 
 
-def _try(encoder: Any, tokenizer: Any) -> None:
-    """Run one text, so that what cannot run fails here, and not within the training."""
-    ids_BT = torch.tensor([tokenizer(PROBES[1])["input_ids"]])
-    # Not in inference mode, since tensors that the encoder keeps from it could not be trained; some
-    # attention draws random numbers, of which the training must not miss any.
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        output = encoder(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT))
-    if not output.last_hidden_state.isfinite().all():
-        raise ValueError("a text's hidden states are not finite; its weights are damaged")
+@functools.cache  # each fold loads it anew
+def _note_padding(folder: Path, effect: float) -> None:
+    log.info(
+        "%s: a text's hidden states depend on the padding beside it (relative difference %.1e); "
+        "only texts of equal length are read together, without padding",
+        folder,
+        effect,
+    )
 
 
 def build(folder: Path, *, remote_code: bool = False, attention: str = "auto") -> Backbone:

@@ -36,7 +36,8 @@ def module_depths(encoder: Any) -> dict[str, int]:
     """The encoder's modules, cut so that each lies at one depth, by name.
 
     What is registered before the layers, and any table of vectors or norm of embeddings outside
-    them (BART's), counts as embeddings. Layers that share their weights (ALBERT) are one module, at depth n_layers.
+    them (BART's), counts as embeddings. Layers that share their weights (ALBERT) are one module, at
+    depth n_layers.
     """
     n_layers, stacks = encoder.config.num_hidden_layers, layer_stacks(encoder)
     named = dict(encoder.named_modules())
