@@ -85,6 +85,9 @@ class TextModel(nn.Module):
         super().train(mode)
         for module in self._frozen:
             module.eval()
+        if self._frozen:
+            # Not its modules: BART drops out of its embeddings by its own flag.
+            self.encoder.training = False
         return self
 
     def forward(self, batch: Batch, samples: int | None = None) -> Tensor:
