@@ -122,7 +122,7 @@ KAGGLE = "/kaggle/input"
 def test_a_folder_named_by_a_version_is_named_by_what_stands_above_it(source, name):
     item = f"backbone={json.dumps(source)}"
     assert config.load(None, [item]).backbone.name == name
-    further = config.load(None, [f"backbone={{source: {json.dumps(source)}, mlm: {{}}}}"])
+    further = config.load(None, [f"backbone={{source: {json.dumps(source)}, mlm: {{epochs: 1}}}}"])
     assert further.backbone.name == f"{name}-mlm"
 
 

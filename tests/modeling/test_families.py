@@ -13,7 +13,16 @@ from poolblend.modeling import backbone
 from poolblend.modeling.checkpointing import checkpoint_activations
 from poolblend.modeling.layers import layer_depths, layer_stacks, module_depths
 from poolblend.training.optim import build_optimizer, parameter_groups
-from rig.families import ABOVE, DECODERS, FAMILIES, N_LAYERS, WIDTH, depth_of
+from rig.families import (
+    ABOVE,
+    COUNTING_FROM_THE_LEFT,
+    DECODERS,
+    FAMILIES,
+    N_LAYERS,
+    READING_PADDING,
+    WIDTH,
+    depth_of,
+)
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 DISTINCT = [name for name, family in FAMILIES.items() if family.layers]
@@ -42,6 +51,37 @@ def test_padding_changes_nothing_from_ids_to_vector(family_model, rows, padded, 
     for pad, extra in ((1, 0), (1, 4), (7 if side == "left" else 1, 2)):
         batch = padded(texts, side=side, pad=pad, extra=extra)
         assert_close(model.pool(batch), alone, rtol=1e-5, atol=2e-6)
+
+
+@every_family
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_padding_that_is_read_is_noticed_and_left_out(family_folder, caplog, name, side):
+    backbone._note_padding.cache_clear()
+    with caplog.at_level("INFO"):
+        base = backbone.load(family_folder(name, side))
+    left_out = name in READING_PADDING or (side == "left" and name in COUNTING_FROM_THE_LEFT)
+    assert base.reads_padding == left_out
+    assert ("depend on the padding beside it (relative difference" in caplog.text) == left_out
+
+
+@pytest.mark.parametrize("name", READING_PADDING)
+@torch.no_grad()
+def test_rows_with_token_types_do_not_depend_on_those_beside(family_model, rows, padded, name):
+    model, texts = family_model(name).eval(), rows(9, 5, 9, 1)
+    together = padded(texts)._replace(types_BT=padded(texts).ids_BT % 2)
+    alone = []
+    for text in texts:
+        one = padded([text])
+        alone.append(model.pool(one._replace(types_BT=one.ids_BT % 2)))
+    assert_close(model.pool(together), torch.cat(alone), rtol=1e-5, atol=2e-6)
+
+
+@torch.no_grad()
+def test_with_mask_none_a_row_is_read_with_its_padding(family_model, rows, padded):
+    model, batch = family_model("convbert", mask="none").eval(), padded(rows(9, 5), extra=4)
+    assert not model.equal_lengths
+    one = padded(rows(9, 5)[1:], extra=8)
+    assert_close(model.pool(batch)[1:], model.pool(one), rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "gpt2", "llama", "modernbert"])

@@ -34,6 +34,7 @@ def trained(family_folder):
 def test_the_last_layers_begin_anew_and_all_else_is_as_before(trained, family_folder, name, n):
     encoder = trained(name)
     before = states(encoder)
+    torch.manual_seed(0)
     reinitialise(encoder, n)
     drawn = dict(backbone.build(family_folder(name)).encoder.named_parameters())
     for key, parameter in encoder.named_parameters():

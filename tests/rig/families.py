@@ -35,7 +35,7 @@ T5 = dict(
     num_layers=N_LAYERS,
     num_decoder_layers=2,
     num_heads=2,
-    relative_attention_num_buckets=8,
+    relative_attention_num_buckets=32,
 )
 BART = dict(
     vocab_size=48,
@@ -118,6 +118,15 @@ FAMILIES = {
             ("m2m100", "M2M100Config", {}),
         )
     },
+    # Their states depend on the padding beside a row.
+    "convbert": Family(
+        "ConvBertConfig", SIZES | dict(embedding_size=16, head_ratio=2, conv_kernel_size=5)
+    ),
+    "mobilebert": Family(
+        "MobileBertConfig",
+        SIZES | dict(embedding_size=16, intra_bottleneck_size=16),
+        checkpoints=False,
+    ),
     "gpt2": Family(
         "GPT2Config",
         dict(vocab_size=48, n_embd=WIDTH, n_layer=N_LAYERS, n_head=2, n_positions=64, **ENDS),
@@ -134,6 +143,9 @@ FAMILIES = {
         )
     },
 }
+READING_PADDING = ("convbert", "mobilebert")
+# With padding on the left their positions begin in it.
+COUNTING_FROM_THE_LEFT = ("bart", "mbart", "marian", "pegasus", "m2m100")
 ENCODER_DECODERS = ("t5", "mt5", "umt5", "bart", "mbart", "marian", "pegasus", "m2m100")
 DECODERS = ("gpt2", "llama", "qwen3", "mistral", "gemma")
 

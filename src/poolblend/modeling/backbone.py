@@ -127,11 +127,8 @@ def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
         )
     missing = set(loading["missing_keys"])
     # A parameter that never learns (Marian's positions) is computed, so that no file needs it.
-    lost = sorted(
-        name
-        for name in missing
-        if not name.startswith("pooler.") and encoder.get_parameter(name).requires_grad
-    )
+    computed = {name for name, p in encoder.named_parameters() if not p.requires_grad}
+    lost = sorted(name for name in missing - computed if not name.startswith("pooler."))
     if lost:
         raise UserError(
             f"{folder}: its weights lack {len(lost)} of the encoder's tensors, such as {lost[0]}; "
