@@ -41,7 +41,9 @@ def padding_effect(encoder: Any, tokenizer: Any) -> float:
         effect = _difference(_read(encoder, rows, tokenizer), alone)
         if effect <= ROUNDING or _is_rounding(encoder, rows, tokenizer):
             return 0.0
-        beside = _difference(_read(encoder, [rows[-1], rows[-1].flip(0)], tokenizer), alone[-1:])
+        last = rows[-1]
+        both = _read(encoder, [last, last[:1].expand(len(last))], tokenizer)
+        beside = _difference(both, alone[-1:])
     if beside > BESIDE:
         raise UserError(
             f"{type(encoder).__name__}: a text's hidden states depend on the other texts of its "
