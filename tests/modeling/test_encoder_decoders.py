@@ -14,7 +14,7 @@ from poolblend.modeling import backbone, masked_lm
 from poolblend.modeling.model import build_model
 from poolblend.training.batches import collate
 from poolblend.training.encoding import encode
-from rig.families import BART, ENCODER_DECODERS, FAMILIES, N_LAYERS, T5, WIDTH
+from rig.families import BART, ENCODER_DECODERS, FAMILIES, N_LAYERS, SIZES, T5, WIDTH
 
 SETTINGS = dict(pooler_args={}, mask="attention", n_outputs=1, dropout=0.0, norm="none")
 
@@ -109,6 +109,19 @@ def test_a_checkpoint_with_other_encoder_layers_is_refused(saved, name):
         type(config)(**FAMILIES[name].sizes | changed).save_pretrained(folder)
         with pytest.raises(UserError, match=line):
             backbone.check(folder, 16)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        transformers.BigBirdConfig(**SIZES, block_size=4),
+        transformers.BigBirdPegasusConfig(**BART, block_size=4),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_bigbird_reads_with_full_attention_whatever_was_read_before(saved, config):
+    base = backbone.load(saved(AutoModel.from_config(config)))
+    assert base.encoder.config.attention_type == "original_full"
 
 
 @pytest.mark.parametrize(("name", "limit"), [("bart", 64), ("mbart", 64), ("marian", 64)])

@@ -143,6 +143,10 @@ def _read_config(folder: Path, remote_code: bool) -> Any:
         size = getattr(config, name, 1) if name == "num_attention_heads" else getattr(config, name)
         if type(size) is not int or size < 1:
             raise ValueError(f"its {name} is {size!r}, expected a number of 1 or more")
+    # BigBird's sparse attention chooses its blocks by the batch's length, and its first short batch
+    # switches it to full attention for good: results would depend on what was read before.
+    if getattr(config, "attention_type", None) == "block_sparse":
+        config.attention_type = "original_full"
     # A decoder would keep every layer's keys and values for a next token that never comes;
     # ModernBERT of transformers 5.0 would compile itself anew for every length of a batch.
     for name in ("use_cache", "reference_compile"):

@@ -9,7 +9,6 @@ from poolblend.pipeline.inference.recipe import fold_models
 from rig import toys
 from rig.families import write_family
 
-
 pytestmark = pytest.mark.usefixtures("_imported")
 
 
