@@ -66,6 +66,12 @@ def test_a_checkpoint_of_the_encoder_alone_is_read(saved, name):
     check_states(saved(model), model)
 
 
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_an_encoder_taken_out_before_it_was_saved_is_read(saved, name):
+    encoder = AutoModel.from_config(config_of(name)).get_encoder()
+    check_states(saved(encoder), encoder)
+
+
 def test_embeddings_under_all_their_names_are_read(saved):
     """Older versions of transformers saved each of the names that BART's embeddings have."""
     model = transformers.BartModel(transformers.BartConfig(**BART))

@@ -30,8 +30,10 @@ class Windows(NamedTuple):
     most: int | None = None  # how many the encoder reads in one pass; None: all of them
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Windows:
-        moved = (tensor.to(device, non_blocking=non_blocking) for tensor in self[:3])
-        return Windows(*moved, self.most)
+        ids_WT, attention_WT, at_BT = (
+            tensor.to(device, non_blocking=non_blocking) for tensor in self[:3]
+        )
+        return Windows(ids_WT, attention_WT, at_BT, self.most)
 
 
 class Batch(NamedTuple):
