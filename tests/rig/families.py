@@ -118,14 +118,9 @@ FAMILIES = {
             ("m2m100", "M2M100Config", {}),
         )
     },
-    # Their states depend on the padding beside a row.
+    # Its states depend on the padding beside a row.
     "convbert": Family(
         "ConvBertConfig", SIZES | dict(embedding_size=16, head_ratio=2, conv_kernel_size=5)
-    ),
-    "mobilebert": Family(
-        "MobileBertConfig",
-        SIZES | dict(embedding_size=16, intra_bottleneck_size=16),
-        checkpoints=False,
     ),
     "gpt2": Family(
         "GPT2Config",
@@ -143,7 +138,7 @@ FAMILIES = {
         )
     },
 }
-READING_PADDING = ("convbert", "mobilebert")
+READING_PADDING = ("convbert",)
 # With padding on the left their positions begin in it.
 COUNTING_FROM_THE_LEFT = ("bart", "mbart", "marian", "pegasus", "m2m100")
 ENCODER_DECODERS = ("t5", "mt5", "umt5", "bart", "mbart", "marian", "pegasus", "m2m100")
