@@ -40,7 +40,7 @@ def test_the_last_layers_begin_anew_and_all_else_is_as_before(trained, family_fo
     for key, parameter in encoder.named_parameters():
         fresh = N_LAYERS - n < depth_of(name, key) <= N_LAYERS
         assert parameter.equal(before[key]) != fresh, key
-        if fresh and parameter.ndim > 1:
+        if fresh and len(drawn[key].unique()) > 1:
             # GPT-2 draws what enters its residual stream from a narrower distribution.
             assert parameter.std().item() == pytest.approx(drawn[key].std().item(), rel=0.4), key
             assert abs(parameter.mean()) < drawn[key].std() / 2
