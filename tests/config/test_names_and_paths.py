@@ -96,6 +96,64 @@ def test_a_name_derived_from_a_source_is_a_safe_file_name_or_asked_for(refused, 
         assert config.load(None, [item]).backbone.name == name
 
 
+KAGGLE = "/kaggle/input"
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (f"{KAGGLE}/deberta-v3/transformers/base/1", "deberta-v3-base"),
+        (f"{KAGGLE}/deberta-v3/transformers/base/1/", "deberta-v3-base"),
+        (f"{KAGGLE}/deberta-v3/transformers/base", "deberta-v3-base"),
+        (f"{KAGGLE}/models/google/gemma-2/Transformers/2b-it/2", "gemma-2-2b-it"),
+        (f"{KAGGLE}/models/qwen-lm/qwen2.5/pyTorch/0.5b-instruct/1", "qwen2.5-0.5b-instruct"),
+        (f"{KAGGLE}/bert/tensorFlow2/bert-en-uncased/3", "bert-en-uncased"),
+        (f"{KAGGLE}/electra/pytorch/default/1", "electra"),
+        (f"{KAGGLE}/deberta-v3-base/1", "deberta-v3-base"),
+        (f"{KAGGLE}/roberta/pytorch", "roberta"),
+        ("models/roberta-base/v2", "roberta-base"),
+        ("models/roberta-base/1.0.2", "roberta-base"),
+        ("C:\\models\\bge-small\\7", "bge-small"),
+        (f"~/hub/models--microsoft--deberta-v3-base/snapshots/{'0a' * 20}", "deberta-v3-base"),
+        (f"hub/models--bert-base-uncased/snapshots/{'0a' * 20}", "bert-base-uncased"),
+        ("package:some-encoder/1", "some-encoder"),
+    ],
+)
+def test_a_folder_named_by_a_version_is_named_by_what_stands_above_it(source, name):
+    item = f"backbone={json.dumps(source)}"
+    assert config.load(None, [item]).backbone.name == name
+    further = config.load(None, [f"backbone={{source: {json.dumps(source)}, mlm: {{epochs: 1}}}}"])
+    assert further.backbone.name == f"{name}-mlm"
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("microsoft/deberta-v3-base", "deberta-v3-base"),
+        ("bert-base-uncased", "bert-base-uncased"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"),
+        ("~/transformers/roberta-base", "roberta-base"),
+        ("package:x/model", "model"),
+        ("x/base", "base"),
+        ("out/checkpoint-500", "checkpoint-500"),
+        ("/1", "1"),
+        ("../2", "2"),
+        ("pytorch", "pytorch"),
+    ],
+)
+def test_any_other_source_is_named_by_its_last_part(source, name):
+    assert config.load(None, [f"backbone={json.dumps(source)}"]).backbone.name == name
+
+
+def test_two_backbones_of_one_name_are_told_to_take_another(refused):
+    members = "members=[{pooler: mean, backbone: a/bert/1}, {pooler: mean, backbone: b/bert/1}]"
+    refused(
+        "named bert-mean-s42, of the backbones a/bert/1 and b/bert/1: set backbone.name",
+        None,
+        [members],
+    )
+
+
 def test_members_that_differ_by_case_alone_are_refused(refused):
     spec = "members=[{pooler: max, tag: a}, {pooler: max, tag: A}]"
     refused("two members are named minilm-max-a-s42", None, [spec])

@@ -197,7 +197,6 @@ DAMAGED = {
     ),
     "a side that is none": (saying(TOKENIZER, padding_side="up"), "cannot be read"),
     "a length that is none": (saying(TOKENIZER, model_max_length="long"), "cannot be read"),
-    "no length": (saying(TOKENIZER, model_max_length=0), "reads at most 0 tokens"),
     # Weights: what their header says.
     "weights are empty": (holding(WEIGHTS, b""), "cannot be read"),
     "weights are cut": (cut(WEIGHTS, 0.5), "cannot be read"),

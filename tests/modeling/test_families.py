@@ -13,7 +13,16 @@ from poolblend.modeling import backbone
 from poolblend.modeling.checkpointing import checkpoint_activations
 from poolblend.modeling.layers import layer_depths, layer_stacks, module_depths
 from poolblend.training.optim import build_optimizer, parameter_groups
-from rig.families import ABOVE, DECODERS, FAMILIES, N_LAYERS, WIDTH, depth_of
+from rig.families import (
+    ABOVE,
+    COUNTING_FROM_THE_LEFT,
+    DECODERS,
+    FAMILIES,
+    N_LAYERS,
+    READING_PADDING,
+    WIDTH,
+    depth_of,
+)
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 DISTINCT = [name for name, family in FAMILIES.items() if family.layers]
@@ -42,6 +51,37 @@ def test_padding_changes_nothing_from_ids_to_vector(family_model, rows, padded, 
     for pad, extra in ((1, 0), (1, 4), (7 if side == "left" else 1, 2)):
         batch = padded(texts, side=side, pad=pad, extra=extra)
         assert_close(model.pool(batch), alone, rtol=1e-5, atol=2e-6)
+
+
+@every_family
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_padding_that_is_read_is_noticed_and_left_out(family_folder, caplog, name, side):
+    backbone._note_padding.cache_clear()
+    with caplog.at_level("INFO"):
+        base = backbone.load(family_folder(name, side))
+    left_out = name in READING_PADDING or (side == "left" and name in COUNTING_FROM_THE_LEFT)
+    assert base.reads_padding == left_out
+    assert ("depend on the padding beside it (relative difference" in caplog.text) == left_out
+
+
+@pytest.mark.parametrize("name", READING_PADDING)
+@torch.no_grad()
+def test_rows_with_token_types_do_not_depend_on_those_beside(family_model, rows, padded, name):
+    model, texts = family_model(name).eval(), rows(9, 5, 9, 1)
+    together = padded(texts)._replace(types_BT=padded(texts).ids_BT % 2)
+    alone = []
+    for text in texts:
+        one = padded([text])
+        alone.append(model.pool(one._replace(types_BT=one.ids_BT % 2)))
+    assert_close(model.pool(together), torch.cat(alone), rtol=1e-5, atol=2e-6)
+
+
+@torch.no_grad()
+def test_with_mask_none_a_row_is_read_with_its_padding(family_model, rows, padded):
+    model, batch = family_model("convbert", mask="none").eval(), padded(rows(9, 5), extra=4)
+    assert not model.equal_lengths
+    one = padded(rows(9, 5)[1:], extra=8)
+    assert_close(model.pool(batch)[1:], model.pool(one), rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "gpt2", "llama", "modernbert"])
@@ -113,9 +153,11 @@ def test_every_parameter_has_one_rate_and_rates_rise_with_depth(family_model, na
     groups = parameter_groups(model, lr=1e-3, head_lr=1e-2, layer_decay=0.5, weight_decay=0.1)
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert len(rates) == sum(len(group["params"]) for group in groups)
-    assert rates.keys() == {id(p) for p in model.parameters()}
+    learned = {key: p for key, p in model.encoder.named_parameters() if p.requires_grad}
+    others = [*model.pooler.parameters(), *model.head.parameters()]
+    assert rates.keys() == {id(p) for p in (*learned.values(), *others)}
     top = max(depth_of(name, key) for key, _ in model.encoder.named_parameters())
-    for key, parameter in model.encoder.named_parameters():
+    for key, parameter in learned.items():
         assert rates[id(parameter)] == pytest.approx(1e-3 * 0.5 ** (top - depth_of(name, key))), key
     for part in (model.pooler, model.head):
         assert {rates[id(p)] for p in part.parameters()} == {1e-2}
@@ -164,11 +206,12 @@ def test_activations_computed_again_give_the_same_gradients(family_model, rows, 
 @every_family
 def test_one_step_changes_every_weight_matrix(family_model, rows, padded, name):
     model = family_model(name)
-    before = {key: p.detach().clone() for key, p in model.named_parameters()}
+    learned = [(key, p) for key, p in model.named_parameters() if p.requires_grad]
+    before = {key: p.detach().clone() for key, p in learned}
     gradients(model, padded(rows(*LENGTHS)))
     rates = dict(lr=1e-2, head_lr=1e-2, layer_decay=1.0, weight_decay=0.0)
     build_optimizer("adamw", parameter_groups(model, **rates)).step()
-    assert [key for key, p in model.named_parameters() if p.equal(before[key])] == []
+    assert [key for key, p in learned if p.equal(before[key])] == []
 
 
 @every_family

@@ -10,10 +10,10 @@ from poolblend.errors import UserError
 from poolblend.modeling import backbone, masked_lm
 from poolblend.modeling.masked_lm import MaskedLanguageModel, hide, load_masked_lm, trained_parts
 from poolblend.training.batches import collate, encode
-from rig.families import DECODERS, FAMILIES, write_family
+from rig.families import DECODERS, ENCODER_DECODERS, FAMILIES, write_family
 from rig.masked import write_masked_encoder
 
-ENCODERS = [name for name in FAMILIES if name not in DECODERS]
+ENCODERS = [name for name in FAMILIES if name not in (*DECODERS, *ENCODER_DECODERS)]
 TEXTS = ["lovely day on the road", "awful", "then it was sour and cold in the house"]
 MASK, WORDS = 3, torch.arange(10, 20)
 

@@ -138,7 +138,7 @@ def test_a_batch_moves_as_a_whole():
         windows=Windows(*batch()[:3]),
     )
     moved = whole.to(torch.device("meta"))
-    tensors = [*moved[:5], *moved.windows]
+    tensors = [*moved[:5], *moved.windows[:3]]
     assert [tensor.device.type for tensor in tensors] == ["meta"] * 8
     assert [tuple(tensor.shape) for tensor in tensors[3:5]] == [(2, 8), (2, 3)]
     assert batch().to(torch.device("meta"))[3:] == (None, None, None)

@@ -27,6 +27,27 @@ DEBERTA = dict(
     position_biased_input=False,
     type_vocab_size=0,
 )
+T5 = dict(
+    vocab_size=48,
+    d_model=WIDTH,
+    d_kv=8,
+    d_ff=32,
+    num_layers=N_LAYERS,
+    num_decoder_layers=2,
+    num_heads=2,
+    relative_attention_num_buckets=32,
+)
+BART = dict(
+    vocab_size=48,
+    d_model=WIDTH,
+    encoder_layers=N_LAYERS,
+    decoder_layers=2,
+    encoder_attention_heads=2,
+    decoder_attention_heads=2,
+    encoder_ffn_dim=32,
+    decoder_ffn_dim=32,
+    max_position_embeddings=64,
+)
 ONE_KEY = dict(num_key_value_heads=1, head_dim=8, **ENDS)
 
 
@@ -83,6 +104,24 @@ FAMILIES = {
         layers="layers",
         depths={"final_norm.": ABOVE},
     ),
+    **{
+        name: Family(config, T5, layers="block", depths={"final_layer_norm.": ABOVE})
+        for name, config in (("t5", "T5Config"), ("mt5", "MT5Config"), ("umt5", "UMT5Config"))
+    },
+    **{
+        name: Family(config, BART | more, layers="layers", depths={"layer_norm.": ABOVE})
+        for name, config, more in (
+            ("bart", "BartConfig", {}),
+            ("mbart", "MBartConfig", {}),
+            ("marian", "MarianConfig", dict(pad_token_id=0)),
+            ("pegasus", "PegasusConfig", {}),
+            ("m2m100", "M2M100Config", {}),
+        )
+    },
+    # Its states depend on the padding beside a row.
+    "convbert": Family(
+        "ConvBertConfig", SIZES | dict(embedding_size=16, head_ratio=2, conv_kernel_size=5)
+    ),
     "gpt2": Family(
         "GPT2Config",
         dict(vocab_size=48, n_embd=WIDTH, n_layer=N_LAYERS, n_head=2, n_positions=64, **ENDS),
@@ -99,6 +138,10 @@ FAMILIES = {
         )
     },
 }
+READING_PADDING = ("convbert",)
+# With padding on the left their positions begin in it.
+COUNTING_FROM_THE_LEFT = ("bart", "mbart", "marian", "pegasus", "m2m100")
+ENCODER_DECODERS = ("t5", "mt5", "umt5", "bart", "mbart", "marian", "pegasus", "m2m100")
 DECODERS = ("gpt2", "llama", "qwen3", "mistral", "gemma")
 
 

@@ -1,5 +1,6 @@
 """Long texts in windows: which windows, and what poolers make of them."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -131,3 +132,69 @@ def test_gradients_reach_every_window(tiny_backbone, model):
     model(all_rows(encoded)).sum().backward()
     gradient = model.encoder.get_input_embeddings().weight.grad
     assert (gradient[tokenizer.convert_tokens_to_ids(words)].abs().sum(dim=1) > 0).all()
+
+
+def pool_and_gradients(model, batch):
+    model.zero_grad()
+    vectors = model.pool(batch)
+    vectors.square().sum().backward()
+    gradients = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+    return vectors.detach(), gradients
+
+
+@pytest.mark.parametrize("window_tokens", [1, 25, 60])
+def test_windows_read_in_passes_give_the_same_vectors_and_gradients(
+    tiny_backbone, model, window_tokens
+):
+    encoded = encode([TEXTS], load_tokenizer(tiny_backbone), 10, windows=(3, None))
+    rows, sizes = np.arange(len(TEXTS)), []
+    expected = pool_and_gradients(model, collate(encoded, rows))
+    batch = collate(encoded, rows, window_tokens=window_tokens)
+    model.encoder.register_forward_pre_hook(
+        lambda _, __, inputs: sizes.append(inputs["input_ids"].numel()), with_kwargs=True
+    )
+    torch.testing.assert_close(pool_and_gradients(model, batch), expected, rtol=1e-4, atol=1e-6)
+    assert max(sizes) <= max(window_tokens, 10)
+    # Each pass is read once more for its gradients, rather than kept.
+    assert len(sizes) == 2 * -(-len(batch.windows.ids_WT) // batch.windows.most)
+
+
+def test_dropout_is_the_same_where_a_pass_is_read_again(tiny_backbone, model):
+    model.train()
+    for module in model.encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.3
+    text = " ".join(FILLER * 3)
+    encoded = encode([[text]], load_tokenizer(tiny_backbone), 10, windows=(3, None))
+    batch = collate(encoded, np.array([0]), window_tokens=20)
+    torch.manual_seed(1)
+    vectors, found = pool_and_gradients(model, batch)
+    word = model.encoder.get_input_embeddings().weight
+    step = 1e-3 * found["encoder.embeddings.word_embeddings.weight"]
+    step /= step.norm() * 10
+    with torch.no_grad():
+        word += step
+    torch.manual_seed(1)
+    moved = model.pool(batch).square().sum() - vectors.square().sum()
+    slope = (found["encoder.embeddings.word_embeddings.weight"] * step).sum()
+    assert moved.item() == pytest.approx(slope.item(), rel=0.2)
+
+
+def test_only_a_row_of_very_many_windows_is_read_in_passes(tiny_backbone):
+    encoded = encode([TEXTS], load_tokenizer(tiny_backbone), 10, windows=(3, None))
+    most = int(encoded.n_windows_N.max()) * 10
+    rows = np.arange(len(TEXTS))
+    assert collate(encoded, rows, window_tokens=most).windows.most is None
+    assert collate(encoded, rows, window_tokens=most - 1).windows.most == most // 10 - 1
+    assert collate(encoded, rows).windows.most is None
+
+
+def test_cutting_takes_memory_in_proportion_to_the_text():
+    peaks = []
+    for n_tokens in (10_000, 40_000):
+        row = np.arange(n_tokens)
+        tracemalloc.start()
+        Windowing(16, 2, 1, 1).cut(row)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 6 * peaks[0]

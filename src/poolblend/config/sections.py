@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from poolblend.config.backbone_names import name_of
 from poolblend.config.excerpt import excerpt
 from poolblend.config.training import MaskedLanguage
 from poolblend.config.values import FileNamePart, PathText, Section, Seed, checked, repeated
@@ -109,7 +109,7 @@ class Backbone(Section):
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$"
     )  # of model.safetensors; refused when it differs
-    name: FileNamePart = ""  # in member names; default: the last part of the source
+    name: FileNamePart = ""  # in member names; default: the last telling part of the source
     mlm: MaskedLanguage | None = None  # first train it further, on the texts of train and test
 
     @model_validator(mode="before")
@@ -124,8 +124,7 @@ class Backbone(Section):
         if source == MINILM:
             value = {"sha256": MINILM_SHA256, "name": f"minilm{further}"} | value
         elif isinstance(source, str) and not value.get("name"):
-            last = re.split(r"[/\\:]", source.rstrip("/\\"))[-1]
-            value["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")
+            value["name"] = name_of(source)
             if not value["name"]:
                 raise ValueError(f"no name can be made from '{excerpt(source)}': set backbone.name")
             value["name"] += further

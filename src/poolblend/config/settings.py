@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from poolblend.config.excerpt import excerpt
 from poolblend.config.members import (
     Mask,
     Member,
@@ -120,8 +121,15 @@ class Config(Section):
         # Some disks tell no capital letters from small ones.
         twice = repeated(member.name.lower() for member in members)
         if twice is not None:
-            name = next(member.name for member in members if member.name.lower() == twice)
-            raise ValueError(f"two members are named {name}: give one of them a `tag`")
+            alike = [member for member in members if member.name.lower() == twice]
+            sources = list(dict.fromkeys(member.backbone.source for member in alike))
+            if len(sources) > 1:
+                first, second = (excerpt(source) for source in sources[:2])
+                raise ValueError(
+                    f"two members are named {alike[0].name}, of the backbones {first} and {second}:"
+                    " set backbone.name for one of them"
+                )
+            raise ValueError(f"two members are named {alike[0].name}: give one of them a `tag`")
         return self
 
     def path(self, path: str) -> Path:

@@ -5,13 +5,14 @@ Shape legend: B batch, T tokens, H hidden, L layers (embeddings first).
 
 from __future__ import annotations
 
+import functools
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -26,6 +27,9 @@ from poolblend.modeling.reading import (
     read_tokenizer,
     readable,
 )
+from poolblend.modeling.trying import padding_effect
+
+log = logging.getLogger(__name__)
 
 # Words of several scripts, and none of any: what a tokenizer makes of them, it makes of texts.
 PROBES = ("", "a text", "Ünïcode ☃ 東京")
@@ -42,6 +46,7 @@ class Backbone:
     tokenizer: Any
     shape: EncoderShape
     own_pooler: nn.Module | None
+    reads_padding: bool = False  # whether its states depend on the padding beside a row
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -71,7 +76,8 @@ def check(
 
     Of the weights only names and shapes are read. Raises UserError for what cannot be read or would
     run code, and where the encoder cannot read `max_length` tokens, or has no such `attention`;
-    `also` may raise more, given the encoder without its numbers.
+    `also` may raise more, given the encoder without its numbers. The tokenizer's own maximum is a
+    hint: where the encoder reads more than that, a line in the log says so.
     """
     with readable(folder, remote_code):
         tokenizer = read_tokenizer(folder, remote_code)
@@ -80,12 +86,25 @@ def check(
         if also is not None:
             also(encoder)
         _check_tokenizer(folder, tokenizer, encoder.config.vocab_size)
-        limit = min(tokenizer.model_max_length, n_positions(encoder))
+        limit = n_positions(encoder)
         if max_length > limit:
             raise UserError(
                 f"max_length is {max_length}, but {folder} reads at most {limit} tokens"
             )
+        if max_length > tokenizer.model_max_length:
+            _note_length(folder, max_length, tokenizer.model_max_length)
         return _shape(encoder.config)
+
+
+@functools.cache  # members share a backbone
+def _note_length(folder: Path, max_length: int, stated: int) -> None:
+    log.info(
+        "%s: its tokenizer states at most %d tokens, but its encoder has no such limit; texts of "
+        "up to max_length=%d tokens are read",
+        folder,
+        stated,
+        max_length,
+    )
 
 
 def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
@@ -107,7 +126,9 @@ def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
             f"{tuple(found)}; they are not of one model"
         )
     missing = set(loading["missing_keys"])
-    lost = sorted(name for name in missing if not name.startswith("pooler."))
+    # A parameter that never learns (Marian's positions) is computed, so that no file needs it.
+    computed = {name for name, p in encoder.named_parameters() if not p.requires_grad}
+    lost = sorted(name for name in missing - computed if not name.startswith("pooler."))
     if lost:
         raise UserError(
             f"{folder}: its weights lack {len(lost)} of the encoder's tensors, such as {lost[0]}; "
@@ -152,30 +173,31 @@ def load(folder: Path, *, remote_code: bool = False, attention: str = "auto") ->
     """The encoder with its pretrained weights, in fp32, and its tokenizer.
 
     `attention` is how it is computed, as transformers names it; auto: as transformers chooses.
-    Raises UserError where the weights are unreadable, or are not all of the encoder's, or where its
-    attention cannot be computed so.
+    Raises UserError where the weights are unreadable, or are not all of the encoder's, where its
+    attention cannot be computed so, or where a text's result depends on the other texts of a batch.
     """
     with readable(folder, remote_code):
         tokenizer = read_tokenizer(folder, remote_code)
         outline, missing = _outline(folder, remote_code)
         check_attention(outline, attention)
-        encoder = read_encoder(folder, remote_code, attention=attention)
+        backbone = _dissect(read_encoder(folder, remote_code, attention=attention), tokenizer)
         if attention != "flash_attention_2":  # which runs on GPUs alone
-            _try(encoder, tokenizer)
-    backbone = _dissect(encoder, tokenizer)
+            effect = padding_effect(backbone.encoder, tokenizer)
+            if effect:
+                _note_padding(folder, effect)
+            backbone = replace(backbone, reads_padding=effect > 0)
     # A pooler whose weights are not in the checkpoint is random: the same as having none.
     return replace(backbone, own_pooler=None) if missing else backbone
 
 
-def _try(encoder: Any, tokenizer: Any) -> None:
-    """Run one text, so that what cannot run fails here, and not within the training."""
-    ids_BT = torch.tensor([tokenizer(PROBES[1])["input_ids"]])
-    # Not in inference mode, since tensors that the encoder keeps from it could not be trained; some
-    # attention draws random numbers, of which the training must not miss any.
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        output = encoder(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT))
-    if not output.last_hidden_state.isfinite().all():
-        raise ValueError("a text's hidden states are not finite; its weights are damaged")
+@functools.cache  # each fold loads it anew
+def _note_padding(folder: Path, effect: float) -> None:
+    log.info(
+        "%s: a text's hidden states depend on the padding beside it (relative difference %.1e); "
+        "only texts of equal length are read together, without padding",
+        folder,
+        effect,
+    )
 
 
 def build(folder: Path, *, remote_code: bool = False, attention: str = "auto") -> Backbone:

@@ -15,6 +15,8 @@ from poolblend.errors import UserError
 # DeBERTa registers behind its layers what it runs before or beside them: the norm of its relative
 # positions, and a convolution whose output joins the first layer's.
 DEBERTA = {"encoder.LayerNorm": 0, "encoder.conv": 1}
+# BART and T5 register behind their layers what norms their embeddings, or drops from them.
+EMBEDDING = ("layernorm_embedding", "dropout")
 
 
 def layer_stacks(encoder: Any) -> list[str]:
@@ -35,7 +37,8 @@ def module_depths(encoder: Any) -> dict[str, int]:
     """The encoder's modules, cut so that each lies at one depth, by name.
 
     What is registered before the layers, and any table of vectors outside them, counts as
-    embeddings. Layers that share their weights (ALBERT) are one module, at depth n_layers.
+    embeddings; so do BART's norm and T5's dropout of these. Layers that share their weights
+    (ALBERT) are one module, at depth n_layers.
     """
     n_layers, stacks = encoder.config.num_hidden_layers, layer_stacks(encoder)
     named = dict(encoder.named_modules())
@@ -50,7 +53,8 @@ def module_depths(encoder: Any) -> dict[str, int]:
             depths |= {f"{name}.{i}": i + 1 if stacks else n_layers for i in range(len(module))}
             outside = n_layers + 1
         elif name and name not in around and (not parent or parent in around):
-            depths[name] = 0 if isinstance(module, nn.Embedding) else outside
+            embeds = isinstance(module, nn.Embedding) or name in EMBEDDING
+            depths[name] = 0 if embeds else outside
     if encoder.config.model_type.startswith("deberta"):
         depths |= {name: depth for name, depth in DEBERTA.items() if name in depths}
     return depths

@@ -20,7 +20,9 @@ from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
 from poolblend.modeling.backbone import Backbone
+from poolblend.modeling.encoders import has_decoder
 from poolblend.modeling.model import Batch, Mask
+from poolblend.modeling.passes import passes_of, read_in_passes
 from poolblend.modeling.positions import count_from_the_first_token
 from poolblend.modeling.reading import readable
 
@@ -60,8 +62,11 @@ class MaskedLanguageModel(nn.Module):
     special_S: Tensor
     words_W: Tensor
 
-    def __init__(self, language: Any, tokenizer: Any, share: float) -> None:
+    def __init__(
+        self, language: Any, tokenizer: Any, share: float, *, equal_lengths: bool = False
+    ) -> None:
         super().__init__()
+        self.equal_lengths = equal_lengths  # as TextModel
         # The encoder's parameters are here under two names: an optimizer tells it from the head.
         self.encoder, self.language = language.base_model, language
         self.share, self.mask_id = share, tokenizer.mask_token_id
@@ -80,14 +85,32 @@ class MaskedLanguageModel(nn.Module):
         seen = hide(
             batch.ids_BT, may_BT, share=self.share, mask_id=self.mask_id, words_W=self.words_W
         )
-        types = {"token_type_ids": batch.types_BT} if self._takes_types(batch) else {}
-        with self._head_sees(seen.chosen_BT):
+        types_BT = batch.types_BT if self._takes_types(batch) else None
+        inputs = (batch.ids_BT, batch.attention_BT, types_BT, seen.ids_BT, seen.chosen_BT)
+        if self.equal_lengths:
+            passes = passes_of(batch.attention_BT, most=len(batch.ids_BT), equal=True)
+            (loss_BT1,) = read_in_passes(self._token_losses, passes, *inputs, recompute=False)
+        else:
+            (loss_BT1,) = self._token_losses(*inputs)
+        return loss_BT1.squeeze(2).sum(dim=1) / seen.chosen_BT.sum(dim=1).clamp(min=1)
+
+    def _token_losses(
+        self,
+        ids_BT: Tensor,
+        attention_BT: Tensor,
+        types_BT: Tensor | None,
+        seen_BT: Tensor,
+        chosen_BT: Tensor,
+    ) -> tuple[Tensor]:
+        """(B, T, 1); 0 for a token that was not chosen."""
+        types = {} if types_BT is None else {"token_type_ids": types_BT}
+        with self._head_sees(chosen_BT):
             logits_MV = self.language(
-                input_ids=seen.ids_BT, attention_mask=batch.attention_BT.long(), **types
+                input_ids=seen_BT, attention_mask=attention_BT.long(), **types
             ).logits[0]
-        loss_M = F.cross_entropy(logits_MV.float(), batch.ids_BT[seen.chosen_BT], reduction="none")
-        loss_BT = loss_M.new_zeros(seen.chosen_BT.shape).masked_scatter(seen.chosen_BT, loss_M)
-        return loss_BT.sum(dim=1) / seen.chosen_BT.sum(dim=1).clamp(min=1)
+        loss_M = F.cross_entropy(logits_MV.float(), ids_BT[chosen_BT], reduction="none")
+        loss_BT = loss_M.new_zeros(chosen_BT.shape).masked_scatter(chosen_BT, loss_M)
+        return (loss_BT[:, :, None],)
 
     @contextmanager
     def _head_sees(self, chosen_BT: Tensor) -> Iterator[None]:
@@ -123,9 +146,9 @@ def check(folder: Path, max_length: int, *, remote_code: bool = False) -> None:
 
 def _check_family(encoder: Any) -> None:
     own = getattr(encoder.config, "auto_map", None) or {}
-    if type(encoder.config) not in MODEL_FOR_MASKED_LM_MAPPING and (
-        AutoModelForMaskedLM.__name__ not in own
-    ):
+    known = type(encoder.config) in MODEL_FOR_MASKED_LM_MAPPING
+    # An encoder-decoder guesses words with its decoder, which is left out.
+    if has_decoder(encoder.config) or not (known or AutoModelForMaskedLM.__name__ in own):
         raise UserError(
             f"{type(encoder).__name__} has no head that guesses masked tokens; leave it out, or "
             "take an encoder such as BERT, RoBERTa or DeBERTa"
@@ -153,7 +176,8 @@ def load_masked_lm(
         language.base_model.load_state_dict(base.encoder.state_dict())
     if base.tokenizer.padding_side == "left":
         count_from_the_first_token(language.base_model)
-    return base, MaskedLanguageModel(language, base.tokenizer, share)
+    model = MaskedLanguageModel(language, base.tokenizer, share, equal_lengths=base.reads_padding)
+    return base, model
 
 
 def trained_parts(base: Backbone, model: MaskedLanguageModel) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from poolblend.modeling.backbone import Backbone
 from poolblend.modeling.frozen_heads import FrozenKind, empty_head
 from poolblend.modeling.heads import Head, Norm
+from poolblend.modeling.passes import passes_of, read_in_passes
 from poolblend.modeling.poolers import Pooler, Tokens, build_pooler
 
 Mask = Literal["attention", "content", "none"]
@@ -26,9 +27,13 @@ class Windows(NamedTuple):
     ids_WT: Tensor
     attention_WT: Tensor
     at_BT: Tensor  # where among all windows' tokens, W * T, each token of the rows is read
+    most: int | None = None  # how many the encoder reads in one pass; None: all of them
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Windows:
-        return Windows(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
+        ids_WT, attention_WT, at_BT = (
+            tensor.to(device, non_blocking=non_blocking) for tensor in self[:3]
+        )
+        return Windows(ids_WT, attention_WT, at_BT, self.most)
 
 
 class Batch(NamedTuple):
@@ -49,14 +54,27 @@ class Batch(NamedTuple):
 
 
 class TextModel(nn.Module):
-    """What one fold trains: an encoder, a pooler, a head."""
+    """What one fold trains: an encoder, a pooler, a head.
+
+    With `equal_lengths` the encoder reads only rows of as many tokens together, without padding.
+    """
 
     _frozen: tuple[nn.Module, ...] = ()
 
-    def __init__(self, encoder: Any, pooler: Pooler, head: nn.Module, mask: Mask) -> None:
+    def __init__(
+        self,
+        encoder: Any,
+        pooler: Pooler,
+        head: nn.Module,
+        mask: Mask,
+        *,
+        equal_lengths: bool = False,
+    ) -> None:
         super().__init__()
         self.encoder, self.pooler, self.mask = encoder, pooler, mask
         self.head: Any = head
+        # Where padding counts, every row has the same width, whatever stands beside it.
+        self.equal_lengths = equal_lengths and mask != "none"
 
     def freeze(self, modules: Iterable[nn.Module]) -> None:
         """Keep these modules as they are: nothing in them learns, or is dropped out."""
@@ -69,6 +87,9 @@ class TextModel(nn.Module):
         super().train(mode)
         for module in self._frozen:
             module.eval()
+        if self._frozen:
+            # Not its modules: BART drops out of its embeddings by its own flag.
+            self.encoder.training = False
         return self
 
     def forward(self, batch: Batch, samples: int | None = None) -> Tensor:
@@ -88,23 +109,34 @@ class TextModel(nn.Module):
 
     def _hidden(self, batch: Batch) -> tuple[Tensor, ...]:
         """States of the layers that the pooler reads, each (B, T, H), whatever the windows."""
+        windows = batch.windows
+        ids_BT, attention_BT = windows[:2] if windows else (batch.ids_BT, batch.attention_BT)
+        inputs = (ids_BT, attention_BT, batch.types_BT if self._takes_types(batch) else None)
+        most = windows.most if windows else None
+        if most is None and not self.equal_lengths:
+            hidden = self._read(*inputs)
+        else:
+            # All windows of a long text would be kept for its gradients.
+            recompute = most is not None and torch.is_grad_enabled()
+            passes = passes_of(attention_BT, most=most or len(ids_BT), equal=self.equal_lengths)
+            hidden = read_in_passes(self._read, passes, *inputs, recompute=recompute)
+        if windows is None:
+            return hidden
+        return tuple(x_WTH.flatten(0, 1)[windows.at_BT] for x_WTH in hidden)
+
+    def _read(
+        self, ids_BT: Tensor, attention_BT: Tensor, types_BT: Tensor | None
+    ) -> tuple[Tensor, ...]:
         last_only = self.pooler.layers == (-1,)
-        ids_BT, attention_BT, at_BT = batch.windows or (batch.ids_BT, batch.attention_BT, None)
-        types = {"token_type_ids": batch.types_BT} if self._takes_types(batch) else {}
         output = self.encoder(
             input_ids=ids_BT,
             attention_mask=attention_BT.long(),
             output_hidden_states=not last_only,
-            **types,
+            **({} if types_BT is None else {"token_type_ids": types_BT}),
         )
-        hidden = (
-            (output.last_hidden_state,)
-            if last_only
-            else tuple(output.hidden_states[layer] for layer in self.pooler.layers)
-        )
-        if at_BT is None:
-            return hidden
-        return tuple(x_WTH.flatten(0, 1)[at_BT] for x_WTH in hidden)
+        if last_only:
+            return (output.last_hidden_state,)
+        return tuple(output.hidden_states[layer] for layer in self.pooler.layers)
 
     def _takes_types(self, batch: Batch) -> bool:
         # Others take no types, know one only, or (GPT-2) look them up among the words.
@@ -146,4 +178,5 @@ def build_model(
         head = Head(width, n_outputs, dropout, norm)
     else:
         head = empty_head(kind, width, n_outputs, n_support)
-    return TextModel(backbone.encoder, pooling, head, mask), adopted
+    model = TextModel(backbone.encoder, pooling, head, mask, equal_lengths=backbone.reads_padding)
+    return model, adopted

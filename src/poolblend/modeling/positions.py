@@ -12,13 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-TABLES = ("position_embeddings", "wpe")  # of BERT and its kin, of GPT-2
+# Of BERT and its kin, of GPT-2, of BART and its kin.
+TABLES = ("position_embeddings", "wpe", "embed_positions")
 
 
-def n_positions(encoder: nn.Module) -> float:
+def n_positions(encoder: Any) -> float:
     """How many absolute positions the encoder knows; infinity where it counts them relatively."""
     table = _table(encoder)
-    return float("inf") if table is None else table.num_embeddings - _before(table)
+    if table is None:
+        return float("inf")
+    # Some tables begin with entries that no token has (RoBERTa, BART), or (YOSO) are longer than
+    # the positions that the encoder counts.
+    unused = getattr(table, "offset", 0) or _before(table)
+    stated = getattr(encoder.config, "max_position_embeddings", None)
+    return min(table.num_embeddings - unused, stated or table.num_embeddings)
 
 
 def count_from_the_first_token(encoder: Any) -> None:

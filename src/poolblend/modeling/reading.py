@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import is_flash_attn_2_available
 
 from poolblend.errors import UserError
+from poolblend.modeling.encoders import encoder_part, has_decoder, take_encoder
 from poolblend.modeling.trust import inspect
 
 # What a class says of itself, by the attention that it can compute.
@@ -69,8 +70,12 @@ def read_encoder(
     folder: Path, remote_code: bool, *, attention: str = "auto", **options: Any
 ) -> Any:
     """The encoder with its weights, in fp32; `options` are those of `from_pretrained`."""
-    config = _read_config(folder, remote_code)
-    return AutoModel.from_pretrained(
+    config, reader = _read_config(folder, remote_code), AutoModel
+    part = encoder_part(config, remote_code)
+    if part is not None:
+        config, reader = part.encoder.config, type(part.encoder)
+        options["key_mapping"] = part.key_mapping
+    loaded = reader.from_pretrained(
         folder,
         config=config,
         dtype=torch.float32,
@@ -80,6 +85,12 @@ def read_encoder(
         **_attending(config, attention),
         **options,
     )
+    if part is not None:
+        encoder = loaded[0] if options.get("output_loading_info") else loaded
+        for name, parameter in part.encoder.named_parameters():
+            # Computed positions (Marian's) learn nothing, which transformers forgets.
+            encoder.get_parameter(name).requires_grad_(parameter.requires_grad)
+    return loaded
 
 
 def make_encoder(folder: Path, remote_code: bool, *, attention: str = "auto") -> Any:
@@ -87,14 +98,15 @@ def make_encoder(folder: Path, remote_code: bool, *, attention: str = "auto") ->
     config = _read_config(folder, remote_code)
     if attention != "auto":
         with torch.device("meta"):
-            outline = AutoModel.from_config(config, trust_remote_code=remote_code)
+            outline = _model_of(config, remote_code)
         check_attention(outline, attention)
-    return AutoModel.from_config(
-        config,
-        dtype=torch.float32,
-        trust_remote_code=remote_code,
-        **_attending(config, attention),
-    )
+    return _model_of(config, remote_code, dtype=torch.float32, **_attending(config, attention))
+
+
+def _model_of(config: Any, remote_code: bool, **options: Any) -> Any:
+    """The model that the configuration describes; of an encoder-decoder, its encoder."""
+    model = AutoModel.from_config(config, trust_remote_code=remote_code, **options)
+    return take_encoder(model) if has_decoder(config) else model
 
 
 def check_attention(encoder: Any, attention: str) -> None:
@@ -131,6 +143,10 @@ def _read_config(folder: Path, remote_code: bool) -> Any:
         size = getattr(config, name, 1) if name == "num_attention_heads" else getattr(config, name)
         if type(size) is not int or size < 1:
             raise ValueError(f"its {name} is {size!r}, expected a number of 1 or more")
+    # BigBird's sparse attention chooses its blocks by the batch's length, and its first short batch
+    # switches it to full attention for good: results would depend on what was read before.
+    if getattr(config, "attention_type", None) == "block_sparse":
+        config.attention_type = "original_full"
     # A decoder would keep every layer's keys and values for a next token that never comes;
     # ModernBERT of transformers 5.0 would compile itself anew for every length of a batch.
     for name in ("use_cache", "reference_compile"):

@@ -19,10 +19,20 @@ log = logging.getLogger(__name__)
 
 
 class Texts:
-    """The texts of one table; `name` says in the log which table it is."""
+    """The texts of one table; `name` says in the log which table it is.
 
-    def __init__(self, table: pd.DataFrame, name: str, remote_code: bool = False) -> None:
+    The log counts texts whose windows hold more than `batch_tokens` tokens.
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        name: str,
+        remote_code: bool = False,
+        batch_tokens: int | None = None,
+    ) -> None:
         self.table, self.name, self.remote_code = table, name, remote_code
+        self.batch_tokens = batch_tokens
         self._encoded: dict[tuple[Any, ...], Encoded] = {}
 
     def encode(
@@ -88,3 +98,18 @@ class Texts:
             encoded.max_length,
             windows,
         )
+        if encoded.windowing is not None and self.batch_tokens is not None:
+            self._log_many_windows(encoded, self.batch_tokens)
+
+    def _log_many_windows(self, encoded: Encoded, batch_tokens: int) -> None:
+        most = max(1, batch_tokens // encoded.max_length)
+        n_many = int((encoded.n_windows_N > most).sum())
+        if n_many:
+            log.info(
+                "%s: %d texts have more than %d windows (batch_tokens=%d) and are read in passes "
+                "of as many, which is slow; windows.most limits how many are read",
+                self.name,
+                n_many,
+                most,
+                batch_tokens,
+            )

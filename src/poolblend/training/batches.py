@@ -83,11 +83,17 @@ def prediction_batches(lengths_N: np.ndarray, batch_tokens: int) -> list[np.ndar
 
 
 def collate(
-    encoded: Encoded, rows: Sequence[int] | np.ndarray, *, full_width: bool = False
+    encoded: Encoded,
+    rows: Sequence[int] | np.ndarray,
+    *,
+    full_width: bool = False,
+    window_tokens: int | None = None,
 ) -> Batch:
     """The rows as padded tensors; `full_width` pads them to the maximum length, not the longest.
 
-    Raises ValueError for windows padded to full width: the padding is in none of them.
+    Where one row's windows hold more than `window_tokens` tokens, the encoder reads the batch's
+    windows in passes of as many. Raises ValueError for windows padded to full width: the padding is
+    in none of them.
     """
     if full_width and encoded.windowing is not None:
         raise ValueError("full width does not go with windows")
@@ -100,11 +106,13 @@ def collate(
         _padded([encoded.content[row] for row in rows], width, False, left),
         None if types is None else _padded([types[row] for row in rows], width, 0, left),
         None if columns_NF is None else torch.from_numpy(columns_NF[np.asarray(rows)]),
-        _windows(encoded, ids, width),
+        _windows(encoded, ids, width, window_tokens),
     )
 
 
-def _windows(encoded: Encoded, rows: list[np.ndarray], width: int) -> Windows | None:
+def _windows(
+    encoded: Encoded, rows: list[np.ndarray], width: int, window_tokens: int | None
+) -> Windows | None:
     """The rows' windows, where any of them needs more than one."""
     if encoded.windowing is None or width <= encoded.max_length:
         return None
@@ -125,7 +133,15 @@ def _windows(encoded: Encoded, rows: list[np.ndarray], width: int) -> Windows | 
         ),
         # Padding is read from any token at all: it does not count.
         _padded(at, width, 0, encoded.pad_left),
+        _most(max(len(windows) for windows, _, _ in cut), longest, window_tokens),
     )
+
+
+def _most(n_windows: int, length: int, window_tokens: int | None) -> int | None:
+    """How many windows make up a pass; None where even the longest row needs one pass alone."""
+    if window_tokens is None or n_windows * length <= window_tokens:
+        return None
+    return max(1, window_tokens // length)
 
 
 def _padded(rows: Sequence[np.ndarray], width: int, fill: int | bool, left: bool) -> Tensor:

@@ -60,10 +60,12 @@ def batchwise(
     ):
         while waiting:
             batch = waiting[0]
-            collated = collate(encoded, rows[batch], full_width=full_width).to(device)
-            result = _try(compute, collated)
+            collated = collate(
+                encoded, rows[batch], full_width=full_width, window_tokens=batch_tokens
+            )
+            result = _try(compute, collated.to(device))
             if result is None:
-                waiting = _halved(waiting, lengths)
+                waiting, batch_tokens = _halved(waiting, lengths, batch_tokens)
                 continue
             results.append(result.float())
             done.append(waiting.pop(0))
@@ -75,13 +77,19 @@ def batchwise(
     return torch.cat(results).cpu()[order]
 
 
-def _halved(waiting: list[np.ndarray], lengths: np.ndarray) -> list[np.ndarray]:
-    """The rows still to be run, in batches of half the tokens of the first."""
+def _halved(
+    waiting: list[np.ndarray], lengths: np.ndarray, batch_tokens: int
+) -> tuple[list[np.ndarray], int]:
+    """The rows still to be run, in batches of half the tokens of the first; how many these are."""
     free_cached()
-    batch_tokens = int(lengths[waiting[0]].max()) * (len(waiting[0]) // 2)
+    first = waiting[0]
+    if len(first) > 1:
+        batch_tokens = int(lengths[first].max()) * (len(first) // 2)
+    else:  # a row that is read in passes of `batch_tokens`
+        batch_tokens //= 2
     log.warning("out of memory: predicting batches of %d tokens", batch_tokens)
     left = np.concatenate(waiting)
-    return [left[part] for part in prediction_batches(lengths[left], batch_tokens)]
+    return [left[part] for part in prediction_batches(lengths[left], batch_tokens)], batch_tokens
 
 
 def _try(compute: Callable[[Batch], Tensor], batch: Batch) -> Tensor | None:
@@ -92,6 +100,7 @@ def _try(compute: Callable[[Batch], Tensor], batch: Batch) -> Tensor | None:
     try:
         return compute(batch)
     except RuntimeError as error:
-        if len(batch.ids_BT) == 1 or not out_of_memory(error):
+        single_pass = batch.windows is None or batch.windows.most in (None, 1)
+        if (len(batch.ids_BT) == 1 and single_pass) or not out_of_memory(error):
             raise
         return None

@@ -47,7 +47,8 @@ class Fit:
     """One fine-tuning of `model`, in place, on `rows` of `encoded`.
 
     Aligned with `encoded` are the objective's `targets` (N, L), and `weights` (N, 1 or L), which
-    scale the losses. Between two optimizer steps, `state` says all that another process needs to
+    scale the losses. `window_tokens` bounds what the encoder reads at once of one row's windows.
+    Between two optimizer steps, `state` says all that another process needs to
     go on from there with `restore`, to the same bits. `notes` are tensors of the caller's that are
     kept with it.
     """
@@ -61,6 +62,7 @@ class Fit:
         objective: Objective,
         options: FitOptions,
         weights: np.ndarray | None = None,
+        window_tokens: int | None = None,
     ) -> None:
         self.encoded, self.rows, self.options = encoded, rows, options
         self.position = Position()
@@ -75,7 +77,7 @@ class Fit:
         targets = self.objective.counted(targets)
         _start_at_base_rates(model, self.objective, targets, weights)
         self._gradients = Gradients(
-            model, encoded, rows, targets, weights, self.objective, options.losses
+            model, encoded, rows, targets, weights, self.objective, options.losses, window_tokens
         )
         self._steps = plan_steps(
             encoded.lengths_N[rows],

@@ -29,6 +29,8 @@ class Gradients:
 
     `targets` (N, L) and `weights` (N, 1 or L) are those of these rows.
     `pieces` is how many a batch is cut into: more than one where the device ran out of memory.
+    A row whose windows hold more than `window_tokens` is read in passes of as many, whose
+    activations are computed again for the gradients.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class Gradients:
         weights: np.ndarray,
         objective: Objective,
         options: LossOptions,
+        window_tokens: int | None = None,
     ) -> None:
         self.model, self.encoded, self.rows = model, encoded, rows
-        self.objective, self.options = objective, options
+        self.objective, self.options, self.window_tokens = objective, options, window_tokens
         self._targets_NL = torch.from_numpy(targets).float()
         self._weights = torch.from_numpy(weights).float()
         self.pieces = 1
@@ -110,7 +113,12 @@ class Gradients:
         n_rows = sum(map(len, parts))
         losses = []
         for part in parts:
-            batch = collate(self.encoded, self.rows[part], full_width=self.model.mask == "none")
+            batch = collate(
+                self.encoded,
+                self.rows[part],
+                full_width=self.model.mask == "none",
+                window_tokens=self.window_tokens,
+            )
             each = self._losses(batch.to(accelerator.device), part, accelerator.device)
             accelerator.backward(each.sum() / n_rows)
             losses.append(each.detach().sum() / n_rows)

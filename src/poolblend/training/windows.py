@@ -54,9 +54,15 @@ class Windowing(NamedTuple):
             for start, end in zip(starts_W, ends_W, strict=True)
         ]
         token_T1 = np.arange(n_tokens)[:, None]
-        depth_TW = np.minimum(token_T1 - starts_W, ends_W - 1 - token_T1)
-        best_T = depth_TW.argmax(axis=1)  # outside of a window it is below 0
         last = len(windows) - 1
+        # Of full windows it is one of the two whose middles are nearest; the last may be shorter.
+        # All windows of all tokens would take memory that grows with the square of the length.
+        before_T1 = (2 * token_T1 - self.room + 1) // (2 * self.stride)
+        near_T2 = np.hstack([before_T1, before_T1 + 1]).clip(0, max(0, last - 1))
+        near_T3 = np.hstack([near_T2, np.full_like(token_T1, last)])
+        depth_T3 = np.minimum(token_T1 - starts_W[near_T3], ends_W[near_T3] - 1 - token_T1)
+        # Of equals, argmax takes the earlier; outside of a window the depth is below 0.
+        best_T = np.take_along_axis(near_T3, depth_T3.argmax(axis=1)[:, None], axis=1)[:, 0]
         window_T = np.concatenate(
             [np.zeros(self.n_before, int), best_T, np.full(self.n_after, last)]
         )

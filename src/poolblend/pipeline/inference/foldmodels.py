@@ -118,8 +118,10 @@ class FoldModels:
     ) -> TextModel:
         settings = card["inputs"]["settings"]
         columns = card.get("columns")
+        base = backbone.build(self.store.fold_folder(member, fold), remote_code=self.remote_code)
         model, _ = build_model(
-            backbone.build(self.store.fold_folder(member, fold), remote_code=self.remote_code),
+            # Tried when the weights were loaded: here they are still random.
+            replace(base, reads_padding=card.get("reads_padding", False)),
             pooler=settings["pooler"],
             pooler_args=settings["pooler_args"],
             mask=settings["mask"],

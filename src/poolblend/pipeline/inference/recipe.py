@@ -82,5 +82,5 @@ def check_unchanged(store: Store, name: str, member: Mapping[str, Any]) -> list[
 
 def fold_models(config: Config, store: Store, table: pd.DataFrame, name: str) -> FoldModels:
     """The store's models over the rows of `table`, which the log calls `name`."""
-    texts = Texts(table, name, config.remote_code)
+    texts = Texts(table, name, config.remote_code, config.batch_tokens)
     return FoldModels(store, texts, config.batch_tokens, remote_code=config.remote_code)

@@ -102,6 +102,7 @@ class FineTuner:
             "batches_cut_into": fit.pieces,
             "columns": None if columns is None else columns.to_json(),
             "unit": fit.objective.told_unit,
+            "reads_padding": base.reads_padding,
         }
         return FittedFold(model, base.parts, pred_NK, told)
 
@@ -195,6 +196,8 @@ class FineTuner:
             objective,
             fit_options(member.train, seed),
             material.weights,
+            # With windows.most, the user has set the limit.
+            self.config.batch_tokens if member.windows and member.windows.most is None else None,
         )
         return base, fit, material.columns
 

@@ -81,6 +81,7 @@ class FrozenMembers:
             "head": _told(model.head) | {"seconds": round(seconds, 1)},
             "columns": None if columns is None else columns.to_json(),
             "unit": objective.told_unit,
+            "reads_padding": base.reads_padding,
         }
         pred_NK = objective.restored(activated_NK.double().numpy())
         return FittedFold(model, base.parts, pred_NK, told)

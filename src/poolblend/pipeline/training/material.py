@@ -46,8 +46,9 @@ class Materials:
     def __init__(self, config: Config, competition: Competition, store: Store) -> None:
         self.config, self.competition, self.store = config, competition, store
         tables = competition.tables
-        self._train = Texts(tables.train, "train", config.remote_code)
-        self._test = Texts(tables.test, "test", config.remote_code)
+        how = (config.remote_code, config.batch_tokens)
+        self._train = Texts(tables.train, "train", *how)
+        self._test = Texts(tables.test, "test", *how)
 
     def inputs(self, member: Member) -> dict[str, Any]:
         """What the material depends on, besides the member's settings."""
