@@ -23,14 +23,15 @@ TOLERANCE = 0.05
 def verify_oof(config: Config) -> None:
     """Print, for every fold model of the blend, the largest difference from its stored OOF rows.
 
-    Raises UserError where it is larger than rounding explains.
+    Raises UserError where it is larger than rounding explains, and where a model's tokenizer now
+    reads the rows as other tokens than in training.
     """
     store = open_store(config)
     card = store.read_blend()
     competition = load_competition(config, store)
     task = competition.task
     models = fold_models(config, store, competition.tables.train, "train")
-    worst = 0.0
+    worst, unlike = 0.0, []
     for name, entry in card["members"].items():
         for fold in range(len(entry.get("folds", ()))):
             rows = np.flatnonzero(competition.fold_N == fold)
@@ -40,7 +41,19 @@ def verify_oof(config: Config) -> None:
             difference = float((np.abs(again_NK - stored_NK) / _scale(task, stored_NK)).max())
             print(f"{name} fold {fold}: largest difference {difference:.2g} over {len(rows)} rows")
             worst = max(worst, difference)
+            then = (store.fold_card(name, fold) or {}).get("tokens")  # cards of old have none
+            now = models.tokens(name, fold, rows)
+            if then not in (None, now):
+                unlike.append(
+                    f"{name} fold {fold} ({then['count']} tokens then, {now['count']} now)"
+                )
+                print(f"{unlike[-1]}: its tokenizer reads these rows otherwise than in training")
     print(f"largest difference of all: {worst:.2g}")
+    if unlike:
+        raise UserError(
+            f"tokenizers read texts otherwise than in training: {', '.join(unlike)}; train these "
+            "members again, or use the library versions in their cards"
+        )
     if worst > TOLERANCE:
         raise UserError(
             f"stored OOF predictions differ by up to {worst:.2g} from what the models predict now; "

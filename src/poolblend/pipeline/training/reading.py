@@ -1,0 +1,126 @@
+"""Before the first step: are the run's texts read as each backbone's files say, also once saved?"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from poolblend.competition.templates import text_columns
+from poolblend.config import Config, Member
+from poolblend.modeling.backbone import check_tokenizer_survives
+from poolblend.modeling.reading import build_tokenizer, readable, tokenizer_and_source
+from poolblend.modeling.sentencepieces import differing, model_file
+from poolblend.modeling.sources import Located
+from poolblend.modeling.tokenizers import FILE, added_tokens
+from poolblend.pipeline.competition import Competition
+from poolblend.pipeline.texts import Texts
+from poolblend.pipeline.training.material import reading
+
+log = logging.getLogger(__name__)
+
+N_TEXTS = 2000  # of each table
+
+
+def check_tokenizers(
+    config: Config,
+    competition: Competition,
+    members: Sequence[Member],
+    located: Mapping[str, Located],
+) -> None:
+    """Try each backbone's tokenizer on texts of train and test, and log what a user should know.
+
+    Raises UserError where a tokenizer, saved and read again, would give other tokens.
+    """
+    tables = (competition.tables.train, competition.tables.test)
+    longest = {located[m.name]: m for m in sorted(members, key=lambda m: m.max_length)}
+    for place, member in longest.items():
+        samples = [Texts(_sample(table), "", config.remote_code) for table in tables]
+        how = reading(config, member)
+        check_tokenizer_survives(
+            place.folder,
+            lambda tokenizer: [
+                ids for texts in samples for ids in texts.encode_with(tokenizer, **how).ids
+            ],
+            remote_code=config.remote_code,
+        )
+        name = f"backbone {member.backbone.name}"
+        _tell_source(name, place, config, _cells(config, *(texts.table for texts in samples)))
+        if config.data.special_tokens == "text":
+            _tell_added(name, place, config, _cells(config, *tables))
+
+
+def _sample(table: pd.DataFrame) -> pd.DataFrame:
+    rows = np.random.default_rng(0).permutation(len(table))[:N_TEXTS]
+    return table.iloc[np.sort(rows)]
+
+
+def _cells(config: Config, *tables: pd.DataFrame) -> list[str]:
+    """The texts as they are written, without empty ones."""
+    names = text_columns(config.data.text)
+    cells = [cell for table in tables for name in names for cell in table[name].fillna("")]
+    return [cell for cell in cells if cell]
+
+
+def _tell_source(name: str, place: Located, config: Config, texts: Sequence[str]) -> None:
+    """Say where a tokenizer is not what transformers makes of it, or not what its files say."""
+    folder = place.folder
+    with readable(folder, config.remote_code):
+        built = build_tokenizer(folder, config.remote_code)
+        tokenizer, source = tokenizer_and_source(folder, config.remote_code)
+        model = model_file(folder)
+        if source is not None and texts:
+            theirs, ours = (t(list(texts))["input_ids"] for t in (built, tokenizer))
+            n_other = sum(a != b for a, b in zip(theirs, ours, strict=True))
+            if n_other:
+                log.info(
+                    "%s: texts are read as %s says; transformers' %s would read %d of %d otherwise",
+                    name,
+                    source,
+                    type(built).__name__,
+                    n_other,
+                    len(texts),
+                )
+        other = [] if model is None else differing(tokenizer, model, texts, built)
+    if other and model is not None:
+        advice = (
+            f"delete {FILE} if {model.name} is what it was trained with"
+            if (folder / FILE).is_file()
+            else f"put the {FILE} that it was trained with beside it"
+        )
+        log.warning(
+            "%s: %d of %d texts are read otherwise than by %s in its folder, as %d tokens, not %d, "
+            "such as %s; %s",
+            name,
+            len(other),
+            len(texts),
+            model.name,
+            sum(found for *_, found in other),
+            sum(expected for _, expected, _ in other),
+            _short(other[0][0]),
+            advice,
+        )
+
+
+def _tell_added(name: str, place: Located, config: Config, texts: Sequence[str]) -> None:
+    """Say how many texts hold tokens that were added to the tokenizer, which are read as text."""
+    with readable(place.folder, config.remote_code):
+        tokens = added_tokens(tokenizer_and_source(place.folder, config.remote_code)[0])
+    written = re.compile("|".join(map(re.escape, tokens)) or "(?!)")
+    found = [match.group() for text in texts if (match := written.search(text))]
+    if found:
+        log.warning(
+            "%s: %d of %d texts hold tokens that were added to its tokenizer, such as %s, and read "
+            "them as plain text; data.special_tokens=tokens reads each as one token",
+            name,
+            len(found),
+            len(texts),
+            _short(found[0]),
+        )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
