@@ -84,7 +84,13 @@ def tokenizer_source(folder: Path, remote_code: bool) -> str | None:
 
 def keeping(tokenizer: Any, folder: Path, remote_code: bool) -> Kept:
     """The tokenizer that was read from `folder`, as a part of a model's folder."""
-    return Kept(tokenizer, folder, partial(read_tokenizer, remote_code=remote_code))
+    return Kept(tokenizer, folder, partial(_read_again, remote_code=remote_code))
+
+
+def _read_again(folder: Path, remote_code: bool) -> Any:
+    if not remote_code:  # else it would be said of each folder that code is run
+        inspect(folder)
+    return read_tokenizer(folder, remote_code)
 
 
 def build_tokenizer(folder: Path, remote_code: bool) -> Any:

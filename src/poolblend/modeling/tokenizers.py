@@ -104,6 +104,9 @@ class Kept(NamedTuple):
         ways[0](Path(folder))  # `check_survives_saving` has refused it, or a text tells nothing
 
     def _save(self, folder: Path) -> None:
+        # Some classes write the path of a file that they were read from, and none may lead out.
+        for name in [name for name in self.tokenizer.init_kwargs if name.endswith("_file")]:
+            del self.tokenizer.init_kwargs[name]
         self.tokenizer.save_pretrained(str(folder))
 
     def _copy(self, folder: Path) -> None:

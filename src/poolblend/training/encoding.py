@@ -191,7 +191,7 @@ def _arrays(rows: Iterable[Sequence[Any]], dtype: Any) -> tuple[np.ndarray, ...]
     return tuple(np.array(row, dtype=dtype) for row in rows)
 
 
-def digest(encoded: Encoded, rows: Sequence[int]) -> dict[str, Any]:
+def digest(encoded: Encoded, rows: np.ndarray) -> dict[str, Any]:
     """How many tokens these rows have, and sha256 of their ids: the same for the same reading."""
     hashed, count = hashlib.sha256(), 0
     for row in rows:

@@ -11,6 +11,7 @@ from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import load_competition, open_store
+from poolblend.pipeline.inference.foldmodels import FoldModels
 from poolblend.pipeline.inference.recipe import fold_models
 from poolblend.store.predictions import from_table
 
@@ -41,17 +42,13 @@ def verify_oof(config: Config) -> None:
             difference = float((np.abs(again_NK - stored_NK) / _scale(task, stored_NK)).max())
             print(f"{name} fold {fold}: largest difference {difference:.2g} over {len(rows)} rows")
             worst = max(worst, difference)
-            then = (store.fold_card(name, fold) or {}).get("tokens")  # cards of old have none
-            now = models.tokens(name, fold, rows)
-            if then not in (None, now):
-                unlike.append(
-                    f"{name} fold {fold} ({then['count']} tokens then, {now['count']} now)"
-                )
-                print(f"{unlike[-1]}: its tokenizer reads these rows otherwise than in training")
+            if other := _other_tokens(models, name, fold, rows):
+                print(f"{name} fold {fold}: {other}")
+                unlike.append(f"{name} fold {fold}")
     print(f"largest difference of all: {worst:.2g}")
     if unlike:
         raise UserError(
-            f"tokenizers read texts otherwise than in training: {', '.join(unlike)}; train these "
+            f"texts are read as other tokens than in training: {', '.join(unlike)}; train these "
             "members again, or use the library versions in their cards"
         )
     if worst > TOLERANCE:
@@ -59,6 +56,15 @@ def verify_oof(config: Config) -> None:
             f"stored OOF predictions differ by up to {worst:.2g} from what the models predict now; "
             "train the members above again, or use the library versions in their cards"
         )
+
+
+def _other_tokens(models: FoldModels, name: str, fold: int, rows: np.ndarray) -> str:
+    """How the rows' tokens differ from those in training; "" where they do not."""
+    then = (models.store.fold_card(name, fold) or {}).get("tokens")
+    now = models.tokens(name, fold, rows)
+    if then in (None, now):  # older cards do not say
+        return ""
+    return f"its rows are read as {now['count']} tokens, in training as {then['count']} others"
 
 
 def _scale(task: Task, pred_NK: np.ndarray) -> np.ndarray:

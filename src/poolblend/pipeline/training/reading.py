@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,21 +38,25 @@ def check_tokenizers(
     Raises UserError where a tokenizer, saved and read again, would give other tokens.
     """
     tables = (competition.tables.train, competition.tables.test)
+    samples = [_sample(table) for table in tables]
     longest = {located[m.name]: m for m in sorted(members, key=lambda m: m.max_length)}
     for place, member in longest.items():
-        samples = [Texts(_sample(table), "", config.remote_code) for table in tables]
-        how = reading(config, member)
         check_tokenizer_survives(
-            place.folder,
-            lambda tokenizer: [
-                ids for texts in samples for ids in texts.encode_with(tokenizer, **how).ids
-            ],
-            remote_code=config.remote_code,
+            place.folder, partial(_ids, config, member, samples), remote_code=config.remote_code
         )
         name = f"backbone {member.backbone.name}"
-        _tell_source(name, place, config, _cells(config, *(texts.table for texts in samples)))
+        _tell_source(name, place, config, _cells(config, samples))
         if config.data.special_tokens == "text":
-            _tell_added(name, place, config, _cells(config, *tables))
+            _tell_added(name, place, config, _cells(config, tables))
+
+
+def _ids(
+    config: Config, member: Member, tables: Sequence[pd.DataFrame], tokenizer: Any
+) -> list[list[int]]:
+    """The tables' rows as the member reads them by this tokenizer."""
+    how = reading(config, member)
+    encoded = [Texts(table, "").encode_with(tokenizer, **how) for table in tables]
+    return [row.tolist() for each in encoded for row in each.ids]
 
 
 def _sample(table: pd.DataFrame) -> pd.DataFrame:
@@ -58,7 +64,7 @@ def _sample(table: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[np.sort(rows)]
 
 
-def _cells(config: Config, *tables: pd.DataFrame) -> list[str]:
+def _cells(config: Config, tables: Sequence[pd.DataFrame]) -> list[str]:
     """The texts as they are written, without empty ones."""
     names = text_columns(config.data.text)
     cells = [cell for table in tables for name in names for cell in table[name].fillna("")]
