@@ -174,6 +174,23 @@ def test_a_model_file_of_another_kind_is_no_sentencepiece_model(tmp_path):
     assert model_file(tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    ("token", "spelled"),
+    [
+        (AddedToken("\n", special=True), ["\n"]),
+        (AddedToken("\n", special=False, normalized=False), []),  # a token also within text
+        ("\n", []),  # the normaliser takes it away before it is looked for
+        ("[PARAGRAPH]", []),
+    ],
+)
+def test_a_token_is_spelled_out_only_where_reading_it_as_a_token_is_otherwise(
+    written, token, spelled
+):
+    tokenizer = backbone.load_tokenizer(written("deberta-v3"))
+    tokenizer.add_tokens([token])
+    assert added_tokens(tokenizer) == spelled
+
+
 def test_added_tokens_are_those_of_the_user_that_text_spells_out(written, tmp_path):
     folder = written("camembert-v2")
     tokenizer = backbone.load_tokenizer(folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sentencepiece import SentencePieceProcessor
-from tokenizers import Regex, models, normalizers
+from tokenizers import Regex, models, normalizers, pre_tokenizers
 from transformers.convert_slow_tokenizer import generate_merges, import_protobuf
 
 NAMES = (
@@ -84,12 +84,18 @@ def _described(built: Any, path: Path) -> Parts:
     steps = _before(built)
     if how.precompiled_charsmap:
         steps.append(normalizers.Precompiled(how.precompiled_charsmap))
+    words = None
     if how.remove_extra_whitespaces:
         steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip()]
-    if how.add_dummy_prefix:
-        steps.append(normalizers.Prepend(SPACE))
-    steps.append(normalizers.Replace(" ", SPACE))
-    return Parts(normalizers.Sequence(steps), None, _model(built, proto))
+        words = pre_tokenizers.Metaspace(
+            SPACE,
+            "always" if how.add_dummy_prefix else "never",
+            split=proto.trainer_spec.split_by_whitespace,
+        )
+    else:  # a text may begin with a space, to which Metaspace would add none
+        steps += [normalizers.Prepend(SPACE)] * how.add_dummy_prefix
+        steps.append(normalizers.Replace(" ", SPACE))
+    return Parts(normalizers.Sequence(steps), words, _model(built, proto))
 
 
 def _model(built: Any, proto: Any) -> Any:

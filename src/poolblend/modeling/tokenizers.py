@@ -60,20 +60,23 @@ def _parts(tokenizer: Any) -> list[Any]:
 
 
 def added_tokens(tokenizer: Any) -> list[str]:
-    """Tokens that were added to the vocabulary and are spelled out as text; the longest first.
+    """Tokens that a user added and that are spelled out where special tokens are text.
 
-    The tokenizer's own special tokens, such as the separator, are not among them.
+    The longest come first. The tokenizer's own, such as the separator, are not among them.
     """
     named = {getattr(tokenizer, f"{kind}_token") for kind in NAMED}
-    added = {token.content: id for id, token in tokenizer.added_tokens_decoder.items()}
-    spelled = {
-        token
-        for token, id in added.items()
-        if token not in named
-        and tokenizer(token, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        != [id]
-    }
+    added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    spelled = {token for token in added if token not in named and _is_spelled(token, tokenizer)}
     return sorted(spelled, key=lambda token: (-len(token), token))
+
+
+def _is_spelled(token: str, tokenizer: Any) -> bool:
+    id = tokenizer.convert_tokens_to_ids(token)
+    as_token, as_text = (
+        tokenizer(token, add_special_tokens=False, split_special_tokens=split)["input_ids"]
+        for split in (False, True)
+    )
+    return id in as_token and id not in as_text
 
 
 class Kept(NamedTuple):

@@ -104,7 +104,8 @@ def tokenise(texts: Sequence[str], tokenizer: Any, *, as_text: bool) -> list[lis
         if type(error).__name__ != "PanicException":
             raise
         raise UserError(
-            f"the tokenizer fails on a text ({error}); shorten the texts, or take another backbone"
+            f"the tokenizer fails on a text ({error}); mend its patterns or added tokens, shorten "
+            "the texts, or take another backbone"
         ) from None
     if as_text:
         special = _special_tokens(tokenizer)

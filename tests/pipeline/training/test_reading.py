@@ -30,7 +30,7 @@ QUICK = {"members": ["mean"], "folds": {"n": 2}, "train": {"epochs": 1, "batch_s
 
 @pytest.fixture
 def settings(toy, tmp_path):
-    """Function of a backbone's folder and settings: a config whose texts hold what tokenizers differ in."""
+    """Function of a backbone's folder and settings: a config of texts that are hard to read."""
 
     def make(folder, *sets, **keys):
         path = toys.write_toy(tmp_path, folder, n=40, **QUICK | keys)

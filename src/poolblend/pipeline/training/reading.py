@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,15 +40,20 @@ def check_tokenizers(
     """
     tables = (competition.tables.train, competition.tables.test)
     samples = [_sample(table) for table in tables]
+    code = config.remote_code
     longest = {located[m.name]: m for m in sorted(members, key=lambda m: m.max_length)}
-    for place, member in longest.items():
-        check_tokenizer_survives(
-            place.folder, partial(_ids, config, member, samples), remote_code=config.remote_code
-        )
+    for (folder, *_), member in longest.items():
+        check_tokenizer_survives(folder, partial(_ids, config, member, samples), remote_code=code)
         name = f"backbone {member.backbone.name}"
-        _tell_source(name, place, config, _cells(config, samples))
+        with readable(folder, code):
+            tokenizer, source = tokenizer_and_source(folder, code)
+            built = build_tokenizer(folder, code)
+        sampled = _cells(config, samples)
+        if source is not None:
+            _tell_source(name, source, tokenizer, built, sampled)
+        _tell_differing(name, folder, tokenizer, built, sampled)
         if config.data.special_tokens == "text":
-            _tell_added(name, place, config, _cells(config, tables))
+            _tell_added(name, tokenizer, _cells(config, tables))
 
 
 def _ids(
@@ -71,51 +77,51 @@ def _cells(config: Config, tables: Sequence[pd.DataFrame]) -> list[str]:
     return [cell for cell in cells if cell]
 
 
-def _tell_source(name: str, place: Located, config: Config, texts: Sequence[str]) -> None:
-    """Say where a tokenizer is not what transformers makes of it, or not what its files say."""
-    folder = place.folder
-    with readable(folder, config.remote_code):
-        built = build_tokenizer(folder, config.remote_code)
-        tokenizer, source = tokenizer_and_source(folder, config.remote_code)
-        model = model_file(folder)
-        if source is not None and texts:
-            theirs, ours = (t(list(texts))["input_ids"] for t in (built, tokenizer))
-            n_other = sum(a != b for a, b in zip(theirs, ours, strict=True))
-            if n_other:
-                log.info(
-                    "%s: texts are read as %s says; transformers' %s would read %d of %d otherwise",
-                    name,
-                    source,
-                    type(built).__name__,
-                    n_other,
-                    len(texts),
-                )
-        other = [] if model is None else differing(tokenizer, model, texts, built)
-    if other and model is not None:
-        advice = (
-            f"delete {FILE} if {model.name} is what it was trained with"
-            if (folder / FILE).is_file()
-            else f"put the {FILE} that it was trained with beside it"
-        )
-        log.warning(
-            "%s: %d of %d texts are read otherwise than by %s in its folder, as %d tokens, not %d, "
-            "such as %s; %s",
+def _tell_source(name: str, source: str, tokenizer: Any, built: Any, texts: list[str]) -> None:
+    """Say how many texts transformers would read otherwise than the files do."""
+    theirs, ours = (t(texts)["input_ids"] if texts else [] for t in (built, tokenizer))
+    n_other = sum(a != b for a, b in zip(theirs, ours, strict=True))
+    if n_other:
+        log.info(
+            "%s: texts are read as %s says; transformers' %s would read %d of %d otherwise",
             name,
-            len(other),
+            source,
+            type(built).__name__,
+            n_other,
             len(texts),
-            model.name,
-            sum(found for *_, found in other),
-            sum(expected for _, expected, _ in other),
-            _short(other[0][0]),
-            advice,
         )
 
 
-def _tell_added(name: str, place: Located, config: Config, texts: Sequence[str]) -> None:
+def _tell_differing(
+    name: str, folder: Path, tokenizer: Any, built: Any, texts: Sequence[str]
+) -> None:
+    """Say how many texts are read otherwise than by the sentencepiece model in the folder."""
+    model = model_file(folder)
+    other = [] if model is None else differing(tokenizer, model, texts, built)
+    if model is None or not other:
+        return
+    advice = (
+        f"delete {FILE} if {model.name} is what it was trained with"
+        if (folder / FILE).is_file()
+        else f"put the {FILE} that it was trained with beside it"
+    )
+    log.warning(
+        "%s: %d of %d texts are read otherwise than by %s in its folder, as %d tokens, not %d, "
+        "such as %s; %s",
+        name,
+        len(other),
+        len(texts),
+        model.name,
+        sum(found for *_, found in other),
+        sum(expected for _, expected, _ in other),
+        _short(other[0][0]),
+        advice,
+    )
+
+
+def _tell_added(name: str, tokenizer: Any, texts: Sequence[str]) -> None:
     """Say how many texts hold tokens that were added to the tokenizer, which are read as text."""
-    with readable(place.folder, config.remote_code):
-        tokens = added_tokens(tokenizer_and_source(place.folder, config.remote_code)[0])
-    written = re.compile("|".join(map(re.escape, tokens)) or "(?!)")
+    written = re.compile("|".join(map(re.escape, added_tokens(tokenizer))) or "(?!)")
     found = [match.group() for text in texts if (match := written.search(text))]
     if found:
         log.warning(
