@@ -25,7 +25,7 @@ from poolblend.pipeline.training.material import reading
 
 log = logging.getLogger(__name__)
 
-N_TEXTS = 2000  # of each table
+N_TEXTS = 1000  # of each table
 
 
 def check_tokenizers(
