@@ -91,6 +91,18 @@ def test_a_tokenizer_file_is_read_as_it_is_whatever_the_class_makes_of_it(writte
     assert tokenizer_source(folder, False) == "tokenizer.json"
 
 
+@pytest.mark.parametrize("kind", ["DebertaV2", "XLMRoberta", "T5", "Albert", "Camembert", "XLNet"])
+def test_a_tokenizer_file_that_its_class_cannot_be_made_of_is_read_by_itself(written, kind):
+    folder = written("camembert-v2")
+    named = tokenizers.NAMES | {"tokenizer_class": f"{kind}Tokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(named))
+    filed = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = backbone.load_tokenizer(folder)
+    whole = tokenizer(tokenizers.TEXTS)["input_ids"]
+    assert whole == [filed.encode(text).ids for text in tokenizers.TEXTS]
+    assert tokenizer.sep_token == "[SEP]"
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_kept_tokenizer_reads_texts_as_its_backbones_does(written, tmp_path, name):
     folder = written(name)

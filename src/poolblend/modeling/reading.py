@@ -14,11 +14,11 @@ from typing import Any
 import huggingface_hub.constants
 import torch
 import transformers
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import is_flash_attn_2_available
 
 from poolblend.errors import UserError
-from poolblend.modeling.tokenizers import Kept, as_in_files
+from poolblend.modeling.tokenizers import FILE, Kept, as_in_files
 from poolblend.modeling.trust import inspect
 
 # What a class says of itself, by the attention that it can compute.
@@ -94,10 +94,18 @@ def _read_again(folder: Path, remote_code: bool) -> Any:
 
 
 def build_tokenizer(folder: Path, remote_code: bool) -> Any:
-    """What transformers makes of the folder's tokenizer, which may differ from the files there."""
-    return AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=remote_code
-    )
+    """What transformers makes of the folder's tokenizer, which may differ from the files there.
+
+    Where its class cannot be made of what tokenizer.json holds, that file alone is read.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=remote_code
+        )
+    except Exception:  # of many libraries
+        if remote_code or not (folder / FILE).is_file():
+            raise
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 
 def read_encoder(
