@@ -131,6 +131,17 @@ def test_files_that_python_code_would_save_otherwise_are_copied(tmp_path, settin
     assert ids(tokenizer) != ids(AutoTokenizer.from_pretrained(tmp_path / "saved"))
 
 
+def test_a_tokenizer_that_fails_on_some_text_is_kept_for_the_others(written, tmp_path, capfd):
+    folder = written("camembert-v2")
+    tokenizer = backbone.load_tokenizer(folder)
+    tokenizer.add_tokens(["\n"])  # the normaliser makes a space of it, which tokenizers fails on
+    (tmp_path / "kept").mkdir()
+    read_config(folder, False).save_pretrained(tmp_path / "kept")
+    keeping(tokenizer, folder, False).save_pretrained(str(tmp_path / "kept"))
+    capfd.readouterr()  # what Rust prints of its panic
+    assert backbone.load_tokenizer(tmp_path / "kept")("A day") == tokenizer("A day")
+
+
 def test_all_files_that_a_tokenizer_is_read_from_are_hashed(tmp_path, tiny_backbone):
     folder = tokenizers.with_weights(bertweet(tmp_path), 30, tmp_path / "backbone")
     before = locate(str(folder)).files_sha256
