@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -73,7 +74,7 @@ def test_pooler_output_is_transformers_own(base, tiny_backbone):
 
 
 def test_a_pooler_that_finds_no_own_one_says_so(base):
-    bare = backbone.Backbone(base.encoder, base.tokenizer, base.shape, None)
+    bare = replace(base, own_pooler=None)
     assert not build_model(bare, **{"pooler": "pooler_output", **SETTINGS})[1]
 
 

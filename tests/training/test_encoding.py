@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from poolblend.errors import UserError
 from poolblend.modeling.backbone import load_tokenizer
 from poolblend.training.batches import collate
-from poolblend.training.encoding import concatenated, encode
+from poolblend.training.encoding import concatenated, digest, encode
 
 
 def test_texts_are_cut_at_max_length_and_counted(tiny_backbone):
@@ -26,6 +26,26 @@ def test_no_room_beside_the_tokenizers_own_tokens_is_refused(tiny_backbone):
     assert len(encode([["lovely day"]], tokenizer, 3).ids[0]) == 3
     with pytest.raises(UserError, match="max_length is 2: no room beside the tokenizer's own"):
         encode([["lovely day"]], tokenizer, 2)
+
+
+def test_a_pattern_that_gives_up_on_a_text_is_an_error_of_one_line(tiny_backbone, capfd):
+    tokenizer = load_tokenizer(tiny_backbone)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+$"), "isolated")
+    assert len(encode([["a"]], tokenizer, 8).ids[0]) == 3
+    with pytest.raises(
+        UserError, match="fails on a text .*retry-limit-in-match over.*; mend its pat"
+    ):
+        encode([["a" * 40 + "b"]], tokenizer, 8)
+    capfd.readouterr()  # what Rust prints of its panic
+
+
+def test_equal_tokens_and_no_others_have_one_digest(tiny_backbone):
+    tokenizer = load_tokenizer(tiny_backbone)
+    encoded = encode([["lovely day", "the road", "lovely day", "road the"]], tokenizer, 8)
+    first, *others = (digest(encoded, np.array(rows)) for rows in ([0], [2], [1], [0, 1], [1, 0]))
+    assert first["count"] == 4
+    assert first == others.pop(0)
+    assert len({each["sha256"] for each in (first, *others)}) == 4
 
 
 @pytest.mark.parametrize(("side", "kept"), [("right", slice(7)), ("left", slice(-7, None))])

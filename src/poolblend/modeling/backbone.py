@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +22,14 @@ from poolblend.modeling.poolers import EncoderShape
 from poolblend.modeling.positions import count_from_the_first_token, n_positions
 from poolblend.modeling.reading import (
     check_attention,
+    keeping,
     make_encoder,
+    read_config,
     read_encoder,
     read_tokenizer,
     readable,
 )
+from poolblend.modeling.tokenizers import Kept, check_survives_saving
 from poolblend.modeling.trying import padding_effect
 
 log = logging.getLogger(__name__)
@@ -46,12 +49,13 @@ class Backbone:
     tokenizer: Any
     shape: EncoderShape
     own_pooler: nn.Module | None
+    kept: Kept  # the tokenizer, as it is kept beside a model
     reads_padding: bool = False  # whether its states depend on the padding beside a row
 
     @property
     def parts(self) -> tuple[Any, ...]:
         """What `build` needs in a fold model's folder; each writes itself: `save_pretrained`."""
-        return (self.encoder.config, self.tokenizer, Code(self.encoder))
+        return (self.encoder.config, Code(self.encoder), self.kept)
 
 
 class Code(NamedTuple):
@@ -180,7 +184,8 @@ def load(folder: Path, *, remote_code: bool = False, attention: str = "auto") ->
         tokenizer = read_tokenizer(folder, remote_code)
         outline, missing = _outline(folder, remote_code)
         check_attention(outline, attention)
-        backbone = _dissect(read_encoder(folder, remote_code, attention=attention), tokenizer)
+        encoder = read_encoder(folder, remote_code, attention=attention)
+        backbone = _dissect(encoder, keeping(tokenizer, folder, remote_code))
         if attention != "flash_attention_2":  # which runs on GPUs alone
             effect = padding_effect(backbone.encoder, tokenizer)
             if effect:
@@ -207,7 +212,8 @@ def build(folder: Path, *, remote_code: bool = False, attention: str = "auto") -
     """
     with readable(folder, remote_code):
         encoder = make_encoder(folder, remote_code, attention=attention)
-        return _dissect(encoder, read_tokenizer(folder, remote_code))
+        tokenizer = read_tokenizer(folder, remote_code)
+        return _dissect(encoder, keeping(tokenizer, folder, remote_code))
 
 
 def load_tokenizer(folder: Path, *, remote_code: bool = False) -> Any:
@@ -216,14 +222,28 @@ def load_tokenizer(folder: Path, *, remote_code: bool = False) -> Any:
         return read_tokenizer(folder, remote_code)
 
 
-def _dissect(encoder: Any, tokenizer: Any) -> Backbone:
+def check_tokenizer_survives(
+    folder: Path, ids: Callable[[Any], Sequence[Any]], *, remote_code: bool = False
+) -> None:
+    """Raise UserError where the folder's tokenizer, saved and read again, gives other ids.
+
+    `ids` gives those of the run's texts by a tokenizer.
+    """
+    with readable(folder, remote_code):
+        tokenizer = read_tokenizer(folder, remote_code)
+        config = read_config(folder, remote_code)
+        check_survives_saving(keeping(tokenizer, folder, remote_code), config, ids)
+
+
+def _dissect(encoder: Any, kept: Kept) -> Backbone:
     """Take the encoder's own pooler out, so that no parameter is left without a gradient."""
+    tokenizer = kept.tokenizer
     own = getattr(encoder, "pooler", None)
     if own is not None:
         encoder.pooler = None
     if tokenizer.padding_side == "left":
         count_from_the_first_token(encoder)
-    return Backbone(encoder, tokenizer, _shape(encoder.config), own)
+    return Backbone(encoder, tokenizer, _shape(encoder.config), own, kept)
 
 
 def _shape(config: Any) -> EncoderShape:

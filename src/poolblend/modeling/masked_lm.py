@@ -188,4 +188,4 @@ def trained_parts(base: Backbone, model: MaskedLanguageModel) -> tuple[Any, ...]
     base.encoder.load_state_dict(model.encoder.state_dict())
     if base.own_pooler is not None:
         base.encoder.pooler = base.own_pooler
-    return (base.encoder, base.tokenizer)
+    return (base.encoder, base.kept)

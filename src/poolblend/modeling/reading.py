@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
 import torch
 import transformers
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import is_flash_attn_2_available
 
 from poolblend.errors import UserError
 from poolblend.modeling.encoders import encoder_part, has_decoder, take_encoder
+from poolblend.modeling.tokenizers import FILE, Kept, as_in_files
 from poolblend.modeling.trust import inspect
 
 # What a class says of itself, by the attention that it can compute.
@@ -57,20 +59,61 @@ def readable(folder: Path, remote_code: bool) -> Iterator[None]:
 
 def read_tokenizer(folder: Path, remote_code: bool) -> Any:
     """The tokenizer in `folder`; UserError where there is none, or none with words."""
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=remote_code
-    )
+    return tokenizer_and_source(folder, remote_code)[0]
+
+
+def tokenizer_and_source(folder: Path, remote_code: bool) -> tuple[Any, str | None]:
+    """The tokenizer, and the file in `folder` that it is read from where transformers would err.
+
+    Raises UserError as `read_tokenizer` does.
+    """
+    tokenizer, source = as_in_files(build_tokenizer(folder, remote_code), folder)
     # Without its files transformers makes a tokenizer that knows no word, and says nothing.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise UserError(f"{folder} holds no tokenizer; save it beside the weights")
-    return tokenizer
+    return tokenizer, source
+
+
+def tokenizer_source(folder: Path, remote_code: bool) -> str | None:
+    """The file that the tokenizer in `folder` is read from, where transformers would err.
+
+    Raises UserError where there is no tokenizer that can be read.
+    """
+    with readable(folder, remote_code):
+        return tokenizer_and_source(folder, remote_code)[1]
+
+
+def keeping(tokenizer: Any, folder: Path, remote_code: bool) -> Kept:
+    """The tokenizer that was read from `folder`, as a part of a model's folder."""
+    return Kept(tokenizer, folder, partial(_read_again, remote_code=remote_code))
+
+
+def _read_again(folder: Path, remote_code: bool) -> Any:
+    if not remote_code:  # else it would be said of each folder that code is run
+        inspect(folder)
+    return read_tokenizer(folder, remote_code)
+
+
+def build_tokenizer(folder: Path, remote_code: bool) -> Any:
+    """What transformers makes of the folder's tokenizer, which may differ from the files there.
+
+    Where its class cannot be made of what tokenizer.json holds, that file alone is read.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=remote_code
+        )
+    except Exception:  # of many libraries
+        if remote_code or not (folder / FILE).is_file():
+            raise
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 
 def read_encoder(
     folder: Path, remote_code: bool, *, attention: str = "auto", **options: Any
 ) -> Any:
     """The encoder with its weights, in fp32; `options` are those of `from_pretrained`."""
-    config, reader = _read_config(folder, remote_code), AutoModel
+    config, reader = read_config(folder, remote_code), AutoModel
     part = encoder_part(config, remote_code)
     if part is not None:
         config, reader = part.encoder.config, type(part.encoder)
@@ -95,7 +138,7 @@ def read_encoder(
 
 def make_encoder(folder: Path, remote_code: bool, *, attention: str = "auto") -> Any:
     """The encoder that the configuration describes, in fp32, with random weights."""
-    config = _read_config(folder, remote_code)
+    config = read_config(folder, remote_code)
     if attention != "auto":
         with torch.device("meta"):
             outline = _model_of(config, remote_code)
@@ -133,7 +176,7 @@ def _attending(config: Any, attention: str) -> dict[str, str]:
     return {} if attention == "auto" else {"attn_implementation": attention}
 
 
-def _read_config(folder: Path, remote_code: bool) -> Any:
+def read_config(folder: Path, remote_code: bool) -> Any:
     """The configuration, with sizes that are sizes: transformers builds encoders of width 0."""
     config = AutoConfig.from_pretrained(
         folder, local_files_only=True, trust_remote_code=remote_code

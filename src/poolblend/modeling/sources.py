@@ -13,7 +13,7 @@ from typing import NamedTuple
 from poolblend.errors import UserError
 
 PACKAGE = "package:"
-DESCRIBING = (".json", ".txt", ".model")
+DESCRIBING = (".json", ".txt", ".model", ".codes", ".bpe", ".spm", ".tiktoken")
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
 
 

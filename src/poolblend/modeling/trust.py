@@ -139,10 +139,10 @@ def inspect(folder: Path, remote_code: bool = False) -> None:
     for file in sorted(folder.glob("*.json")):
         if not file.is_file():
             raise UserError(f"{file} is not a file")
+        rules = [rule for rule in RULES if file.name in rule.files]
         for key, value in _entries(_read(file)):
-            for rule in RULES:
-                known = file.name in rule.files and rule.key.fullmatch(key)
-                if known and rule.refused(folder, value):
+            for rule in rules:
+                if rule.key.fullmatch(key) and rule.refused(folder, value):
                     raise UserError(f"{file}: {key} is {_short(value)}; {rule.advice}")
             code = _code(key, value)
             if code and not remote_code:

@@ -55,19 +55,36 @@ class Texts:
         key = (tokenizer_sha256, max_length, tuple(text), *how)
         if key not in self._encoded:
             tokenizer = load_tokenizer(folder, remote_code=self.remote_code)
-            columns, between = self._columns(text, tokenizer)
-            self._encoded[key] = encode(
-                columns,
+            self._encoded[key] = self.encode_with(
                 tokenizer,
                 max_length,
-                special_tokens=special_tokens,
+                text,
+                special_tokens,
                 join=join,
                 truncation=truncation,
                 windows=windows,
-                between=between,
             )
             self._log(self._encoded[key])
         return self._encoded[key]
+
+    def encode_with(
+        self,
+        tokenizer: Any,
+        max_length: int,
+        text: Sequence[str],
+        special_tokens: SpecialTokens = "text",
+        **how: Any,
+    ) -> Encoded:
+        """Token ids by any tokenizer, as `encode` makes them; they are not kept."""
+        columns, between = self._columns(text, tokenizer)
+        return encode(
+            columns,
+            tokenizer,
+            max_length,
+            special_tokens=special_tokens,
+            between=between,
+            **how,
+        )
 
     def _columns(
         self, text: Sequence[str], tokenizer: Any

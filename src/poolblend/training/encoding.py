@@ -5,6 +5,7 @@ Shape legend: T tokens, N rows, F extra columns.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -188,6 +189,15 @@ def _types(around: Frame, rows: Iterable[Sequence[Text]]) -> tuple[np.ndarray, .
 
 def _arrays(rows: Iterable[Sequence[Any]], dtype: Any) -> tuple[np.ndarray, ...]:
     return tuple(np.array(row, dtype=dtype) for row in rows)
+
+
+def digest(encoded: Encoded, rows: np.ndarray) -> dict[str, Any]:
+    """How many tokens these rows have, and sha256 of their ids: the same for the same reading."""
+    hashed, count = hashlib.sha256(), 0
+    for row in rows:
+        count += len(encoded.ids[row])
+        hashed.update(encoded.ids[row].tobytes() + b"\n")
+    return {"count": count, "sha256": hashed.hexdigest()}
 
 
 def concatenated(first: Encoded, second: Encoded) -> Encoded:

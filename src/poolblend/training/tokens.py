@@ -91,13 +91,22 @@ def tokenise(texts: Sequence[str], tokenizer: Any, *, as_text: bool) -> list[lis
     With `as_text`, special tokens written within the texts are no such tokens.
     """
     texts = list(texts)
-    rows = tokenizer(
-        texts,
-        add_special_tokens=False,
-        split_special_tokens=as_text,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-    )["input_ids"]
+    try:
+        rows = tokenizer(
+            texts,
+            add_special_tokens=False,
+            split_special_tokens=as_text,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+    except BaseException as error:
+        # A panic in Rust is no Exception: of a pattern that gives up on a text, for one.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise UserError(
+            f"the tokenizer fails on a text ({error}); mend its patterns or added tokens, shorten "
+            "the texts, or take another backbone"
+        ) from None
     if as_text:
         special = _special_tokens(tokenizer)
         ids = set(special.values())

@@ -22,8 +22,10 @@ from poolblend.pipeline.making import new_objective
 from poolblend.pipeline.memory import enough_memory, release_memory
 from poolblend.pipeline.texts import Texts
 from poolblend.store import Store
+from poolblend.store.backbones import content_sha256
 from poolblend.training.batches import Encoded
 from poolblend.training.devices import choose_device
+from poolblend.training.encoding import digest
 from poolblend.training.objectives import Objective
 from poolblend.training.prediction import predict
 from poolblend.training.units import Unit
@@ -79,6 +81,11 @@ class FoldModels:
 
         return self._run(member, fold, work)
 
+    def tokens(self, member: str, fold: int, rows: np.ndarray) -> dict[str, Any]:
+        """How many tokens the fold's model reads these rows as, and a hash of them."""
+        encoded = self._encode(member, fold, self.store.fold_card(member, fold) or {})
+        return digest(encoded, rows)
+
     def _run(self, member: str, fold: int, work: Work) -> np.ndarray:
         """What `work` makes of the fold's model, the table's tokens and the fold's card.
 
@@ -100,7 +107,8 @@ class FoldModels:
         windows = settings.get("windows")
         encoded = self.texts.encode(
             self.store.fold_folder(member, fold),
-            inputs["backbone_files_sha256"],
+            # Folds of one backbone may hold different tokenizers, by versions of libraries.
+            content_sha256(card)[1],
             settings["max_length"],
             inputs["text"],
             inputs.get("special_tokens", "tokens"),

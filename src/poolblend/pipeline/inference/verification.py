@@ -11,6 +11,7 @@ from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import load_competition, open_store
+from poolblend.pipeline.inference.foldmodels import FoldModels
 from poolblend.pipeline.inference.recipe import fold_models
 from poolblend.store.predictions import from_table
 
@@ -23,14 +24,15 @@ TOLERANCE = 0.05
 def verify_oof(config: Config) -> None:
     """Print, for every fold model of the blend, the largest difference from its stored OOF rows.
 
-    Raises UserError where it is larger than rounding explains.
+    Raises UserError where it is larger than rounding explains, and where a model's tokenizer now
+    reads the rows as other tokens than in training.
     """
     store = open_store(config)
     card = store.read_blend()
     competition = load_competition(config, store)
     task = competition.task
     models = fold_models(config, store, competition.tables.train, "train")
-    worst = 0.0
+    worst, unlike = 0.0, []
     for name, entry in card["members"].items():
         for fold in range(len(entry.get("folds", ()))):
             rows = np.flatnonzero(competition.fold_N == fold)
@@ -40,12 +42,29 @@ def verify_oof(config: Config) -> None:
             difference = float((np.abs(again_NK - stored_NK) / _scale(task, stored_NK)).max())
             print(f"{name} fold {fold}: largest difference {difference:.2g} over {len(rows)} rows")
             worst = max(worst, difference)
+            if other := _other_tokens(models, name, fold, rows):
+                print(f"{name} fold {fold}: {other}")
+                unlike.append(f"{name} fold {fold}")
     print(f"largest difference of all: {worst:.2g}")
+    if unlike:
+        raise UserError(
+            f"texts are read as other tokens than in training: {', '.join(unlike)}; train these "
+            "members again, or use the library versions in their cards"
+        )
     if worst > TOLERANCE:
         raise UserError(
             f"stored OOF predictions differ by up to {worst:.2g} from what the models predict now; "
             "train the members above again, or use the library versions in their cards"
         )
+
+
+def _other_tokens(models: FoldModels, name: str, fold: int, rows: np.ndarray) -> str:
+    """How the rows' tokens differ from those in training; "" where they do not."""
+    then = (models.store.fold_card(name, fold) or {}).get("tokens")
+    now = models.tokens(name, fold, rows)
+    if then in (None, now):  # older cards do not say
+        return ""
+    return f"its rows are read as {now['count']} tokens, in training as {then['count']} others"
 
 
 def _scale(task: Task, pred_NK: np.ndarray) -> np.ndarray:

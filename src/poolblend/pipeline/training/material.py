@@ -161,17 +161,20 @@ class Materials:
 
 
 def _encode(texts: Texts, config: Config, member: Member, located: Located) -> Encoded:
+    return texts.encode(located.folder, located.files_sha256, **reading(config, member))
+
+
+def reading(config: Config, member: Member) -> dict[str, Any]:
+    """How the member reads a table's texts, whatever its tokenizer: arguments of `Texts.encode`."""
     data, windows = config.data, member.windows
-    return texts.encode(
-        located.folder,
-        located.files_sha256,
-        member.max_length,
-        data.text,
-        data.special_tokens,
-        join=data.join,
-        truncation=member.truncation,
-        windows=None if windows is None else (windows.overlap, windows.most),
-    )
+    return {
+        "max_length": member.max_length,
+        "text": data.text,
+        "special_tokens": data.special_tokens,
+        "join": data.join,
+        "truncation": member.truncation,
+        "windows": None if windows is None else (windows.overlap, windows.most),
+    }
 
 
 def _of_test(competition: Competition) -> dict[str, str]:

@@ -27,6 +27,7 @@ from poolblend.config.training import MaskedLanguage, Train
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import MaskedLanguageModel, load_masked_lm, trained_parts
+from poolblend.modeling.reading import tokenizer_source
 from poolblend.modeling.sources import Located
 from poolblend.pipeline.competition import Competition
 from poolblend.pipeline.making import fit_options
@@ -81,9 +82,11 @@ class Pretrainer:
         """All that its weights depend on, besides library versions and the machine."""
         data, tables = self.config.data, self.competition.tables
         columns = text_columns(data.text)
+        tokenizer = tokenizer_source(self.source.folder, self.config.remote_code)
         return {
             "source_sha256": self.source.weights_sha256,
             "source_files_sha256": self.source.files_sha256,
+            **({} if tokenizer is None else {"tokenizer": tokenizer}),
             "train_texts_sha256": _texts_sha256(tables.train[columns]),
             "test_texts_sha256": _texts_sha256(tables.test[columns]),
             "text": data.text,

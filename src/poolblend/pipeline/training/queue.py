@@ -17,6 +17,7 @@ from poolblend.pipeline.making import check_members
 from poolblend.pipeline.provenance import changed
 from poolblend.pipeline.training.jobs import look_at, refusal
 from poolblend.pipeline.training.pretraining import Pretraining
+from poolblend.pipeline.training.reading import check_tokenizers
 from poolblend.pipeline.training.standings import standing, standings_table
 from poolblend.pipeline.training.tracking import check_tracking
 from poolblend.pipeline.training.trainer import Trainer
@@ -53,8 +54,11 @@ def train(
         pretraining = Pretraining(config, competition, store, members, located, watch)
         trainer = Trainer(config, competition, store, pretraining.located(), watch)
         if pretraining.names:
+            check_tokenizers(config, competition, members, located)
             _pretrain(pretraining, trainer, jobs, overwrite)
         todo = _to_do(trainer, jobs, overwrite)
+        if not pretraining.names:
+            check_tokenizers(config, competition, [member for member, _ in todo], located)
         if len(todo) < len(jobs):
             log.info("%d of %d folds are finished already", len(jobs) - len(todo), len(jobs))
         _share(trainer, todo, overwrite, watch)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from poolblend.config import Config, Member
+from poolblend.modeling.reading import tokenizer_source
 from poolblend.modeling.sources import Located
 from poolblend.pipeline.competition import Competition, describe_task
 from poolblend.pipeline.memory import release_memory
@@ -26,6 +27,7 @@ from poolblend.pipeline.watch import Watch
 from poolblend.store import DamagedError, Store
 from poolblend.store.predictions import from_table, to_table
 from poolblend.training.devices import choose_device, resolve_precision
+from poolblend.training.encoding import digest
 from poolblend.training.fit import Fit
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class Trainer:
         self.config, self.competition, self.store = config, competition, store
         self.located, self.watch = located, watch
         self.ids = competition.tables.train[competition.tables.id]
+        self._sources: dict[str, str | None] = {}
         self.materials = Materials(config, competition, store)
         self._frozen = FrozenMembers(config, competition, self.materials, watch)
         self._fine_tuned = FineTuner(config, competition, store, self.materials, watch)
@@ -58,8 +61,20 @@ class Trainer:
             # Where the backbone lies may change from machine to machine; its hashes say what it is.
             "backbone_sha256": located.weights_sha256,
             "backbone_files_sha256": located.files_sha256,
+            **self._tokenizer(located),
             "settings": _settings(member),
         }
+
+    def _tokenizer(self, located: Located) -> dict[str, str]:
+        """The file that the tokenizer is read from, where transformers would read texts otherwise.
+
+        Folds that were trained before this was seen to are thereby known as stale.
+        """
+        known = self._sources
+        if located.files_sha256 not in known:
+            known[located.files_sha256] = tokenizer_source(located.folder, self.config.remote_code)
+        source = known[located.files_sha256]
+        return {} if source is None else {"tokenizer": source}
 
     def train(self, member: Member, fold: int, place: str) -> None:
         """Train one fold model, predict its own rows, and put both into the store.
@@ -100,6 +115,7 @@ class Trainer:
     def _card(self, member: Member, fold: int) -> dict[str, Any]:
         return {
             "inputs": self.inputs(member),
+            "tokens": self._tokens(member, fold),
             "seed": fold_seed(member, fold),
             "metric": self.competition.scorer.name,
             "positive": self.competition.positive and self.competition.positive._asdict(),
@@ -108,6 +124,11 @@ class Trainer:
             "config": self.config.model_dump(),
             **provenance(),
         }
+
+    def _tokens(self, member: Member, fold: int) -> dict[str, Any]:
+        """What the fold's own rows were as tokens, for `infer.py --verify-oof` to compare."""
+        encoded = self.materials.encode(member, self.located[member.name])
+        return digest(encoded, np.flatnonzero(self.competition.fold_N == fold))
 
     def fresh(self, member: Member, fold: int) -> Fit:
         """A training as it begins, to try what it takes; nothing is kept of it."""
