@@ -10,15 +10,18 @@ from contextlib import contextmanager, suppress
 import torch
 
 from poolblend.errors import UserError
+from poolblend.training.devices import out_of_memory
 
 
 @contextmanager
 def enough_memory(advice: str) -> Iterator[None]:
-    """Turn the device's running out of memory into a line that says what to set."""
+    """Turn running out of memory, the device's or the machine's, into a line on what to set."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        reason = str(error).split(". ")[0]
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split(". ")[0].split())[:200]
         raise UserError(f"the device is out of memory ({reason}); {advice}") from None
 
 

@@ -55,6 +55,14 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
+def device_works() -> bool:
+    """Whether the device still computes: after some of CUDA's errors this process cannot use it."""
+    try:
+        return float(torch.ones(2, device=choose_device()).sum()) == 2
+    except RuntimeError:
+        return False
+
+
 def free_cached() -> None:
     """Give the device back what the failed attempt held, before the next one."""
     gc.collect()

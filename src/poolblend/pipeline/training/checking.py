@@ -55,7 +55,7 @@ def check(config: Config) -> None:
     stale |= dict(_stale_rest(store))
     found = [
         artefact._replace(state="stale", told=stale[str(artefact)])
-        if artefact.state in ("whole", "unfinished") and str(artefact) in stale
+        if artefact.state in ("whole", "failed", "unfinished") and str(artefact) in stale
         else artefact
         for artefact in found
     ]

@@ -49,7 +49,9 @@ class Job:
     encoded: Encoded
 
 
-def dry_run(config: Config, *, poolers: str, folds: str, overwrite: bool) -> None:
+def dry_run(
+    config: Config, *, poolers: str, folds: str, overwrite: bool, skip_failed: bool = False
+) -> None:
     """Print the jobs of this command, the tokens of their texts, and an estimate of their time."""
     members = config.resolve_members(named_poolers(poolers))
     numbers = fold_numbers(folds, config.folds.n)
@@ -65,7 +67,7 @@ def dry_run(config: Config, *, poolers: str, folds: str, overwrite: bool) -> Non
         print(f"run {store.run} in {store.root}: {len(jobs)} folds\n")
         print("\n".join(_jobs_told(jobs, overwrite)))
         print("\n".join(_tokens_told(jobs)))
-        todo = [job for job in jobs if _is_due(job, overwrite)]
+        todo = [job for job in jobs if _is_due(job, overwrite, skip_failed)]
         print("\n".join(_time_told(trainer, todo)) if todo else "nothing is to be trained")
         if pretraining.waiting:
             backbones = ", ".join(pretraining.names)
@@ -115,7 +117,9 @@ def _job(trainer: Trainer, member: Member, fold: int) -> Job:
     return Job(member, fold, look, work, encoded)
 
 
-def _is_due(job: Job, overwrite: bool) -> bool:
+def _is_due(job: Job, overwrite: bool, skip_failed: bool) -> bool:
+    if skip_failed and job.look.failed:
+        return False
     return job.look.state == "missing" or (overwrite and job.look.replaces)
 
 
@@ -128,7 +132,7 @@ def _jobs_told(jobs: Sequence[Job], overwrite: bool) -> Iterator[str]:
             str(job.fold),
             str(len(job.work.rows)),
             str(job.work.n_steps),
-            f"begun, at step {job.work.steps_done}" if job.work.steps_done else job.look.state,
+            _state(job),
         ]
         for number, job in enumerate(jobs, start=1)
     ]
@@ -139,6 +143,11 @@ def _jobs_told(jobs: Sequence[Job], overwrite: bool) -> Iterator[str]:
     if refused and not overwrite:
         yield "train.py would refuse this: see the lines above, and --overwrite"
     yield ""
+
+
+def _state(job: Job) -> str:
+    state = f"begun, at step {job.work.steps_done}" if job.work.steps_done else job.look.state
+    return f"{state}, failed before" if job.look.failed else state
 
 
 def _tokens_told(jobs: Sequence[Job]) -> Iterator[str]:

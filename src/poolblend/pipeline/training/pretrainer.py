@@ -172,7 +172,7 @@ class Pretrainer:
             yield from fit.run(progress=self.label, after_step=keeper.after_step)
         except UserError as error:  # the fit knows its members' keys
             told = str(error).replace("train.lr", "backbone.mlm.lr")
-            raise UserError(f"{self.label}: {told}") from None
+            raise type(error)(f"{self.label}: {told}") from None
 
     def _loss(self, begun: Begun, after_batch: Callable[[], None]) -> float:
         """On the texts held out, of which the same tokens are masked each time."""

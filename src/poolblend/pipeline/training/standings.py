@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from poolblend.pipeline.printing import aligned
@@ -14,13 +15,14 @@ MOST_FOLDS_SHOWN = 5
 
 
 class Standing(NamedTuple):
-    """One member's finished folds; the score of a fold is None where the metric is undefined."""
+    """One member's folds: scores of finished ones, None where undefined; reasons of failed ones."""
 
     member: str
     n_folds: int
     scores: dict[int, float | None]
     seconds: float
     damaged: tuple[int, ...]
+    failed: Mapping[int, str] = {}  # reasons
 
     @property
     def spread(self) -> str:
@@ -34,7 +36,7 @@ class Standing(NamedTuple):
 def standing(store: Store, member: str, n_folds: int) -> Standing:
     """What the cards say of the member's `n_folds` folds; no other file is read."""
     scores: dict[int, float | None] = {}
-    seconds, damaged = 0.0, []
+    seconds, damaged, failed = 0.0, [], {}
     for fold in range(n_folds):
         try:
             card = store.fold_card(member, fold)
@@ -44,7 +46,9 @@ def standing(store: Store, member: str, n_folds: int) -> Standing:
         if card is not None:
             scores[fold] = card.get("score")
             seconds += card.get("seconds") or 0.0
-    return Standing(member, n_folds, scores, seconds, tuple(damaged))
+        elif note := store.failure(member, fold):
+            failed[fold] = note["reason"]
+    return Standing(member, n_folds, scores, seconds, tuple(damaged), failed)
 
 
 def standings_table(
@@ -70,6 +74,14 @@ def standings_table(
         for each in standings
     ]
     return aligned([headings, *rows], right=range(2, len(headings)))
+
+
+def grouped(reasons: Mapping[tuple[str, int], str]) -> Iterator[str]:
+    """A line for each member and reason: `name fold 0, 2: reason`."""
+    ordered = sorted(reasons.items(), key=lambda item: (item[0][0], item[1], item[0][1]))
+    for (name, reason), group in groupby(ordered, key=lambda item: (item[0][0], item[1])):
+        folds = ", ".join(str(fold) for (_, fold), _ in group)
+        yield f"{name} fold {folds}: {reason}"
 
 
 def _shown(score: float | None) -> str:
