@@ -13,6 +13,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from poolblend.errors import UserError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+FP32_ONLY = "fp32_only"  # in a card: `auto` is fp32, since the encoder fails in half precision
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -29,6 +29,7 @@ from poolblend.pipeline.training.jobs import Look, look_at
 from poolblend.pipeline.training.pretraining import Pretraining
 from poolblend.pipeline.training.probing import Pace, Work, plan_reading, plan_work, try_out
 from poolblend.pipeline.training.queue import fold_numbers, named_poolers
+from poolblend.pipeline.training.rehearsal import rehearse_all
 from poolblend.pipeline.training.tracking import check_tracking
 from poolblend.pipeline.training.trainer import Trainer
 from poolblend.pipeline.watch import Watch
@@ -68,6 +69,7 @@ def dry_run(
         print("\n".join(_jobs_told(jobs, overwrite)))
         print("\n".join(_tokens_told(jobs)))
         todo = [job for job in jobs if _is_due(job, overwrite, skip_failed)]
+        todo = _able(trainer, todo)
         print("\n".join(_time_told(trainer, todo)) if todo else "nothing is to be trained")
         if pretraining.waiting:
             backbones = ", ".join(pretraining.names)
@@ -143,6 +145,17 @@ def _jobs_told(jobs: Sequence[Job], overwrite: bool) -> Iterator[str]:
     if refused and not overwrite:
         yield "train.py would refuse this: see the lines above, and --overwrite"
     yield ""
+
+
+def _able(trainer: Trainer, todo: Sequence[Job]) -> list[Job]:
+    """The jobs of members that can be trained, in which precision is known then; says of others."""
+    members = {job.member.name: job.member for job in todo}
+    task = trainer.competition.task
+    rehearsed = rehearse_all(trainer.config, task, list(members.values()), trainer.located)
+    trainer.precisions = rehearsed.precisions
+    for name, reason in rehearsed.unable.items():
+        print("\n".join(wrapped(f"{name} cannot be trained: {reason}")))
+    return [job for job in todo if job.member.name in rehearsed.precisions]
 
 
 def _state(job: Job) -> str:

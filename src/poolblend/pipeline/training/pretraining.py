@@ -66,6 +66,11 @@ class Pretraining:
         """Names of the members whose backbone is not finished."""
         return {member for member, name in self._used.items() if name not in self._finished}
 
+    def wanted(self, members: Collection[str]) -> list[str]:
+        """The backbones that are not finished, of those that these members wait for."""
+        waiting = self.waiting & set(members)
+        return [name for name in self.names if name in {self._used[each] for each in waiting}]
+
     def located(self) -> dict[str, Located]:
         """Each member's backbone; one that is not finished is its source, with no hash of its own.
 
@@ -107,6 +112,15 @@ class Pretraining:
             if name in self._failed
         }
 
+    def rehearse(self, wanted: Collection[str]) -> None:
+        """Try those of `wanted` that are not finished; one that fails is noted."""
+        for name in wanted:
+            self.watch.check()
+            try:
+                self._pretrainers[name].rehearse()
+            except UserError as error:
+                self._failed[name] = f"backbone {name} cannot be trained on further: {error}"
+
     def run(self, overwrite: bool, wanted: Collection[str]) -> None:
         """Train those of `wanted` that are not finished, or wait until another process has.
 
@@ -120,7 +134,7 @@ class Pretraining:
             if name in self._finished and not files.checkpoints.folder.exists():
                 lock.sweep()
                 continue
-            if name not in self._finished and name not in wanted:
+            if name not in self._finished and (name not in wanted or name in self._failed):
                 continue
             while not lock.acquire(wait=False):
                 if not told:

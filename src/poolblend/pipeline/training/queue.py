@@ -10,7 +10,8 @@ from poolblend.errors import UserError, unknown
 from poolblend.pipeline.competition import load_competition, open_store
 from poolblend.pipeline.making import check_members
 from poolblend.pipeline.training.pretraining import Pretraining
-from poolblend.pipeline.training.sharing import Sharing
+from poolblend.pipeline.training.rehearsal import rehearse_all
+from poolblend.pipeline.training.sharing import Job, Sharing
 from poolblend.pipeline.training.standings import standing, standings_table
 from poolblend.pipeline.training.tracking import check_tracking
 from poolblend.pipeline.training.trainer import Trainer
@@ -49,23 +50,49 @@ def train(
         pretraining = Pretraining(config, competition, store, members, located, watch)
         trainer = Trainer(config, competition, store, pretraining.located(), watch)
         sharing = Sharing(trainer, jobs, overwrite=overwrite, skip_failed=skip_failed)
+        if not overwrite:
+            pretraining.refuse()
+        todo = sharing.left(pretraining.waiting)
+        _rehearse(sharing, pretraining, todo, watch)
         if pretraining.names:
-            _pretrain(pretraining, sharing)
-        todo = sharing.left()
+            _pretrain(sharing, pretraining, todo)
+            todo = sharing.left()
+        sharing.say()
         sharing.run(todo, watch)
         sharing.sweep()
         log.info("%s", "\n".join(["", *_summary(trainer, members)]))
         sharing.failures.check(len(todo))
 
 
-def _pretrain(pretraining: Pretraining, sharing: Sharing) -> None:
-    """Train the backbones on further, once it is known that no fold is refused after it."""
-    if not sharing.overwrite:
-        pretraining.refuse()
-    sharing.looks([job for job in sharing.jobs if job[0].name not in pretraining.waiting])
-    waiting = [job for job in sharing.jobs if job[0].name in pretraining.waiting]
-    wanted = {member.backbone.name for member, fold in waiting if not sharing.skips(member, fold)}
-    pretraining.run(sharing.overwrite, wanted)
+def _rehearse(
+    sharing: Sharing, pretraining: Pretraining, todo: Sequence[Job], watch: Watch
+) -> None:
+    """Try on two rows what is to be done; UserError where none of it can be.
+
+    Members that cannot be trained are named in the log, and noted as failed in their turn.
+    """
+    trainer, members = sharing.trainer, {member.name: member for member, _ in todo}
+    rehearsed = rehearse_all(
+        trainer.config,
+        trainer.competition.task,
+        list(members.values()),
+        trainer.located,
+        watch.check,
+    )
+    trainer.precisions = rehearsed.precisions
+    pretraining.rehearse(pretraining.wanted(rehearsed.precisions))
+    unable = rehearsed.unable | pretraining.unable
+    if members and set(members) <= set(unable):
+        raise UserError(next(iter(unable.values())))
+    for name, reason in unable.items():
+        log.warning("%s cannot be trained, the others are: %s", name, reason)
+    sharing.unable |= unable
+
+
+def _pretrain(sharing: Sharing, pretraining: Pretraining, todo: Sequence[Job]) -> None:
+    """Train the backbones on further that members with something to do wait for."""
+    able = {member.name for member, _ in todo} - set(sharing.unable)
+    pretraining.run(sharing.overwrite, pretraining.wanted(able))
     sharing.unable |= pretraining.unable
     sharing.trainer.located = pretraining.located()
 

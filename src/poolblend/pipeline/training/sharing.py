@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from poolblend.config import Member
@@ -36,34 +36,38 @@ class Sharing:
         self.overwrite, self.skip_failed = overwrite, skip_failed
         self.failures = Failures(trainer)
         self.unable: dict[str, str] = {}
+        self.n_finished = self.n_skipped = 0
         self._failed_before: dict[tuple[str, int], Mapping[str, Any] | None] = {}
 
-    def looks(self, jobs: Sequence[Job]) -> dict[tuple[str, int], Look]:
-        """How each of the jobs stands; UserError where one is not to be trained without asking."""
-        looks = {(member.name, fold): self._look(member, fold) for member, fold in jobs}
-        refused = [look for (name, _), look in looks.items() if self._refuses(name, look)]
+    def left(self, waiting: Collection[str] = ()) -> list[Job]:
+        """The jobs to be done: those without a finished fold, and not left out.
+
+        Members that are `waiting` for their backbone are not refused for what they were trained on
+        before. Raises UserError where another job would overwrite something unasked.
+        """
+        looks = {(member.name, fold): self._look(member, fold) for member, fold in self.jobs}
+        refused = [
+            look
+            for (name, _), look in looks.items()
+            if name not in waiting and self._refuses(name, look)
+        ]
         if refused:
             raise refusal(refused)
-        return looks
-
-    def left(self) -> list[Job]:
-        """The jobs to be done: those without a finished fold, and not left out; says how many."""
-        looks = self.looks(self.jobs)
         missing = [job for job in self.jobs if looks[job[0].name, job[1]].state != "finished"]
-        if len(missing) < len(self.jobs):
-            done = len(self.jobs) - len(missing)
-            log.info("%d of %d folds are finished already", done, len(self.jobs))
         todo = [job for job in missing if not self._skips(looks[job[0].name, job[1]])]
-        if len(todo) < len(missing):
-            log.warning("%d folds that failed before are left out", len(missing) - len(todo))
         self._failed_before = {key: look.failed for key, look in looks.items()}
+        self.n_finished, self.n_skipped = len(self.jobs) - len(missing), len(missing) - len(todo)
         return todo
 
-    def skips(self, member: Member, fold: int) -> bool:
-        """Whether the fold is left out, as it failed before."""
-        return self.skip_failed and self._skips(self._look(member, fold))
+    def say(self) -> None:
+        """Log how many of the jobs there is nothing to do for."""
+        if self.n_finished:
+            log.info("%d of %d folds are finished already", self.n_finished, len(self.jobs))
+        if self.n_skipped:
+            log.warning("%d folds that failed before are left out", self.n_skipped)
 
     def _skips(self, look: Look) -> bool:
+        """Whether the fold is left out, as it failed before."""
         return self.skip_failed and look.failed is not None
 
     def run(self, todo: Sequence[Job], watch: Watch) -> None:
