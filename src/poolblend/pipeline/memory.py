@@ -13,6 +13,10 @@ from poolblend.errors import UserError
 from poolblend.training.devices import out_of_memory
 
 
+class TooLittleMemoryError(UserError):
+    """The device or the machine has too little memory, even for the smallest batches."""
+
+
 @contextmanager
 def enough_memory(advice: str) -> Iterator[None]:
     """Turn running out of memory, the device's or the machine's, into a line on what to set."""
@@ -22,7 +26,8 @@ def enough_memory(advice: str) -> Iterator[None]:
         if not isinstance(error, MemoryError) and not out_of_memory(error):
             raise
         reason = " ".join(str(error).split(". ")[0].split())[:200]
-        raise UserError(f"the device is out of memory ({reason}); {advice}") from None
+        told = f" ({reason})" if reason else ""
+        raise TooLittleMemoryError(f"the device is out of memory{told}; {advice}") from None
 
 
 def release_memory() -> None:

@@ -211,7 +211,9 @@ def test_a_tokenizer_that_is_another_once_loaded_is_found_before_anything_is_tra
         lambda self, *, parts, **told: whole(self, parts=(*parts, Lossy()), **told),
     )
     settings = config.load(toy(members=["mean"]))
-    with pytest.raises(UserError, match="the saved tokenizer of tiny-mean-s42 reads 'A text, to"):
+    with pytest.raises(
+        UserError, match="saved tokenizer of tiny-mean-s42 reads 'A text, to .* otherwise"
+    ):
         pipeline.train(settings)
 
 

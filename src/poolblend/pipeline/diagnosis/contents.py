@@ -59,7 +59,13 @@ def tables(run: Run) -> Iterator[Finding]:
 )
 def backbones(run: Run) -> Iterator[Finding]:
     """Each backbone loads without a network, and every member on it can be trained and saved."""
-    from poolblend.training.devices import out_of_memory
+    import torch
+
+    from poolblend.modeling import backbone
+    from poolblend.pipeline.memory import TooLittleMemoryError
+    from poolblend.training.devices import device_works
+
+    too_large = (MemoryError, torch.OutOfMemoryError, TooLittleMemoryError)
 
     for source, located in run.located.items():
         members = [member for member in run.members if source_of(member) == source]
@@ -67,11 +73,15 @@ def backbones(run: Run) -> Iterator[Finding]:
         try:
             if isinstance(located, Exception):
                 raise located
-            slow = _rehearsed(run, located, members)
+            if not device_works():  # of which another check tells
+                backbone.load(located.folder, remote_code=run.config.remote_code)
+                yield warn(f"{name} is not tried: the device fails", "mend what failed above")
+                continue
+            note = _rehearsed(run, located, members)
         except ImportError:
             raise
         except Exception as error:
-            if isinstance(error, MemoryError) or out_of_memory(error):
+            if isinstance(error, too_large):
                 yield fail(f"{name} does not fit into memory", "take a smaller one, or free memory")
             else:
                 yield failure(error, backbones.fix)
@@ -79,7 +89,7 @@ def backbones(run: Run) -> Iterator[Finding]:
             weights = size(run.weights.get(source, 0))
             count = f"{len(members)} member{'s' if len(members) > 1 else ''}"
             tried = f"{name}: {weights}, loaded offline; {count} trained on two rows, saved, loaded"
-            yield warn(f"{tried}; {slow}", "nothing, or another backbone") if slow else ok(tried)
+            yield warn(f"{tried}; {note}", "nothing, or another backbone") if note else ok(tried)
 
 
 def _rehearsed(run: Run, located: Located, members: Sequence[Member]) -> str:

@@ -73,7 +73,7 @@ def infer(config: Config) -> Path:
         "device": choose_device().type,
     }
     path = store.write_submission(submission, told | provenance(), now())
-    print(recipe.report)
+    print(f"blend: {recipe.line}")
     if hidden_y is not None:
         print(_hidden_score(scorer, hidden_y, scorer.take(pred_NK, mixture.cuts)))
     print(f"\nsubmission: {path} ({len(submission)} rows)")

@@ -21,7 +21,7 @@ from poolblend.config.training import Head
 from poolblend.errors import UserError
 from poolblend.modeling.sources import Located
 from poolblend.pipeline.making import recipes
-from poolblend.pipeline.training.trying import TrialError, try_training
+from poolblend.pipeline.training.trying import Trial, TrialError
 from poolblend.training.devices import Precision, choose_device, resolve_precision
 from poolblend.training.fit import DivergedError
 
@@ -80,7 +80,7 @@ def rehearse(
         train = recipes(member).model_copy(update={"precision": precision})
         head = Head() if member.head.frozen else member.head
         tried = member.model_copy(update={"train": train, "head": head})
-        try_training(config, task, tried, located, save)
+        Trial(config, task, tried, located).run(save=save)
 
     _passed[key] = survived(member.name, member.train.precision, attempt)
     return _passed[key]

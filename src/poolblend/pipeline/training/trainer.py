@@ -21,7 +21,7 @@ from poolblend.pipeline.provenance import provenance
 from poolblend.pipeline.training.finetuning import FineTuner, fold_seed
 from poolblend.pipeline.training.frozen import FrozenMembers
 from poolblend.pipeline.training.material import Materials
-from poolblend.pipeline.training.scoring import score, shown
+from poolblend.pipeline.training.scoring import score, shown, why_undefined
 from poolblend.pipeline.watch import Watch
 from poolblend.store import DamagedError, Store
 from poolblend.store.predictions import from_table, to_table
@@ -95,9 +95,27 @@ class Trainer:
         )
         self.store.checkpoints(member.name, fold).drop()
         self.watch.took("saving a fold", time.perf_counter() - saving)
-        log.info("%s: %s %s (%.0f s)", label, self.competition.scorer.name, shown(scored), seconds)
+        told = shown(scored)
+        if scored is None:
+            told += f", {why_undefined(self.competition, valid, done.pred_NK)}"
+        log.info("%s: %s %s (%.0f s)", label, self.competition.scorer.name, told, seconds)
         del done
         release_memory()
+
+    def _say(
+        self,
+        label: str,
+        valid: np.ndarray,
+        pred_NK: np.ndarray,
+        scored: float | None,
+        seconds: float,
+    ) -> None:
+        """A line of the finished fold; a warning where its rows have no score, with the reason."""
+        told = shown(scored)
+        if scored is None:
+            told += f": {why_undefined(self.competition, valid, pred_NK)}"
+        level = logging.WARNING if scored is None else logging.INFO
+        log.log(level, "%s: %s %s (%.0f s)", label, self.competition.scorer.name, told, seconds)
 
     def _as_tried(self, member: Member) -> Member:
         """The member in the precision that its encoder's code survives; its inputs stay its own."""

@@ -20,7 +20,6 @@ from poolblend.competition.tasks import Task
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config, Member
 from poolblend.config.sections import Backbone
-from poolblend.config.training import Train
 from poolblend.errors import Stopped, UserError
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import load_masked_lm, trained_parts
@@ -39,6 +38,7 @@ from poolblend.training.batches import Encoded
 from poolblend.training.fit import DivergedError, Fit
 from poolblend.training.masked import OWN_LOSS
 from poolblend.training.objectives import Objective
+from poolblend.training.options import FitOptions
 from poolblend.training.prediction import predict
 
 log = logging.getLogger(__name__)
@@ -67,36 +67,103 @@ def _texts(config: Config) -> _Rows:
     return _Rows(pd.DataFrame(columns), "rehearsal", config.remote_code)
 
 
-def try_training(config: Config, task: Task, member: Member, located: Located, save: bool) -> None:
-    """A forward pass, a step, saving and loading; TrialError names what fails, and how."""
-    objective = new_objective(task, member.train.loss)
-    encoded = encode_for(_texts(config), config, member, located)
-    with _own_chance(), enough_memory(OUT_OF_MEMORY):
-        base, model, _ = new_model(
-            member,
-            located,
-            n_logits=objective.n_logits,
-            n_columns=0,
-            remote_code=config.remote_code,
+class Trial:
+    """The training of a member on two rows; TrialError names what of it fails, and how."""
+
+    def __init__(self, config: Config, task: Task, member: Member, located: Located) -> None:
+        self.config, self.task, self.member, self.located = config, task, member, located
+        self.objective = new_objective(task, member.train.loss)
+        self.encoded = self._encode(_texts(config), located)
+
+    def run(self, *, save: bool) -> None:
+        """A forward pass and a step; with `save`, also saving and loading again."""
+        name = self.member.name
+        with _own_chance(), enough_memory(OUT_OF_MEMORY):
+            base, model, _ = new_model(
+                self.member,
+                self.located,
+                n_logits=self.objective.n_logits,
+                n_columns=0,
+                remote_code=self.config.remote_code,
+            )
+            model.pooler.fit(self.encoded.ids)
+            targets, options = self.objective.targets(_labels(self.task)), _options(self.member)
+            fit = Fit(model, self.encoded, ROWS, targets, self.objective, options)
+            with _named(f"a forward pass of {name} fails"):
+                pred_NK = self._predict(fit.model, fit.objective)
+            if not np.isfinite(pred_NK).all():
+                bad = pred_NK[~np.isfinite(pred_NK)][0]
+                raise DivergedError(f"a forward pass of {name} gives {bad}, not a number")
+            with _named(f"a training step of {name} fails"):
+                fit.try_step()
+            model = fit.finish()
+            if not save:
+                return
+            pred_NK = self._predict(model, fit.objective)
+            with _if_there_is_room(name), TemporaryDirectory(prefix="poolblend-") as folder:
+                store = Store(Path(folder), "rehearsal")
+                self._save(store, model, base.parts, pred_NK, fit.objective)
+                self._compare(store, pred_NK)
+
+    def _encode(self, texts: Texts, located: Located) -> Encoded:
+        return encode_for(texts, self.config, self.member, located)
+
+    def _predict(self, model: TextModel, objective: Objective) -> np.ndarray:
+        return predict(
+            model,
+            self.encoded,
+            ROWS,
+            objective,
+            batch_tokens=self.config.batch_tokens,
+            precision=self.member.train.precision,
         )
-        model.pooler.fit(encoded.ids)
-        targets = objective.targets(_two_labels(task))
-        fit = Fit(model, encoded, ROWS, targets, objective, _options(member.train))
-        with _named(f"a forward pass of {member.name} fails"):
-            pred_NK = _predictions(fit.model, encoded, fit.objective, config, member)
-        if not np.isfinite(pred_NK).all():
-            bad = pred_NK[~np.isfinite(pred_NK)][0]
-            raise DivergedError(f"a forward pass of {member.name} gives {bad}, not a number")
-        with _named(f"a training step of {member.name} fails"):
-            fit.try_step()
-        model = fit.finish()
-        if not save:
-            return
-        pred_NK = _predictions(model, encoded, fit.objective, config, member)
-        with TemporaryDirectory(prefix="poolblend-") as folder:
-            kept = Store(Path(folder), "rehearsal")
-            if _save(kept, config, task, member, located, model, base.parts, pred_NK, fit):
-                _compare(kept, config, member, located, encoded, pred_NK)
+
+    def _save(
+        self,
+        store: Store,
+        model: TextModel,
+        parts: Sequence[Any],
+        pred_NK: np.ndarray,
+        objective: Objective,
+    ) -> None:
+        """Save the model as a fold's is."""
+        data, name = self.config.data, self.member.name
+        inputs = {
+            "settings": self.member.model_dump(exclude={"name": True, "backbone": True}),
+            "task": describe_task(self.task),
+            "backbone_files_sha256": self.located.files_sha256,
+            "text": data.text,
+            "special_tokens": data.special_tokens,
+            "join": data.join,
+        }
+        files = FoldFiles(name, 0, store.fold_folder(name, 0), store.oof_path(name, 0))
+        with _named(f"the model of {name} cannot be saved"):
+            files.save(
+                tensors=model.state_dict(),
+                parts=parts,
+                oof=to_table(map(str, ROWS), pred_NK, self.task.outputs, 0),
+                card={"inputs": inputs, "columns": None, "unit": objective.told_unit},
+            )
+
+    def _compare(self, store: Store, pred_NK: np.ndarray) -> None:
+        """Raise TrialError unless the saved model reads and predicts what the trained one did."""
+        config, name = self.config, self.member.name
+        texts = _texts(config)
+        models = FoldModels(store, texts, config.batch_tokens, remote_code=config.remote_code)
+        with _named(f"the saved model of {name} cannot be loaded"):
+            again_NK = models.predict(name, 0, ROWS)
+            ids = self._encode(texts, self.located._replace(folder=store.fold_folder(name, 0))).ids
+        for text, own, read in zip(TEXTS, self.encoded.ids, ids, strict=True):
+            if not np.array_equal(own, read):
+                raise TrialError(
+                    f"the saved tokenizer of {name} reads {text!r} otherwise than the backbone's: "
+                    f"{len(read)} tokens, not the same {len(own)}"
+                )
+        if not np.allclose(again_NK, pred_NK, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+            apart = np.abs(again_NK - pred_NK).max()
+            raise TrialError(
+                f"the saved model of {name} predicts otherwise once loaded: by {apart:.2g}"
+            )
 
 
 @contextmanager
@@ -109,6 +176,15 @@ def _own_chance() -> Iterator[None]:
 
 
 @contextmanager
+def _if_there_is_room(what: str) -> Iterator[None]:
+    """Where there is no temporary folder, or no room in it, saving is not tried, which is said."""
+    try:
+        yield
+    except (OSError, UnwritableError) as error:
+        log.warning("saving and loading %s was not tried: %s", what, error)
+
+
+@contextmanager
 def _named(what: str) -> Iterator[None]:
     """Whatever a library raises, as one line of ours; our own errors as they are."""
     try:
@@ -116,11 +192,13 @@ def _named(what: str) -> Iterator[None]:
     except (UserError, Stopped, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise TrialError(f"{what} ({reason})") from error
 
 
-def _two_labels(task: Task) -> np.ndarray:
+def _labels(task: Task) -> np.ndarray:
     """Encoded labels of two rows that differ in each."""
     if task.kind in ("regression", "multilabel"):
         kind = np.float64 if task.kind == "regression" else np.int64
@@ -128,92 +206,17 @@ def _two_labels(task: Task) -> np.ndarray:
     return np.array([0, 1])
 
 
-def _options(train: Train) -> Any:
-    """The recipes of `train`, such that one step of two rows meets all of them."""
+def _options(member: Member) -> FitOptions:
+    """The member's recipes, such that one step of two rows meets all of them."""
+    train = member.train
     update = {"epochs": 1, "batch_size": 2, "accumulation": 1, "adversarial_start": 0.0}
     swa_epochs = min(train.swa_epochs, 1)
     return fit_options(train.model_copy(update=update | {"swa_epochs": swa_epochs}), seed=0)
 
 
-def _predictions(
-    model: TextModel, encoded: Encoded, objective: Objective, config: Config, member: Member
-) -> np.ndarray:
-    return predict(
-        model,
-        encoded,
-        ROWS,
-        objective,
-        batch_tokens=config.batch_tokens,
-        precision=member.train.precision,
-    )
-
-
-def _save(
-    kept: Store,
-    config: Config,
-    task: Task,
-    member: Member,
-    located: Located,
-    model: TextModel,
-    parts: Sequence[Any],
-    pred_NK: np.ndarray,
-    fit: Fit,
-) -> bool:
-    """Save the model as a fold's; False where the temporary folder has no room for it."""
-    data = config.data
-    inputs = {
-        "settings": member.model_dump(exclude={"name": True, "backbone": True}),
-        "task": describe_task(task),
-        "backbone_files_sha256": located.files_sha256,
-        "text": data.text,
-        "special_tokens": data.special_tokens,
-        "join": data.join,
-    }
-    name = member.name
-    files = FoldFiles(name, 0, kept.fold_folder(name, 0), kept.oof_path(name, 0))
-    try:
-        with _named(f"the model of {name} cannot be saved"):
-            files.save(
-                tensors=model.state_dict(),
-                parts=parts,
-                oof=to_table(map(str, ROWS), np.nan_to_num(pred_NK), task.outputs, 0),
-                card={"inputs": inputs, "columns": None, "unit": fit.objective.told_unit},
-            )
-    except UnwritableError as error:
-        log.warning("saving %s was not tried: %s", name, error)
-        return False
-    return True
-
-
-def _compare(
-    kept: Store,
-    config: Config,
-    member: Member,
-    located: Located,
-    encoded: Encoded,
-    pred_NK: np.ndarray,
+def try_pretraining(
+    config: Config, settings: Backbone, source: Located, options: FitOptions
 ) -> None:
-    """Raise TrialError unless the saved model reads and predicts what the trained one did."""
-    texts, name = _texts(config), member.name
-    models = FoldModels(kept, texts, config.batch_tokens, remote_code=config.remote_code)
-    with _named(f"the saved model of {name} cannot be loaded"):
-        again_NK = models.predict(name, 0, ROWS)
-        saved = located._replace(folder=kept.fold_folder(name, 0))
-        ids = encode_for(texts, config, member, saved).ids
-    for text, own, read in zip(TEXTS, encoded.ids, ids, strict=True):
-        if not np.array_equal(own, read):
-            raise TrialError(
-                f"the saved tokenizer of {name} reads {text!r} as {len(read)} other tokens than "
-                f"the backbone's own, which gives {len(own)}"
-            )
-    if not np.allclose(again_NK, pred_NK, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
-        apart = np.abs(again_NK - pred_NK).max()
-        raise TrialError(
-            f"the saved model of {name} predicts otherwise once loaded: by {apart:.2g}"
-        )
-
-
-def try_pretraining(config: Config, settings: Backbone, source: Located, options: Any) -> None:
     """A step of learning to guess hidden tokens, saving, and loading again; TrialError likewise."""
     assert settings.mlm is not None
     what, data = f"backbone {settings.name}", config.data
@@ -234,8 +237,8 @@ def try_pretraining(config: Config, settings: Backbone, source: Located, options
         with _named(f"a training step of {what} fails"):
             fit.try_step()
         fit.finish()
-        with TemporaryDirectory(prefix="poolblend-") as folder:
-            with _named(f"{what} cannot be saved and loaded again"):
+        with _if_there_is_room(what), TemporaryDirectory(prefix="poolblend-") as folder:
+            with _named(f"{what} cannot be saved"):
                 for part in trained_parts(base, model):
                     part.save_pretrained(folder)
             backbone.load(Path(folder), remote_code=config.remote_code)
