@@ -61,6 +61,7 @@ class Config(Section):
     blend: Blend = Blend()
     submission: Literal["auto", "labels", "probabilities"] = "auto"  # auto: what the metric takes
     store: PathText = "."  # the folder of models/, oof/, submissions/ and folds.csv
+    output: PathText = ""  # the folder of submissions/ where the store is read-only; empty: store
 
     @field_validator("metric")
     @classmethod

@@ -15,7 +15,7 @@ from poolblend.competition.joins import Lookup
 from poolblend.competition.metrics import METRICS, Scorer, make_scorer
 from poolblend.competition.soft import soft_labels
 from poolblend.competition.submission import build_submission, check_submission, sample_values
-from poolblend.competition.tables import Tables, load_tables
+from poolblend.competition.tables import Tables, Unlabelled, load_tables
 from poolblend.competition.tasks import SINGLE, Task, make_task
 from poolblend.config import Config
 from poolblend.errors import UserError
@@ -37,6 +37,7 @@ __all__ = [
     "restore_task",
     "submission_values",
     "table_hashes",
+    "try_submission",
     "with_folds",
 ]
 
@@ -80,7 +81,8 @@ def restore_task(described: Mapping[str, Any]) -> Task:
 
 
 def open_store(config: Config) -> Store:
-    return Store(config.path(config.store), config.run)
+    output = config.path(config.output) if config.output else None
+    return Store(config.path(config.store), config.run, output)
 
 
 def load_competition(config: Config, store: Store, *, make_folds: bool = False) -> Competition:
@@ -122,7 +124,7 @@ def read_tables(config: Config) -> Tabled:
         raise UserError(f"{folder / data.train}: {error}") from None
     weight_N = tables.train[data.weight].to_numpy(np.float64) if data.weight else None
     tabled = Tabled(tables, task, make_scorer(config.metric, task), y, weight_N, soft_NK)
-    _try_submission(config, tables, task)
+    try_submission(config, tables, task)
     return tabled
 
 
@@ -172,8 +174,8 @@ def submission_values(config: Config, metric: str, sample: pd.DataFrame) -> str:
     return sample_values(sample.drop(columns=config.data.id))
 
 
-def _try_submission(config: Config, tables: Tables, task: Task) -> None:
-    """Refuse a sample submission that cannot be filled, before anything is trained for it."""
+def try_submission(config: Config, tables: Tables | Unlabelled, task: Task) -> None:
+    """Refuse a sample submission that cannot be filled, before anything is computed for it."""
     values = submission_values(config, config.metric, tables.sample)
     even_NK = np.full((len(tables.test), len(task.outputs)), 1 / len(task.classes or (0,)))
     ids = list(tables.test[config.data.id])

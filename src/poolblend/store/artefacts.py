@@ -55,9 +55,9 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """The artefacts of run `run` under the folder `root`."""
+    """The artefacts of run `run` under the folder `root`; submissions, if given, under `output`."""
 
-    def __init__(self, root: Path, run: str) -> None:
+    def __init__(self, root: Path, run: str, output: Path | None = None) -> None:
         self.root, self.run = root, run
         self.folds_path = root / "input" / run / "folds.csv"
         self.backbones_folder = root / "models" / run / "backbones"  # no member has that name
@@ -65,7 +65,7 @@ class Store:
         self.studies_folder = self.blend_path.with_name("studies")
         self.pseudo_folder = self.blend_path.with_name("pseudo")
         self.report_path = self.blend_path.with_suffix(".html")
-        self.submission_path = root / "submissions" / run / "submission.csv"
+        self.submission_path = (output or root) / "submissions" / run / "submission.csv"
         self.tracking_folder = root / "tracking" / run
 
     def fold_folder(self, member: str, fold: int) -> Path:

@@ -28,14 +28,18 @@ from poolblend.pipeline.competition import (
     open_store,
     restore_task,
     submission_values,
+    try_submission,
 )
 from poolblend.pipeline.inference.kept import predict_members
 from poolblend.pipeline.inference.recipe import check_unchanged, read_recipe
 from poolblend.pipeline.provenance import now, provenance
 from poolblend.store import Store, sha256
+from poolblend.store.probe import check_writable
 from poolblend.training.devices import choose_device
 
 log = logging.getLogger(__name__)
+
+ELSEWHERE = "submissions go to another folder with --set output=DIR, the models stay where they are"
 
 
 def infer(config: Config) -> Path:
@@ -47,9 +51,11 @@ def infer(config: Config) -> Path:
     """
     store = open_store(config)
     recipe = read_recipe(store)
+    check_writable([store.submission_path.parent], ELSEWHERE)
     card, mixture = recipe.card, recipe.mixture
     tables = load_unlabelled(config, store, recipe.members)
     task = restore_task(card["task"])
+    try_submission(config, tables, task)
     ids = tables.test[config.data.id]
     scorer = make_scorer(card["metric"], task)
     hidden_y = _hidden_labels(config, task, ids) if config.data.test_labels else None

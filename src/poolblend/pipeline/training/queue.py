@@ -17,6 +17,7 @@ from poolblend.pipeline.training.tracking import check_tracking
 from poolblend.pipeline.training.trainer import Trainer
 from poolblend.pipeline.watch import Watch
 from poolblend.registry import declared
+from poolblend.store.probe import COPIED, check_writable
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +68,15 @@ def train(
 def _rehearse(
     sharing: Sharing, pretraining: Pretraining, todo: Sequence[Job], watch: Watch
 ) -> None:
-    """Try on two rows what is to be done; UserError where none of it can be.
+    """Try on two rows what is to be done, and its folders; UserError where none of it can be.
 
     Members that cannot be trained are named in the log, and noted as failed in their turn.
     """
     trainer, members = sharing.trainer, {member.name: member for member, _ in todo}
+    store = trainer.store
+    for name in members:
+        folders = (store.fold_folder(name, 0).parent, store.oof_path(name, 0).parent)
+        check_writable(folders, COPIED)
     rehearsed = rehearse_all(
         trainer.config,
         trainer.competition.task,
