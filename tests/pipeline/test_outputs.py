@@ -10,7 +10,7 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import open_store
-from poolblend.pipeline.inference.foldmodels import FoldModels
+from poolblend.pipeline.foldmodels import FoldModels
 from poolblend.pipeline.training.trainer import Trainer
 
 MEMBER = "tiny-mean-s42"

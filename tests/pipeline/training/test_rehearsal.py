@@ -50,7 +50,7 @@ def half(monkeypatch):
 
 
 def _users():
-    from poolblend.pipeline.inference import foldmodels
+    from poolblend.pipeline import foldmodels
     from poolblend.pipeline.training import pretrainer, trainer
     from poolblend.training import batchwise, fit
 

@@ -22,8 +22,8 @@ from poolblend.pipeline.competition import (
     read_tables,
     with_folds,
 )
+from poolblend.pipeline.printing import grouped
 from poolblend.pipeline.provenance import changed
-from poolblend.pipeline.training.standings import grouped
 from poolblend.store import Store, read_folds
 from poolblend.store.outside import OutsideMember, read_members
 

@@ -14,7 +14,7 @@ from poolblend.config import Config
 from poolblend.ensembling.mixture import Mixture
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import restore_task
-from poolblend.pipeline.inference.foldmodels import FoldModels
+from poolblend.pipeline.foldmodels import FoldModels
 from poolblend.pipeline.texts import Texts
 from poolblend.store import Store
 

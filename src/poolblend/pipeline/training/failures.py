@@ -6,8 +6,8 @@ import logging
 
 from poolblend.config import Member
 from poolblend.errors import PartlyFailedError, Stopped, UserError
+from poolblend.pipeline.printing import grouped
 from poolblend.pipeline.provenance import now
-from poolblend.pipeline.training.standings import grouped
 from poolblend.pipeline.training.trainer import Trainer
 from poolblend.store import UnwritableError
 from poolblend.training.devices import device_works

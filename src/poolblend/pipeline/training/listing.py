@@ -10,8 +10,8 @@ import yaml
 from poolblend.config import Config
 from poolblend.config.training import Train
 from poolblend.errors import UserError
-from poolblend.pipeline.printing import wrapped
-from poolblend.pipeline.training.standings import grouped, standing, standings_table
+from poolblend.pipeline.printing import grouped, wrapped
+from poolblend.pipeline.training.standings import standing, standings_table
 from poolblend.registry import declared
 from poolblend.store import Store
 

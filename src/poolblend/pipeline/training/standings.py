@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from poolblend.pipeline.printing import aligned
@@ -74,14 +73,6 @@ def standings_table(
         for each in standings
     ]
     return aligned([headings, *rows], right=range(2, len(headings)))
-
-
-def grouped(reasons: Mapping[tuple[str, int], str]) -> Iterator[str]:
-    """A line for each member and reason: `name fold 0, 2: reason`."""
-    ordered = sorted(reasons.items(), key=lambda item: (item[0][0], item[1], item[0][1]))
-    for (name, reason), group in groupby(ordered, key=lambda item: (item[0][0], item[1])):
-        folds = ", ".join(str(fold) for (_, fold), _ in group)
-        yield f"{name} fold {folds}: {reason}"
 
 
 def _shown(score: float | None) -> str:

@@ -26,7 +26,7 @@ from poolblend.modeling.masked_lm import load_masked_lm, trained_parts
 from poolblend.modeling.model import TextModel
 from poolblend.modeling.sources import Located
 from poolblend.pipeline.competition import describe_task
-from poolblend.pipeline.inference.foldmodels import FoldModels
+from poolblend.pipeline.foldmodels import FoldModels
 from poolblend.pipeline.making import fit_options, new_model, new_objective
 from poolblend.pipeline.memory import enough_memory
 from poolblend.pipeline.texts import Texts
