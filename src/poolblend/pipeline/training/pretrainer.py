@@ -106,7 +106,9 @@ class Pretrainer:
 
         def attempt(precision: Precision) -> None:
             options = _options(self.mlm, self.config, self.seed, precision)
-            try_pretraining(self.config, self._settings, self.source, replace(options, epochs=1))
+            # A rate that is too high is the training's to find.
+            options = replace(options, epochs=1, lr=min(options.lr, 1e-5))
+            try_pretraining(self.config, self._settings, self.source, options)
 
         self.precision = survived(self.label, self.config.train.precision, attempt)
 
