@@ -12,6 +12,7 @@ from poolblend import config, pipeline
 from poolblend.errors import PartlyFailedError, Stopped, UserError
 from poolblend.modeling.poolers import POOLERS
 from poolblend.pipeline.competition import open_store
+from poolblend.pipeline.diagnosis import examine
 from poolblend.pipeline.training.trainer import Trainer
 from poolblend.store import UnwritableError
 from poolblend.training.gradients import Gradients
@@ -114,6 +115,9 @@ def test_a_failure_from_other_inputs_counts_no_more(run, toy, capsys):
     with pytest.raises(PartlyFailedError):
         pipeline.train(settings)
     tame = config.load(toy(members=[{**DIVERGING, "train": {"lr": 1e-3}}, "max"]))
+    pipeline.check(tame)
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"unfinished: {WILD} fold 0: failed from other inputs; train.py begins anew" in told
     pipeline.train(tame, skip_failed=True)
     assert finished(store, WILD) == [0, 1, 2]
 
@@ -127,6 +131,8 @@ def test_check_list_dry_run_and_doctor_show_it(run, capsys):
     told = " ".join(capsys.readouterr().out.split())
     assert f"{WILD} failed fold 0 to 2" in told
     assert f"failed: {WILD} fold 0: " in told
+    (note,) = [f for f in examine(settings) if f.name == "fold models" and f.status == "warn"]
+    assert note.found.startswith("3 failed before, the first for this reason: ")
     pipeline.list_all(settings)
     told = " ".join(capsys.readouterr().out.split())
     assert f"failed: {WILD} fold 0, 1, 2: " in told

@@ -128,5 +128,12 @@ def fold_models(run: Run) -> Iterator[Finding]:
             f"{told}; {first}{others}",
             "python train.py --check names all that is damaged, train.py --overwrite trains it",
         )
-    else:
-        yield ok(told + "; python train.py --check reads every byte of them" * (told[0] != "0"))
+        return
+    yield ok(told + "; python train.py --check reads every byte of them" * (told[0] != "0"))
+    notes = [run.store.failure(member.name, fold) for member, fold, _ in run.unfinished]
+    failed = [note["reason"] for note in notes if note]
+    if failed:
+        yield warn(
+            f"{len(failed)} failed before, the first for this reason: {failed[0]}",
+            "mend that; train.py tries them again, with --skip-failed it leaves them out",
+        )
