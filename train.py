@@ -13,7 +13,8 @@
 Finished folds are skipped and begun ones taken up at their last checkpoint: the same command
 continues after any interruption, and started twice it shares the folds between the two. A fold that
 is damaged, or whose settings or data changed, is named and left alone, unless --overwrite says to
-train it again.
+train it again. A fold that fails for a reason of its own (a loss of NaN, too little memory) is
+noted and the others are trained; the exit status is then 1, and the same command tries it again.
 """
 
 import sys
@@ -41,6 +42,11 @@ def main() -> None:
         help="train again what is damaged or was trained from other inputs",
     )
     parser.add_argument(
+        "--skip-failed",
+        action="store_true",
+        help="leave out folds that failed before, rather than try them again",
+    )
+    parser.add_argument(
         "--time-limit",
         metavar="TIME",
         help="stop before, such as 8h30m or 45m, and exit with status 0",
@@ -64,7 +70,12 @@ def main() -> None:
     )
     args = pipeline.parse(parser)
     settings = config.load(args.config, args.set, seed=args.seed)
-    chosen = {"poolers": args.pooler, "folds": args.fold, "overwrite": args.overwrite}
+    chosen = {
+        "poolers": args.pooler,
+        "folds": args.fold,
+        "overwrite": args.overwrite,
+        "skip_failed": args.skip_failed,
+    }
     if args.list:
         pipeline.list_all(settings)
     elif args.dry_run:

@@ -68,7 +68,7 @@ def predict_many(config_path: str, sets: list[str], models: int) -> None:
     train_fold(config_path, sets, "mean,max")
     from poolblend import config
     from poolblend.pipeline.competition import open_store, read_tables
-    from poolblend.pipeline.inference.foldmodels import FoldModels
+    from poolblend.pipeline.foldmodels import FoldModels
     from poolblend.pipeline.texts import Texts
 
     settings = config.load(config_path, sets)

@@ -24,6 +24,10 @@ class UserError(Exception):
         return [f"error: {self}"]
 
 
+class PartlyFailedError(UserError):
+    """What a command could not do, raised when it has done all the rest; exit status 1."""
+
+
 class Stopped(Exception):  # noqa: N818 - to stop when asked to is no error
     """A command that was asked to stop, and did so with everything kept; `status` is its exit's.
 

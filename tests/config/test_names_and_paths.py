@@ -159,7 +159,7 @@ def test_members_that_differ_by_case_alone_are_refused(refused):
     refused("two members are named minilm-max-a-s42", None, [spec])
 
 
-@pytest.mark.parametrize("key", ["store", "data.dir", "data.train", "backbone.source"])
+@pytest.mark.parametrize("key", ["store", "output", "data.dir", "data.train", "backbone.source"])
 def test_a_path_may_be_anything_but_unusable(refused, value, key):
     for path in ("~/x", "a b/é 中", "/abs/path", "../up", "x" * 5000):
         assert value(config.load(None, [f"{key}={path}", "backbone.name=x"]), key) == path

@@ -384,7 +384,7 @@ def test_inference_runs_only_models_of_weight_and_keeps_their_predictions(toy, m
     def refuse(*_, **__):
         raise AssertionError("a model was loaded again")
 
-    monkeypatch.setattr("poolblend.pipeline.inference.foldmodels.FoldModels._load", refuse)
+    monkeypatch.setattr("poolblend.pipeline.foldmodels.FoldModels._load", refuse)
     assert pipeline.infer(settings).read_bytes() == first
 
 

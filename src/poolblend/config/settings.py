@@ -70,6 +70,7 @@ class Config(Section):
     blend: Blend = Blend()
     submission: Submission = Submission()
     store: PathText = "."  # the folder of models/, oof/, submissions/ and folds.csv
+    output: PathText = ""  # the folder of submissions/ where the store is read-only; empty: store
 
     @field_validator("metric")
     @classmethod

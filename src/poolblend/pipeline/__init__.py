@@ -42,25 +42,41 @@ def train(
     poolers: str = "all",
     folds: str = "all",
     overwrite: bool = False,
+    skip_failed: bool = False,
     time_limit: float | None = None,
 ) -> None:
     """Train what is missing among the fold models of these poolers and folds.
 
-    `time_limit` is in seconds from now, by which it will have stopped.
+    `skip_failed` leaves out folds that failed before; `time_limit` is in seconds from now, by which
+    it will have stopped.
     """
     end = None if time_limit is None else time.monotonic() + time_limit  # imports count, too
     from poolblend.pipeline.training import queue
 
-    queue.train(config, poolers=poolers, folds=folds, overwrite=overwrite, end=end)
+    queue.train(
+        config,
+        poolers=poolers,
+        folds=folds,
+        overwrite=overwrite,
+        skip_failed=skip_failed,
+        end=end,
+    )
 
 
 def dry_run(
-    config: Config, *, poolers: str = "all", folds: str = "all", overwrite: bool = False
+    config: Config,
+    *,
+    poolers: str = "all",
+    folds: str = "all",
+    overwrite: bool = False,
+    skip_failed: bool = False,
 ) -> None:
     """Print what `train` would do with these arguments, and in about what time; write nothing."""
     from poolblend.pipeline.training import dryrun
 
-    dryrun.dry_run(config, poolers=poolers, folds=folds, overwrite=overwrite)
+    dryrun.dry_run(
+        config, poolers=poolers, folds=folds, overwrite=overwrite, skip_failed=skip_failed
+    )
 
 
 def list_all(config: Config) -> None:

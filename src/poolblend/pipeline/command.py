@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NoReturn
 
-from poolblend.errors import Stopped, UserError
+from poolblend.errors import PartlyFailedError, Stopped, UserError
 from poolblend.registry import declared
 
 
@@ -68,6 +68,8 @@ def run(main: Callable[[], None]) -> None:
     try:
         signal.signal(signal.SIGTERM, _terminate)
         main()
+    except PartlyFailedError as error:
+        _end(f"failed: {error}", 1)
     except UserError as error:
         _end(f"error: {error}", 2)
     except Stopped as stop:

@@ -89,7 +89,8 @@ def restore_task(described: Mapping[str, Any]) -> Task:
 
 
 def open_store(config: Config) -> Store:
-    return Store(config.path(config.store), config.run)
+    output = config.path(config.output) if config.output else None
+    return Store(config.path(config.store), config.run, output)
 
 
 def load_competition(config: Config, store: Store, *, make_folds: bool = False) -> Competition:

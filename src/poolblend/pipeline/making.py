@@ -40,31 +40,36 @@ def check_members(config: Config, members: Sequence[Member]) -> dict[str, Locate
                 path = config.path(source)
                 folder = str(path) if path.is_dir() else source
                 located[source, expected] = locate(folder, expected, remote_code=config.remote_code)
-            train = recipes(member)
-            shape = backbone.check(
-                located[source, expected].folder,
-                member.max_length,
-                remote_code=config.remote_code,
-                attention=train.attention,
-                also=partial(_check_recipes, train=train),
-            )
-            if member.backbone.mlm:
-                masked_lm.check(
-                    located[source, expected].folder,
-                    member.backbone.mlm.max_length,
-                    remote_code=config.remote_code,
-                )
-            pooler = build_pooler(member.pooler, shape, member.pooler_args)
-            if train.class_weights != "none" and config.task == "regression":
-                raise UserError("train.class_weights: a regression has no classes; set it to none")
-            if member.head.kind == "linear":
-                resolve_loss(config.task, train.loss, smoothing=train.label_smoothing)
-            else:
-                check_head(member.head.kind, config.task)
-                _check_frozen(pooler, shape, member, located[source, expected], config.remote_code)
+            check_member(config, member, located[source, expected])
         except UserError as error:
             raise UserError(f"member {member.name}: {error}") from None
     return {m.name: located[m.backbone.source, m.backbone.sha256] for m in members}
+
+
+def check_member(config: Config, member: Member, located: Located) -> None:
+    """Raise UserError for what cannot work on the backbone, as far as its files alone tell."""
+    train = recipes(member)
+    shape = backbone.check(
+        located.folder,
+        member.max_length,
+        remote_code=config.remote_code,
+        attention=train.attention,
+        also=partial(_check_recipes, train=train),
+    )
+    if member.backbone.mlm:
+        masked_lm.check(
+            located.folder,
+            member.backbone.mlm.max_length,
+            remote_code=config.remote_code,
+        )
+    pooler = build_pooler(member.pooler, shape, member.pooler_args)
+    if train.class_weights != "none" and config.task == "regression":
+        raise UserError("train.class_weights: a regression has no classes; set it to none")
+    if member.head.kind == "linear":
+        resolve_loss(config.task, train.loss, smoothing=train.label_smoothing)
+    else:
+        check_head(member.head.kind, config.task)
+        _check_frozen(pooler, shape, member, located, config.remote_code)
 
 
 def recipes(member: Member) -> Train:

@@ -10,16 +10,24 @@ from contextlib import contextmanager, suppress
 import torch
 
 from poolblend.errors import UserError
+from poolblend.training.devices import out_of_memory
+
+
+class TooLittleMemoryError(UserError):
+    """The device or the machine has too little memory, even for the smallest batches."""
 
 
 @contextmanager
 def enough_memory(advice: str) -> Iterator[None]:
-    """Turn the device's running out of memory into a line that says what to set."""
+    """Turn running out of memory, the device's or the machine's, into a line on what to set."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        reason = str(error).split(". ")[0]
-        raise UserError(f"the device is out of memory ({reason}); {advice}") from None
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split(". ")[0].split())[:200]
+        told = f" ({reason})" if reason else ""
+        raise TooLittleMemoryError(f"the device is out of memory{told}; {advice}") from None
 
 
 def release_memory() -> None:

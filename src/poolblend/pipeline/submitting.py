@@ -10,7 +10,7 @@ import pandas as pd
 from poolblend.competition.filling import Filling, Sample, find_filling
 from poolblend.competition.metrics import METRICS
 from poolblend.competition.submission import build_submission, check_submission
-from poolblend.competition.tables import Tables, Unlabelled
+from poolblend.competition.tables import Unlabelled
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
 
@@ -47,8 +47,8 @@ def fill_submission(
     return made
 
 
-def try_submission(config: Config, tables: Tables, task: Task, metric: str) -> Filling:
-    """Refuse a sample submission that cannot be filled, before anything is trained for it."""
+def try_submission(config: Config, tables: Unlabelled, task: Task, metric: str) -> Filling:
+    """Refuse a sample submission that cannot be filled, before anything is computed for it."""
     filling = choose_filling(config, tables, task, metric)
     even_NK = np.full((len(tables.test), len(task.outputs)), 1 / len(task.classes or (0,)))
     fill_submission(config, filling, tables, task, even_NK)

@@ -2,6 +2,7 @@
 
     input/<run>/folds.csv, .json                   id, fold; made once, then only read; its card
     models/<run>/<member>/fold0/                   model.safetensors, config, tokenizer, card.json
+    models/<run>/<member>/fold0/failed.json        why the fold could not be trained
     models/<run>/<member>/checkpoints/fold0/       the last two of a fold in training
     models/<run>/<member>/.fold0.lock              while a process trains the fold
     models/<run>/backbones/<name>/                 a backbone trained on further, card.json
@@ -38,7 +39,7 @@ from poolblend.errors import UserError, unknown
 from poolblend.store.backbones import BackboneFiles
 from poolblend.store.cards import DamagedError, read_card, write_card
 from poolblend.store.checkpoints import Checkpoints
-from poolblend.store.files import write_text
+from poolblend.store.files import UnwritableError, write_text
 from poolblend.store.foldfiles import CARD, FoldFiles, Pretrained
 from poolblend.store.kept import read_kept, write_kept
 from poolblend.store.locks import FileLock
@@ -54,9 +55,9 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """The artefacts of run `run` under the folder `root`."""
+    """The artefacts of run `run` under the folder `root`; submissions, if given, under `output`."""
 
-    def __init__(self, root: Path, run: str) -> None:
+    def __init__(self, root: Path, run: str, output: Path | None = None) -> None:
         self.root, self.run = root, run
         self.folds_path = root / "input" / run / "folds.csv"
         self.backbones_folder = root / "models" / run / "backbones"  # no member has that name
@@ -64,7 +65,7 @@ class Store:
         self.studies_folder = self.blend_path.with_name("studies")
         self.pseudo_folder = self.blend_path.with_name("pseudo")
         self.report_path = self.blend_path.with_suffix(".html")
-        self.submission_path = root / "submissions" / run / "submission.csv"
+        self.submission_path = (output or root) / "submissions" / run / "submission.csv"
         self.tracking_folder = root / "tracking" / run
 
     def fold_folder(self, member: str, fold: int) -> Path:
@@ -118,6 +119,17 @@ class Store:
     ) -> None:
         """Write a finished fold in place of what there may be; all of it, or nothing."""
         self._fold(member, fold).save(tensors=tensors, parts=parts, oof=oof, card=card)
+
+    def mark_failed(
+        self, member: str, fold: int, reason: str, inputs: Mapping[str, Any], written: str
+    ) -> None:
+        """Note why the fold could not be trained from `inputs`; gone once the fold is finished."""
+        told = {"reason": reason, "inputs": inputs, "written": written}
+        self._fold(member, fold).mark_failed(told)
+
+    def failure(self, member: str, fold: int) -> dict[str, Any] | None:
+        """The note of `mark_failed`: reason, inputs, written; None where there is none."""
+        return self._fold(member, fold).failure()
 
     def load_tensors(self, member: str, fold: int) -> dict[str, torch.Tensor]:
         """The fold model's weights on the CPU, once the hashes of all its files are checked."""
@@ -277,5 +289,7 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"could not make {folder}: {error}; nothing was overwritten") from None
+        raise UnwritableError(
+            f"could not make {folder}: {error}; nothing was overwritten"
+        ) from None
     return folder

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _being_written: set[Path] = set()  # by this process
 
 
+class UnwritableError(UserError):
+    """The store cannot be written: its disk is full, read-only or gone, or a file is in the way."""
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     digest = hashlib.sha256()
@@ -80,7 +84,9 @@ def no_half_files(path: Path) -> Iterator[Path]:
         _remove(temporary)
         # safetensors and pyarrow wrap the system's error in their own; the words stay the same.
         if isinstance(error, OSError) or "os error" in str(error).lower():
-            raise UserError(f"could not write {path}: {error}; nothing was overwritten") from error
+            raise UnwritableError(
+                f"could not write {path}: {error}; nothing was overwritten"
+            ) from error
         raise
     except BaseException:
         _remove(temporary)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS = "model.safetensors"
-CARD = "card.json"
+CARD, FAILED = "card.json", "failed.json"
 OTHER_HASH = "its sha256 is not the one in its card"
 IN_A_CARD = ("inputs", "weights", "oof", "files")
 
@@ -113,6 +113,19 @@ class FoldFiles(NamedTuple):
                 # vouches for files that are not its own.
                 (self.folder / CARD).unlink(missing_ok=True)
                 shutil.rmtree(self.folder, ignore_errors=True)
+
+    def mark_failed(self, told: Mapping[str, Any]) -> None:
+        """Note in the fold's folder why it could not be trained; `save` replaces the folder."""
+        write_card(self.folder / FAILED, {**told, "member": self.member, "fold": self.fold})
+
+    def failure(self) -> dict[str, Any] | None:
+        """What was noted; None where nothing was, or nothing that can be read."""
+        try:
+            told = read_card(self.folder / FAILED)
+        except (DamagedError, OSError):
+            return None
+        whole = told is not None and (told.get("member"), told.get("fold")) == self[:2]
+        return told if whole else None
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The fold model's weights on the CPU, once the hashes of all its files are checked."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from poolblend.errors import UserError
+from poolblend.store.files import UnwritableError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class FileLock:
                     if self._file is None:  # or its last holder has removed it meanwhile
                         file.close()
         except OSError as error:
-            raise UserError(
+            raise UnwritableError(
                 f"could not lock {self.path}: {error}; check the folder's permissions and free "
                 "space, or set `store` to another"
             ) from None

@@ -6,12 +6,18 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from poolblend.store.files import UnwritableError
 from poolblend.store.locks import FileLock
 
+COPIED = (
+    "copy the run's folders in models/, oof/ and input/ to a folder that can be written, and set "
+    "`store` to it"
+)
 CONTENT = os.urandom(4096)
 # Exit status 3 where a second process is refused the lock, as it should be.
 SECOND = """
@@ -45,6 +51,23 @@ def try_writing(folder: Path) -> None:
         written.replace(renamed)
         if renamed.read_bytes() != CONTENT:
             raise OSError(errno.EIO, "it gives back other bytes than were written")
+
+
+def check_writable(folders: Iterable[Path], advice: str) -> None:
+    """Raise UnwritableError unless a file can be written in each folder, or where it will be made.
+
+    The file has no name where the system knows such files, so that no kill leaves it behind.
+    """
+    for folder in dict.fromkeys(map(nearest_folder, folders)):
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(CONTENT)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UnwritableError(
+                f"{folder} cannot be written: {error.strerror or error}; {advice}"
+            ) from None
 
 
 def ignores_case(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from poolblend.store.files import sha256, unfinished
 from poolblend.store.folds import card_path, read_folds
 from poolblend.store.vectors import TableName
 
-State = Literal["whole", "stale", "damaged", "unfinished", "in training", "left over"]
+State = Literal["whole", "stale", "damaged", "failed", "unfinished", "in training", "left over"]
 FOLD, CHECKPOINT, TEST = "fold", "checkpoint of fold", "test predictions of fold"
 VECTORS: dict[TableName, str] = {"train": "vectors of fold", "test": "test vectors of fold"}
 PSEUDO = "pseudo-labels "  # begins their place
@@ -115,6 +115,10 @@ def _fold(store: Store, member: str, fold: int) -> Artefact:
     except (DamagedError, OSError) as error:
         return Artefact(member, "damaged", str(error), FOLD, fold)
     kept = len(store.checkpoints(member, fold))
+    failed = store.failure(member, fold)
+    if failed is not None:
+        told = f"{failed['reason']} ({failed['written']}); train.py tries it again"
+        return Artefact(member, "failed", told, FOLD, fold)
     told = "goes on at its last checkpoint" if kept else "begins anew"
     return Artefact(member, "unfinished", f"train.py {told}", FOLD, fold)
 

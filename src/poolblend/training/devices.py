@@ -13,6 +13,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from poolblend.errors import UserError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+FP32_ONLY = "fp32_only"  # in a card: `auto` is fp32, since the encoder fails in half precision
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -53,6 +54,14 @@ def accelerator(precision: str) -> Accelerator:
 def out_of_memory(error: Exception) -> bool:
     """Whether a smaller batch may do where this error was raised."""
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+
+
+def device_works() -> bool:
+    """Whether the device computes: after some of CUDA's errors this process cannot use it again."""
+    try:
+        return float(torch.ones(2, device=choose_device()).sum()) == 2
+    except (RuntimeError, AssertionError):  # the latter where torch is built without it
+        return False
 
 
 def free_cached() -> None:

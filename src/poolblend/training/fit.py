@@ -33,6 +33,10 @@ from poolblend.training.state import Position, State, under
 AVERAGE, NOTE = "average.", "note."
 
 
+class DivergedError(UserError):
+    """A training whose loss or predictions are no longer finite; its checkpoints lead there."""
+
+
 @dataclass(frozen=True)
 class Epoch:
     """What one epoch did: mean loss over its rows, seconds, share of padding among its tokens."""
@@ -148,7 +152,7 @@ class Fit:
         """Train what is left, yielding after each epoch what it did.
 
         A state taken while the caller holds an epoch yields that epoch again. `progress` labels a
-        progress bar. Raises UserError when the loss is no longer finite.
+        progress bar. Raises DivergedError when the loss is no longer finite.
         """
         with tqdm(
             total=self.n_steps,
@@ -216,25 +220,20 @@ class Fit:
         self._train_step(self._steps[epoch][step])  # on a GPU, its end is timed with the next one
         return time.perf_counter() - started
 
+    def try_step(self) -> None:
+        """Do the first step of the plan, to see whether it can be done; no position is kept.
+
+        Raises DivergedError where its loss is not finite, and whatever model and device raise.
+        """
+        self.model.train()
+        self._step(self._steps[0][0])
+        if self._average is not None:
+            self._average.update_parameters(self.model)
+
     def _train_step(self, step: Sequence[np.ndarray]) -> None:
         started = time.perf_counter()
-        adversarial = self.steps_done >= self.adversarial_from
-        loss = self._gradients.of_step(
-            step, self._accelerator, self._optim, adversarial=adversarial
-        )
-        if not np.isfinite(loss):
-            raise UserError(
-                f"the training loss became {loss} in epoch {self.position.epoch + 1}; lower "
-                "train.lr, or set train.precision=fp32"
-            )
-        if self.options.clip is not None:
-            self._accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
-        group = self._optim.param_groups[0]
+        loss = self._step(step)
         self.last_loss = loss
-        self.last_rate = self.options.lr * group["lr"] / group["initial_lr"]
-        self._optim.step()
-        self._schedule.step()
-        self._optim.zero_grad()
         self.position.step += 1
         self.position.loss += loss * sum(map(len, step))
         if self._average is not None and is_due(
@@ -242,6 +241,26 @@ class Fit:
         ):
             self._average.update_parameters(self.model)
         self.position.seconds += time.perf_counter() - started
+
+    def _step(self, step: Sequence[np.ndarray]) -> float:
+        """Change the weights once; the mean loss before that."""
+        adversarial = self.steps_done >= self.adversarial_from
+        loss = self._gradients.of_step(
+            step, self._accelerator, self._optim, adversarial=adversarial
+        )
+        if not np.isfinite(loss):
+            raise DivergedError(
+                f"the training loss became {loss} in epoch {self.position.epoch + 1}; lower "
+                "train.lr, or set train.precision=fp32"
+            )
+        if self.options.clip is not None:
+            self._accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        group = self._optim.param_groups[0]
+        self.last_rate = self.options.lr * group["lr"] / group["initial_lr"]
+        self._optim.step()
+        self._schedule.step()
+        self._optim.zero_grad()
+        return loss
 
 
 def _optimizer(model: TextModel, options: FitOptions) -> torch.optim.Optimizer:

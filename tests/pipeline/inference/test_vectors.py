@@ -13,7 +13,7 @@ from scipy.special import expit
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import load_competition, open_store
-from poolblend.pipeline.inference.foldmodels import FoldModels
+from poolblend.pipeline.foldmodels import FoldModels
 from poolblend.pipeline.inference.recipe import fold_models
 from rig import toys
 

@@ -29,6 +29,7 @@ from poolblend.pipeline.blending.members import Members, gather
 from poolblend.pipeline.blending.report import blend_table, member_table, show
 from poolblend.pipeline.competition import open_store
 from poolblend.store import Store
+from poolblend.store.probe import COPIED, check_writable
 
 if TYPE_CHECKING:
     from poolblend.pipeline.blending.pictures import Pictures
@@ -107,6 +108,7 @@ def blend(
     """
     store = open_store(config)
     gathered = gather(config, store, members, members_from)
+    check_writable([store.blend_path.parent], COPIED)
     matrix, scorer = gathered.matrix, gathered.competition.scorer
     settings = config.blend
     if settings.thresholds == "fitted" and not has_cuts(scorer):

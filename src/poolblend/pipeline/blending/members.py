@@ -22,6 +22,7 @@ from poolblend.pipeline.competition import (
     read_tables,
     with_folds,
 )
+from poolblend.pipeline.printing import grouped
 from poolblend.pipeline.provenance import changed
 from poolblend.store import Store, read_folds
 from poolblend.store.outside import OutsideMember, read_members
@@ -171,7 +172,15 @@ def _incomplete(
     for member in config.resolve_members() if trained else ():
         if member.name not in trained:
             lacking[member.name] = "is not trained yet"
-    return lacking
+    return {name: f"{what}{_failed(store, name, n_folds)}" for name, what in lacking.items()}
+
+
+def _failed(store: Store, name: str, n_folds: int) -> str:
+    """The reasons that the store notes for folds that could not be trained, in brackets."""
+    notes = {fold: store.failure(name, fold) for fold in range(n_folds)}
+    known = {(name, fold): note["reason"] for fold, note in notes.items() if note}
+    told = [line.removeprefix(f"{name} ") for line in grouped(known)]
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _missing(store: Store, name: str, n_folds: int) -> list[str]:

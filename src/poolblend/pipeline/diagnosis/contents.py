@@ -16,12 +16,11 @@ from poolblend.pipeline.diagnosis.checks import (
     ok,
     size,
     source_of,
+    warn,
 )
 
 if TYPE_CHECKING:
     from poolblend.modeling.sources import Located
-
-TEXTS = ["", "A text, to see whether the encoder reads it."]
 
 
 @check("tables", fix="mend the file, or the config's `data` section")
@@ -61,8 +60,14 @@ def tables(run: Run) -> Iterator[Finding]:
     fix="install it anew; or fetch it where there is a network and set `backbone` to its folder",
 )
 def backbones(run: Run) -> Iterator[Finding]:
-    """Each backbone loads without a network, and every member on it runs a text."""
-    from poolblend.training.devices import out_of_memory
+    """Each backbone loads without a network, and every member on it can be trained and saved."""
+    import torch
+
+    from poolblend.modeling import backbone
+    from poolblend.pipeline.memory import TooLittleMemoryError
+    from poolblend.training.devices import device_works
+
+    too_large = (MemoryError, torch.OutOfMemoryError, TooLittleMemoryError)
 
     for source, located in run.located.items():
         members = [member for member in run.members if source_of(member) == source]
@@ -70,65 +75,46 @@ def backbones(run: Run) -> Iterator[Finding]:
         try:
             if isinstance(located, Exception):
                 raise located
-            _forward(run, located, members)
+            if not device_works():  # of which another check tells
+                backbone.load(located.folder, remote_code=run.config.remote_code)
+                yield warn(f"{name} is not tried: the device fails", "mend what failed above")
+                continue
+            note = _rehearsed(run, located, members)
         except ImportError:
             raise
         except Exception as error:
-            if isinstance(error, MemoryError) or out_of_memory(error):
+            if isinstance(error, too_large):
                 yield fail(f"{name} does not fit into memory", "take a smaller one, or free memory")
             else:
                 yield failure(error, backbones.fix)
         else:
             weights = size(run.weights.get(source, 0))
             count = f"{len(members)} member{'s' if len(members) > 1 else ''}"
-            yield ok(f"{name}: {weights}, loaded offline; forward pass of {count} is finite")
+            tried = f"{name}: {weights}, loaded offline; {count} trained on two rows, saved, loaded"
+            yield warn(f"{tried}; {note}", "nothing, or another backbone") if note else ok(tried)
 
 
-def _forward(run: Run, located: Located, members: Sequence[Member]) -> None:
-    """One forward pass of each member; UserError where it cannot be built, or is not finite."""
-    import numpy as np
-    import torch
+def _rehearsed(run: Run, located: Located, members: Sequence[Member]) -> str:
+    """Which of them compute in fp32 as half precision fails; UserError for one that cannot work."""
+    from poolblend.competition.tasks import Task
+    from poolblend.pipeline.making import check_member
+    from poolblend.pipeline.training.rehearsal import rehearse
 
-    from poolblend.modeling import backbone, masked_lm
-    from poolblend.modeling.model import build_model
-    from poolblend.training.batches import collate, encode
-    from poolblend.training.head_fitting import check_head
-    from poolblend.training.objectives import resolve_loss
-
-    config, folder, code = run.config, located.folder, run.config.remote_code
-    longest = max(member.max_length for member in members)
-    backbone.check(folder, longest, remote_code=code)
-    base = backbone.load(folder, remote_code=code)
+    config = run.config
+    classes = () if config.task == "regression" else (0, 1)
+    task = Task(config.task, tuple(config.data.target), classes)
+    slow, saved = [], set()
     for member in members:
         try:
-            if member.backbone.mlm is not None:
-                masked_lm.check(folder, member.backbone.mlm.max_length, remote_code=code)
-            if member.head.kind != "linear":
-                check_head(member.head.kind, config.task)
-            else:
-                resolve_loss(config.task, member.train.loss)
-            model, _ = build_model(
-                base,
-                pooler=member.pooler,
-                pooler_args=member.pooler_args,
-                mask=member.mask,
-                n_outputs=1,
-                dropout=member.head.dropout,
-                norm=member.head.norm,
-            )
+            check_member(config, member, located)
         except UserError as error:
             raise UserError(f"member {member.name}: {error}") from None
-        encoded = encode(
-            [TEXTS], base.tokenizer, member.max_length, special_tokens=config.data.special_tokens
-        )
-        model.pooler.fit(encoded.ids)
-        with torch.inference_mode():
-            logits = model.eval()(collate(encoded, np.arange(len(TEXTS)), full_width=False))
-        if not torch.isfinite(logits).all():
-            raise UserError(
-                f"{folder}: a forward pass of {member.name} gives {logits.flatten()[-1]}, "
-                "not a number"
-            )
+        encoder = str(member.train)
+        precision = rehearse(config, task, member, located, save=encoder not in saved)
+        saved.add(encoder)
+        if precision != member.train.precision:
+            slow.append(member.name)
+    return f"{', '.join(slow)} computes in fp32, as half precision fails" if slow else ""
 
 
 @check("fold models", fix="python train.py --check, which reads every file")
@@ -144,5 +130,12 @@ def fold_models(run: Run) -> Iterator[Finding]:
             f"{told}; {first}{others}",
             "python train.py --check names all that is damaged, train.py --overwrite trains it",
         )
-    else:
-        yield ok(told + "; python train.py --check reads every byte of them" * (told[0] != "0"))
+        return
+    yield ok(told + "; python train.py --check reads every byte of them" * (told[0] != "0"))
+    notes = [run.store.failure(member.name, fold) for member, fold, _ in run.unfinished]
+    failed = [note["reason"] for note in notes if note]
+    if failed:
+        yield warn(
+            f"{len(failed)} failed before, the first for this reason: {failed[0]}",
+            "mend that; train.py tries them again, with --skip-failed it leaves them out",
+        )

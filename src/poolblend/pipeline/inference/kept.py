@@ -35,6 +35,7 @@ class KeptPredictions:
         self.ids = tables.test[tables.id]
         self._hashes = table_hashes(config, "test")
         self._models = fold_models(config, store, tables.test, "test")
+        self._told = False
 
     def predict(self, member: str, fold: int, weights_sha256: str) -> np.ndarray:
         """Predictions (N, K) of the fold model with weights of this hash."""
@@ -53,7 +54,9 @@ class KeptPredictions:
         try:
             self.store.save_test(member, fold, predictions, made_from)
         except UserError as error:  # a store mounted read-only: they are only kept for later
-            log.warning("test predictions are not kept: %s", error)
+            if not self._told:
+                log.warning("test predictions are not kept: %s", error)
+            self._told = True
 
 
 def predict_members(

@@ -35,6 +35,7 @@ from poolblend.pipeline.inference.recipe import check_unchanged, read_recipe
 from poolblend.pipeline.provenance import provenance
 from poolblend.store import Store
 from poolblend.store.predictions import to_table
+from poolblend.store.probe import COPIED, check_writable
 
 NO_RANKS = (
     "which are no labels; run blend.py with --set blend.space=plain first, then this command again"
@@ -59,6 +60,8 @@ def write_pseudo_labels(config: Config, name: str) -> None:
     store = open_store(config)
     card = read_recipe(store).card
     _check_blend(store, card)
+    if not store.pseudo(name).folder.exists():
+        check_writable([store.pseudo_folder], COPIED)
     gathered = gather(config, store, list(card["members"]), None)
     competition = gathered.competition
     mixtures = _cross_fitted(store, card, gathered)

@@ -13,21 +13,23 @@ from poolblend.competition.metrics import METRICS
 from poolblend.config import Config
 from poolblend.ensembling.mixture import Mixture
 from poolblend.errors import UserError
-from poolblend.pipeline.blending.report import show
 from poolblend.pipeline.competition import restore_task
-from poolblend.pipeline.inference.foldmodels import FoldModels
+from poolblend.pipeline.foldmodels import FoldModels
 from poolblend.pipeline.texts import Texts
 from poolblend.store import Store
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What a blend card says to do: the mixture of the members that have weight, and its report."""
+    """What a blend card says to do: the mixture of the members that have weight.
+
+    `line` says which blend it is, and its honest score.
+    """
 
     card: Mapping[str, Any]
     mixture: Mixture
     members: dict[str, Mapping[str, Any]]
-    report: str
+    line: str
 
 
 def read_recipe(store: Store) -> Recipe:
@@ -46,13 +48,20 @@ def read_recipe(store: Store) -> Recipe:
         whole &= cuts is None or (default is not None and cuts.shape == default.shape)
         sums_K = mixture.weights_MK.sum(axis=0)
         whole &= card["blender"] == "stack" or bool(np.allclose(sums_K, 1, atol=1e-6))
-        recipe = Recipe(card, mixture.only(weighty_M), members, show(card))
+        recipe = Recipe(card, mixture.only(weighty_M), members, _line(card, members))
         whole &= all(card[key] for key in ("blender", "sentence", "written"))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
         whole = False
     if not whole:
         raise UserError(f"{store.blend_path} is no whole blend card; run blend.py again")
     return recipe
+
+
+def _line(card: Mapping[str, Any], members: Mapping[str, Any]) -> str:
+    used = card["blenders"][card["blender"]]
+    what = f"{card['blender']} of {len(members)}" if len(members) > 1 else next(iter(members))
+    count = f" of {len(card['members'])} members" if len(members) > 1 else ""
+    return f"{what}{count}, honest {card['metric']} {used['honest']:.4f} ({card['written']})"
 
 
 def _knows_its_files(member: Mapping[str, Any]) -> bool:

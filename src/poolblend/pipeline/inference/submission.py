@@ -26,11 +26,14 @@ from poolblend.pipeline.competition import lookups, open_store, restore_task
 from poolblend.pipeline.inference.kept import predict_members
 from poolblend.pipeline.inference.recipe import check_unchanged, read_recipe
 from poolblend.pipeline.provenance import now, provenance
-from poolblend.pipeline.submitting import choose_filling, fill_submission
+from poolblend.pipeline.submitting import fill_submission, try_submission
 from poolblend.store import Store, sha256
+from poolblend.store.probe import check_writable
 from poolblend.training.devices import choose_device
 
 log = logging.getLogger(__name__)
+
+ELSEWHERE = "submissions go to another folder with --set output=DIR, the models stay where they are"
 
 
 def infer(config: Config, members_from: Path | None = None) -> Path:
@@ -43,13 +46,14 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
     """
     store = open_store(config)
     recipe = read_recipe(store)
+    check_writable([store.submission_path.parent], ELSEWHERE)
     card, mixture = recipe.card, recipe.mixture
     tables = load_unlabelled(config, store, recipe.members)
     task = restore_task(card["task"])
+    filling = try_submission(config, tables, task, card["metric"])
     ids = tables.test[tables.id]
     scorer = make_scorer(card["metric"], task)
     hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
-    filling = choose_filling(config, tables, task, card["metric"])
     log.info("running %d of %d members", len(recipe.members), len(card["members"]))
     pred_MNK = predict_members(config, store, tables, task, recipe.members, members_from)
     pred_NK = mixture.apply(pred_MNK)
@@ -70,7 +74,7 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
         "device": choose_device().type,
     }
     path = store.write_submission(submission, told | provenance(), now())
-    print(recipe.report)
+    print(f"blend: {recipe.line}")
     if hidden_y is not None:
         print(_hidden_score(scorer, hidden_y, scorer.take(pred_NK, mixture.cuts)))
     print(f"\nsubmission: {path} ({len(submission)} rows)")

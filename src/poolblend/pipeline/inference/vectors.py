@@ -23,6 +23,7 @@ from poolblend.pipeline.inference.recipe import check_unchanged, fold_models, re
 from poolblend.pipeline.inference.submission import load_unlabelled
 from poolblend.pipeline.provenance import changed
 from poolblend.store import Store, read_folds
+from poolblend.store.probe import COPIED, check_writable
 from poolblend.store.vectors import TableName, Vectors
 
 Told = Mapping[str, Any]  # of a member, as a blend card tells it
@@ -56,6 +57,7 @@ def write_vectors(config: Config) -> None:
                 file = store.vectors(name, fold, table.name)
                 kept = file.load(made_from)
                 if kept is None:
+                    check_writable([file.path.parent], COPIED)
                     label = f"{name} fold {fold}, {table.name}"
                     vector_NH = models.vectors(name, fold, np.arange(len(ids_N)), label)
                     file.save(Vectors(ids_N, vector_NH, table.fold_N, made_from))

@@ -11,7 +11,7 @@ from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import load_competition, open_store
-from poolblend.pipeline.inference.foldmodels import FoldModels
+from poolblend.pipeline.foldmodels import FoldModels
 from poolblend.pipeline.inference.recipe import fold_models
 from poolblend.store.predictions import from_table
 

@@ -39,6 +39,7 @@ from poolblend.store.survey import (
 
 WIDTH = 100
 WRONG = ("damaged", "stale")
+NOT_THERE = "failed from other inputs"  # in place of what has changed
 
 
 def check(config: Config) -> None:
@@ -53,12 +54,7 @@ def check(config: Config) -> None:
         return
     stale, unsaid = _stale_folds(config, store)
     stale |= dict(_stale_rest(store))
-    found = [
-        artefact._replace(state="stale", told=stale[str(artefact)])
-        if artefact.state in ("whole", "unfinished") and str(artefact) in stale
-        else artefact
-        for artefact in found
-    ]
+    found = [_compared(artefact, stale) for artefact in found]
     print(f"run {store.run} in {store.root}\n")
     print("\n".join(_table(found)))
     lines = [f"{a.state}: {a}: {a.told}" for a in found if a.state != "whole"]
@@ -70,6 +66,16 @@ def check(config: Config) -> None:
     if wrong:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(wrong.items()))
         raise UserError(f"{counts} of {len(found)} artefacts; {_mending(found, store)}")
+
+
+def _compared(artefact: Artefact, stale: Mapping[str, str]) -> Artefact:
+    """The artefact, stale where the config would make another, failed only where it fails now."""
+    told = stale.get(str(artefact))
+    if told is None or artefact.state not in ("whole", "failed", "unfinished"):
+        return artefact
+    if told == NOT_THERE:
+        return artefact._replace(state="unfinished", told=f"{told}; train.py begins anew")
+    return artefact._replace(state="stale", told=told)
 
 
 def _studies(store: Store) -> Iterator[Artefact]:
@@ -97,8 +103,10 @@ def _stale_folds(config: Config, store: Store) -> tuple[dict[str, str], str]:
             continue  # its backbone is not there: trained again, it may be the same
         for fold in range(competition.n_folds):
             look = look_at(store, member.name, fold, inputs[member.name])
+            what = f"{member.name} fold {fold} "
+            if look.state == "missing" and not look.failed and store.failure(member.name, fold):
+                stale[what.strip()] = NOT_THERE
             if look.state == "stale":
-                what = f"{member.name} fold {fold} "
                 stale[what.strip()] = look.told.removeprefix(what).removeprefix("is stale: ")
     return stale, ""
 

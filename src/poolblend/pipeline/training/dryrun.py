@@ -29,6 +29,7 @@ from poolblend.pipeline.training.jobs import Look, look_at
 from poolblend.pipeline.training.pretraining import Pretraining
 from poolblend.pipeline.training.probing import Pace, Work, plan_reading, plan_work, try_out
 from poolblend.pipeline.training.queue import fold_numbers, named_poolers
+from poolblend.pipeline.training.rehearsal import rehearse_all
 from poolblend.pipeline.training.tracking import check_tracking
 from poolblend.pipeline.training.trainer import Trainer
 from poolblend.pipeline.trials import try_folds
@@ -50,7 +51,9 @@ class Job:
     encoded: Encoded
 
 
-def dry_run(config: Config, *, poolers: str, folds: str, overwrite: bool) -> None:
+def dry_run(
+    config: Config, *, poolers: str, folds: str, overwrite: bool, skip_failed: bool = False
+) -> None:
     """Print the jobs of this command, the tokens of their texts, and an estimate of their time."""
     members = config.resolve_members(named_poolers(poolers))
     numbers = fold_numbers(folds, config.folds.n)
@@ -67,7 +70,8 @@ def dry_run(config: Config, *, poolers: str, folds: str, overwrite: bool) -> Non
         print(f"run {store.run} in {store.root}: {len(jobs)} folds\n")
         print("\n".join(_jobs_told(jobs, overwrite)))
         print("\n".join(_tokens_told(jobs)))
-        todo = [job for job in jobs if _is_due(job, overwrite)]
+        todo = [job for job in jobs if _is_due(job, overwrite, skip_failed)]
+        todo = _able(trainer, todo)
         print("\n".join(_time_told(trainer, todo)) if todo else "nothing is to be trained")
         if pretraining.waiting:
             backbones = ", ".join(pretraining.names)
@@ -117,7 +121,9 @@ def _job(trainer: Trainer, member: Member, fold: int) -> Job:
     return Job(member, fold, look, work, encoded)
 
 
-def _is_due(job: Job, overwrite: bool) -> bool:
+def _is_due(job: Job, overwrite: bool, skip_failed: bool) -> bool:
+    if skip_failed and job.look.failed:
+        return False
     return job.look.state == "missing" or (overwrite and job.look.replaces)
 
 
@@ -130,7 +136,7 @@ def _jobs_told(jobs: Sequence[Job], overwrite: bool) -> Iterator[str]:
             str(job.fold),
             str(len(job.work.rows)),
             str(job.work.n_steps),
-            f"begun, at step {job.work.steps_done}" if job.work.steps_done else job.look.state,
+            _state(job),
         ]
         for number, job in enumerate(jobs, start=1)
     ]
@@ -141,6 +147,22 @@ def _jobs_told(jobs: Sequence[Job], overwrite: bool) -> Iterator[str]:
     if refused and not overwrite:
         yield "train.py would refuse this: see the lines above, and --overwrite"
     yield ""
+
+
+def _able(trainer: Trainer, todo: Sequence[Job]) -> list[Job]:
+    """The jobs of members that can be trained, in which precision is known then; says of others."""
+    members = {job.member.name: job.member for job in todo}
+    task = trainer.competition.task
+    rehearsed = rehearse_all(trainer.config, task, list(members.values()), trainer.located)
+    trainer.precisions = rehearsed.precisions
+    for name, reason in rehearsed.unable.items():
+        print("\n".join(wrapped(f"{name} cannot be trained: {reason}")))
+    return [job for job in todo if job.member.name in rehearsed.precisions]
+
+
+def _state(job: Job) -> str:
+    state = f"begun, at step {job.work.steps_done}" if job.work.steps_done else job.look.state
+    return f"{state}, failed before" if job.look.failed else state
 
 
 def _tokens_told(jobs: Sequence[Job]) -> Iterator[str]:

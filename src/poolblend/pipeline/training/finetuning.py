@@ -31,7 +31,7 @@ from poolblend.pipeline.training.selection import BestEpoch
 from poolblend.pipeline.training.tracking import Follower, follow
 from poolblend.pipeline.watch import Watch
 from poolblend.store import Store
-from poolblend.training.fit import Fit
+from poolblend.training.fit import DivergedError, Fit
 from poolblend.training.prediction import predict
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class FineTuner:
 
     def _predict(self, fit: Fit, keeper: Keeper, valid: np.ndarray) -> np.ndarray:
         with fit.evaluated() as model:
-            return predict(
+            pred_NK = predict(
                 model,
                 fit.encoded,
                 valid,
@@ -151,6 +151,12 @@ class FineTuner:
                 precision=fit.options.precision,
                 after_batch=keeper.after_batch,
             )
+        if not np.isfinite(pred_NK).all():
+            raise DivergedError(
+                f"predictions became NaN or infinite in epoch {fit.position.epoch + 1}; lower "
+                "train.lr, or set train.precision=fp32"
+            )
+        return pred_NK
 
     def _tell(self, keeper: Keeper) -> None:
         """A line of the epoch just scored."""

@@ -13,12 +13,14 @@ from poolblend.store import Checkpoints, DamagedError, Store
 class Look(NamedTuple):
     """How a fold stands; `told` says what is damaged or has changed.
 
-    `resumable` tells whether it has a checkpoint to go on from.
+    `resumable` tells whether it has a checkpoint to go on from; `failed` is the store's note of an
+    attempt from the same inputs that failed.
     """
 
     state: Literal["missing", "finished", "damaged", "stale"]
     told: str = ""
     resumable: bool = False
+    failed: Mapping[str, Any] | None = None
 
     @property
     def replaces(self) -> bool:
@@ -40,7 +42,9 @@ def look_at(
             store.check_fold(member, fold)
         return card
 
-    return judge(f"{member} fold {fold}", store.checkpoints(member, fold), finished, inputs)
+    look = judge(f"{member} fold {fold}", store.checkpoints(member, fold), finished, inputs)
+    note = None if look.state == "finished" else store.failure(member, fold)
+    return look if note is None or changed(note["inputs"], inputs) else look._replace(failed=note)
 
 
 def judge(

@@ -10,7 +10,7 @@ import yaml
 from poolblend.config import Config
 from poolblend.config.training import Train
 from poolblend.errors import UserError
-from poolblend.pipeline.printing import wrapped
+from poolblend.pipeline.printing import grouped, wrapped
 from poolblend.pipeline.training.standings import standing, standings_table
 from poolblend.registry import declared
 from poolblend.store import Store
@@ -69,6 +69,9 @@ def _stored(config: Config) -> Iterator[str]:
         if each.damaged:
             folds = ", ".join(map(str, each.damaged))
             yield f"  {each.member}: fold {folds} damaged; train.py --check says how"
+    failed = {(each.member, fold): why for each in standings for fold, why in each.failed.items()}
+    for line in grouped(failed):
+        yield from wrapped(f"failed: {line}", "  ", "    ")
     if store.blend_path.exists():
         yield from wrapped(f"blend: {_blend(store)}")
 

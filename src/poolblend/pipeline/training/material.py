@@ -73,7 +73,7 @@ class Materials:
 
     def encode(self, member: Member, located: Located) -> Encoded:
         """The train table's tokens, as the member reads them."""
-        return _encode(self._train, self.config, member, located)
+        return encode_for(self._train, self.config, member, located)
 
     def of_fold(
         self, member: Member, fold: int, located: Located, objective: Objective
@@ -140,7 +140,7 @@ class Materials:
         ids = competition.tables.test[competition.tables.id]
         pred_NK = from_table(table, ids, task.outputs)
         sure_N = _confidence(pred_NK, task.kind) >= member.pseudo.confidence
-        encoded = _encode(self._test, self.config, member, located)
+        encoded = encode_for(self._test, self.config, member, located)
         if material.columns is not None:
             encoded = replace(
                 encoded, columns_NF=material.columns.transform(competition.tables.test)
@@ -160,7 +160,8 @@ class Materials:
         )
 
 
-def _encode(texts: Texts, config: Config, member: Member, located: Located) -> Encoded:
+def encode_for(texts: Texts, config: Config, member: Member, located: Located) -> Encoded:
+    """The texts' tokens, as the member reads them."""
     return texts.encode(located.folder, located.files_sha256, **reading(config, member))
 
 

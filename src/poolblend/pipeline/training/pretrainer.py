@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -35,10 +35,12 @@ from poolblend.pipeline.memory import enough_memory
 from poolblend.pipeline.provenance import provenance
 from poolblend.pipeline.texts import Texts
 from poolblend.pipeline.training.keeping import Intervals, Keeper
+from poolblend.pipeline.training.rehearsal import survived
+from poolblend.pipeline.training.trying import try_pretraining
 from poolblend.pipeline.watch import Watch
 from poolblend.store import Store
 from poolblend.training.batches import Encoded, concatenated
-from poolblend.training.devices import choose_device, resolve_precision
+from poolblend.training.devices import Precision, choose_device, resolve_precision
 from poolblend.training.fit import Epoch, Fit
 from poolblend.training.masked import OWN_LOSS, distinct_pieces, held_out_loss
 from poolblend.training.options import FitOptions
@@ -76,6 +78,8 @@ class Pretrainer:
         self.source, self.mlm = source, settings.mlm
         self.files, self.label = store.backbone(settings.name), f"backbone {settings.name}"
         self.seed = derive_seed(config.seed, "backbone", settings.name)
+        self.precision: Precision = config.train.precision
+        self._settings = settings
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -96,6 +100,20 @@ class Pretrainer:
             "seed": self.seed,
             "mlm": self.mlm.model_dump(),
         }
+
+    def rehearse(self) -> None:
+        """Try a step on two texts, saving and loading; fp32 is taken where `auto` does not survive.
+
+        Raises UserError where that cannot be done.
+        """
+
+        def attempt(precision: Precision) -> None:
+            options = _options(self.mlm, self.config, self.seed, precision)
+            # A rate that is too high is the training's to find.
+            options = replace(options, epochs=1, lr=min(options.lr, 1e-5))
+            try_pretraining(self.config, self._settings, self.source, options)
+
+        self.precision = survived(self.label, self.config.train.precision, attempt)
 
     def train(self) -> None:
         """Train the backbone and put it into the store; goes on from its newest checkpoint.
@@ -149,7 +167,7 @@ class Pretrainer:
         order = np.random.default_rng(self.seed).permutation(n_rows)
         trained: Any = model  # a fit takes whatever has an encoder and gives losses
         targets = OWN_LOSS.targets(np.arange(n_rows))
-        options = _options(self.mlm, self.config, self.seed)
+        options = _options(self.mlm, self.config, self.seed, self.precision)
         fit = Fit(trained, encoded, np.sort(order[n_held_out:]), targets, OWN_LOSS, options)
         return Begun(base, model, fit, np.sort(order[:n_held_out]))
 
@@ -175,7 +193,7 @@ class Pretrainer:
             yield from fit.run(progress=self.label, after_step=keeper.after_step)
         except UserError as error:  # the fit knows its members' keys
             told = str(error).replace("train.lr", "backbone.mlm.lr")
-            raise UserError(f"{self.label}: {told}") from None
+            raise type(error)(f"{self.label}: {told}") from None
 
     def _loss(self, begun: Begun, after_batch: Callable[[], None]) -> float:
         """On the texts held out, of which the same tokens are masked each time."""
@@ -185,7 +203,7 @@ class Pretrainer:
             begun.held_out,
             seed=self.seed,
             batch_tokens=self.config.batch_tokens,
-            precision=self.config.train.precision,
+            precision=self.precision,
             after_batch=after_batch,
         )
 
@@ -197,20 +215,20 @@ class Pretrainer:
             "resumed_at_steps": keeper.resumed,
             "batches_cut_into": begun.fit.pieces,
             "device": choose_device().type,
-            "precision": resolve_precision(self.config.train.precision, choose_device()),
+            "precision": resolve_precision(self.precision, choose_device()),
             "config": self.config.model_dump(),
             **provenance(),
         }
 
 
-def _options(mlm: MaskedLanguage, config: Config, seed: int) -> FitOptions:
+def _options(mlm: MaskedLanguage, config: Config, seed: int, precision: Precision) -> FitOptions:
     run = config.train
     train = Train(
         epochs=mlm.epochs,
         batch_size=mlm.batch_size,
         lr=mlm.lr,
         head_lr=None,
-        precision=run.precision,
+        precision=precision,
         gradient_checkpointing=run.gradient_checkpointing,
     )
     return fit_options(train, seed)

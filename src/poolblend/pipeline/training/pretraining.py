@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from poolblend.config import Config, Member
 from poolblend.config.sections import Backbone
@@ -12,11 +12,13 @@ from poolblend.errors import UserError
 from poolblend.modeling.sources import Located
 from poolblend.pipeline.competition import Competition
 from poolblend.pipeline.memory import release_memory
+from poolblend.pipeline.training.failures import own_reason, traceback_of
 from poolblend.pipeline.training.jobs import Look, judge
 from poolblend.pipeline.training.pretrainer import Pretrainer
 from poolblend.pipeline.watch import Watch
 from poolblend.store import Store
 from poolblend.store.backbones import content_sha256
+from poolblend.training.fit import DivergedError
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class Pretraining:
             if member.name in self._used
         }
         self._finished: dict[str, Located] = {}
+        self._failed: dict[str, str] = {}
         for name in self._pretrainers:
             if self.look(name).state == "finished":
                 self._finish(name)
@@ -62,6 +65,11 @@ class Pretraining:
     def waiting(self) -> set[str]:
         """Names of the members whose backbone is not finished."""
         return {member for member, name in self._used.items() if name not in self._finished}
+
+    def wanted(self, members: Collection[str]) -> list[str]:
+        """The backbones that are not finished, of those that these members wait for."""
+        waiting = self.waiting & set(members)
+        return [name for name in self.names if name in {self._used[each] for each in waiting}]
 
     def located(self) -> dict[str, Located]:
         """Each member's backbone; one that is not finished is its source, with no hash of its own.
@@ -95,17 +103,38 @@ class Pretraining:
         for name in self._pretrainers:
             _refuse(self.look(name))
 
-    def run(self, overwrite: bool) -> None:
-        """Train what is not finished, or wait until another process has.
+    @property
+    def unable(self) -> dict[str, str]:
+        """Why members cannot be trained whose backbone could not be."""
+        return {
+            member: self._failed[name]
+            for member, name in self._used.items()
+            if name in self._failed
+        }
 
-        Raises UserError where that would overwrite something, unless it is to; Stopped, with all
-        kept, when the watch says so.
+    def rehearse(self, wanted: Collection[str]) -> None:
+        """Try those of `wanted` that are not finished; one that fails is noted."""
+        for name in wanted:
+            self.watch.check()
+            try:
+                self._pretrainers[name].rehearse()
+            except UserError as error:
+                self._failed[name] = f"backbone {name} cannot be trained on further: {error}"
+
+    def run(self, overwrite: bool, wanted: Collection[str]) -> None:
+        """Train those of `wanted` that are not finished, or wait until another process has.
+
+        One that fails for a reason of its own is noted, and the others go on. Raises UserError
+        where training would overwrite something, unless it is to; Stopped, with all kept, when the
+        watch says so.
         """
         for name in self._pretrainers:
             files, told = self.store.backbone(name), False
             lock = files.lock()
             if name in self._finished and not files.checkpoints.folder.exists():
                 lock.sweep()
+                continue
+            if name not in self._finished and (name not in wanted or name in self._failed):
                 continue
             while not lock.acquire(wait=False):
                 if not told:
@@ -127,11 +156,27 @@ class Pretraining:
             log.info("trained again: %s", look.told)
         if not look.resumable:
             checkpoints.drop()
-        if look.state != "finished":
-            self._pretrainers[name].train()
-            checkpoints.drop()
-            release_memory()
+        if look.state != "finished" and not self._train(name):
+            return
+        checkpoints.drop()
         self._finish(name)
+
+    def _train(self, name: str) -> bool:
+        """Whether the backbone was trained; else why not is noted, and its checkpoints are kept."""
+        try:
+            self._pretrainers[name].train()
+        except Exception as error:
+            reason = own_reason(error)
+            if reason is None:
+                raise
+            if isinstance(error, DivergedError):
+                self.store.backbone(name).checkpoints.drop()  # they lead to the same end
+            self._failed[name] = (
+                reason if reason.startswith("backbone ") else f"backbone {name}: {reason}"
+            )
+            log.warning("%s", self._failed[name], exc_info=traceback_of(error))
+        release_memory()
+        return name not in self._failed
 
     def _finish(self, name: str) -> None:
         files = self.store.backbone(name)

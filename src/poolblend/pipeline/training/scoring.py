@@ -5,14 +5,10 @@ Shape legend: N rows, K outputs.
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 
 from poolblend.competition.metrics import UndefinedScoreError
 from poolblend.pipeline.competition import Competition
-
-log = logging.getLogger(__name__)
 
 
 def score(competition: Competition, rows: np.ndarray, pred_NK: np.ndarray) -> float | None:
@@ -21,9 +17,17 @@ def score(competition: Competition, rows: np.ndarray, pred_NK: np.ndarray) -> fl
         scorer, fold_N = competition.scorer, competition.fold_N
         taken = scorer.take(pred_NK)
         return scorer.score_taken(competition.scored[rows], taken, fold_N[rows])
-    except UndefinedScoreError as error:
-        log.warning("%s is undefined on these rows: %s", competition.scorer.name, error)
+    except UndefinedScoreError:
         return None
+
+
+def why_undefined(competition: Competition, rows: np.ndarray, pred_NK: np.ndarray) -> str:
+    """Why the metric has no value on these rows, in a few words."""
+    try:
+        competition.scorer.score(competition.scored[rows], pred_NK)
+    except UndefinedScoreError as error:
+        return str(error).rpartition(": ")[2]
+    return ""
 
 
 def shown(score: float | None) -> str:

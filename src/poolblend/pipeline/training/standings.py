@@ -14,13 +14,14 @@ MOST_FOLDS_SHOWN = 5
 
 
 class Standing(NamedTuple):
-    """One member's finished folds; the score of a fold is None where the metric is undefined."""
+    """One member's folds: scores of finished ones, None where undefined; reasons of failed ones."""
 
     member: str
     n_folds: int
     scores: dict[int, float | None]
     seconds: float
     damaged: tuple[int, ...]
+    failed: Mapping[int, str] = {}  # reasons
 
     @property
     def spread(self) -> str:
@@ -34,7 +35,7 @@ class Standing(NamedTuple):
 def standing(store: Store, member: str, n_folds: int) -> Standing:
     """What the cards say of the member's `n_folds` folds; no other file is read."""
     scores: dict[int, float | None] = {}
-    seconds, damaged = 0.0, []
+    seconds, damaged, failed = 0.0, [], {}
     for fold in range(n_folds):
         try:
             card = store.fold_card(member, fold)
@@ -44,7 +45,9 @@ def standing(store: Store, member: str, n_folds: int) -> Standing:
         if card is not None:
             scores[fold] = card.get("score")
             seconds += card.get("seconds") or 0.0
-    return Standing(member, n_folds, scores, seconds, tuple(damaged))
+        elif note := store.failure(member, fold):
+            failed[fold] = note["reason"]
+    return Standing(member, n_folds, scores, seconds, tuple(damaged), failed)
 
 
 def standings_table(

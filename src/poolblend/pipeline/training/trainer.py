@@ -22,11 +22,11 @@ from poolblend.pipeline.provenance import provenance
 from poolblend.pipeline.training.finetuning import FineTuner, fold_seed
 from poolblend.pipeline.training.frozen import FrozenMembers
 from poolblend.pipeline.training.material import Materials
-from poolblend.pipeline.training.scoring import score, shown
+from poolblend.pipeline.training.scoring import score, shown, why_undefined
 from poolblend.pipeline.watch import Watch
 from poolblend.store import DamagedError, Store
 from poolblend.store.predictions import from_table, to_table
-from poolblend.training.devices import choose_device, resolve_precision
+from poolblend.training.devices import FP32_ONLY, Precision, choose_device, resolve_precision
 from poolblend.training.encoding import digest
 from poolblend.training.fit import Fit
 
@@ -46,6 +46,8 @@ class Trainer:
     ) -> None:
         self.config, self.competition, self.store = config, competition, store
         self.located, self.watch = located, watch
+        # As a rehearsal found; of those that it did not try, their own.
+        self.precisions: Mapping[str, Precision] = {}
         self.ids = competition.tables.train[competition.tables.id]
         self._sources: dict[str, str | None] = {}
         self.materials = Materials(config, competition, store)
@@ -84,11 +86,11 @@ class Trainer:
         """
         started, label = time.perf_counter(), f"{place} {member.name} fold {fold}"
         valid = np.flatnonzero(self.competition.fold_N == fold)
-        located = self.located[member.name]
+        located, tried = self.located[member.name], self._as_tried(member)
         if member.head.frozen:
-            done = self._frozen.fit(member, fold, located, label)
+            done = self._frozen.fit(tried, fold, located, label)
         else:
-            done = self._fine_tuned.fit(member, fold, located, self.inputs(member), label)
+            done = self._fine_tuned.fit(tried, fold, located, self.inputs(member), label)
         scored = score(self.competition, valid, done.pred_NK)
         saving = time.perf_counter()
         seconds = saving - started
@@ -108,11 +110,37 @@ class Trainer:
         )
         self.store.checkpoints(member.name, fold).drop()
         self.watch.took("saving a fold", time.perf_counter() - saving)
-        log.info("%s: %s %s (%.0f s)", label, self.competition.scorer.name, shown(scored), seconds)
+        told = shown(scored)
+        if scored is None:
+            told += f", {why_undefined(self.competition, valid, done.pred_NK)}"
+        log.info("%s: %s %s (%.0f s)", label, self.competition.scorer.name, told, seconds)
         del done
         release_memory()
 
+    def _say(
+        self,
+        label: str,
+        valid: np.ndarray,
+        pred_NK: np.ndarray,
+        scored: float | None,
+        seconds: float,
+    ) -> None:
+        """A line of the finished fold; a warning where its rows have no score, with the reason."""
+        told = shown(scored)
+        if scored is None:
+            told += f": {why_undefined(self.competition, valid, pred_NK)}"
+        level = logging.WARNING if scored is None else logging.INFO
+        log.log(level, "%s: %s %s (%.0f s)", label, self.competition.scorer.name, told, seconds)
+
+    def _as_tried(self, member: Member) -> Member:
+        """The member in the precision that its encoder's code survives; its inputs stay its own."""
+        precision = self.precisions.get(member.name, member.train.precision)
+        train = member.train.model_copy(update={"precision": precision})
+        return member.model_copy(update={"train": train})
+
     def _card(self, member: Member, fold: int) -> dict[str, Any]:
+        precision = self._as_tried(member).train.precision
+        fell_back = precision != member.train.precision
         return {
             "inputs": self.inputs(member),
             "tokens": self._tokens(member, fold),
@@ -120,7 +148,8 @@ class Trainer:
             "metric": self.competition.scorer.name,
             "positive": self.competition.positive and self.competition.positive._asdict(),
             "device": choose_device().type,
-            "precision": resolve_precision(member.train.precision, choose_device()),
+            "precision": resolve_precision(precision, choose_device()),
+            **({FP32_ONLY: True} if fell_back else {}),
             "config": self.config.model_dump(),
             **provenance(),
         }
@@ -132,7 +161,7 @@ class Trainer:
 
     def fresh(self, member: Member, fold: int) -> Fit:
         """A training as it begins, to try what it takes; nothing is kept of it."""
-        return self._fine_tuned.begin(member, fold, self.located[member.name])[1]
+        return self._fine_tuned.begin(self._as_tried(member), fold, self.located[member.name])[1]
 
     def oof_score(self, member: Member) -> str:
         """The score over all rows, as it is shown; "" until all folds are finished."""

@@ -5,6 +5,7 @@ Shape legend: N rows, K outputs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -24,14 +25,22 @@ from poolblend.pipeline.texts import Texts
 from poolblend.store import Store
 from poolblend.store.backbones import content_sha256
 from poolblend.training.batches import Encoded
-from poolblend.training.devices import choose_device
+from poolblend.training.devices import (
+    FP32_ONLY,
+    Precision,
+    choose_device,
+    out_of_memory,
+    resolve_precision,
+)
 from poolblend.training.encoding import digest
 from poolblend.training.objectives import Objective
 from poolblend.training.prediction import predict
 from poolblend.training.units import Unit
 from poolblend.training.vectors import pooled_vectors
 
-Work = Callable[[TextModel, Encoded, dict[str, Any]], np.ndarray]
+log = logging.getLogger(__name__)
+
+Work = Callable[[TextModel, Encoded, dict[str, Any], Precision], np.ndarray]
 
 
 class FoldModels:
@@ -51,14 +60,16 @@ class FoldModels:
     ) -> np.ndarray:
         """Predictions (N, K) of the table's rows at `rows`."""
 
-        def work(model: TextModel, encoded: Encoded, card: dict[str, Any]) -> np.ndarray:
+        def work(
+            model: TextModel, encoded: Encoded, card: dict[str, Any], precision: Precision
+        ) -> np.ndarray:
             return predict(
                 model,
                 encoded,
                 rows,
                 _objective(card),
                 batch_tokens=self.batch_tokens,
-                precision=card["inputs"]["settings"]["train"]["precision"],
+                precision=precision,
                 progress=progress,
             )
 
@@ -69,13 +80,15 @@ class FoldModels:
     ) -> np.ndarray:
         """Pooled vectors (N, width of the pooler) float32 of the table's rows at `rows`."""
 
-        def work(model: TextModel, encoded: Encoded, card: dict[str, Any]) -> np.ndarray:
+        def work(
+            model: TextModel, encoded: Encoded, card: dict[str, Any], precision: Precision
+        ) -> np.ndarray:
             return pooled_vectors(
                 model,
                 encoded,
                 rows,
                 batch_tokens=self.batch_tokens,
-                precision=card["inputs"]["settings"]["train"]["precision"],
+                precision=precision,
                 progress=progress,
             )
 
@@ -96,7 +109,7 @@ class FoldModels:
         encoded = self._encode(member, fold, card)
         model = self._load(member, fold, card, tensors).to(choose_device())
         with enough_memory("lower batch_tokens"):
-            result = work(model, encoded, card)
+            result = _computed(work, model, encoded, card, f"{member} fold {fold}")
         del model, tensors
         release_memory()
         return result
@@ -145,6 +158,32 @@ class FoldModels:
                 f"the weights of {member} fold {fold} do not fit its card: {reason}"
             ) from None
         return model
+
+
+def _computed(
+    work: Work, model: TextModel, encoded: Encoded, card: dict[str, Any], what: str
+) -> np.ndarray:
+    """The work's result in the card's precision; in fp32 where `auto` does not survive here.
+
+    A model that was trained in another precision meets this machine's for the first time.
+    """
+    wanted: Precision = card["inputs"]["settings"]["train"]["precision"]
+    if card.get(FP32_ONLY):
+        wanted = "fp32"
+    resolved = resolve_precision(wanted, choose_device())
+    if wanted != "auto" or resolved in ("fp32", card.get("precision")):
+        return work(model, encoded, card, wanted)
+    try:
+        result = work(model, encoded, card, wanted)
+        reason = "" if np.isfinite(result).all() else "it gives NaN or infinite numbers"
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+    if not reason:
+        return result
+    log.warning("%s computes in fp32: in %s it fails (%s)", what, resolved, reason)
+    return work(model, encoded, card, "fp32")
 
 
 def _head(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:

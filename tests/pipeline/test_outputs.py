@@ -1,0 +1,151 @@
+"""Where a command cannot write, it says so before the work, with advice that helps."""
+
+import errno
+import os
+import tempfile
+
+import pandas as pd
+import pytest
+
+from poolblend import config, pipeline
+from poolblend.errors import UserError
+from poolblend.pipeline.competition import open_store
+from poolblend.pipeline.foldmodels import FoldModels
+from poolblend.pipeline.training.trainer import Trainer
+
+MEMBER = "tiny-mean-s42"
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """Makes the folders of that name, and all in them, read-only."""
+
+    def close(*names):
+        whole = tempfile.TemporaryFile
+
+        def refuse(*args, dir, **kwargs):
+            if any(name in dir.parts for name in names):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
+            return whole(*args, dir=dir, **kwargs)
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+
+    return close
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    """No model may be trained or run."""
+
+    def work(*_, **__):
+        raise AssertionError("it works before it knows where to write")
+
+    monkeypatch.setattr(Trainer, "train", work)
+    monkeypatch.setattr(FoldModels, "_run", work)
+    monkeypatch.setattr("poolblend.pipeline.blending.blend.compare", work)
+
+
+def anew(finished):
+    """Nothing that infer.py made is kept."""
+    for fold in range(2):
+        finished.store.test_path(MEMBER, fold).unlink()
+
+
+@pytest.mark.parametrize("command", ["infer", "blend", "vectors"])
+def test_a_read_only_store_is_told_of_before_the_work(finished, read_only, idle, command):
+    anew(finished)
+    read_only("oof", "submissions")
+    do = {
+        "infer": finished.infer,
+        "blend": finished.blend,
+        "vectors": lambda: pipeline.write_vectors(finished.settings),
+    }[command]
+    with pytest.raises(UserError) as told:
+        do()
+    assert "cannot be written: Read-only file system; " in str(told.value)
+    assert str(finished.store.root) in str(told.value)
+    assert ("--set output=DIR" if command == "infer" else "set `store` to it") in str(told.value)
+
+
+def test_pseudo_labels_too(finished, read_only, monkeypatch):
+    pipeline.blend(finished.settings)
+    anew(finished)
+    read_only("oof")
+    monkeypatch.setattr(FoldModels, "_run", None)
+    with pytest.raises(UserError, match="oof.* cannot be written: Read-only .* set `store` to it"):
+        pipeline.write_pseudo_labels(finished.settings, "first")
+
+
+def test_the_advice_helps_submissions_go_elsewhere(finished, read_only, tmp_path, caplog):
+    first = finished.store.submission_path.read_bytes()
+    anew(finished)
+    read_only("submissions", "oof")
+    settings = finished.settings.model_copy(update={"output": str(tmp_path / "working")})
+    before = finished.everything().keys()
+    path = pipeline.infer(settings)
+    assert path == tmp_path / "working" / "submissions" / "toy" / "submission.csv"
+    assert path.read_bytes() == first
+    made = {name for name in finished.everything().keys() - before if "test_fold" not in name}
+    assert made == set()
+
+
+def test_train_tries_its_folders_before_the_first_step(toy, read_only, idle):
+    settings = config.load(toy())
+    open_store(settings).fold_folder("tiny-max-s42", 0).parent.mkdir(parents=True)
+    read_only("models")
+    with pytest.raises(UserError, match="models.* cannot be written: Read-only .* set `store`"):
+        pipeline.train(settings)
+
+
+def test_a_finished_run_needs_nothing_to_be_written(finished, read_only):
+    read_only("models", "oof", "store")
+    finished.train()
+
+
+def test_infer_tries_the_sample_submission_before_any_model(finished, idle):
+    anew(finished)
+    path = finished.settings.data_dir / "sample_submission.csv"
+    sample = pd.read_csv(path)
+    sample.rename(columns={"target": "a"}).assign(b=0.5).to_csv(path, index=False)
+    with pytest.raises(UserError, match="sample submission has columns a, b"):
+        finished.infer()
+
+
+def test_test_predictions_that_cannot_be_kept_are_told_of_once(finished, monkeypatch, caplog):
+    anew(finished)
+
+    def refuse(*_):
+        raise UserError("could not write it")
+
+    monkeypatch.setattr(type(finished.store), "save_test", refuse)
+    finished.infer()
+    assert caplog.text.count("test predictions are not kept") == 1
+
+
+def test_infer_prints_one_line_of_the_blend(finished, capsys):
+    capsys.readouterr()
+    finished.infer()
+    lines = capsys.readouterr().out.split("\n")
+    card = finished.store.read_blend()
+    assert lines[0] == (
+        f"blend: equal of 2 of 2 members, honest log_loss {card['blenders']['equal']['honest']:.4f}"
+        f" ({card['written']})"
+    )
+    assert [line for line in lines[1:] if line] == [
+        f"submission: {finished.store.submission_path} (8 rows)"
+    ]
+
+
+def test_an_undefined_score_is_one_short_line_a_fold(toy, caplog, tmp_path):
+    path = toy(metric="roc_auc", folds={"n": 2, "groups": "part", "strategy": "group"})
+    table = tmp_path / "data" / "train.csv"
+    train = pd.read_csv(table)
+    train["part"] = train["target"]  # a fold of each class alone
+    train.to_csv(table, index=False)
+    with caplog.at_level("INFO", logger="poolblend"):
+        pipeline.train(config.load(path), poolers="mean")
+    told = [r.getMessage() for r in caplog.records if "undefined" in r.getMessage()]
+    folds = [line for line in told if MEMBER in line and "epoch" not in line]
+    assert len(folds) == 2
+    assert all("roc_auc undefined, all rows are of one class (" in line for line in folds)
+    assert max(map(len, folds)) < 100
