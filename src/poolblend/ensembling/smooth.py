@@ -42,7 +42,7 @@ class SmoothLoss(Protocol):
 def truth(task: Task, y: np.ndarray) -> np.ndarray:
     """Encoded targets as what predictions come near to, float64 (N, K): values, or 0 and 1."""
     if task.kind == "multiclass":
-        return (y[:, None] == np.arange(len(task.classes))).astype(np.float64)
+        return (task.learnable(y)[:, None] == np.arange(len(task.classes))).astype(np.float64)
     return task.learnable(y).reshape(len(y), -1).astype(np.float64)
 
 
