@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from poolblend.config import Config
-from poolblend.ensembling.diversity import collapsed
 from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
 from poolblend.errors import UserError, unknown
+from poolblend.pipeline.blending.collapse import describe_collapsed, without_collapsed
 from poolblend.pipeline.competition import (
     Competition,
     Tabled,
@@ -80,12 +80,12 @@ def gather(
     tables = {name: _oof(store, competition, name, outside) for name in wanted}
     paths = {name: member.path for name, member in outside.items()}
     matrix = _build(config, competition, competition.fold_N, tables, paths)
-    alike = _collapsed(matrix, competition, outside)
+    alike = describe_collapsed(matrix, competition, outside)
     if alike and names:
         for name, what in alike.items():
             log.warning("member %s %s", name, what)
     elif alike:
-        matrix, lacking = _without(matrix, alike), lacking | alike
+        matrix, lacking = without_collapsed(matrix, alike), lacking | alike
         wanted = [name for name in wanted if name not in alike]
     files = {name: _told(cards.get(name), outside.get(name)) for name in wanted}
     return Members(competition, matrix, files, lacking)
@@ -179,37 +179,6 @@ def _incomplete(
 
 def _missing(store: Store, name: str, n_folds: int) -> list[str]:
     return [str(fold) for fold in range(n_folds) if store.fold_card(name, fold) is None]
-
-
-def _collapsed(
-    matrix: OofMatrix, competition: Competition, outside: Mapping[str, OutsideMember]
-) -> dict[str, str]:
-    """What is wrong with the members that predict one value, and what mends it."""
-    said = {}
-    for name, folds in collapsed(matrix, competition.task).items():
-        every = len(folds) == competition.n_folds
-        listed = ",".join(map(str, folds))
-        where = "in every fold" if every else f"in fold {listed} of {competition.n_folds}"
-        again = "train.py --overwrite" if every else f"train.py --fold {listed} --overwrite"
-        mend = (
-            "make its file again"
-            if name in outside
-            else f"train it again ({again}) with a lower train.lr, or more train.warmup"
-        )
-        said[name] = f"predicts the same for all rows {where}, as a collapsed training does: {mend}"
-    return said
-
-
-def _without(matrix: OofMatrix, alike: Mapping[str, str]) -> OofMatrix:
-    """The matrix without collapsed members; UserError where no other is left."""
-    kept = [name for name in matrix.members if name not in alike]
-    if not kept:
-        name = matrix.members[0]
-        others = f" ({len(alike)} such members)" if len(alike) > 1 else ""
-        raise UserError(f"no member to blend: {name} {alike[name]}{others}")
-    for name, what in alike.items():
-        log.warning("member %s is left out: it %s; --members blends it all the same", name, what)
-    return matrix.subset(kept)
 
 
 def _cards(store: Store, name: str, competition: Competition) -> list[dict[str, Any]]:
