@@ -1,9 +1,11 @@
 """How fast blends are scored and fitted, against the recipe that notebooks copy.
 
-  python benchmarks/blending.py               all of it (about 5 minutes, 5 GB)
+  python benchmarks/blending.py               all of it (about 8 minutes, 5 GB)
   python benchmarks/blending.py objective     scores per second, 100,000 rows x 50 members
   python benchmarks/blending.py large         fits on 1,000,000 rows x 100 members: seconds, memory
   python benchmarks/blending.py command       blend.py, 8,000 rows x 10 members; blend.py --help
+  python benchmarks/blending.py classes       the default blend of 5,000 rows x 10 members x 2,500
+                                              classes, all that blend.py does once files are read
 
 The recipe: a matrix of Python lists, or a DataFrame with a column per member, weighted and summed
 inside an Optuna objective, then scikit-learn's metric.
@@ -26,11 +28,12 @@ sys.path.insert(0, str(ROOT / "src"))
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from poolblend.competition.metrics import make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.blenders import BLENDERS
+from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.problem import BlendProblem
 from poolblend.ensembling.spaces import Space
 
@@ -184,7 +187,81 @@ def competition(folder: Path) -> Path:
     return config
 
 
-PARTS = {"objective": objectives, "large": large, "command": command}
+def classes(n_rows: int = 5_000, n_members: int = 10, n_classes: int = 2_500) -> None:
+    """Seconds of each stage of a blend of very many classes, for a metric of scores and of labels.
+
+    Members see one signal through noise of their own; folds are five.
+    """
+    from dataclasses import replace
+
+    from threadpoolctl import threadpool_limits
+
+    from poolblend.ensembling import choice, compact, contributions, diversity, honesty
+    from poolblend.ensembling.fitting import BlendOptions
+
+    matrix, task = many_classes(n_rows, n_members, n_classes)
+    size = f"{n_rows:,} rows x {n_members} members x {n_classes:,} classes"
+    for metric in ("log_loss", "f1_macro"):
+        scorer = make_scorer(metric, task)
+        fitters = tuple(name for name in BLENDERS if name != "stack")
+        watch = Watch()
+        with threadpool_limits(1, "blas"):
+            small = matrix, scorer
+            if compact.is_compactable(*small):
+                small = compact.compacted(*small)
+            watch("each row's own columns")
+            compared = honesty.compare(*small, BlendOptions(fitters=fitters))
+            watch("fits and cross-fits")
+            chosen = choice.choose(compared)
+            contributions.member_table(*small, compared.member_taken)
+            watch("intervals")
+            options = replace(compared.options, space=compared.form.space, thresholds="default")
+            taken = honesty.cross_fit("convex", *small, options).honest_taken
+            contributions.leave_one_out(*small, options, "convex", taken)
+            watch("each member left out")
+            contributions.weight_stability(*small, options, "convex")
+            watch("refits on resamples")
+            if small[0] is not matrix:
+                compared, chosen = compact.expanded(compared, chosen, matrix, scorer)
+            watch("scores on all classes")
+            diversity.error_correlation(matrix.oof_MNK, matrix.y, task)
+            diversity.prediction_correlation(matrix.oof_MNK)
+            watch("diversity")
+        print(f"{size}, {metric}, {sum(watch.seconds.values()):.0f} s: {watch}", flush=True)
+    print(f"  peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+
+
+class Watch:
+    """Processor seconds between one call and the next, by what the call names."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.process_time()
+
+    def __call__(self, what: str) -> None:
+        now = time.process_time()
+        self.seconds[what], self.last = now - self.last, now
+
+    def __str__(self) -> str:
+        return ", ".join(f"{what} {seconds:.1f}" for what, seconds in self.seconds.items())
+
+
+def many_classes(n_rows: int, n_members: int, n_classes: int) -> tuple[OofMatrix, Task]:
+    """The matrix of members of a task of several classes, and the task."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(n_classes, size=n_rows)
+    signal_NK = rng.normal(size=(n_rows, n_classes))
+    signal_NK[np.arange(n_rows), y] += 4
+    oof_MNK = np.empty((n_members, n_rows, n_classes))
+    for pred_NK in oof_MNK:
+        pred_NK[:] = softmax(2 * (signal_NK + rng.normal(size=signal_NK.shape)), axis=1)
+    task = Task("multiclass", ("label",), tuple(f"c{k:05d}" for k in range(n_classes)))
+    names = tuple(f"member{m}" for m in range(n_members))
+    ids = np.arange(n_rows).astype(str)
+    return OofMatrix(ids, np.arange(n_rows) % 5, y, oof_MNK, names, task.outputs), task
+
+
+PARTS = {"objective": objectives, "large": large, "command": command, "classes": classes}
 
 
 def main() -> None:

@@ -176,7 +176,7 @@ def test_the_notebook_runs_with_weights_per_output_and_escapes_what_data_are_cal
 
 
 def test_the_notebook_runs_with_one_member_and_no_search(outside):
-    shown = execute(**outside("binary", members=1), SETS=[*SETS, "blend.fitters=[greedy]"])
+    shown = execute(**outside("binary", members=1), SETS=[*SETS, "blend={fitters: [greedy]}"])
     assert set(pictures(shown).values()) == {1}
     outputs = [output for cell in code_cells(shown).values() for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or "Warning" in o.get("text", "")]

@@ -274,3 +274,38 @@ def test_known_keys_are_the_keys_of_a_dumped_config():
     sections = {key: value for key, value in dumped.items() if isinstance(value, dict)}
     flat = [*dumped, *(f"{key}.{inner}" for key in sections for inner in sections[key])]
     assert set(flat) <= set(known_keys())
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "{pooler: cls, mask: content}",
+        "{pooler: last, mask: none}",
+        "{pooler: pooler_output, mask: content}",
+        "{pooler: concat_layers, mask: content}",
+        "{pooler: weighted_layer, pooler_args: {tokens: cls}, mask: content}",
+    ],
+)
+def test_a_mask_that_its_own_pooler_does_not_read_is_refused(member):
+    with pytest.raises(UserError, match=r"mask=\w+ does nothing with pooler \w+, which reads"):
+        config.load(None, [f"members=[mean, {member}]"])
+    config.load(
+        None, [f"members=[{member.replace('content', 'attention')}]".replace("none", "attention")]
+    )
+
+
+def test_a_mask_of_the_run_is_refused_where_no_member_reads_it():
+    with pytest.raises(UserError, match=r"mask=content does nothing .*\(cls, last\)"):
+        config.load(None, ["mask=content", "members=[cls, last]"])
+    config.load(None, ["mask=content", "members=[cls, mean]"])
+    config.load(None, ["members=[cls, last]"])
+    config.load(None, ["mask=attention", "members=[cls]"])
+
+
+def test_trials_without_a_search_are_refused():
+    with pytest.raises(UserError, match=r"trials does nothing without optuna in fitters"):
+        config.load(None, ["blend.trials=50", "blend.fitters=[equal,convex]"])
+    config.load(None, ["blend.fitters=[equal,convex]"])
+    config.load(None, ["blend.trials=50"])
+    config.load(None, ["blend.trials=50", "blend.fitters=[equal,optuna]"])
+    config.load(None, ["blend.trials=50", "blend.fitters=[equal]", "blend.fitter=optuna"])

@@ -22,6 +22,7 @@ from poolblend.ensembling.contributions import (
 )
 from poolblend.ensembling.diversity import (
     ambiguity,
+    collapsed,
     dendrogram_order,
     disagreement,
     error_correlation,
@@ -507,3 +508,55 @@ class TestStability:
         assert table.index.name == "member"
         np.testing.assert_allclose(table.loc["a"], [0.5, 0.05, 0.95, 1 / 101])
         np.testing.assert_allclose(table.loc["b"], [51 / 101, 0, 1, 50 / 101])
+
+
+class TestCollapsed:
+    def matrix(self, kind: str) -> OofMatrix:
+        task = TASKS[kind]
+        rng = np.random.default_rng(3)
+        y, _, _ = sample(kind, 60)
+        oof_MNK = rng.random((3, 60, len(task.outputs)))
+        if kind == "multiclass":
+            oof_MNK /= oof_MNK.sum(axis=2, keepdims=True)
+        names = ("a", "b", "c")
+        ids = np.arange(60).astype(str)
+        return OofMatrix(ids, np.arange(60) % 3, y, oof_MNK, names, task.outputs)
+
+    @pytest.mark.parametrize("kind", TASKS)
+    def test_one_value_on_all_rows_of_a_fold_is_found_up_to_float_noise(self, kind: str) -> None:
+        given = self.matrix(kind)
+        assert collapsed(given, TASKS[kind]) == {}
+        noise_NK = np.random.default_rng(0).normal(0, 1e-7, given.oof_MNK.shape[1:])
+        held_N = given.fold_N == 2
+        given.oof_MNK[1, held_N] = (given.oof_MNK[1, 0] + noise_NK)[held_N]
+        given.oof_MNK[2] = given.oof_MNK[2, 0] + noise_NK
+        assert collapsed(given, TASKS[kind]) == {"b": [2], "c": [0, 1, 2]}
+
+    def test_another_value_in_each_fold_is_a_collapse_of_each(self) -> None:
+        given = self.matrix("binary")
+        given.oof_MNK[0] = (0.2 + 0.1 * given.fold_N)[:, None]
+        assert collapsed(given, TASKS["binary"]) == {"a": [0, 1, 2]}
+
+    def test_one_output_that_differs_is_no_collapse(self) -> None:
+        given = self.matrix("multilabel")
+        given.oof_MNK[0, :, 1:] = 0.5
+        assert collapsed(given, TASKS["multilabel"]) == {}
+
+    def test_small_differences_on_the_scale_of_the_target_are_none(self) -> None:
+        given = self.matrix("regression")
+        given.oof_MNK[0] = given.oof_MNK[0] * 0.01 + 5
+        assert collapsed(given, TASKS["regression"]) == {}
+        tiny = replace(given, oof_MNK=given.oof_MNK * 1e-9, y=given.y * 1e-9)
+        assert collapsed(tiny, TASKS["regression"]) == {}
+
+    def test_decided_labels_may_be_alike_within_a_fold(self) -> None:
+        given = self.matrix("binary")
+        given.oof_MNK[0] = np.where(given.fold_N == 0, 0, np.arange(60) % 2)[:, None]
+        given.oof_MNK[1] = 0
+        assert collapsed(given, TASKS["binary"]) == {"b": [0, 1, 2]}
+
+    def test_folds_of_few_rows_are_not_judged(self) -> None:
+        given = self.matrix("binary")
+        given.oof_MNK[0, :5] = 0.3
+        few = replace(given, fold_N=np.where(np.arange(60) < 5, 0, 1))
+        assert collapsed(few, TASKS["binary"]) == {}

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+from poolblend.config import Config
+from poolblend.config.members import MemberSpec, counts_tokens
 from poolblend.modeling.poolers import POOLERS, EncoderShape, Pooler, Tokens, build_pooler
 
 SHAPE = EncoderShape(hidden_size=8, n_layers=5, vocab_size=40)
@@ -148,6 +150,16 @@ def test_a_row_in_a_batch_equals_the_row_alone(name, args, lengths, left, extra)
     rows = make_rows(lengths)
     alone = torch.cat([pooler(batch(pooler, [row])) for row in rows])
     assert_close(pooler(batch(pooler, rows, left=left, extra=extra, fill=9.0)), alone)
+
+
+@pytest.mark.parametrize(("name", "args"), CASES, ids=lambda part: str(part or "-"))
+def test_the_config_knows_which_poolers_do_not_read_the_mask(name, args):
+    pooler = build_pooler(name, SHAPE, args).eval()
+    tokens = batch(pooler, ROWS)
+    all_count = tokens._replace(mask_BT=tokens.attention_BT)
+    spec = MemberSpec(pooler=name, pooler_args=args)
+    (member,) = Config(members=[spec]).resolve_members()
+    assert counts_tokens(member) == (not torch.equal(pooler(tokens), pooler(all_count)))
 
 
 @every_dtype

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pyarrow import ArrowNotImplementedError
 
 from poolblend.competition.tasks import Task
+from poolblend.ensembling.alignment import off_simplex
 from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
 from poolblend.errors import UserError
 from poolblend.store.outside import OutsideMember, read_members, read_predictions
@@ -132,6 +133,46 @@ RIGHT = {
         csv([0.333] * 4, [0.333] * 4, [0.3335] * 4, header="id,A,B,C"),
         [0.333, 0.333, 0.3335],
     ),
+    "classes of two decimals": (
+        "multiclass",
+        csv([0.33] * 4, [0.33] * 4, [0.33] * 4, header="id,A,B,C"),
+        [0.33, 0.33, 0.33],
+    ),
+    "classes cut off after two decimals": (
+        "multiclass",
+        csv([0.32] * 4, [0.33] * 4, [0.33] * 4, header="id,A,B,C"),
+        [0.32, 0.33, 0.33],
+    ),
+    "classes of one decimal": (
+        "multiclass",
+        csv([0.3] * 4, [0.3] * 4, [0.3] * 4, header="id,A,B,C"),
+        [0.3, 0.3, 0.3],
+    ),
+    "two classes of two decimals": (
+        "binary",
+        csv([0.13, 0.5, 0.5, 0.5], [0.86, 0.5, 0.51, 0.5], header="id,0,1"),
+        [0.86],
+    ),
+    "numbers of classes": (
+        "multiclass",
+        csv([0.5] * 4, [0.3] * 4, [0.2] * 4, header="id,pred_1,pred_2,pred_0"),
+        [0.2, 0.5, 0.3],
+    ),
+    "numbers of classes with labels": (
+        "multiclass",
+        csv(list("ABCA"), [0.5] * 4, [0.3] * 4, [0.2] * 4, header="id,label,1,2,0"),
+        [0.2, 0.5, 0.3],
+    ),
+    "numbers of classes behind a word": (
+        "multiclass",
+        csv([0.5] * 4, [0.3] * 4, [0.2] * 4, header="id,class_1,class_2,class_0"),
+        [0.2, 0.5, 0.3],
+    ),
+    "numbers of two named classes": (
+        "named",
+        csv([0.9] * 4, [0.1] * 4, header="id,pred_1,pred_0"),
+        [0.9],
+    ),
     "labels that sum to two": ("multilabel", csv([1] * 4, [1] * 4, header="id,y,x"), [1, 1]),
     "values": ("regression", csv([-5] * 4, [1e9] * 4, header="id,y,x"), [1e9, -5]),
     "values with labels": (
@@ -161,6 +202,27 @@ def test_columns_are_found_by_name_in_either_format(tmp_path: Path, case: str, e
     matrix = blend_of(tmp_path, kind)
     assert matrix.members == ("m",)
     np.testing.assert_allclose(matrix.oof_MNK[0, 0], first_K)
+
+
+def test_numbered_columns_say_which_class_each_is_read_as(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    columns = ([0.5] * 4, [0.3] * 4, [0.2] * 4)
+    write(tmp_path, "m.csv", csv(*columns, header="id,1,2,0"))
+    members_of(tmp_path, "multiclass")
+    assert "columns '0', '1', '2' are read as the classes in their order: 'A', 'B', 'C'" in (
+        caplog.text
+    )
+
+
+def test_whole_numbers_of_many_classes_sum_to_one_all_the_same() -> None:
+    hard = np.eye(40)
+    assert len(off_simplex(hard)) == 0
+    assert off_simplex(np.vstack([hard, np.zeros(40), hard[0] + hard[1]])).tolist() == [40, 41]
+    many = np.full((1, 400), 0.0)
+    many[0, :70] = 0.01
+    assert off_simplex(many).size == 0
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -302,6 +364,36 @@ WRONG = {
         "binary",
         csv(HALVES, HALVES, header="id,0,1"),
         "'0', '1' sum to 0.5 for id '2'.*2 such",
+    ),
+    "sums of two decimals that rounding does not explain": (
+        "multiclass",
+        csv([0.3] * 4, [0.3] * 4, [0.33] * 4, header="id,A,B,C"),
+        "sum to 0.93 for id '0001'",
+    ),
+    "sums above what two decimals explain": (
+        "multiclass",
+        csv([0.34] * 4, [0.34] * 4, [0.34] * 4, header="id,A,B,C"),
+        "sum to 1.02 for id '0001'",
+    ),
+    "numbers that do not begin at 0": (
+        "multiclass",
+        csv([0.5] * 4, [0.3] * 4, [0.2] * 4, header="id,pred_1,pred_2,pred_3"),
+        "no column 'pred_A' or 'A'",
+    ),
+    "numbers and one class's name": (
+        "multiclass",
+        csv([0.5] * 4, [0.3] * 4, [0.2] * 4, [0.1] * 4, header="id,0,1,2,A"),
+        "no column 'pred_B' or 'B'",
+    ),
+    "a number twice": (
+        "multiclass",
+        csv([0.5] * 4, [0.3] * 4, [0.2] * 4, [0.1] * 4, header="id,0,1,2,class_2"),
+        "no column 'pred_A' or 'A'",
+    ),
+    "numbers where the classes are numbers": (
+        "ordinal",
+        csv([0.5] * 4, [0.3] * 4, [0.2] * 4, header="id,0,1,2"),
+        "no column 'pred_score' or 'score'",
     ),
     "one class of three": ("multiclass", csv(header="id,A"), "no column 'pred_B' or 'B'"),
     "hard classes": (

@@ -23,6 +23,8 @@ Mask = Literal["attention", "content", "none"]
 Truncation = Literal["auto", "head", "tail", "head_tail"]
 
 
+# Poolers that read a token at its place, whatever tokens count; a test holds this to their code.
+BY_PLACE = ("cls", "concat_layers", "last", "pooler_output")
 # The keys of `train` that a frozen member takes.
 FROZEN_TRAIN = ("precision", "attention", "class_weights")
 
@@ -137,6 +139,17 @@ def check_spec(spec: MemberSpec, member: Member) -> None:
         raise ValueError(
             f"{member.name}: {idle[0]} does nothing with head.kind={kind}; leave it out"
         )
+    if spec.mask not in (None, "attention") and not counts_tokens(member):
+        raise ValueError(
+            f"{member.name}: mask={spec.mask} does nothing with pooler {member.pooler}, which "
+            "reads tokens by their place; leave it out"
+        )
+
+
+def counts_tokens(member: Member) -> bool:
+    """Whether the member's pooler takes into account which tokens `mask` counts."""
+    first = member.pooler == "weighted_layer" and member.pooler_args.get("tokens") == "cls"
+    return member.pooler not in BY_PLACE and not first
 
 
 def check_member(member: Member, join: str, task: str) -> None:

@@ -16,6 +16,7 @@ from poolblend.config.members import (
     Truncation,
     check_member,
     check_spec,
+    counts_tokens,
     derive_seed,
     merged,
 )
@@ -117,6 +118,11 @@ class Config(Section):
         members = self.resolve_members()
         if self.head.C != Head().C and not any(each.head.frozen for each in members):
             raise ValueError("head.C does nothing without a head.kind of ridge, logistic or svr")
+        if self.mask != "attention" and not any(map(counts_tokens, members)):
+            raise ValueError(
+                f"mask={self.mask} does nothing with poolers that read tokens by their place "
+                f"({', '.join(dict.fromkeys(each.pooler for each in members))}); leave it out"
+            )
         for member in members:
             check_member(member, self.data.join, self.task)
         # Some disks tell no capital letters from small ones.

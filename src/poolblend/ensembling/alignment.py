@@ -15,8 +15,10 @@ from poolblend.errors import quoted
 
 # Half-precision softmaxes end a hair above 1; that is rounding, and is clipped away.
 ROUNDING = 1e-6
-# Off by this much is a probability written with three decimals.
+# Each probability may be off by this much, as one written with three decimals is.
 SUM_ROUNDING = 5e-4
+# However many classes were rounded, half of a row's probability is not lost by that.
+MOST_LOST = 0.5
 # Squares of such values, and sums of them, are finite; no target is as large.
 LARGEST = 1e100
 
@@ -94,9 +96,26 @@ def renumbered(fold_N: np.ndarray) -> np.ndarray:
 
 
 def off_simplex(pred_NK: np.ndarray) -> np.ndarray:
-    """The rows whose predictions do not sum to 1, give or take three-decimal rounding of each."""
-    rounding = SUM_ROUNDING * pred_NK.shape[1] + 1e-9
-    return np.flatnonzero(np.abs(pred_NK.sum(axis=1) - 1) > rounding)
+    """The rows whose predictions do not sum to 1, give or take what rounding each of them does.
+
+    Where all are written with the same one or two decimals, they may have been rounded or cut off
+    there: K numbers can then lack K units of the last decimal, or exceed 1 by half of it for each
+    that is not 0.
+    """
+    n_outputs, gap_N = pred_NK.shape[1], pred_NK.sum(axis=1) - 1
+    less, more = np.full(len(pred_NK), SUM_ROUNDING * n_outputs), SUM_ROUNDING * n_outputs
+    unit = next((u for u in (0.1, 0.01) if _whole(pred_NK / u)), None)
+    if unit is not None:
+        less = np.maximum(less, unit * n_outputs)
+        more = np.maximum(more, unit / 2 * np.count_nonzero(pred_NK, axis=1))
+    slack = 1e-9
+    low_N, high_N = np.minimum(less, MOST_LOST) + slack, np.minimum(more, MOST_LOST) + slack
+    return np.flatnonzero((gap_N < -low_N) | (gap_N > high_N))
+
+
+def _whole(values_NK: np.ndarray) -> bool:
+    """Whether all are whole numbers, as far as a float32 can tell."""
+    return bool((np.abs(values_NK - np.round(values_NK)) < 1e-5).all())
 
 
 def first_repeated(ids: pd.Index) -> str:

@@ -5,7 +5,7 @@ Legend: R bootstrap resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,11 @@ class Choice:
     n_folds: int
 
     @property
+    def single(self) -> str:
+        """The blender that picks the best single member."""
+        return _single(self.over_member)
+
+    @property
     def gain(self) -> Gain:
         """What the blender taken gains over the best single member."""
         return self.over_member[self.blender]
@@ -61,9 +66,9 @@ def choose(comparison: Comparison, blender: str = "auto", *, resamples: int = RE
         blender = "auto"  # there is nothing to choose among
     if blender != "auto" and blender not in reports:
         raise unknown("blender", blender, ["auto", *reports])
-    single = "best" if "best" in reports else "equal"  # of one member, equal weights are that one
     pairs = _resampled(comparison, resamples)
     name = _simplest_within_noise(pairs) if blender == "auto" else blender
+    single = _single(reports)
     return Choice(
         blender=name,
         automatic=blender == "auto",
@@ -76,6 +81,10 @@ def choose(comparison: Comparison, blender: str = "auto", *, resamples: int = RE
         n_members=len(matrix.members),
         n_folds=len(np.unique(matrix.fold_N)),
     )
+
+
+def _single(blenders: Collection[str]) -> str:
+    return "best" if "best" in blenders else "equal"  # of one member, equal weights are that one
 
 
 @dataclass(frozen=True, eq=False)

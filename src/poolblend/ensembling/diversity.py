@@ -15,6 +15,11 @@ from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.smooth import truth
 from poolblend.errors import UserError
 
+# Predictions that differ by no more are one value: as a share of the truth's spread, and of their
+# own size, of which a float32 keeps seven digits.
+SAME, FLOAT32 = 1e-4, 1e-6
+FEWEST = 8  # rows of a fold, of which fewer may have one prediction by chance
+
 
 def prediction_correlation(oof_MNK: np.ndarray) -> np.ndarray:
     """Pearson correlation of every two members' predictions (M, M), averaged over the outputs.
@@ -89,6 +94,35 @@ def undefined(
         if right.all() or not right.any():
             said.append(f"{name} is {'right' if right.all() else 'wrong'} on all rows: no Q")
     return said
+
+
+def collapsed(matrix: OofMatrix, task: Task) -> dict[str, list[int]]:
+    """The folds on which a member predicts the same for all rows, for each member with any.
+
+    The same means within a ten-thousandth of the truth's spread, for every output. Folds of fewer
+    than `FEWEST` rows are not judged; whole numbers are decided labels, which may well be alike
+    within a fold, and are judged over all rows.
+    """
+    spread_K = truth(task, matrix.y).std(axis=0)
+    folds = np.unique(matrix.fold_N)
+    found = {}
+    for name, pred_NK in zip(matrix.members, matrix.oof_MNK, strict=True):
+        if _is_one_value(pred_NK, spread_K):
+            found[name] = folds.tolist()
+        elif not (pred_NK == np.round(pred_NK)).all():
+            alike = [
+                int(fold)
+                for fold in folds
+                if (held_N := matrix.fold_N == fold).sum() >= FEWEST
+                and _is_one_value(pred_NK[held_N], spread_K)
+            ]
+            found |= {name: alike} if alike else {}
+    return found
+
+
+def _is_one_value(pred_NK: np.ndarray, spread_K: np.ndarray) -> bool:
+    noise_K = SAME * spread_K + FLOAT32 * np.abs(pred_NK).max(axis=0)
+    return len(pred_NK) > 1 and bool((np.ptp(pred_NK, axis=0) <= noise_K).all())
 
 
 class Ambiguity(NamedTuple):

@@ -41,8 +41,9 @@ class SmoothLoss(Protocol):
 
 def truth(task: Task, y: np.ndarray) -> np.ndarray:
     """Encoded targets as what predictions come near to, float64 (N, K): values, 0 and 1, shares."""
-    if task.kind == "multiclass" and y.ndim == 1:
-        return (y[:, None] == np.arange(len(task.classes))).astype(np.float64)
+    learned = task.learnable(y)
+    if task.kind == "multiclass" and learned.ndim == 1:
+        return (learned[:, None] == np.arange(len(task.classes))).astype(np.float64)
     return task.learnable(y).reshape(len(y), -1).astype(np.float64)
 
 

@@ -5,6 +5,8 @@ Legend: N rows.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,10 @@ from poolblend.ensembling.alignment import ROUNDING
 from poolblend.errors import UserError, quoted
 from poolblend.store.predictions import PREFIX
 
+log = logging.getLogger(__name__)
+
+# A column that names a class by its place among the classes, such as 0, pred_0 or class_0.
+NUMBERED = re.compile(r"(?:(?:pred|proba?|class|label|oof)_?)*([0-9]+)")
 # What a column of predictions is called where there is but one output.
 SINGLE = ("pred", "prediction", "probability", "oof")
 MEND = "mend the file or take it out of its folder"
@@ -75,6 +81,8 @@ class Sheet:
 def find_columns(sheet: Sheet, free: Sequence[str], task: Task) -> list[str]:
     """Those of the `free` columns that hold predictions: one per output, or the two classes' own.
 
+    Columns may number the classes from 0 in their order, where no column bears a class's name.
+
     Raises UserError where an output has no column, or several that may be meant.
     """
     outputs = list(task.outputs)
@@ -90,6 +98,10 @@ def find_columns(sheet: Sheet, free: Sequence[str], task: Task) -> list[str]:
         if columns:
             return columns
     lacking = [output for output in outputs if output not in free]
+    if len(lacking) == len(outputs) and task.kind == "multiclass":
+        columns = _numbered(sheet, free, task)
+        if columns:
+            return columns
     if lacking:
         raise no_column(sheet.path, [f"{PREFIX}{lacking[0]}", lacking[0]], free)
     return outputs
@@ -109,9 +121,37 @@ def _find_single(sheet: Sheet, free: Sequence[str], task: Task) -> list[str] | N
     for form in ([f"{PREFIX}{label}" for label in classes], classes):
         if form and set(form) <= set(free):
             return form
+    columns = _numbered(sheet, free, task) if classes else None
+    if columns:
+        return columns
     numeric = [c for c in free if np.isfinite(sheet.numbers(c)).mean() > 0.5]
     negative = [column for column in numeric if column.removeprefix(PREFIX) in classes[:1]]
     return numeric if len(numeric) == 1 and not negative else None
+
+
+def _numbered(sheet: Sheet, free: Sequence[str], task: Task) -> list[str] | None:
+    """Columns of the numbers 0 to K - 1 for the K classes in their order; None where a name of a
+    class is among them, or a number is missing or there twice.
+    """
+    found: dict[int, str] = {}
+    named = {str(label) for label in task.classes}
+    for column in free:
+        number = NUMBERED.fullmatch(column)
+        if number is None:
+            continue
+        if column in named or number[1] in named or int(number[1]) in found:
+            return None
+        found[int(number[1])] = column
+    if sorted(found) != list(range(len(task.classes))):
+        return None
+    columns = [found[place] for place in range(len(found))]
+    log.info(
+        "%s: columns %s are read as the classes in their order: %s",
+        sheet.path,
+        listed(columns),
+        listed([str(label) for label in task.classes]),
+    )
+    return columns
 
 
 def no_column(path: Path, wanted: Sequence[str], columns: Iterable[str]) -> UserError:

@@ -1,6 +1,7 @@
 """Blends of members from anywhere, and what inference does with spaces, cuts and weights."""
 
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -8,9 +9,10 @@ import pandas as pd
 import pytest
 
 from poolblend import config, pipeline
+from poolblend.ensembling import compact
 from poolblend.errors import UserError
 from poolblend.pipeline.competition import open_store
-from poolblend.store import read_folds
+from poolblend.store import Store, read_folds
 
 FITTERS = "blend.fitters=[equal,best,convex]"
 
@@ -23,7 +25,7 @@ def elsewhere(toy, tmp_path):
     """
 
     def make(task="binary", names=("gbm", "knn", "nb"), with_test=True, **keys):
-        path = toy(task, **keys)
+        path = toy(task, **{"blend": {}, **keys})
         settings = config.load(path)
         folder = tmp_path / "members"
         (folder / "test").mkdir(parents=True)
@@ -233,15 +235,132 @@ def test_one_member_is_taken_as_it_is(elsewhere):
     pipeline.infer(settings)
 
 
-def test_a_constant_member_is_said_and_does_not_stop_the_blend(elsewhere):
+def with_one_value(folder, name, *columns):
+    table = pd.read_csv(folder / f"{name}.csv")
+    table[list(columns)] = 0.4
+    table.to_csv(folder / f"{name}.csv", index=False)
+
+
+def test_a_member_constant_in_one_output_is_said_and_does_not_stop_the_blend(elsewhere):
     path, folder = elsewhere("regression", metric="pearson")
-    table = pd.read_csv(folder / "knn.csv")
-    table["pred_a"] = 3.5
-    table.to_csv(folder / "knn.csv", index=False)
+    with_one_value(folder, "knn", "pred_a")
     settings = config.load(path, [FITTERS])
     blend = pipeline.blend(settings, members_from=str(folder))
     assert "undefined" in str(blend)
     assert blend.card["members"]["knn"]["score"] is None
+
+
+def test_a_collapsed_member_is_named_and_left_out_of_the_blend(elsewhere, caplog):
+    path, folder = elsewhere("regression", metric="pearson")
+    with_one_value(folder, "knn", "pred_a", "pred_b")
+    blend = pipeline.blend(config.load(path, [FITTERS]), members_from=str(folder))
+    assert blend.matrix.members == ("gbm", "nb")
+    said = "knn predicts the same for all rows in every fold, as a collapsed training does"
+    assert said in str(blend)
+    assert "make its file again" in blend.card["left_out"]["knn"]
+    assert "member knn is left out: it predicts the same for all rows" in caplog.text
+
+
+def test_a_collapsed_member_that_is_named_is_blended(elsewhere, caplog):
+    path, folder = elsewhere("regression", metric="pearson")
+    with_one_value(folder, "knn", "pred_a", "pred_b")
+    settings = config.load(path, [FITTERS])
+    blend = pipeline.blend(settings, members=["gbm", "knn"], members_from=str(folder))
+    assert "undefined" in str(blend)
+    assert blend.card["members"]["knn"]["score"] is None
+    assert blend.card["left_out"] == {}
+    assert "member knn predicts the same for all rows in every fold" in caplog.text
+
+
+def test_members_that_have_all_collapsed_are_refused(elsewhere):
+    path, folder = elsewhere(names=("gbm", "nb"))
+    for name in ("gbm", "nb"):
+        with_one_value(folder, name, "pred_target")
+    with pytest.raises(UserError, match=r"no member to blend: gbm predicts .* \(2 such members\)"):
+        pipeline.blend(config.load(path, [FITTERS]), members_from=str(folder))
+
+
+def test_a_member_trained_here_that_collapsed_in_one_fold_is_left_out_with_that_fold(
+    toy, monkeypatch
+):
+    settings = config.load(toy("multilabel", blend={}), [FITTERS])
+    pipeline.train(settings)
+    read = Store.read_oof
+
+    def collapsed(store, name, fold):
+        table = read(store, name, fold)
+        if (name, fold) == ("tiny-max-s42", 1):
+            rng = np.random.default_rng(0)
+            predicted = [column for column in table if column.startswith("pred_")]
+            table[predicted] = 0.3 + rng.normal(0, 1e-7, (len(table), len(predicted)))
+        return table
+
+    monkeypatch.setattr(Store, "read_oof", collapsed)
+    blend = pipeline.blend(settings)
+    assert blend.matrix.members == ("tiny-mean-s42",)
+    said = blend.card["left_out"]["tiny-max-s42"]
+    assert "for all rows in fold 1 of 3" in said
+    assert "train.py --fold 1 --overwrite" in said
+
+
+def many_classes(folder, n=160, n_classes=80):
+    """A competition of many classes with members' OOF and test files; config, and the classes."""
+    rng = np.random.default_rng(0)
+    names = [f"c{k:02d}" for k in range(n_classes)]
+    ids = [f"r{i:03d}" for i in range(n)]
+    texts = [f"text of number {i}" for i in range(n)]
+    labels = [names[i % n_classes] for i in range(n)]
+    train = pd.DataFrame({"id": ids, "text": texts, "label": labels})
+    train.to_csv(folder / "train.csv", index=False)
+    train[["id", "text"]].to_csv(folder / "test.csv", index=False)
+    train[["id", "label"]].to_csv(folder / "sample_submission.csv", index=False)
+    (folder / "members" / "test").mkdir(parents=True)
+    for name in ("gbm", "knn", "nb"):
+        true_NK = train["label"].to_numpy()[:, None] == np.array(names)
+        logits = 2 * rng.normal(size=true_NK.shape) + 4 * true_NK
+        pred = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        table = pd.DataFrame(pred, columns=[f"pred_{each}" for each in names])
+        table.insert(0, "id", ids)
+        table.to_csv(folder / "members" / f"{name}.csv", index=False)
+        table.to_csv(folder / "members" / "test" / f"{name}.csv", index=False)
+    path = folder / "many.yaml"
+    path.write_text(
+        f"task: multiclass\nmetric: accuracy\nsubmission: labels\nstore: '{folder}/store'\n"
+        f"data: {{dir: '{folder}', target: label}}\nfolds: {{n: 3, strategy: plain}}\n"
+        "blend: {trials: 10, resamples: 50}\n",
+        encoding="utf-8",
+    )
+    return path, names
+
+
+def test_very_many_classes_are_blended_by_the_likeliest_and_scored_by_all(
+    tmp_path, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO)
+    path, names = many_classes(tmp_path)
+    settings = config.load(path)
+    monkeypatch.setattr(compact, "LARGE", 10_000)
+    monkeypatch.setattr(compact, "KEPT", 20)
+    monkeypatch.setattr(compact, "SAMPLED", 8)
+    blend = pipeline.blend(settings, members_from=str(tmp_path / "members"))
+    assert "on the 20 likeliest of each row's" in caplog.text
+    assert "stack" not in blend.reports
+    assert "stack, with a number to learn for each output, is not compared" in caplog.text
+    assert blend.matrix.oof_MNK.shape == (3, 160, len(names))
+    assert np.shape(blend.card["mixture"]["weights"]) == (3, len(names))
+    used = blend.used
+    scorer = blend.comparison.scorer
+    assert used.honest == scorer.score(blend.matrix.y, used.honest_pred_NK)
+    assert blend.card["choice"]["honest"] == used.honest
+    assert blend.card["diversity"]["q_statistic"] is not None
+    monkeypatch.setattr(compact, "LARGE", 10**9)
+    plain = pipeline.blend(settings, members_from=str(tmp_path / "members"))
+    assert plain.comparison.form == blend.comparison.form
+    for name in ("equal", "best"):
+        assert plain.reports[name].honest == blend.reports[name].honest
+    weights_M = blend.reports["convex"].weights_M
+    assert weights_M == pytest.approx(plain.reports["convex"].weights_M, abs=0.1)
+    pipeline.infer(settings)
 
 
 def test_a_search_is_continued_and_not_repeated(elsewhere):
@@ -256,7 +375,7 @@ def test_a_search_is_continued_and_not_repeated(elsewhere):
 
 
 def test_an_ordinal_competition_runs_through_with_cut_points(toy, tmp_path):
-    path = toy("binary")
+    path = toy("binary", blend={})
     settings = config.load(path)
     for table in ("train", "test_labels", "sample_submission"):
         file = settings.data_dir / f"{table}.csv"

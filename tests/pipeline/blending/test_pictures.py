@@ -119,7 +119,7 @@ def test_shared_weights_have_no_grid(blend):
 
 
 def test_without_a_search_its_pictures_say_so(blend):
-    made = blend("regression", "blend.fitters=[greedy]")
+    made = blend("regression", "blend={fitters: [greedy]}")
     assert made.pictures.searches == {}
     for name in ("search", "importances"):
         assert "No search ran" in words(getattr(made.pictures, name)())

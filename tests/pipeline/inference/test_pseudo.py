@@ -42,7 +42,7 @@ def make(trained, tmp_path):
     def blend(*sets, **chosen):
         if not (tmp_path / "store").exists():
             shutil.copytree(trained / "store", tmp_path / "store")
-        quick = ["blend.resamples=50", "blend.fitters=[equal,best]"]
+        quick = ["blend={resamples: 50, fitters: [equal,best]}"]
         places = [f"store={tmp_path / 'store'}", *quick]
         settings = config.load(trained / "toy.yaml", [*places, *sets])
         pipeline.blend(settings, **chosen)
@@ -82,7 +82,7 @@ def test_a_folds_labels_are_its_own_models_predictions_mixed_by_its_own_weights(
 
 
 def test_the_weights_are_those_that_the_blends_honest_score_is_of(make):
-    settings = make("blend.fitter=shrunk", "blend.space=logit", "blend.trials=7", "seed=5")
+    settings = make("blend.fitter=shrunk", "blend.space=logit", "seed=5")
     store = open_store(settings)
     others = config.load(settings.data_dir.parent / "toy.yaml", [f"store={store.root}"])
     pipeline.write_pseudo_labels(others, "first")  # the blend's own settings count

@@ -38,7 +38,7 @@ def settings(trained, tmp_path):
     places = [
         f"{key}={tmp_path / name}" for key, name in (("store", "store"), ("data.dir", "data"))
     ]
-    sets = ["blend.resamples=50", "blend.fitter=best", "blend.fitters=[best]"]
+    sets = ["blend={resamples: 50, fitter: best, fitters: [best]}"]
     return config.load(trained / "toy.yaml", [*places, *sets])
 
 

@@ -84,7 +84,7 @@ def test_a_frozen_member_is_blended_with_a_fine_tuned_one_and_predicts_its_oof_a
     settings = load(
         with_numbers(path) if kind == "ridge" else path,
         f"members=[{{pooler: mean, head: {kind}}}, max]",
-        "blend.fitters=[equal]",
+        "blend={fitters: [equal]}",
     )
     pipeline.train(settings)
     pipeline.blend(settings)

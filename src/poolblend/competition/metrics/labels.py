@@ -143,8 +143,10 @@ def _qwk(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 def _hits(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per class (K,): decided rightly, true, decided."""
     size = int(max(y_true.max(), y_pred.max())) + 1
-    confusion_KK = np.bincount(y_true * size + y_pred, minlength=size**2).reshape(size, size)
-    return confusion_KK.diagonal(), confusion_KK.sum(axis=1), confusion_KK.sum(axis=0)
+    # Never as a table of classes by classes: of thousands that is millions of cells.
+    right_N = y_true[y_true == y_pred]
+    right_K, true_K, pred_K = (np.bincount(x, minlength=size) for x in (right_N, y_true, y_pred))
+    return right_K, true_K, pred_K
 
 
 def _spread(labels_N: np.ndarray) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +12,9 @@ import numpy as np
 from poolblend.ensembling.problem import BlendFit, BlendProblem
 from poolblend.registry import Registry
 
+log = logging.getLogger(__name__)
+
+SLOW = 5.0  # seconds, beyond which a fit is worth a line
 Fit = Callable[[BlendProblem], BlendFit]
 
 
@@ -30,7 +35,13 @@ class Blender:
     def __call__(self, problem: BlendProblem) -> BlendFit:
         if problem.n_members == 1:
             return BlendFit(np.ones(1))
-        return self.fit(problem)
+        started = time.perf_counter()
+        fitted = self.fit(problem)
+        seconds = time.perf_counter() - started
+        if seconds > SLOW:
+            rows, outputs = len(problem.y), problem.n_outputs
+            log.info("%s: %.0f s to fit %d rows, %d outputs", self.name, seconds, rows, outputs)
+        return fitted
 
 
 BLENDERS: Registry[Blender] = Registry("blender")

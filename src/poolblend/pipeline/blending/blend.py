@@ -14,9 +14,10 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from poolblend.competition.cuts import has_cuts
+from poolblend.competition.metrics import Scorer
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config
-from poolblend.ensembling import contributions
+from poolblend.ensembling import compact, contributions
 from poolblend.ensembling.blenders import BLENDERS
 from poolblend.ensembling.choice import Choice, choose
 from poolblend.ensembling.fitting import BlendOptions, Form
@@ -40,6 +41,7 @@ TEXT_LENGTH = "words of text"
 BEST_MEMBER = "best member"  # in slice tables; a member's own name may be that of a column
 # The quick blender that stands for one too slow to be fitted again and again.
 QUICK = "convex"
+STACK = "stack"
 # Beyond as many members, leaving each out in turn takes minutes of any fit.
 MANY = 50
 
@@ -117,8 +119,9 @@ def blend(
             "leave it out"
         )
     slicing = _slicing(config, gathered)
+    fitters, matrix, scorer = _within_reach(config, matrix, scorer)
     options = BlendOptions(
-        fitters=_fitters(config),
+        fitters=fitters,
         space=settings.space,
         weights=settings.weights,
         thresholds=settings.thresholds,
@@ -147,6 +150,41 @@ def _fitters(config: Config) -> tuple[str, ...]:
     listed = config.blend.fitters
     asked = [] if config.blend.fitter == "auto" else [config.blend.fitter]
     return tuple(dict.fromkeys([*listed, *asked])) if listed else ()
+
+
+def _within_reach(
+    config: Config, matrix: OofMatrix, scorer: Scorer
+) -> tuple[tuple[str, ...], OofMatrix, Scorer]:
+    """The blenders to compare, and on what; where both take long, that is said, or less is done.
+
+    The rule goes by size and never by the clock, so that every machine finds the same blend.
+    """
+    fitters = _fitters(config)
+    if not compact.is_large(matrix):
+        return fitters, matrix, scorer
+    members, rows, columns = matrix.oof_MNK.shape
+    size = f"{members} members, {rows} rows, {columns} outputs"
+    if STACK in (*fitters, config.blend.fitter):
+        log.info("%s: %s, with a number to learn for each output, may take hours", size, STACK)
+        return fitters, matrix, scorer
+    if not fitters:
+        fitters = tuple(name for name in BLENDERS if name != STACK)
+        log.info(
+            "%s: %s, with a number to learn for each output, is not compared; name it in "
+            "blend.fitters to have it",
+            size,
+            STACK,
+        )
+    if not compact.is_compactable(matrix, scorer):
+        log.info("%s: this may take long; blend.fitters=[equal,best,convex] is quicker", size)
+        return fitters, matrix, scorer
+    log.info(
+        "weights are fitted on the %d likeliest of each row's %d classes and a sample of the "
+        "others; the blends' scores are of all classes",
+        compact.KEPT,
+        columns,
+    )
+    return fitters, *compact.compacted(matrix, scorer)
 
 
 def _slicing(config: Config, gathered: Members) -> dict[str, pd.Categorical]:
@@ -201,6 +239,9 @@ def _look_into(
         for column, slice_N in slicing.items()
     }
     firmness = contributions.stability_table(matrix.members, refits_RM)
+    if gathered.matrix is not matrix:
+        whole_scorer = gathered.competition.scorer
+        comparison, choice = compact.expanded(comparison, choice, gathered.matrix, whole_scorer)
     card = blend_card(config, gathered, comparison, choice, told, without, firmness)
     card |= {"left_out_of": quick, "refitted": refitted}
     card["slices"] = {

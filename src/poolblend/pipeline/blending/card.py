@@ -72,7 +72,7 @@ def blend_card(
         "simplest_first": by_simplicity(),
         "inputs": competition.data,
         "rows": len(matrix.y),
-        "diversity": _diversity(comparison, used),
+        "diversity": _diversity(comparison, used, alike_MM),
         "config": config.model_dump(),
         **provenance(),
     }
@@ -103,8 +103,11 @@ def _plain(table: pd.DataFrame, name: str) -> dict[str, Any]:
     return {str(key): None if pd.isna(value) else value for key, value in row.items()}
 
 
-def _diversity(comparison: Comparison, used: Honest) -> dict[str, Any]:
-    """How different the members are on average, in numbers and in a sentence."""
+def _diversity(comparison: Comparison, used: Honest, alike_MM: np.ndarray) -> dict[str, Any]:
+    """How different the members are on average, in numbers and in a sentence.
+
+    `alike_MM` is the correlation of their errors.
+    """
     matrix, scorer, task = comparison.matrix, comparison.scorer, comparison.scorer.task
     pairs = np.triu_indices(len(matrix.members), 1)
 
@@ -114,7 +117,7 @@ def _diversity(comparison: Comparison, used: Honest) -> dict[str, Any]:
 
     told: dict[str, Any] = {
         "prediction_correlation": mean(prediction_correlation(matrix.oof_MNK)),
-        "error_correlation": mean(error_correlation(matrix.oof_MNK, matrix.y, task)),
+        "error_correlation": mean(alike_MM),
     }
     said = []
     if told["error_correlation"] is not None:

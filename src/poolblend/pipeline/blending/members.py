@@ -14,6 +14,7 @@ import pandas as pd
 from poolblend.config import Config
 from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
 from poolblend.errors import UserError, unknown
+from poolblend.pipeline.blending.collapse import describe_collapsed, without_collapsed
 from poolblend.pipeline.competition import (
     Competition,
     Tabled,
@@ -37,7 +38,7 @@ FEW_GROUPS = 10
 class Members:
     """The competition, the members' OOF matrix, and what a blend card says of each member's files.
 
-    `left_out` says of members that are not complete what they lack.
+    `left_out` says of members that are not complete, or have collapsed, what is wrong with them.
 
     The matrix has its rows in the order of their ids and its members in that of their names, so
     that nothing depends on the order in which either were given.
@@ -54,8 +55,9 @@ def gather(
 ) -> Members:
     """Read the named members, or all complete ones, of the store and the folder `members_from`.
 
-    Raises UserError for members that are unknown, damaged, or made from other data or folds, and
-    for named ones that are incomplete.
+    Members that have collapsed are left out, too, unless they are named. Raises UserError for
+    members that are unknown, damaged, or made from other data or folds, for named ones that are
+    incomplete, and where all have collapsed.
     """
     trained = store.members()
     if not trained and members_from is None:
@@ -79,6 +81,13 @@ def gather(
     tables = {name: _oof(store, competition, name, outside) for name in wanted}
     paths = {name: member.path for name, member in outside.items()}
     matrix = _build(config, competition, competition.fold_N, tables, paths)
+    alike = describe_collapsed(matrix, competition, outside)
+    if alike and names:
+        for name, what in alike.items():
+            log.warning("member %s %s", name, what)
+    elif alike:
+        matrix, lacking = without_collapsed(matrix, alike), lacking | alike
+        wanted = [name for name in wanted if name not in alike]
     files = {name: _told(cards.get(name), outside.get(name)) for name in wanted}
     return Members(competition, matrix, files, lacking)
 

@@ -1,0 +1,219 @@
+"""Blends of very many classes: each row keeps its likeliest classes and a sample of the others.
+
+A blend of 10 members, 5,000 rows and 2,500 classes is 1 GB of predictions, of which almost all are
+next to nothing. Weights, scores and intervals are computed on the columns that decide a row.
+
+Legend: M members, N rows, K classes, C classes kept of each row, W columns (C and the sample).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from poolblend.competition.metrics import SMALLEST_PROBABILITY, Scorer
+from poolblend.competition.tasks import Task
+from poolblend.ensembling.choice import Choice
+from poolblend.ensembling.honesty import Comparison, Honest, fold_masks
+from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.mixture import Mixture
+from poolblend.ensembling.problem import mix
+from poolblend.ensembling.resampling import Gain
+
+# Beyond as many predictions, of more outputs than these, comparing all blenders takes hours.
+LARGE, MANY = 2_000_000, 64
+KEPT, SAMPLED = 32, 24
+CHUNK = 4_000_000  # predictions at a time, so that copies stay small beside the matrix
+
+
+@dataclass(frozen=True, eq=False)
+class CompactTask(Task):
+    """A task of several classes where each row has columns of its own, and `y` is row numbers.
+
+    `class_NC` holds the classes of a row's first columns, in rising order, so that ties are decided
+    as they are among all classes; `place_N` is the column of its true class.
+    """
+
+    class_NC: np.ndarray = field(kw_only=True)
+    place_N: np.ndarray = field(kw_only=True)
+
+    def labels(self, pred_NK: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
+        """The column of the most probable class; the sample of the others is not decided for."""
+        return pred_NK[:, : self.class_NC.shape[1]].argmax(axis=1)
+
+    def learnable(self, y: np.ndarray) -> np.ndarray:
+        """The column of each row's true class."""
+        return self.place_N[y]
+
+
+def is_large(matrix: OofMatrix) -> bool:
+    """Whether so many outputs are predicted that what learns a number for each takes hours."""
+    return matrix.oof_MNK.size > LARGE and len(matrix.outputs) > MANY
+
+
+def is_compactable(matrix: OofMatrix, scorer: Scorer) -> bool:
+    """Whether a large matrix is of classes whose likeliest ones in a row decide its score.
+
+    Metrics of order need every class's column over all rows.
+    """
+    M, _, K = matrix.oof_MNK.shape
+    one_class = scorer.task.kind == "multiclass" and matrix.y.ndim == 1  # of each row, not shares
+    classes = one_class and not scorer.metric.of_order
+    return classes and is_large(matrix) and 2 * (KEPT + SAMPLED + M) < K
+
+
+def compacted(matrix: OofMatrix, scorer: Scorer) -> tuple[OofMatrix, Scorer]:
+    """The matrix with `KEPT` classes of each row and `SAMPLED` of its others, and their scorer.
+
+    Kept are the true class and those that are likeliest, to all members together or to one. The
+    sample is spread evenly over the others as they are ranked, and stands, for each member and row,
+    for their whole probability: a mean of probabilities keeps its log loss, a mean of logits keeps
+    it to about one part in a hundred. `expanded` then scores what was found on all classes.
+    """
+    M, N, K = matrix.oof_MNK.shape
+    oof_MNW = np.empty((M, N, KEPT + SAMPLED + M))
+    class_NC = np.empty((N, KEPT), dtype=np.int64)
+    for start in range(0, N, max(1, CHUNK // (M * K))):
+        rows = slice(start, start + max(1, CHUNK // (M * K)))
+        oof_MNW[:, rows], class_NC[rows] = _columns(matrix.oof_MNK[:, rows], matrix.y[rows])
+    place_N = (class_NC == matrix.y[:, None]).argmax(axis=1)
+    names = tuple(range(oof_MNW.shape[2]))
+    task = CompactTask("multiclass", scorer.task.targets, names, class_NC=class_NC, place_N=place_N)
+    metric = replace(scorer.metric, function=_of_rows(scorer, task, matrix.y))
+    return (
+        replace(matrix, oof_MNK=oof_MNW, y=np.arange(N), outputs=task.outputs),
+        Scorer(metric, task),
+    )
+
+
+def expanded(
+    comparison: Comparison, choice: Choice, matrix: OofMatrix, scorer: Scorer
+) -> tuple[Comparison, Choice]:
+    """The comparison and the choice of a compacted matrix, for the `matrix` with all classes.
+
+    Every blender's weights hold for all classes; its predictions and scores are made from them.
+    Gains move by as much as the scores do, and keep the widths of their intervals.
+    """
+    reports = _rescored(comparison.reports, matrix, scorer)
+    sign = 1.0 if scorer.better == "max" else -1.0
+    moved = {
+        name: sign * (report.honest - comparison.reports[name].honest)
+        for name, report in reports.items()
+    }
+
+    def shifted(gains: Mapping[str, Gain], other: str) -> dict[str, Gain]:
+        since = moved[other]
+        return {name: Gain(*(end + moved[name] - since for end in gains[name])) for name in gains}
+
+    return (
+        replace(
+            comparison,
+            matrix=matrix,
+            scorer=scorer,
+            reports=reports,
+            member_taken=tuple(scorer.take(pred_NK) for pred_NK in matrix.oof_MNK),
+        ),
+        replace(
+            choice,
+            honest=reports[choice.blender].honest,
+            member_score=reports[choice.single].honest,
+            over_member=shifted(choice.over_member, choice.single),
+            over_equal=shifted(choice.over_equal, "equal"),
+        ),
+    )
+
+
+def _columns(oof_MNK: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions (M, N, W) of some rows' own columns, and the classes (N, C) of the first."""
+    p_MNK = np.clip(oof_MNK, SMALLEST_PROBABILITY, 1)
+    merit_NK = p_MNK.mean(axis=0) + p_MNK.max(axis=0)
+    merit_NK[np.arange(len(y)), y] = np.inf
+    order_NK = np.argsort(-merit_NK, axis=1, kind="stable")
+    class_NC = np.sort(order_NK[:, :KEPT], axis=1)
+    kept_MNC = np.take_along_axis(p_MNK, class_NC[None], axis=2)
+    log_MNR = np.log(np.take_along_axis(p_MNK, order_NK[None, :, KEPT:], axis=2))
+    middles = ((np.arange(SAMPLED) + 0.5) * log_MNR.shape[2] / SAMPLED).astype(int)
+    sample_MNS = log_MNR[:, :, middles]
+    # Each member's sample gets the mean and the spread that its logits have over all others ...
+    centred_MNS = sample_MNS - sample_MNS.mean(axis=2, keepdims=True)
+    spread_MN1 = np.maximum(sample_MNS.std(axis=2, keepdims=True), 1e-12)
+    centred_MNS *= log_MNR.std(axis=2, keepdims=True) / spread_MN1
+    sample_MNS = np.exp(log_MNR.mean(axis=2, keepdims=True) + centred_MNS)
+    # ... and their whole probability, less what makes the equal blend of logits too probable;
+    rest_MN1 = (p_MNK.sum(axis=2) - kept_MNC.sum(axis=2))[..., None]
+    sample_MNS *= rest_MN1 / sample_MNS.sum(axis=2, keepdims=True)
+    equal_N = np.exp(log_MNR.mean(axis=0)).sum(axis=1)
+    sampled_N = np.exp(np.log(sample_MNS).mean(axis=0)).sum(axis=1)
+    share_N1 = np.minimum(1, equal_N / sampled_N)[:, None]
+    # that is in a column of the member's own, where the others have next to nothing.
+    own_MNM = np.full((len(p_MNK), *rest_MN1.shape[1:-1], len(p_MNK)), SMALLEST_PROBABILITY)
+    for m, rest_N1 in enumerate(rest_MN1 * (1 - share_N1)):
+        own_MNM[m, :, m] += rest_N1[:, 0]
+    return np.concatenate([kept_MNC, sample_MNS * share_N1, own_MNM], axis=2), class_NC
+
+
+def _of_rows(scorer: Scorer, task: CompactTask, y: np.ndarray) -> Callable[..., float]:
+    """The metric of row numbers and what was taken of their own columns."""
+
+    def of_scores(row_N: np.ndarray, taken: np.ndarray, *fold_N: np.ndarray) -> float:
+        return scorer.metric.function(task.place_N[row_N], taken, *fold_N)
+
+    def of_labels(row_N: np.ndarray, taken: np.ndarray, *fold_N: np.ndarray) -> float:
+        return scorer.metric.function(y[row_N], task.class_NC[row_N, taken], *fold_N)
+
+    return of_labels if scorer.metric.takes == "labels" else of_scores
+
+
+def _widened(mixture: Mixture, n_classes: int) -> Mixture:
+    """The same weights for each of the classes; they are shared, and there is no intercept."""
+    weights_MK = np.broadcast_to(mixture.weights_MK[:, :1], (len(mixture.weights_MK), n_classes))
+    return replace(mixture, weights_MK=weights_MK.copy(), intercept_K=np.zeros(n_classes))
+
+
+def _rescored(
+    reports: Mapping[str, Honest], matrix: OofMatrix, scorer: Scorer
+) -> dict[str, Honest]:
+    """The reports with the predictions and scores that their mixtures have on all classes."""
+    n_classes = len(matrix.outputs)
+    wide = {
+        name: replace(
+            report,
+            mixture=_widened(report.mixture, n_classes),
+            fold_mixtures=tuple(_widened(each, n_classes) for each in report.fold_mixtures),
+        )
+        for name, report in reports.items()
+    }
+    whole = {name: np.empty(matrix.oof_MNK.shape[1:]) for name in wide}
+    honest = {name: np.empty(matrix.oof_MNK.shape[1:]) for name in wide}
+    for fold, held_N in enumerate(fold_masks(matrix)):
+        held_MNK = matrix.oof_MNK[:, held_N]
+        # A change of space is the costly part, and the blenders share it.
+        spaces: dict[str, np.ndarray] = {}
+        for name, report in wide.items():
+            for mixture, made in (
+                (report.mixture, whole[name]),
+                (report.fold_mixtures[fold], honest[name]),
+            ):
+                space = mixture.space
+                if space.name not in spaces:
+                    spaces[space.name] = space.forward(held_MNK)
+                mixed_NK = mix(mixture.weights_MK[:, 0], spaces[space.name])
+                made[held_N] = space.inverse(mixed_NK)
+    return {name: _scored(wide[name], matrix, scorer, whole[name], honest[name]) for name in wide}
+
+
+def _scored(
+    report: Honest, matrix: OofMatrix, scorer: Scorer, whole_NK: np.ndarray, honest_NK: np.ndarray
+) -> Honest:
+    y, fold_N = matrix.y, matrix.fold_N
+    taken, honest_taken = scorer.take(whole_NK), scorer.take(honest_NK)
+    return replace(
+        report,
+        in_sample=scorer.score_taken(y, taken, fold_N),
+        honest=scorer.score_taken(y, honest_taken, fold_N),
+        optimism=scorer.loss_taken(y, honest_taken, fold_N) - scorer.loss_taken(y, taken, fold_N),
+        honest_pred_NK=honest_NK,
+        honest_taken=honest_taken,
+    )
