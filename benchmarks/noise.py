@@ -37,6 +37,7 @@ from poolblend.errors import UserError
 from rig.noise import TASKS, draw, kinds_of_folds
 
 FRESH = 40
+Misses = dict[tuple[str, str], list[tuple[bool, bool, float]]]
 
 
 def main() -> None:
@@ -50,19 +51,25 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10)
     args = parser.parse_args()
     options = BlendOptions(trials=args.trials)
+    total: Misses = defaultdict(list)
     for metric in [args.metric] if args.metric else list(METRICS):
         for kind in METRICS[metric].tasks:
             if args.kind in (None, kind):
                 for folds in kinds_of_folds(kind):
-                    measure(metric, kind, folds, options, args.draws, args.resamples)
+                    found = measure(metric, kind, folds, options, args.draws, args.resamples)
+                    for key, each in found.items():
+                        total[key] += each
+    print(f"all of them: {len(total['auto', 'equal'])} draws")
+    show(total)
 
 
 def measure(
     metric: str, kind: str, folds: str, options: BlendOptions, draws: int, resamples: int
-) -> None:
+) -> Misses:
+    """Of each blender and what it is compared with, a row per draw: above, below, true gain."""
     scorer = make_scorer(metric, TASKS[kind])
     fresh = [draw(kind, folds, 10**6 + n) for n in range(FRESH)]
-    misses: dict[tuple[str, str], list[tuple[bool, bool, float]]] = defaultdict(list)
+    misses: Misses = defaultdict(list)
     refused = ""
     for seed in range(draws):
         try:
@@ -86,6 +93,11 @@ def measure(
                 )
     also = f"; refused: {refused}" if refused else ""
     print(f"{metric} ({kind}), folds {folds}: {len(misses['auto', 'equal'])} draws{also}")
+    show(misses)
+    return misses
+
+
+def show(misses: Misses) -> None:
     for name in dict.fromkeys(name for name, _ in misses):
         row = f"  {name:8s}"
         for other in ("best", "equal"):

@@ -140,9 +140,9 @@ def sentence(choice: Choice) -> str:
     )
     said = (
         f"Chose {choice.blender}, {how}: honest {choice.metric} {choice.honest:.4f} against "
-        f"{choice.member_score:.4f} of the best single member (picked without the scored fold; on all "
-        f"rows it is {choice.member}); a gain of "
-        f"{told(choice.gain)}, {_verdict(choice.gain, 'blending')}."
+        f"{choice.member_score:.4f} of the best single member (picked without the scored fold; on "
+        f"all rows it is {choice.member}); a gain of {told(choice.gain)}, "
+        f"{_verdict(choice.gain, 'blending')}."
     )
     if choice.blender != "equal":
         over_equal = choice.over_equal[choice.blender]
