@@ -300,12 +300,3 @@ def test_a_mask_of_the_run_is_refused_where_no_member_reads_it():
     config.load(None, ["mask=content", "members=[cls, mean]"])
     config.load(None, ["members=[cls, last]"])
     config.load(None, ["mask=attention", "members=[cls]"])
-
-
-def test_trials_without_a_search_are_refused():
-    with pytest.raises(UserError, match=r"trials does nothing without optuna in fitters"):
-        config.load(None, ["blend.trials=50", "blend.fitters=[equal,convex]"])
-    config.load(None, ["blend.fitters=[equal,convex]"])
-    config.load(None, ["blend.trials=50"])
-    config.load(None, ["blend.trials=50", "blend.fitters=[equal,optuna]"])
-    config.load(None, ["blend.trials=50", "blend.fitters=[equal]", "blend.fitter=optuna"])

@@ -343,7 +343,8 @@ def test_a_changed_file_of_an_outside_member_is_named(finished, attempt, name, h
     told = attempt("infer")
     if name.startswith("test"):
         assert str(path) in told
-        assert "since the blend; restore it, or run blend.py again" in told
+        assert "since the blend, and not in " in told
+        assert "--members-from, or run blend.py again" in told
     path.write_bytes(content)
     for command in ("check", "blend", "infer", "check"):
         assert attempt(command) is None

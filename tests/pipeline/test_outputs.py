@@ -137,10 +137,14 @@ def test_infer_prints_one_line_of_the_blend(finished, capsys):
 
 
 def test_an_undefined_score_is_one_short_line_a_fold(toy, caplog, tmp_path):
-    path = toy(metric="roc_auc", folds={"n": 2, "groups": "part", "strategy": "group"})
+    path = toy(metric="roc_auc", folds={"n": 4, "groups": "part", "strategy": "group"})
     table = tmp_path / "data" / "train.csv"
-    train = pd.read_csv(table)
-    train["part"] = train["target"]  # a fold of each class alone
+    train = pd.read_csv(table).sort_values("target")
+    train["part"] = range(len(train))
+    train["part"] = 4 * train["part"] // len(train)  # folds of one class, and of both
+    train.loc[train["part"].isin((1, 2)), "target"] = [0, 1] * (
+        train["part"].isin((1, 2)).sum() // 2
+    )
     train.to_csv(table, index=False)
     with caplog.at_level("INFO", logger="poolblend"):
         pipeline.train(config.load(path), poolers="mean")

@@ -77,14 +77,14 @@ class TestMetrics:
 
     def test_folds_without_a_value_are_named_in_one_line(self, tmp_path, caplog):
         toy = Toy(tmp_path, metric="roc_auc")
-        toy.change(target=np.r_[np.ones(25), np.zeros(35)].astype(int))
-        settings = toy.settings()
-        folds_of(settings, np.arange(60) // 20)
-        toy.try_folds()
+        toy.change(target=np.r_[np.ones(20), np.tile([0, 1], 12), np.zeros(16)].astype(int))
+        settings = toy.settings("folds.n=4")
+        folds_of(settings, np.arange(60) // 15)
+        toy.try_folds("folds.n=4")
         warnings = [record.getMessage() for record in caplog.records]
         assert warnings == [
-            "roc_auc has no value on the rows of folds 0, 2: roc_auc of 'target' is undefined on "
-            "these 20 rows: all rows are of one class"
+            "roc_auc has no value on the rows of folds 0, 3: roc_auc of 'target' is undefined on "
+            "these 15 rows: all rows are of one class"
         ]
 
     def test_a_fold_that_holds_all_of_a_class_is_refused(self, tmp_path):

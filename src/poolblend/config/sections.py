@@ -189,10 +189,3 @@ class Blend(Section):
     @classmethod
     def _all_known(cls, value: list[str]) -> list[str]:
         return [checked("blender", name) for name in value]
-
-    @model_validator(mode="after")
-    def _trials_are_of_a_search(self) -> Blend:
-        compared = not self.fitters or "optuna" in (*self.fitters, self.fitter)
-        if not compared and self.trials != Blend.model_fields["trials"].default:
-            raise ValueError("trials does nothing without optuna in fitters; leave it out")
-        return self

@@ -106,7 +106,9 @@ def build_tokenizer(folder: Path, remote_code: bool) -> Any:
     except Exception:  # of many libraries
         if remote_code or not (folder / FILE).is_file():
             raise
-        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        return PreTrainedTokenizerFast.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
 
 
 def read_encoder(

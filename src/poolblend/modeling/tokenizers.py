@@ -42,7 +42,9 @@ def as_in_files(built: Any, folder: Path) -> tuple[Any, str | None]:
         return built, model.name if model is not None and mend(built, model) else None
     if type(built) is PreTrainedTokenizerFast:
         return built, None
-    filed = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    filed = PreTrainedTokenizerFast.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     if _parts(built) == _parts(filed):
         return built, None
     # Older folders leave the names of special tokens to the class.

@@ -227,14 +227,14 @@ def test_memory_too_small_for_one_row_is_the_folds_own_failure(toy, monkeypatch,
 
 
 def test_a_backbone_damaged_during_the_night_fails_its_own_member(toy, tiny_backbone, tmp_path):
-    shutil.copytree(tiny_backbone, tmp_path / "other")
-    members = [{"pooler": "mean", "backbone": str(tmp_path / "other")}, "max"]
+    shutil.copytree(tiny_backbone, tmp_path / "second")
+    members = [{"pooler": "mean", "backbone": str(tmp_path / "second")}, "max"]
     settings = config.load(toy(members=members))
     store = open_store(settings)
-    weights = tmp_path / "other" / "model.safetensors"
+    weights = tmp_path / "second" / "model.safetensors"
     broken = {name: torch.full_like(t, torch.nan) for name, t in load_file(weights).items()}
     save_file(broken, weights, {"format": "pt"})
-    with pytest.raises(PartlyFailedError, match=r"other-mean-s42 fold 0, 1, 2: .*not finite"):
+    with pytest.raises(PartlyFailedError, match=r"second-mean-s42 fold 0, 1, 2: .*not finite"):
         pipeline.train(settings)
     assert finished(store, NEXT) == [0, 1, 2]
 

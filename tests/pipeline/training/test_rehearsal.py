@@ -168,8 +168,8 @@ def test_a_step_that_fails_is_one_line_before_anything_is_trained(toy, monkeypat
 def test_weights_that_cannot_be_saved_are_found_before_anything_is_trained(toy, monkeypatch):
     whole = TextModel.__init__
 
-    def tied(self, *args):
-        whole(self, *args)
+    def tied(self, *args, **keys):
+        whole(self, *args, **keys)
         self.twin = self.encoder.embeddings.word_embeddings
 
     monkeypatch.setattr(TextModel, "__init__", tied)
