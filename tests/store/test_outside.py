@@ -216,6 +216,21 @@ def test_numbered_columns_say_which_class_each_is_read_as(
     )
 
 
+def test_numbered_columns_of_two_words_are_refused_where_their_order_is_not_known(
+    tmp_path: Path,
+) -> None:
+    """Another tool that sorts AI and human calls AI 0, and the negative label, human, is it here."""
+    path = write(tmp_path, "m.csv", csv([0.9] * 4, [0.1] * 4, header="id,pred_0,pred_1"))
+    for classes, known in ((("human", "AI"), False), (("ham", "spam"), True)):
+        task = Task("binary", ("mood",), classes)
+        if known:
+            assert read_predictions(path, id="key", task=task).table["pred_mood"][0] == 0.1
+            continue
+        with pytest.raises(UserError, match="name them 'pred_human' and 'pred_AI'") as refusal:
+            read_predictions(path, id="key", task=task)
+        assert "in sorted order ('AI', 'human')" in str(refusal.value)
+
+
 def test_whole_numbers_of_many_classes_sum_to_one_all_the_same() -> None:
     hard = np.eye(40)
     assert len(off_simplex(hard)) == 0

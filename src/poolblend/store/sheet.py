@@ -145,6 +145,7 @@ def _numbered(sheet: Sheet, free: Sequence[str], task: Task) -> list[str] | None
     if sorted(found) != list(range(len(task.classes))):
         return None
     columns = [found[place] for place in range(len(found))]
+    _refuse_either_order(sheet, columns, task)
     log.info(
         "%s: columns %s are read as the classes in their order: %s",
         sheet.path,
@@ -152,6 +153,18 @@ def _numbered(sheet: Sheet, free: Sequence[str], task: Task) -> list[str] | None
         listed([str(label) for label in task.classes]),
     )
     return columns
+
+
+def _refuse_either_order(sheet: Sheet, columns: Sequence[str], task: Task) -> None:
+    """Raise UserError where numbers may mean (negative, positive) words or their sorted order."""
+    labels = [label for label in task.classes if isinstance(label, str)]
+    if labels != sorted(labels):
+        first, second = (quoted(f"{PREFIX}{label}") for label in labels)
+        raise UserError(
+            f"{sheet.path}: columns {listed(columns)} may number the labels as negative and "
+            f"positive ({listed(labels)}) or in sorted order ({listed(sorted(labels))}); name them "
+            f"{first} and {second}, each for its own label"
+        )
 
 
 def no_column(path: Path, wanted: Sequence[str], columns: Iterable[str]) -> UserError:
