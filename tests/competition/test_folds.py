@@ -253,13 +253,23 @@ class TestRareClasses:
         fold_N = assign_folds("auto", task, y, 5, 0, **given)
         assert [len(set(fold_N[y == k].tolist())) for k in range(7)] == [5, 5, 5, 2, 2, 1, 1]
 
-    def test_are_told_in_one_line(self, caplog: pytest.LogCaptureFixture) -> None:
-        task, y = self.drawn(0, [40, 30, 4, 2, 1, 1, 0])
-        assign_folds("auto", task, y, 5, 0)
-        assert [record.getMessage() for record in caplog.records] == [
-            "4 of 6 classes have too few rows or groups to be in all 5 folds, such as 'c4': they "
-            "are spread; 2 of them are in one fold only, whose models never see them"
-        ]
+    @pytest.mark.parametrize(
+        ("counts", "told"),
+        [
+            (
+                [40, 30, 4, 2, 1, 1, 0],
+                "'c4': 4 of 6; they are spread; 2 of them are in one fold only, whose models never "
+                "see them",
+            ),
+            ([40, 2], "'c1': 1 of 2; they are spread"),
+        ],
+    )
+    def test_are_told_in_one_line(
+        self, counts: list[int], told: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assign_folds("auto", *self.drawn(0, counts), 5, 0)
+        start = "classes with too few rows or groups to be in all 5 folds, such as "
+        assert [record.getMessage() for record in caplog.records] == [start + told]
 
     def test_that_are_frequent_enough_are_not_mentioned(
         self, caplog: pytest.LogCaptureFixture

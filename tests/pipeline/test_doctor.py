@@ -237,3 +237,11 @@ def test_the_supported_ranges_hold_the_pins():
         assert library.specifier.contains(pins[library.name]), library
     oldest = ".".join(map(str, libraries.OLDEST))
     assert f'requires-python = ">={oldest}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_a_member_whose_settings_do_not_fit_is_not_blamed_on_the_backbone_alone(toy):
+    members = [{"pooler": "mean", "head": "ridge"}]
+    findings = diagnosis.examine(config.load(toy(members=members)))
+    (told,) = [finding for finding in findings if finding.status == "fail"]
+    assert "choose logistic" in told.found
+    assert told.fix.startswith("what the line says")

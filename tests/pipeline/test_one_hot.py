@@ -201,7 +201,7 @@ def test_groups_rare_classes_and_frozen_heads_take_them(one_hot, caplog):
         change=grouped,
     )
     blend, _ = run_all(settings)
-    assert "1 of 3 classes have too few rows or groups to be in all 3 folds, such as 'odd'" in (
+    assert "classes with too few rows or groups to be in all 3 folds, such as 'odd': 1 of 3" in (
         caplog.text
     )
     assert (blend.matrix.oof_MNK > 0).all()

@@ -219,7 +219,7 @@ def test_numbered_columns_say_which_class_each_is_read_as(
 def test_numbered_columns_of_two_words_are_refused_where_their_order_is_not_known(
     tmp_path: Path,
 ) -> None:
-    """Another tool that sorts AI and human calls AI 0, and the negative label, human, is it here."""
+    """A tool that sorts AI and human calls AI 0, which here is the positive label."""
     path = write(tmp_path, "m.csv", csv([0.9] * 4, [0.1] * 4, header="id,pred_0,pred_1"))
     for classes, known in ((("human", "AI"), False), (("ham", "spam"), True)):
         task = Task("binary", ("mood",), classes)

@@ -92,13 +92,15 @@ def tell_rare(task: Task, y: np.ndarray, fold_N: np.ndarray) -> None:
     pairs = np.unique(np.stack([y, fold_N], axis=1), axis=0)  # each class with each of its folds
     folds_C = np.bincount(pairs[:, 0], minlength=len(counts_C))
     rare = np.flatnonzero((folds_C > 0) & (folds_C < n))
-    if len(rare):
-        log.warning(
-            "%d of %d classes have too few rows or groups to be in all %d folds, such as %s: they "
-            "are spread; %d of them are in one fold only, whose models never see them",
-            len(rare),
-            np.count_nonzero(counts_C),
-            n,
-            quoted(task.classes[rare[counts_C[rare].argmin()]]),
-            np.count_nonzero(folds_C == 1),
-        )
+    if not len(rare):
+        return
+    alone = np.count_nonzero(folds_C == 1)
+    log.warning(
+        "classes with too few rows or groups to be in all %d folds, such as %s: %d of %d; they are "
+        "spread%s",
+        n,
+        quoted(task.classes[rare[counts_C[rare].argmin()]]),
+        len(rare),
+        np.count_nonzero(counts_C),
+        f"; {alone} of them are in one fold only, whose models never see them" if alone else "",
+    )

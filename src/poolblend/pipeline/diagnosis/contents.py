@@ -57,7 +57,8 @@ def tables(run: Run) -> Iterator[Finding]:
 
 @check(
     "backbone",
-    fix="install it anew; or fetch it where there is a network and set `backbone` to its folder",
+    fix="what the line says; where the backbone itself is missing or damaged, install it anew, or "
+    "fetch it where there is a network and set `backbone` to its folder",
 )
 def backbones(run: Run) -> Iterator[Finding]:
     """Each backbone loads without a network, and every member on it can be trained and saved."""
