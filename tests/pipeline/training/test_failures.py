@@ -4,6 +4,8 @@ import itertools
 import json
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -68,6 +70,27 @@ def test_a_diverging_member_costs_no_other(run, caplog):
         assert note["inputs"]["settings"]["train"]["lr"] == 1e30
         assert note["written"].startswith("20")
         assert len(store.checkpoints(WILD, fold)) == 0  # they lead to the same end
+
+
+def test_a_blend_says_what_failed_where_nothing_else_was_trained(run, tmp_path, monkeypatch):
+    settings, store = run()
+    failing(monkeypatch, UserError("no luck"))
+    failing(monkeypatch, UserError("none at all"), name=NEXT)
+    with pytest.raises(PartlyFailedError):
+        pipeline.train(settings)
+    with pytest.raises(UserError, match="no finished fold of run toy yet") as end:
+        pipeline.blend(settings)
+    assert f"{WILD} (fold 0, 1, 2: no luck); {NEXT} (fold 0, 1, 2: none at all)" in str(end.value)
+    train = pd.read_csv(settings.data_dir / "train.csv")
+    outside = train[["id"]].assign(pred_target=np.linspace(0, 1, len(train)))
+    (tmp_path / "outside").mkdir()
+    outside.to_csv(tmp_path / "outside" / "gbm.csv", index=False)
+    pipeline.blend(settings, members_from=str(tmp_path / "outside"))
+    left_out = json.loads(store.blend_path.read_text())["left_out"]
+    assert {name: "not trained yet (fold" in why for name, why in left_out.items()} == {
+        WILD: True,
+        NEXT: True,
+    }
 
 
 def test_the_exit_status_is_1_and_the_last_line_says_what_failed(run, capsys):

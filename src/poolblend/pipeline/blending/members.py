@@ -62,7 +62,8 @@ def gather(
     trained = store.members()
     if not trained and members_from is None:
         raise UserError(
-            f"no finished fold of run {store.run} yet; run train.py first (same --config)"
+            f"no finished fold of run {store.run} yet{_all_failed(config, store)}; run train.py "
+            "first (same --config)"
         )
     tabled = read_tables(config)
     _check_columns(config, tabled.tables.train)
@@ -178,10 +179,20 @@ def _incomplete(
         missing = _missing(store, name, n_folds)
         if missing:
             lacking[name] = f"lacks fold {', '.join(missing)} of {n_folds}"
-    for member in config.resolve_members() if trained else ():
-        if member.name not in trained:
+    for member in config.resolve_members():
+        # Whoever blends other tools' files alone has perhaps never meant to train the config's.
+        meant = trained or _failed(store, member.name, n_folds)
+        if meant and member.name not in trained:
             lacking[member.name] = "is not trained yet"
     return {name: f"{what}{_failed(store, name, n_folds)}" for name, what in lacking.items()}
+
+
+def _all_failed(config: Config, store: Store) -> str:
+    """Why there is no finished fold, for those that failed."""
+    names = [member.name for member in config.resolve_members()]
+    told = [(name, _failed(store, name, config.folds.n)) for name in names]
+    failed = [f"{name}{why}" for name, why in told if why]
+    return f": {'; '.join(failed)}" if failed else ""
 
 
 def _failed(store: Store, name: str, n_folds: int) -> str:
