@@ -273,12 +273,14 @@ def test_an_error_that_is_not_of_memory_is_not_hidden(build, data, train, monkey
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler")
-def test_a_loss_that_is_not_finite_stops_with_what_to_do(build, data, train):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_loss_that_is_not_finite_stops_with_what_to_do(build, data, train, precision):
     model = build()
     with torch.no_grad():
         model.encoder.embeddings.word_embeddings.weight.fill_(float("nan"))
-    with pytest.raises(UserError, match="the training loss became nan in epoch 1; lower train.lr"):
-        train(model, data)
+    cure = "lower train.lr" + ", or set train.precision=fp32" * (precision == "bf16")
+    with pytest.raises(UserError, match=f"the training loss became nan in epoch 1; {cure}$"):
+        train(model, data, precision=precision)
 
 
 def test_auto_precision_is_what_the_device_computes_in(monkeypatch):

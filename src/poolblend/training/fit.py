@@ -242,6 +242,12 @@ class Fit:
             self._average.update_parameters(self.model)
         self.position.seconds += time.perf_counter() - started
 
+    @property
+    def cure(self) -> str:
+        """What may help a training that diverges."""
+        resolved = resolve_precision(self.options.precision, choose_device())
+        return "lower train.lr" + ", or set train.precision=fp32" * (resolved != "fp32")
+
     def _step(self, step: Sequence[np.ndarray]) -> float:
         """Change the weights once; the mean loss before that."""
         adversarial = self.steps_done >= self.adversarial_from
@@ -250,8 +256,7 @@ class Fit:
         )
         if not np.isfinite(loss):
             raise DivergedError(
-                f"the training loss became {loss} in epoch {self.position.epoch + 1}; lower "
-                "train.lr, or set train.precision=fp32"
+                f"the training loss became {loss} in epoch {self.position.epoch + 1}; {self.cure}"
             )
         if self.options.clip is not None:
             self._accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)

@@ -153,8 +153,7 @@ class FineTuner:
             )
         if not np.isfinite(pred_NK).all():
             raise DivergedError(
-                f"predictions became NaN or infinite in epoch {fit.position.epoch + 1}; lower "
-                "train.lr, or set train.precision=fp32"
+                f"predictions became NaN or infinite in epoch {fit.position.epoch + 1}; {fit.cure}"
             )
         return pred_NK
 
