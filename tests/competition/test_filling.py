@@ -346,3 +346,12 @@ def test_a_copied_column_must_stay_as_it_is() -> None:
     with refused("submission column 'Usage' is to be copied, but differs from the sample's"):
         changed = submission.assign(Usage="Private")
         check_submission(changed, filling.template, id="id", copied=["Usage"])
+
+
+def test_one_column_of_labels_holds_the_names_of_the_columns_of_a_one_hot_task() -> None:
+    task = Task("multiclass", ("win_a", "win_b", "tie"), ("win_a", "win_b", "tie"))
+    sample = pd.DataFrame({"id": ["1", "2"], "label": ["win_a", "tie"]})
+    filling = find_filling(Sample(task, sample, "id"))
+    pred_NK = np.array([[0.1, 0.2, 0.7], [0.1, 0.8, 0.1]])
+    made = build_submission(task, filling, ["1", "2"], pred_NK, id="id")
+    assert made["label"].tolist() == ["tie", "win_b"]

@@ -42,11 +42,19 @@ def build_submission(
         elif filling.top.size > 1:
             filled[column] = filling.top.cells(task.outputs, pred_NK)
         elif filling.values == "labels" or task.kind == "multiclass":
-            labels = task.decode(task.labels(pred_NK, cuts)).reshape(len(template), -1)
+            labels = _labels(task, pred_NK, cuts)
             filled[column] = _typed_as(template[column], labels[:, source.place])
         else:
             filled[column] = pred_NK[:, source.place]
     return pd.DataFrame(filled, columns=template.columns)
+
+
+def _labels(task: Task, pred_NK: np.ndarray, cuts: np.ndarray | None) -> np.ndarray:
+    """A column per target; of a one-hot task, one column with the names of the classes."""
+    labels = task.labels(pred_NK, cuts)
+    if task.one_hot:
+        return np.array(task.classes, dtype=object)[labels][:, None]
+    return task.decode(labels).reshape(len(pred_NK), -1)
 
 
 def _shares(task: Task, values: str, pred_NK: np.ndarray, cuts: np.ndarray | None) -> np.ndarray:

@@ -166,7 +166,7 @@ def _of_rows(scorer: Scorer, task: CompactTask, y: np.ndarray) -> Callable[..., 
     return of_labels if scorer.metric.takes == "labels" else of_scores
 
 
-def _widened(mixture: Mixture, n_classes: int) -> Mixture:
+def widened(mixture: Mixture, n_classes: int) -> Mixture:
     """The same weights for each of the classes; they are shared, and there is no intercept."""
     weights_MK = np.broadcast_to(mixture.weights_MK[:, :1], (len(mixture.weights_MK), n_classes))
     return replace(mixture, weights_MK=weights_MK.copy(), intercept_K=np.zeros(n_classes))
@@ -180,8 +180,8 @@ def _rescored(
     wide = {
         name: replace(
             report,
-            mixture=_widened(report.mixture, n_classes),
-            fold_mixtures=tuple(_widened(each, n_classes) for each in report.fold_mixtures),
+            mixture=widened(report.mixture, n_classes),
+            fold_mixtures=tuple(widened(each, n_classes) for each in report.fold_mixtures),
         )
         for name, report in reports.items()
     }

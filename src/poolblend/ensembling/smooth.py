@@ -44,7 +44,7 @@ def truth(task: Task, y: np.ndarray) -> np.ndarray:
     learned = task.learnable(y)
     if task.kind == "multiclass" and learned.ndim == 1:
         return (learned[:, None] == np.arange(len(task.classes))).astype(np.float64)
-    return task.learnable(y).reshape(len(y), -1).astype(np.float64)
+    return learned.reshape(len(y), -1).astype(np.float64)
 
 
 def make_smooth_loss(kind: str, space: str, z_MNK: np.ndarray, truth_NK: np.ndarray) -> SmoothLoss:

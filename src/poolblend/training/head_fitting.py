@@ -125,7 +125,6 @@ def _logistic(
     with catch_warnings():
         simplefilter("ignore", ConvergenceWarning)
         filterwarnings("ignore", "The number of unique classes")  # there may be many rare ones
-        filterwarnings("ignore", "The number of unique classes")  # there may be many rare ones
         model.fit(x_NF[rows], classes, share_NC[rows, classes] * weight_N[rows])
     if model.n_iter_.max() >= MAX_ITERATIONS:
         log.warning(

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy.special import expit, logit
 from poolblend import config, pipeline
 from poolblend.competition.metrics import make_scorer
 from poolblend.competition.tasks import Task
+from poolblend.ensembling import compact
 from poolblend.ensembling.fitting import BlendOptions, fit_blends
 from poolblend.ensembling.honesty import compare
 from poolblend.ensembling.matrix import OofMatrix
@@ -164,6 +166,37 @@ def test_the_weights_are_those_of_the_honest_score_and_no_search_is_repeated(ble
     mixtures = pseudo.fold_mixtures(blender, seen(), SCORER, OPTIONS, studies=tmp_path)
     assert [m.to_json() for m in mixtures] == [m.to_json() for m in report.fold_mixtures]
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_of_very_many_classes_the_weights_are_those_that_the_blend_fits(monkeypatch, tmp_path):
+    monkeypatch.setattr(compact, "LARGE", 10_000)
+    rng = np.random.default_rng(0)
+    y = rng.integers(200, size=120)
+    oof_MNK = rng.random((3, 120, 200))
+    oof_MNK[:, np.arange(120), y] += 40 * rng.random((3, 120)) ** 4
+    oof_MNK /= oof_MNK.sum(axis=2, keepdims=True)
+    task = Task("multiclass", ("t",), tuple(range(200)))
+    scorer = make_scorer("log_loss", task)
+    ids_N, fold_N = np.arange(120).astype(str), np.arange(120) % 3
+    matrix = OofMatrix(ids_N, fold_N, y, oof_MNK, ("a", "b", "c"), task.outputs)
+    options = BlendOptions(fitters=("equal", "best", "convex"))
+    report = compare(*compact.compacted(matrix, scorer), options).reports["convex"]
+    settings = {"space": "auto", "weights": "shared", "thresholds": "auto", "trials": 8}
+    card = {
+        "blender": "convex",
+        "blenders": {"equal": {}, "best": {}, "convex": {}},
+        "metric": "log_loss",
+        "config": {"blend": settings, "seed": 42},
+    }
+    gathered = SimpleNamespace(matrix=matrix, competition=SimpleNamespace(task=task))
+    store = SimpleNamespace(open_studies=lambda: None, blend_path=tmp_path)
+    for made, fitted in zip(
+        pseudo._cross_fitted(store, card, gathered), report.fold_mixtures, strict=True
+    ):
+        assert made.weights_MK.shape == (3, 200)
+        assert (made.weights_MK == fitted.weights_MK[:, :1]).all()
+        assert len(np.unique(made.weights_MK)) > 1
+        assert made.space.name == fitted.space.name
 
 
 # --- what is refused -----------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from poolblend.competition.metrics import Scorer, make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.config.values import FileNamePart
+from poolblend.ensembling import compact
 from poolblend.ensembling.fitting import BlendOptions, fit_blends
 from poolblend.ensembling.honesty import fold_masks
 from poolblend.ensembling.matrix import OofMatrix
@@ -120,11 +121,17 @@ def _cross_fitted(store: Store, card: Mapping[str, Any], gathered: Members) -> l
         options = BlendOptions(**{key: settings[key] for key in keys}, seed=seed)
     except (KeyError, TypeError):
         raise UserError(f"{store.blend_path} is no whole blend card; run blend.py again") from None
-    scorer = make_scorer(card["metric"], gathered.competition.task)
+    matrix, scorer = gathered.matrix, make_scorer(card["metric"], gathered.competition.task)
+    # As blend.py fits very many classes, unless stack is among the blenders.
+    compacted = "stack" not in card["blenders"] and compact.is_compactable(matrix, scorer)
+    if compacted:
+        matrix, scorer = compact.compacted(matrix, scorer)
     with threadpool_limits(1, "blas"):  # as in blend.py: the same bits
         mixtures = fold_mixtures(
-            card["blender"], gathered.matrix, scorer, options, studies=store.open_studies()
+            card["blender"], matrix, scorer, options, studies=store.open_studies()
         )
+    if compacted:
+        mixtures = [compact.widened(each, len(gathered.matrix.outputs)) for each in mixtures]
     for fold, mixture in enumerate(mixtures):
         if mixture.space.name == "rank":
             raise UserError(f"without fold {fold} the blend averages ranks, {NO_RANKS}")

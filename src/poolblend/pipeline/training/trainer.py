@@ -117,21 +117,6 @@ class Trainer:
         del done
         release_memory()
 
-    def _say(
-        self,
-        label: str,
-        valid: np.ndarray,
-        pred_NK: np.ndarray,
-        scored: float | None,
-        seconds: float,
-    ) -> None:
-        """A line of the finished fold; a warning where its rows have no score, with the reason."""
-        told = shown(scored)
-        if scored is None:
-            told += f": {why_undefined(self.competition, valid, pred_NK)}"
-        level = logging.WARNING if scored is None else logging.INFO
-        log.log(level, "%s: %s %s (%.0f s)", label, self.competition.scorer.name, told, seconds)
-
     def _as_tried(self, member: Member) -> Member:
         """The member in the precision that its encoder's code survives; its inputs stay its own."""
         precision = self.precisions.get(member.name, member.train.precision)
