@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from pathlib import Path
 
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from poolblend import config, pipeline
 from poolblend.config import Config
 from poolblend.ensembling.resampling import bootstrap, gain
-from poolblend.pipeline.competition import load_competition, open_store
+from poolblend.pipeline.competition import load_competition, open_store, read_tables
 from poolblend.store.predictions import from_table
 from poolblend.training import batches
 
@@ -69,13 +70,13 @@ def main() -> None:
 
 def trained(settings: Config, pools: int) -> np.ndarray:
     """Out-of-fold predictions (N, K) of the config's first member, trained where they lack."""
-    batches.LEAST_POOLS = pools
-    first = settings.resolve_members()[0]
+    first, folds = settings.resolve_members()[0], settings.folds.n
+    rows = len(read_tables(settings).y) * (folds - 1) // folds
+    batches.BATCHES_PER_POOL = math.ceil(math.ceil(rows / first.train.batch_size) / pools)
     pipeline.train(settings, poolers=first.pooler)
     store = open_store(settings)
     competition = load_competition(settings, store)
-    folds = range(competition.n_folds)
-    oof = pd.concat([store.read_oof(first.name, fold) for fold in folds])
+    oof = pd.concat([store.read_oof(first.name, fold) for fold in range(folds)])
     ids = competition.tables.train[settings.data.id]
     return from_table(oof, ids, competition.task.outputs)
 

@@ -104,14 +104,14 @@ def fitted_widening(
     rows of the rarer label, and for decided labels only those that the two decide differently,
     whichever are fewest. `before` and `after` are what the metric takes.
     """
-    counted = np.ones(y.shape, dtype=bool)
-    if scorer.metric.takes == "labels":
-        counted = before != after
-    units = float(np.count_nonzero(counted))
+    decided = scorer.metric.takes == "labels"
+    counted = before != after if decided else np.ones(y.shape, dtype=bool)
     if scorer.task.kind in ("binary", "multilabel"):
         positives = np.count_nonzero(counted & (y == 1), axis=0)
         negatives = np.count_nonzero(counted & (y == 0), axis=0)
         units = float(np.minimum(positives, negatives).mean())
+    else:
+        units = float(np.count_nonzero(counted.reshape(len(y), -1).any(axis=1)))
     if group_N is not None:
         units = min(units, len(np.unique(group_N)))
     return float(np.sqrt(2) * stdtrit(max(units - 1, 1), 0.975) / ndtri(0.975))

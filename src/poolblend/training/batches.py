@@ -28,10 +28,9 @@ __all__ = [
 ]
 
 # Rows sorted together: large enough that batches hardly pad, small enough that a large table's stay
-# random. A small table is LEAST_POOLS pools; in one, most rows meet again in every epoch
-# (docs/results.md has both measured).
+# random. A small table is one pool, in which most rows meet again in every epoch: measured, three
+# pools are no better (docs/results.md).
 BATCHES_PER_POOL = 50
-LEAST_POOLS = 1
 
 
 def training_batches(
@@ -42,11 +41,9 @@ def training_batches(
     Rows are shuffled, sorted by length within pools of many batches, cut, and the batches shuffled.
     """
     order = generator.permutation(len(lengths_N))
-    n_batches = -(-len(order) // batch_size)
-    pool_size = batch_size * min(BATCHES_PER_POOL, -(-n_batches // LEAST_POOLS))
     batches: list[np.ndarray] = []
-    for start in range(0, len(order), pool_size):
-        pool = order[start : start + pool_size]
+    for start in range(0, len(order), batch_size * BATCHES_PER_POOL):
+        pool = order[start : start + batch_size * BATCHES_PER_POOL]
         pool = pool[np.argsort(lengths_N[pool], kind="stable")]
         batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:  # batch normalisation needs two rows
