@@ -52,7 +52,7 @@ class Space:
         return ranks_MNK
 
     def inverse(self, mixed_NK: np.ndarray) -> np.ndarray:
-        """Predictions (N, K) from averages in this space; ranks stay ranks, from 0 to 1."""
+        """Predictions (N, K) from averages in this space; ranks stay ranks, from about 0 to 1."""
         if self.name != "logit":
             return mixed_NK
         return softmax(mixed_NK, axis=1) if self.kind == "multiclass" else expit(mixed_NK)
@@ -69,8 +69,14 @@ def fit_space(name: str, kind: str, oof_MNK: np.ndarray) -> Space:
 
 
 def _rank(values_N: np.ndarray, quantiles_Q: np.ndarray) -> np.ndarray:
-    """The share of a distribution below each value, half of those equal to it counted."""
+    """The share of a distribution below each value, half of those equal to it counted.
+
+    Values beyond the distribution keep their order: their ranks lie less than one quantile outside
+    0 and 1. Tied there, a fold whose model predicts on another scale would lose its order.
+    """
     levels = np.linspace(0, 1, len(quantiles_Q))
     upper_N = np.interp(values_N, quantiles_Q, levels)  # of equal quantiles, the last
     lower_N = 1 - np.interp(-values_N, -quantiles_Q[::-1], levels)  # of equal quantiles, the first
-    return (upper_N + lower_N) / 2
+    first, last = quantiles_Q[0], quantiles_Q[-1]
+    beyond_N = (values_N - np.clip(values_N, first, last)) / ((last - first) or 1.0)
+    return (upper_N + lower_N) / 2 + beyond_N / (1 + np.abs(beyond_N)) / len(quantiles_Q)
