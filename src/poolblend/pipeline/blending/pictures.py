@@ -72,6 +72,7 @@ class Pictures:
             low=low_B,
             high=high_B,
             reference=choice.member_score,
+            reference_name="best member, honest",
             title=title,
         )
         return self._keep("blends", figure)
