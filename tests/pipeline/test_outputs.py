@@ -98,8 +98,10 @@ def test_train_tries_its_folders_before_the_first_step(toy, read_only, idle):
 
 
 def test_a_finished_run_needs_nothing_to_be_written(finished, read_only):
+    before = finished.everything()
     read_only("models", "oof", "store")
     finished.train()
+    assert finished.everything() == before
 
 
 def test_infer_tries_the_sample_submission_before_any_model(finished, idle):

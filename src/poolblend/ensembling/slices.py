@@ -93,17 +93,18 @@ def slice_table(
         gained = Gain(value, np.nan, np.nan)
         group = None if group_N is None else group_N[row_N]
         if len(row_N if group is None else np.unique(group)) >= FEWEST:
+            pair = part[reference], part[chosen]
             with suppress(UserError):  # undefined on most resamples
                 before_R, after_R = bootstrap(
                     y[row_N],
-                    (part[reference], part[chosen]),
+                    pair,
                     scorer,
                     fold_N=fold,
                     group_N=group,
                     seed=seed,
                     resamples=resamples,
                 )
-                widening = fitted_widening(y[row_N], part[reference], part[chosen], scorer, group)
+                widening = fitted_widening(y[row_N], *pair, scorer, group)
                 gained = gain(before_R, after_R, value, widening)
         summary = dict(zip(GAIN, gained, strict=True))
         table[labels.categories[code]] = {"rows": len(row_N), **scores, **summary}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ from poolblend.training.vectors import pooled_vectors
 
 log = logging.getLogger(__name__)
 
-Work = Callable[[TextModel, Encoded, dict[str, Any], Precision], np.ndarray]
+# Of a model, a table's tokens and the fold's card; batch_tokens, progress and precision by name.
+Work = Callable[..., np.ndarray]
 
 
 class FoldModels:
@@ -61,45 +63,28 @@ class FoldModels:
         """Predictions (N, K) of the table's rows at `rows`."""
 
         def work(
-            model: TextModel, encoded: Encoded, card: dict[str, Any], precision: Precision
+            model: TextModel, encoded: Encoded, card: dict[str, Any], **how: Any
         ) -> np.ndarray:
-            return predict(
-                model,
-                encoded,
-                rows,
-                _objective(card),
-                batch_tokens=self.batch_tokens,
-                precision=precision,
-                progress=progress,
-            )
+            return predict(model, encoded, rows, _objective(card), **how)
 
-        return self._run(member, fold, work)
+        return self._run(member, fold, work, progress)
 
     def vectors(
         self, member: str, fold: int, rows: np.ndarray, progress: str | None = None
     ) -> np.ndarray:
         """Pooled vectors (N, width of the pooler) float32 of the table's rows at `rows`."""
 
-        def work(
-            model: TextModel, encoded: Encoded, card: dict[str, Any], precision: Precision
-        ) -> np.ndarray:
-            return pooled_vectors(
-                model,
-                encoded,
-                rows,
-                batch_tokens=self.batch_tokens,
-                precision=precision,
-                progress=progress,
-            )
+        def work(model: TextModel, encoded: Encoded, _: dict[str, Any], **how: Any) -> np.ndarray:
+            return pooled_vectors(model, encoded, rows, **how)
 
-        return self._run(member, fold, work)
+        return self._run(member, fold, work, progress)
 
     def tokens(self, member: str, fold: int, rows: np.ndarray) -> dict[str, Any]:
         """How many tokens the fold's model reads these rows as, and a hash of them."""
         encoded = self._encode(member, fold, self.store.fold_card(member, fold) or {})
         return digest(encoded, rows)
 
-    def _run(self, member: str, fold: int, work: Work) -> np.ndarray:
+    def _run(self, member: str, fold: int, work: Work, progress: str | None) -> np.ndarray:
         """What `work` makes of the fold's model, the table's tokens and the fold's card.
 
         The model is gone, and its memory given back, when this returns.
@@ -108,6 +93,7 @@ class FoldModels:
         tensors = self.store.load_tensors(member, fold)  # first: hashes of the tokenizer, too
         encoded = self._encode(member, fold, card)
         model = self._load(member, fold, card, tensors).to(choose_device())
+        work = partial(work, batch_tokens=self.batch_tokens, progress=progress)
         with enough_memory("lower batch_tokens"):
             result = _computed(work, model, encoded, card, f"{member} fold {fold}")
         del model, tensors
@@ -172,9 +158,9 @@ def _computed(
         wanted = "fp32"
     resolved = resolve_precision(wanted, choose_device())
     if wanted != "auto" or resolved in ("fp32", card.get("precision")):
-        return work(model, encoded, card, wanted)
+        return work(model, encoded, card, precision=wanted)
     try:
-        result = work(model, encoded, card, wanted)
+        result = work(model, encoded, card, precision=wanted)
         reason = "" if np.isfinite(result).all() else "it gives NaN or infinite numbers"
     except RuntimeError as error:
         if out_of_memory(error):
@@ -183,7 +169,7 @@ def _computed(
     if not reason:
         return result
     log.warning("%s computes in fp32: in %s it fails (%s)", what, resolved, reason)
-    return work(model, encoded, card, "fp32")
+    return work(model, encoded, card, precision="fp32")
 
 
 def _head(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:

@@ -220,11 +220,35 @@ def _look_into(
     )
     refitted = QUICK if quick in ("equal", "best") else quick
     refits_RM = contributions.weight_stability(matrix, scorer, settled, refitted, seed=seed)
+    tables = _slice_tables(comparison, choice, slicing, seed, resamples)
+    firmness = contributions.stability_table(matrix.members, refits_RM)
+    if gathered.matrix is not matrix:
+        whole_scorer = gathered.competition.scorer
+        comparison, choice = compact.expanded(comparison, choice, gathered.matrix, whole_scorer)
+    card = blend_card(config, gathered, comparison, choice, told, without, firmness)
+    card |= {"left_out_of": quick, "refitted": refitted}
+    card["slices"] = {
+        column: slice_sentence(table, choice.blender, choice.member, column)
+        for column, table in tables.items()
+        if choice.n_members > 1
+    }
+    return Blend(store, comparison, choice, told, without, refitted, refits_RM, tables, card)
+
+
+def _slice_tables(
+    comparison: Comparison,
+    choice: Choice,
+    slicing: dict[str, pd.Categorical],
+    seed: int,
+    resamples: int,
+) -> dict[str, pd.DataFrame]:
+    """Where the blend, equal weights and the best member score how, per column of slices."""
+    matrix, scorer = comparison.matrix, comparison.scorer
     taken = {
         BEST_MEMBER: comparison.member_taken[matrix.members.index(choice.member)],
         **{n: comparison.reports[n].honest_taken for n in ("equal", choice.blender)},
     }
-    tables = {
+    return {
         column: slice_table(
             matrix.y,
             taken,
@@ -238,18 +262,6 @@ def _look_into(
         )
         for column, slice_N in slicing.items()
     }
-    firmness = contributions.stability_table(matrix.members, refits_RM)
-    if gathered.matrix is not matrix:
-        whole_scorer = gathered.competition.scorer
-        comparison, choice = compact.expanded(comparison, choice, gathered.matrix, whole_scorer)
-    card = blend_card(config, gathered, comparison, choice, told, without, firmness)
-    card |= {"left_out_of": quick, "refitted": refitted}
-    card["slices"] = {
-        column: slice_sentence(table, choice.blender, choice.member, column)
-        for column, table in tables.items()
-        if choice.n_members > 1
-    }
-    return Blend(store, comparison, choice, told, without, refitted, refits_RM, tables, card)
 
 
 def _settled(options: BlendOptions, form: Form) -> BlendOptions:
