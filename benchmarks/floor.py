@@ -22,7 +22,7 @@ from poolblend import config
 from poolblend.competition.tasks import Task
 from poolblend.competition.templates import text_columns
 from poolblend.ensembling.resampling import bootstrap
-from poolblend.pipeline.competition import Tabled, load_competition, open_store
+from poolblend.loading.competition import Tabled, load_competition, open_store
 
 
 def main() -> None:

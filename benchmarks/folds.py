@@ -15,7 +15,7 @@ import floor
 from poolblend import config
 from poolblend.competition.folds import resolve_strategy
 from poolblend.config import Config
-from poolblend.pipeline.competition import Tabled, new_folds, read_tables
+from poolblend.loading.competition import Tabled, new_folds, read_tables
 
 
 def main() -> None:

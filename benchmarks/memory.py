@@ -67,9 +67,9 @@ def predict_many(config_path: str, sets: list[str], models: int) -> None:
     """Predict with two fold models in turn, and print how the process grows."""
     train_fold(config_path, sets, "mean,max")
     from poolblend import config
-    from poolblend.pipeline.competition import open_store, read_tables
-    from poolblend.pipeline.foldmodels import FoldModels
-    from poolblend.pipeline.texts import Texts
+    from poolblend.jobs.foldmodels import FoldModels
+    from poolblend.loading.competition import open_store, read_tables
+    from poolblend.loading.texts import Texts
 
     settings = config.load(config_path, sets)
     store = open_store(settings)

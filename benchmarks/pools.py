@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from poolblend import config, pipeline
 from poolblend.config import Config
 from poolblend.ensembling.resampling import bootstrap, gain
-from poolblend.pipeline.competition import load_competition, open_store, read_tables
+from poolblend.loading.competition import load_competition, open_store, read_tables
 from poolblend.store.predictions import from_table
 from poolblend.training import batches
 

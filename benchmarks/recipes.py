@@ -29,7 +29,7 @@ from poolblend import config, pipeline
 from poolblend.competition.metrics import Scorer
 from poolblend.config import Config
 from poolblend.ensembling.resampling import bootstrap, gain
-from poolblend.pipeline.competition import load_competition, open_store
+from poolblend.loading.competition import load_competition, open_store
 from poolblend.store.predictions import from_table
 
 PLAIN, PSEUDO = "plain", "pseudo"

@@ -19,9 +19,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from bench import MAX_LENGTH, arguments, encoder_folder, load_rows, machine, race, timed
 from poolblend.config.training import Train
+from poolblend.loading.models import fit_options
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
-from poolblend.pipeline.making import fit_options
 from poolblend.training.batches import encode
 from poolblend.training.devices import choose_device, resolve_precision
 from poolblend.training.fit import Fit

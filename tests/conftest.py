@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 
 from rig import toys
+from rig.finished import finished, kept  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +36,9 @@ def _imported():
     Each fold collects garbage to give its model's memory back; among all that pytest holds, that
     would take most of the tests' time.
     """
-    import poolblend.pipeline.blending.blend
-    import poolblend.pipeline.inference.submission
-    import poolblend.pipeline.training.queue  # noqa: F401
+    import poolblend.pipeline.blending
+    import poolblend.pipeline.inference
+    import poolblend.pipeline.training  # noqa: F401
 
     gc.collect()
     gc.freeze()

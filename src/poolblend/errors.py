@@ -63,3 +63,13 @@ def quoted(value: object) -> str:
     A repr escapes line breaks and whatever else would spoil the one line of an error.
     """
     return _QUOTE.repr(str(value))
+
+
+def excerpt(value: object, longest: int = 60) -> str:
+    """`value` in at most `longest` characters, its middle left out, nothing unprintable in it."""
+    text = value if isinstance(value, str) else repr(value)
+    if len(text) > longest:
+        end = (longest - 1) // 2
+        text = f"{text[: longest - 1 - end]}…{text[-end:]}"
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -5,7 +5,7 @@ import pytest
 from poolblend import config
 from poolblend.config.training import Train
 from poolblend.errors import UserError
-from poolblend.pipeline.making import recipes
+from poolblend.loading.models import recipes
 
 
 @pytest.mark.parametrize(

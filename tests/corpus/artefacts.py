@@ -23,7 +23,7 @@ from poolblend.competition.tasks import Task
 from poolblend.ensembling.blenders import BLENDERS
 from poolblend.ensembling.problem import BlendProblem, StudyFile
 from poolblend.ensembling.spaces import Space
-from poolblend.pipeline.inference.recipe import read_recipe
+from poolblend.jobs.blend_plan import read_recipe
 from poolblend.store import Store, read_folds
 from poolblend.store.cards import SEAL, write_card
 

@@ -16,8 +16,8 @@ import pandas as pd
 from poolblend.competition.tables import load_tables, parse_column, read_table
 from poolblend.competition.tasks import Task, make_task
 from poolblend.ensembling.matrix import build_matrix
+from poolblend.loading.outside import read_predictions
 from poolblend.store.folds import read_folds
-from poolblend.store.outside import read_predictions
 
 TRAIN = 'id,text,target\n1,a fire,1\n2,calm,0\n3,,1\n004,"two\nlines, and ""more""",0\n'
 TEST = "id,text\n11,one\n12,двa 🔥\n"

@@ -26,7 +26,7 @@ from poolblend.competition.tables import Tables, load_tables, read_table
 from poolblend.competition.tasks import Task, make_task
 from poolblend.ensembling.matrix import build_matrix
 from poolblend.errors import UserError
-from poolblend.store.outside import read_members
+from poolblend.loading.outside import read_members
 
 CASES = [*CSV, *FILES, *VALUES]
 LONGEST_LINE = 700

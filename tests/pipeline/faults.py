@@ -16,9 +16,9 @@ from types import SimpleNamespace
 import torch
 from safetensors.torch import load_file, save_file
 
-from poolblend.pipeline import diagnosis
-from poolblend.pipeline.competition import open_store
-from poolblend.pipeline.diagnosis import checks, devices, libraries, machine
+from poolblend import doctor as diagnosis
+from poolblend.doctor import checks, devices, libraries, machine
+from poolblend.loading.competition import open_store
 from poolblend.training import trial
 
 Usage = namedtuple("Usage", "total used free")

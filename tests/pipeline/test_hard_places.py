@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from poolblend import pipeline
-from poolblend.pipeline.competition import open_store
+from poolblend.loading.competition import open_store
 from poolblend.store import files
 from poolblend.store.survey import survey
 

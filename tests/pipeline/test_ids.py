@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from poolblend import config, pipeline
-from poolblend.pipeline.competition import open_store
+from poolblend.loading.competition import open_store
 from poolblend.store import read_folds
 
 SETS = ["members=[mean]", "folds.n=2", "train.epochs=1", "blend.fitters=[equal]"]

@@ -8,8 +8,8 @@ import pytest
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
-from poolblend.pipeline.blending.pictures import Pictures
-from poolblend.pipeline.competition import load_competition, open_store, read_tables
+from poolblend.loading.competition import load_competition, open_store, read_tables
+from poolblend.report.pictures import Pictures
 
 CLASSES = ["odd", "bad", "good"]  # not in sorted order
 MEMBER = "tiny-mean-s42"

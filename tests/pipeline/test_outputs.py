@@ -9,9 +9,9 @@ import pytest
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
-from poolblend.pipeline.competition import open_store
-from poolblend.pipeline.foldmodels import FoldModels
-from poolblend.pipeline.training.trainer import Trainer
+from poolblend.jobs.foldmodels import FoldModels
+from poolblend.jobs.trainer import Trainer
+from poolblend.loading.competition import open_store
 
 MEMBER = "tiny-mean-s42"
 
@@ -42,7 +42,7 @@ def idle(monkeypatch):
 
     monkeypatch.setattr(Trainer, "train", work)
     monkeypatch.setattr(FoldModels, "_run", work)
-    monkeypatch.setattr("poolblend.pipeline.blending.blend.compare", work)
+    monkeypatch.setattr("poolblend.pipeline.blending.compare", work)
 
 
 def anew(finished):

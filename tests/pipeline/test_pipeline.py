@@ -9,7 +9,7 @@ import torch
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
-from poolblend.pipeline.competition import load_competition, open_store
+from poolblend.loading.competition import load_competition, open_store
 from rig import runs
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
@@ -384,7 +384,7 @@ def test_inference_runs_only_models_of_weight_and_keeps_their_predictions(toy, m
     def refuse(*_, **__):
         raise AssertionError("a model was loaded again")
 
-    monkeypatch.setattr("poolblend.pipeline.foldmodels.FoldModels._load", refuse)
+    monkeypatch.setattr("poolblend.jobs.foldmodels.FoldModels._load", refuse)
     assert pipeline.infer(settings).read_bytes() == first
 
 

@@ -5,7 +5,7 @@ import json
 import re
 
 from poolblend import config
-from poolblend.pipeline.competition import open_store
+from poolblend.loading.competition import open_store
 from poolblend.store import DamagedError, sha256
 from poolblend.store.cards import read_card
 from poolblend.store.survey import survey

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from poolblend import config, pipeline
 from poolblend.competition import demo
-from poolblend.pipeline.competition import load_competition, open_store
-from poolblend.pipeline.inference import submission
-from poolblend.pipeline.training import finetuning
+from poolblend.jobs import finetuning
+from poolblend.loading.competition import load_competition, open_store
+from poolblend.pipeline import inference as submission
 from poolblend.store import Checkpoints, Store
 from poolblend.training.fit import Fit
 from rig import toys

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from poolblend.config.training import Train
+from poolblend.loading.models import fit_options
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
-from poolblend.pipeline.making import fit_options
 from poolblend.training.batches import encode
 from poolblend.training.fit import Fit
 from poolblend.training.objectives import choose_objective

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from poolblend.config.training import Train
-from poolblend.pipeline.making import fit_options
+from poolblend.loading.models import fit_options
 from poolblend.training.fit import Fit
 from poolblend.training.objectives import choose_objective
 from poolblend.training.prediction import predict

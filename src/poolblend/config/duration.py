@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from poolblend.config.excerpt import excerpt
-from poolblend.errors import UserError
+from poolblend.errors import UserError, excerpt
 
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"

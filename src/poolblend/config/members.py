@@ -17,7 +17,7 @@ from pydantic import (
 
 from poolblend.config.sections import Backbone
 from poolblend.config.training import Head, Pseudo, Train, Windows, idle_recipe, spelt_out_lora
-from poolblend.config.values import FileNamePart, Section, Seed, checked
+from poolblend.options import FileNamePart, Section, Seed, checked
 
 Mask = Literal["attention", "content", "none"]
 Truncation = Literal["auto", "head", "tail", "head_tail"]

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from poolblend.config.excerpt import excerpt
 from poolblend.config.members import MemberSpec
 from poolblend.config.sections import Backbone, Blend, Data, Folds, Join, Submission
 from poolblend.config.settings import ROOT, Config
@@ -24,7 +23,7 @@ from poolblend.config.training import (
     Windows,
 )
 from poolblend.config.yaml_file import parse_value, read_yaml
-from poolblend.errors import UserError, unknown
+from poolblend.errors import UserError, excerpt, unknown
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 SECTIONS: dict[str, type[BaseModel]] = {

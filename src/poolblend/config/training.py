@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from poolblend.config.values import FileNamePart, Section
+from poolblend.options import FileNamePart, Section
 
 
 class Windows(Section):

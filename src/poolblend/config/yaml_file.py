@@ -15,8 +15,7 @@ from typing import Any
 
 import yaml
 
-from poolblend.config.excerpt import excerpt
-from poolblend.errors import UserError
+from poolblend.errors import UserError, excerpt
 
 LARGEST = 100_000  # bytes of a file; and values and characters, once its aliases are written out
 DEEPEST = 20

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from poolblend.config import Config
-    from poolblend.pipeline.blending.blend import Blend
+    from poolblend.pipeline.blending import Blend
 
 __all__ = [
     "blend",
@@ -51,7 +51,7 @@ def train(
     it will have stopped.
     """
     end = None if time_limit is None else time.monotonic() + time_limit  # imports count, too
-    from poolblend.pipeline.training import queue
+    from poolblend.pipeline import training as queue
 
     queue.train(
         config,
@@ -72,7 +72,7 @@ def dry_run(
     skip_failed: bool = False,
 ) -> None:
     """Print what `train` would do with these arguments, and in about what time; write nothing."""
-    from poolblend.pipeline.training import dryrun
+    from poolblend.pipeline import dryrun
 
     dryrun.dry_run(
         config, poolers=poolers, folds=folds, overwrite=overwrite, skip_failed=skip_failed
@@ -81,21 +81,21 @@ def dry_run(
 
 def list_all(config: Config) -> None:
     """Print what a config can name, and how far the members of this one are."""
-    from poolblend.pipeline.training import listing
+    from poolblend.report import listing
 
     listing.list_all(config)
 
 
 def check(config: Config) -> None:
     """Read every artefact of the run, and say which are damaged, stale or unfinished."""
-    from poolblend.pipeline.training import checking
+    from poolblend.doctor import artefacts as checking
 
     checking.check(config)
 
 
 def doctor(config: Config) -> None:
     """Try what a run of this config will need on this machine, and say what would fail."""
-    from poolblend.pipeline import diagnosis
+    from poolblend import doctor as diagnosis
 
     diagnosis.doctor(config)
 
@@ -109,7 +109,7 @@ def blend(
     """
     from pathlib import Path
 
-    from poolblend.pipeline.blending import blend as blending
+    from poolblend.pipeline import blending as blending
 
     folder = Path(members_from).expanduser() if members_from else None
     return blending.blend(config, members=members, members_from=folder)
@@ -126,7 +126,7 @@ def write_report(
 
     Takes what a config is loaded from, as a notebook does; returns what blend.py prints.
     """
-    from poolblend.pipeline.blending import notebook
+    from poolblend.report import notebook
 
     return notebook.write_report(config_path, sets, members=members, members_from=members_from)
 
@@ -138,27 +138,27 @@ def infer(config: Config, *, members_from: str | None = None) -> Path:
     """
     from pathlib import Path
 
-    from poolblend.pipeline.inference import submission
+    from poolblend.pipeline import inference as submission
 
     return submission.infer(config, Path(members_from).expanduser() if members_from else None)
 
 
 def verify_oof(config: Config) -> None:
     """Run the blend's fold models on their own validation rows, and compare with the stored OOF."""
-    from poolblend.pipeline.inference import verification
+    from poolblend.pipeline import verification
 
     verification.verify_oof(config)
 
 
 def write_vectors(config: Config) -> None:
     """Keep the vectors that each fold model pools of the test rows, and of the train rows."""
-    from poolblend.pipeline.inference import vectors
+    from poolblend.pipeline import vectors
 
     vectors.write_vectors(config)
 
 
 def write_pseudo_labels(config: Config, name: str) -> None:
     """Keep the blend's test predictions as labels to train on, for each fold by its own models."""
-    from poolblend.pipeline.inference import pseudo
+    from poolblend.pipeline import pseudo
 
     pseudo.write_pseudo_labels(config, name)

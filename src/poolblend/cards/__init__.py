@@ -1,0 +1,1 @@
+"""One typed model for each artefact's card."""

@@ -1,0 +1,71 @@
+"""What all cards share: typed fields, one seal, one fingerprint, and one way to read them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from poolblend.errors import UserError
+
+SEAL = "card_sha256"
+C = TypeVar("C", bound="Card")
+
+
+class DamagedError(UserError):
+    """A file of the store that is not what was written: cut short, altered, exchanged, or gone."""
+
+
+class CardPart(BaseModel):
+    """A group of a card's fields: frozen, and nothing but what is declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Card(CardPart):
+    """An artefact's card. A field is added here, in the artefact's class, and nowhere else.
+
+    The JSON file holds the fields and, under `card_sha256`, a hash of them: a card that was cut
+    short or edited is known by it.
+    """
+
+    def fingerprint(self) -> str:
+        """Hex sha256 of all fields: equal for equal cards."""
+        return _sha256(self.model_dump(mode="json"))
+
+    def to_json(self) -> str:
+        """The text of the card's file."""
+        content = self.model_dump(mode="json")
+        sealed = {**content, SEAL: _sha256(content)}
+        return json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json(kind: type[C], text: str, where: str) -> C:
+    """The card of this kind in `text`; `where` names the file in messages.
+
+    Raises DamagedError where the text is not what `to_json` wrote, or is the card of another
+    artefact or of another version of poolblend.
+    """
+    try:
+        content = json.loads(text)
+        seal = content.pop(SEAL)
+        whole = seal == _sha256(content)
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise DamagedError(f"{where} is damaged: it is not the card that was written there")
+    try:
+        return kind.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "card"
+        raise DamagedError(
+            f"{where} is no {kind.__name__} of this version of poolblend: {field}: {first['msg']}"
+        ) from None
+
+
+def _sha256(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,241 @@
+"""Members from anywhere: a folder of predictions that other tools wrote, one file per member.
+
+    <folder>/<member>.csv or .parquet         out-of-fold predictions of the train rows
+    <folder>/test/<member>.csv or .parquet    predictions of the test rows, where there are any
+
+Columns are found by name, in any order. What a file's own cells can show is checked here; whether
+its ids and folds are the competition's, where tables become a matrix.
+
+Legend: N rows, K outputs.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from pyarrow import ArrowException
+
+from poolblend.competition.tables import read_table
+from poolblend.competition.tasks import Task
+from poolblend.ensembling.alignment import first_repeated, off_simplex
+from poolblend.errors import UserError, quoted, unknown
+from poolblend.loading.sheet import MEND, Sheet, find_columns, listed, no_column
+from poolblend.store.files import sha256
+from poolblend.store.predictions import PREFIX
+
+log = logging.getLogger(__name__)
+
+ENDINGS = (".csv", ".parquet")
+RESERVED = r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])"
+NAME = re.compile(rf"(?!{RESERVED}(\.|$))[A-Za-z0-9_][A-Za-z0-9._-]{{0,99}}")
+UNNAMED = re.compile(
+    r"Unnamed: \d+(\.\d+)*|level_\d+"
+)  # the index of a DataFrame, as pandas writes and reads it
+INDEX = "Unnamed: 0"
+FOLDS = ("fold", "kfold")
+EXPECTED = "expected one <member>.csv or <member>.parquet of out-of-fold predictions per member"
+
+
+class Predictions(NamedTuple):
+    """A file of predictions; `table` has id (str), perhaps fold (int), and pred_<output>…."""
+
+    path: Path
+    sha256: str
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class OutsideMember:
+    """A member that was not trained here; `oof` and `test.table` have the form of `Predictions`."""
+
+    name: str
+    path: Path
+    sha256: str
+    oof: pd.DataFrame
+    test: Predictions | None
+
+
+def read_members(
+    folder: Path,
+    *,
+    id: str,
+    task: Task,
+    train: pd.DataFrame,
+    numbered: bool = False,
+    taken: Collection[str] = (),
+    only: Collection[str] | None = None,
+) -> list[OutsideMember]:
+    """The members of a folder, sorted by name; `train` holds the ids `id` and parsed targets.
+
+    Where train's ids are its rows' numbers (`numbered`), an index that pandas wrote is as good.
+    With `only`, names of members of this run (`taken`) or the folder, other files are not read.
+    Hidden files, folders and files of other endings are passed over. Raises UserError for a folder
+    without members, for a name that is unknown, unsafe, doubled or among `taken`, and for whatever
+    `read_predictions` refuses.
+    """
+    if not folder.is_dir():
+        what = "is a file, not" if folder.is_file() else "is not"
+        raise UserError(f"{folder} {what} a folder; {EXPECTED}: check the path")
+    files = _files(folder)
+    tests = _files(folder / "test") if (folder / "test").is_dir() else {}
+    if not files:
+        raise UserError(f"{folder} holds no member's file; {EXPECTED}")
+    for name, path in files.items():
+        if name in taken:
+            raise UserError(f"{path}: this run has a member '{name}' of its own; rename the file")
+    for name in only or ():
+        if name not in files and name not in taken:
+            raise unknown("member", name, [*taken, *files])
+    for name in sorted(tests.keys() - files.keys()):
+        log.info("%s is not used: no file of that name in %s", tests[name], folder)
+    members = []
+    for name, path in files.items():
+        if only is not None and name not in only:
+            continue
+        oof = read_predictions(path, id=id, task=task, train=train, numbered=numbered)
+        test = read_predictions(tests[name], id=id, task=task) if name in tests else None
+        members.append(OutsideMember(name, path, oof.sha256, oof.table, test))
+    return members
+
+
+def read_predictions(
+    path: Path,
+    *,
+    id: str,
+    task: Task,
+    train: pd.DataFrame | None = None,
+    numbered: bool = False,
+) -> Predictions:
+    """Read one file of predictions.
+
+    Ids stand in column `id` or "id"; where they are row numbers (`numbered`), also in a first
+    column without a name, which is the index of a DataFrame. Predictions stand in pred_<output> or
+    <output>; those of a single output also under a name of `sheet.SINGLE` or in the only numeric
+    column left, those of a binary task also in two columns named after its classes. Out-of-fold
+    predictions come with `train`: folds are read, and target columns beside the predictions must
+    hold train's labels. Raises UserError naming file, id and column.
+    """
+    digest, table = _read(path)
+    named = (id, "id", *([INDEX] if numbered else []))
+    key = next((column for column in named if column in table), None)
+    if key is None:
+        raise no_column(path, [id], table.columns)
+    if table[key].isna().any():
+        rows = np.flatnonzero(table[key].isna())
+        raise UserError(
+            f"{path} has no id in column {quoted(key)} of data row {rows[0] + 1} "
+            f"({len(rows)} such rows), expected one in every row; {MEND}"
+        )
+    sheet = Sheet(path, table[key], table)
+    fold = next((column for column in FOLDS if column in table), None)
+    keys = {key, "id", fold}
+    free = [c for c in table.columns if c not in keys and not UNNAMED.fullmatch(c)]
+    columns = find_columns(sheet, free, task)
+    pred_NK = _predictions(sheet, columns, task)
+    labels = [column for column in free if column in task.targets and column not in columns]
+    unused = [column for column in free if column not in {*columns, *labels}]
+    if unused:
+        log.info("%s: columns not used: %s", path, listed(unused))
+    frame: dict[str, object] = {"id": sheet.ids}
+    if train is not None:
+        _check_labels(sheet, labels, columns, train.set_index(id)[list(task.targets)])
+        frame |= {"fold": sheet.folds(fold)} if fold else {}
+    frame |= {f"{PREFIX}{output}": pred_NK[:, k] for k, output in enumerate(task.outputs)}
+    return Predictions(path, digest, pd.DataFrame(frame))
+
+
+def find_moved(path: Path, digest: str, folders: Sequence[Path]) -> Path | None:
+    """The file of this sha256, where it was or moved into one of the folders; else None.
+
+    In a folder, it is looked for by its name, and by its name below its own folder's, and so on
+    up: with /a/b/c.csv, at c.csv, b/c.csv and a/b/c.csv.
+    """
+    ends = [Path(*path.parts[-depth:]) for depth in range(1, len(path.parts))]
+    for place in (path, *(folder / end for folder in folders for end in ends)):
+        if place.is_file() and sha256(place) == digest:
+            return place
+    return None
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The files of a folder that can hold a member, by the member's name."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}; {EXPECTED}") from None
+    files: dict[str, Path] = {}
+    for path in entries:
+        name = path.stem
+        if path.name.startswith(".") or path.suffix.lower() not in ENDINGS or path.is_dir():
+            continue
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"{folder} holds {quoted(path.name)}, expected a member's name of up to 100 "
+                "letters a to z, digits and . _ - (not . or - first, nor a name that Windows "
+                "reserves); rename it"
+            )
+        if not path.is_file():
+            raise UserError(f"{path} is a link that leads nowhere, or no plain file; remove it")
+        if name in files:
+            raise UserError(
+                f"{folder} holds member '{name}' twice, as {files[name].name} and {path.name}; "
+                "keep one of them"
+            )
+        files[name] = path
+    return files
+
+
+def _read(path: Path) -> tuple[str, pd.DataFrame]:
+    """The file's sha256, and its table; spaces around the names of its columns are no part."""
+    try:
+        table, digest = read_table(path), sha256(path)
+    except (OSError, ValueError, ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read: {reason}; write it again") from None
+    table.columns = table.columns.str.strip()
+    if table.columns.has_duplicates:
+        twice = first_repeated(table.columns)
+        raise UserError(f"{path} has two columns {twice}, expected one; {MEND}")
+    return digest, table
+
+
+def _predictions(sheet: Sheet, columns: Sequence[str], task: Task) -> np.ndarray:
+    """The columns as (N, K); of two classes' columns the positive one, once they sum to 1."""
+    pred_NK = np.stack(
+        [sheet.predictions(column, probability=task.probabilistic) for column in columns], axis=1
+    )
+    if len(columns) == len(task.outputs):
+        return pred_NK
+    off = off_simplex(pred_NK)
+    if len(off):
+        raise UserError(
+            f"{sheet.path}: columns {listed(columns)} sum to {pred_NK[off[0]].sum():.6g} for id "
+            f"{quoted(sheet.ids.iloc[off[0]])}, expected 1 ({len(off)} such rows); {MEND}"
+        )
+    return pred_NK[:, 1:]
+
+
+def _check_labels(
+    sheet: Sheet, labels: Sequence[str], columns: Sequence[str], train: pd.DataFrame
+) -> None:
+    """Labels are train's; and predictions under a target's name are not, or they are labels."""
+    row_N = train.index.get_indexer(pd.Index(sheet.ids))
+    known_N = row_N >= 0  # the others are for the matrix to refuse
+    for column in labels:
+        other_N = known_N & ~sheet.same(column, train[column].iloc[row_N])
+        if other_N.any():
+            label = quoted(train[column].iloc[row_N[np.flatnonzero(other_N)[0]]])
+            raise sheet.refusal(column, other_N, f"train's label {label}")
+    for column in train.columns.intersection(list(columns)):
+        if known_N.any() and sheet.same(column, train[column].iloc[row_N])[known_N].all():
+            raise UserError(
+                f"{sheet.path} holds train's labels in column {quoted(column)}, expected "
+                f"predictions there; give these as {PREFIX}{column}"
+            )

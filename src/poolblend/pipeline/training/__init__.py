@@ -1,1 +1,0 @@
-"""`train.py`: folds to fold models and OOF predictions; and what it tells without training."""

@@ -1,0 +1,79 @@
+"""How far members are, as their fold cards tell it: scores, their spread, seconds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from poolblend.printing import aligned
+from poolblend.store import DamagedError, Store
+
+# A table of more is wider than a screen.
+MOST_FOLDS_SHOWN = 5
+
+
+class Standing(NamedTuple):
+    """One member's folds: scores of finished ones, None where undefined; reasons of failed ones."""
+
+    member: str
+    n_folds: int
+    scores: dict[int, float | None]
+    seconds: float
+    damaged: tuple[int, ...]
+    failed: Mapping[int, str] = {}  # reasons
+
+    @property
+    def spread(self) -> str:
+        """Mean ± standard deviation of the folds' scores, as far as there are any."""
+        known = [score for score in self.scores.values() if score is not None]
+        if len(known) < 2:
+            return "".join(f"{score:.4f}" for score in known)
+        return f"{statistics.mean(known):.4f} ± {statistics.stdev(known):.4f}"
+
+
+def standing(store: Store, member: str, n_folds: int) -> Standing:
+    """What the cards say of the member's `n_folds` folds; no other file is read."""
+    scores: dict[int, float | None] = {}
+    seconds, damaged, failed = 0.0, [], {}
+    for fold in range(n_folds):
+        try:
+            card = store.fold_card(member, fold)
+        except DamagedError:
+            damaged.append(fold)
+            continue
+        if card is not None:
+            scores[fold] = card.get("score")
+            seconds += card.get("seconds") or 0.0
+        elif note := store.failure(member, fold):
+            failed[fold] = note["reason"]
+    return Standing(member, n_folds, scores, seconds, tuple(damaged), failed)
+
+
+def standings_table(
+    standings: Sequence[Standing], *, oof: Mapping[str, str] | None = None
+) -> list[str]:
+    """A line per member below a line of headings; `oof` are scores over all rows, by member.
+
+    With `oof`, each fold's score is shown, too, where there are not too many.
+    """
+    n_folds = max((each.n_folds for each in standings), default=0)
+    shown = range(n_folds) if oof is not None and n_folds <= MOST_FOLDS_SHOWN else range(0)
+    overall = ["OOF"] if oof is not None else []
+    headings = ["member", "folds", *(f"fold {k}" for k in shown), "mean ± sd", *overall, "seconds"]
+    rows = [
+        [
+            each.member,
+            f"{len(each.scores)} of {each.n_folds}",
+            *(_shown(each.scores.get(fold)) for fold in shown),
+            each.spread,
+            *([oof.get(each.member, "")] if oof is not None else []),
+            f"{each.seconds:.0f}" if each.scores else "",
+        ]
+        for each in standings
+    ]
+    return aligned([headings, *rows], right=range(2, len(headings)))
+
+
+def _shown(score: float | None) -> str:
+    return "" if score is None else f"{score:.4f}"
