@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.provenance import changed
+from poolblend.cards.inputs import changed
 from poolblend.config import Config
 from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
 from poolblend.errors import UserError, unknown

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.provenance import changed
+from poolblend.cards.inputs import changed
 from poolblend.competition.duplicates import find_repeats, text_sets
 from poolblend.competition.foldchecks import check_groups
 from poolblend.competition.folds import assign_folds, resolve_strategy
