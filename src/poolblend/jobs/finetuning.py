@@ -18,6 +18,7 @@ from accelerate.utils import set_seed
 from poolblend.competition.columns import Columns
 from poolblend.config import Config, Member, derive_seed
 from poolblend.jobs.best_epoch import BestEpoch
+from poolblend.jobs.estimate import Estimate
 from poolblend.jobs.fitted import FittedFold
 from poolblend.jobs.keeping import Intervals, Keeper
 from poolblend.jobs.scoring import score, shown
@@ -60,6 +61,7 @@ class FineTuner:
     ) -> None:
         self.config, self.competition, self.store = config, competition, store
         self.materials, self.watch = materials, watch
+        self.estimate = Estimate({})
 
     def fit(
         self,
@@ -93,7 +95,7 @@ class FineTuner:
         with closing(follower):
             self.watch.took("the beginning of a fold", time.perf_counter() - started)
             self.watch.check()
-            pred_NK, model, chosen = self._run(member, fit, keeper, valid, follower)
+            pred_NK, model, chosen = self._run(member, fold, fit, keeper, valid, follower)
         told = {
             **chosen,
             "epochs": keeper.epochs,
@@ -107,7 +109,13 @@ class FineTuner:
         return FittedFold(model, base.parts, pred_NK, told)
 
     def _run(
-        self, member: Member, fit: Fit, keeper: Keeper, valid: np.ndarray, follower: Follower
+        self,
+        member: Member,
+        fold: int,
+        fit: Fit,
+        keeper: Keeper,
+        valid: np.ndarray,
+        follower: Follower,
     ) -> tuple[np.ndarray, TextModel, dict[str, Any]]:
         """Train what is left; predictions (N, K) of the rows `valid`, the model, and its choice.
 
@@ -121,6 +129,7 @@ class FineTuner:
             follower.step(fit.last_loss, fit.last_rate, fit.steps_done)
             keeper.after_step()
 
+        steps_before = fit.steps_done
         with enough_memory(OUT_OF_MEMORY):
             for epoch in fit.run(progress=keeper.label, after_step=after_step):
                 keeper.write()
@@ -129,6 +138,15 @@ class FineTuner:
                     asdict(epoch) | {"score": score(self.competition, valid, pred_NK)}
                 )
                 self._tell(keeper)
+                estimated = self.estimate.after_epoch(
+                    member.name,
+                    fold,
+                    trained=(fit.steps_done - steps_before) / fit.n_steps,
+                    left=1 - fit.steps_done / fit.n_steps,
+                )
+                if estimated:
+                    log.info("%s", estimated)
+                steps_before = fit.steps_done
                 follower.epoch(keeper.epochs[-1], fit.steps_done)
                 if best and best.take(pred_NK, [told["score"] for told in keeper.epochs]):
                     break

@@ -76,6 +76,7 @@ class Sharing:
         Raises Stopped when the watch says so.
         """
         waiting, told = list(todo), False
+        self.trainer.expect(job for job in todo if job[0].name not in self.unable)
         while waiting:
             elsewhere = []
             for job in waiting:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 
 from poolblend.cards.provenance import provenance
 from poolblend.config import Config, Member
+from poolblend.jobs.estimate import Estimate, training_tokens
 from poolblend.jobs.finetuning import FineTuner, fold_seed
 from poolblend.jobs.frozen_encoder import FrozenMembers
 from poolblend.jobs.scoring import score, shown, why_undefined
@@ -27,7 +28,6 @@ from poolblend.store import DamagedError, Store
 from poolblend.store.predictions import from_table, to_table
 from poolblend.training.devices import FP32_ONLY, Precision, choose_device, resolve_precision
 from poolblend.training.encoding import digest
-from poolblend.training.fit import Fit
 from poolblend.training.memory import release_memory
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,15 @@ class Trainer:
             known[located.files_sha256] = tokenizer_source(located.folder, self.config.remote_code)
         source = known[located.files_sha256]
         return {} if source is None else {"tokenizer": source}
+
+    def expect(self, jobs: Iterable[tuple[Member, int]]) -> None:
+        """Learn which folds will be trained, in which order, to estimate the time left."""
+        tokens = {}
+        for member, fold in jobs:
+            lengths_N = self.materials.encode(member, self.located[member.name]).lengths_N
+            others = lengths_N[self.competition.fold_N != fold]
+            tokens[member.name, fold] = training_tokens(member, others)
+        self._fine_tuned.estimate = Estimate(tokens)
 
     def train(self, member: Member, fold: int, place: str) -> None:
         """Train one fold model, predict its own rows, and put both into the store.
@@ -143,10 +152,6 @@ class Trainer:
         """What the fold's own rows were as tokens, for `infer.py --verify-oof` to compare."""
         encoded = self.materials.encode(member, self.located[member.name])
         return digest(encoded, np.flatnonzero(self.competition.fold_N == fold))
-
-    def fresh(self, member: Member, fold: int) -> Fit:
-        """A training as it begins, to try what it takes; nothing is kept of it."""
-        return self._fine_tuned.begin(self._as_tried(member), fold, self.located[member.name])[1]
 
     def oof_score(self, member: Member) -> str:
         """The score over all rows, as it is shown; "" until all folds are finished."""
