@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
@@ -26,8 +26,8 @@ class Estimate:
 
     def __init__(self, tokens: Mapping[tuple[str, int], int]) -> None:
         self._tokens = {job: n for job, n in tokens.items() if n}
-        self._trained: Counter[str] = Counter()  # tokens, by member
-        self._seconds: Counter[str] = Counter()
+        self._trained: dict[str, float] = defaultdict(float)  # tokens, by member
+        self._seconds: dict[str, float] = defaultdict(float)
         self._last = time.monotonic()
         self._reported: set[tuple[str, int]] = set()
 
@@ -55,6 +55,6 @@ class Estimate:
         return f"about {duration(seconds)} left for {folds}"
 
     def _seconds_per_token(self, member: str) -> float:
-        if self._trained[member]:
+        if member in self._trained:
             return self._seconds[member] / self._trained[member]
-        return self._seconds.total() / self._trained.total()
+        return sum(self._seconds.values()) / sum(self._trained.values())
