@@ -12,6 +12,7 @@ import pandas as pd
 from poolblend.config import Config, Member
 from poolblend.config.sections import Backbone
 from poolblend.errors import UserError
+from poolblend.jobs.estimate import Estimate
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import Competition
 from poolblend.loading.dataset import Datasets
@@ -19,7 +20,7 @@ from poolblend.modeling.sources import Located
 from poolblend.store import Store
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Context:
     """Made once in each process that does jobs.
 
@@ -31,6 +32,7 @@ class Context:
     store: Store
     located: Mapping[Backbone, Located]
     watch: Watch
+    estimate: Estimate = field(default_factory=lambda: Estimate({}))  # of the time left
     # Vectors that several folds or members with a frozen encoder share.
     vectors: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
 

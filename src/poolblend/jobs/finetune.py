@@ -146,7 +146,7 @@ def _train(
         follower.step(fit.last_loss, fit.last_rate, fit.steps_done)
         checkpointer.after_step()
 
-    epochs = checkpointer.epochs
+    epochs, steps_before = checkpointer.epochs, fit.steps_done
     with enough_memory(OUT_OF_MEMORY):
         for epoch in fit.run(progress=checkpointer.label, after_step=after_step):
             checkpointer.write()
@@ -154,6 +154,13 @@ def _train(
             epochs.append(asdict(epoch) | {"score": score(competition, valid, pred_NK)})
             _log_epoch(checkpointer, competition.scorer.name)
             follower.epoch(epochs[-1], fit.steps_done)
+            context.estimate.after_epoch(
+                job.member.name,
+                job.fold,
+                trained=(fit.steps_done - steps_before) / fit.n_steps,
+                left=1 - fit.steps_done / fit.n_steps,
+            )
+            steps_before = fit.steps_done
             if best and best.take(pred_NK, [each["score"] for each in epochs]):
                 break
     if best is None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from poolblend.cards.fold import FailureNote
 from poolblend.errors import UserError
 from poolblend.jobs.context import Context
+from poolblend.jobs.estimate import Estimate, training_tokens
 from poolblend.jobs.failures import Failures
 from poolblend.jobs.job import FoldJob, Job, JobStatus
 from poolblend.jobs.run import run
@@ -73,6 +74,7 @@ class InlineRunner:
         for job in self.jobs:
             if job.name in self._finished:
                 self._drop_checkpoints(job)
+        self.context.estimate = self._estimate(todo, unable)
         places = {job.name: f"[{n}/{len(todo)}]" for n, job in enumerate(todo, start=1)}
         self._finished -= set(places)
         waiting, said = list(todo), False
@@ -86,6 +88,16 @@ class InlineRunner:
             if len(elsewhere) == len(waiting):
                 time.sleep(WAIT)
             waiting = elsewhere
+
+    def _estimate(self, todo: Sequence[Job], unable: Mapping[str, str]) -> Estimate:
+        """Of the time left, by the tokens of the folds to train."""
+        context, tokens = self.context, {}
+        for job in todo:
+            if isinstance(job, FoldJob) and job.name not in unable:
+                encoded = context.datasets.encode(job.member, context.located[job.member.backbone])
+                others_N = encoded.lengths_N[context.competition.fold_N != job.fold]
+                tokens[job.member.name, job.fold] = training_tokens(job.member, others_N)
+        return Estimate(tokens)
 
     def _settle(self, job: Job, place: str, unable: Mapping[str, str]) -> bool:
         """Do the job, or note why it cannot be done; False where it must wait for others."""
