@@ -11,6 +11,7 @@ from poolblend.options import PathText, Section, Seed, checked, repeated
 
 Side = Literal["train", "test"]
 RowIds = Literal["auto", "sample", "test"]
+KeepTogether = Literal["duplicates", "none"]
 
 
 class Join(Section):
@@ -90,7 +91,7 @@ class Folds(Section):
     seed: Seed = 42
     groups: str | None = None  # a train column whose rows of one value stay in one fold
     # Rows whose texts are equal, but for case and spaces, stay in one fold.
-    keep_together: Literal["duplicates", "none"] = "duplicates"
+    keep_together: KeepTogether = "duplicates"
     # A class with fewer rows or groups than folds: in as many folds as it can be, or refused.
     rare: Literal["spread", "refuse"] = "spread"
     bins: int = Field(10, ge=2)  # of a regression target, for stratification

@@ -100,7 +100,7 @@ class FineTuner:
             "rows": {"train": len(fit.rows), "valid": len(valid)},
             "resumed_at_steps": keeper.resumed,
             "batches_cut_into": fit.pieces,
-            "columns": None if columns is None else columns.to_json(),
+            "columns": None if columns is None else columns.model_dump(mode="json"),
             "unit": fit.objective.told_unit,
             "reads_padding": base.reads_padding,
         }

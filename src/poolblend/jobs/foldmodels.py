@@ -117,7 +117,7 @@ class FoldModels:
         )
         if card.get("columns") is None:
             return encoded
-        columns = Columns.from_json(card["columns"])
+        columns = Columns.model_validate(card["columns"])
         return replace(encoded, columns_NF=columns.transform(self.texts.table))
 
     def _load(
@@ -133,7 +133,7 @@ class FoldModels:
             pooler_args=settings["pooler_args"],
             mask=settings["mask"],
             n_outputs=_objective(card).n_logits,
-            n_columns=0 if columns is None else Columns.from_json(columns).width,
+            n_columns=0 if columns is None else Columns.model_validate(columns).width,
             **_head(settings["head"], tensors),
         )
         try:

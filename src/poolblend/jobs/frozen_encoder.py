@@ -79,7 +79,7 @@ class FrozenMembers:
             "epochs": [],
             "rows": {"train": len(rows), "valid": len(valid)},
             "head": _told(model.head) | {"seconds": round(seconds, 1)},
-            "columns": None if columns is None else columns.to_json(),
+            "columns": None if columns is None else columns.model_dump(mode="json"),
             "unit": objective.told_unit,
             "reads_padding": base.reads_padding,
         }

@@ -8,14 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from poolblend.errors import UserError
+from poolblend.cards.card import SEAL, DamagedError
 from poolblend.store.files import write_json
-
-SEAL = "card_sha256"
-
-
-class DamagedError(UserError):
-    """A file of the store that is not what was written: cut short, altered, exchanged, or gone."""
 
 
 def write_card(path: Path, content: Mapping[str, Any]) -> None:
