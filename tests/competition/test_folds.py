@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from poolblend.competition.foldchecks import check_groups
 from refusals import refused
 from sklearn.model_selection import StratifiedKFold
 
-from poolblend.competition.foldchecks import check_groups
 from poolblend.competition.folds import (
     DEFAULTS,
     GROUPED_DEFAULTS,

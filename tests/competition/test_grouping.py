@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import StratifiedGroupKFold
-
 from poolblend.competition.grouping import deal_groups
+from sklearn.model_selection import StratifiedGroupKFold
 
 
 @settings(deadline=None, max_examples=60)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from poolblend.competition.soft import probabilities, soft_labels
 from refusals import refused
 
-from poolblend.competition.soft import probabilities, soft_labels
 from poolblend.competition.tasks import Task
 
 MULTICLASS = Task("multiclass", ("label",), ("x", "y"))

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from poolblend.competition.weights import balanced_weights, row_weights
 from refusals import refused
 from sklearn.utils.class_weight import compute_class_weight
 
 from poolblend.competition.tasks import Task
-from poolblend.competition.weights import balanced_weights, row_weights
 
 CLASSES = {
     "binary": Task("binary", ("a",), (0, 1)),

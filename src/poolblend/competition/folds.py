@@ -21,6 +21,7 @@ from poolblend.competition.groups import deal_groups
 from poolblend.competition.tasks import KINDS, SINGLE
 from poolblend.registry import Registry
 
+
 class Rows(NamedTuple):
     """What a strategy knows of the rows: `y` as `Task.encode` writes it, and their groups.
 

@@ -56,7 +56,7 @@ def merge_groups(group_N: np.ndarray, set_N: np.ndarray) -> np.ndarray:
 
 
 def merged_groups(group_N: np.ndarray, set_N: np.ndarray, n: int) -> np.ndarray:
-    """The groups, merged where they have a text in common; UserError for fewer groups than folds."""
+    """The groups, merged where they share a text; UserError for fewer groups than folds."""
     found = len(np.unique(group_N))
     if found < 2:
         raise UserError(

@@ -84,11 +84,11 @@ def check_unique(path: Path, ids: pd.Series, noun: str = "id") -> None:
             f"{path} row {row_number(path, missing[0])} has no {noun} in column '{ids.name}' "
             f"({len(missing)} such rows); give every row {article} {noun} of its own"
         )
-    malformed = np.flatnonzero(ids.str.contains(CONTROL))
-    if len(malformed):
+    bad = np.flatnonzero(ids.str.contains(CONTROL))
+    if len(bad):
         raise UserError(
-            f"{path} row {row_number(path, malformed[0])} has {noun} {quoted(ids.iloc[malformed[0]])} in "
-            f"column '{ids.name}', expected no line break or control character ({len(malformed)} such "
+            f"{path} row {row_number(path, bad[0])} has {noun} {quoted(ids.iloc[bad[0]])} in "
+            f"column '{ids.name}', expected no line break or control character ({len(bad)} such "
             f"rows); look for a quote that is left open, or write the {noun}s without"
         )
     repeated = np.flatnonzero(ids.duplicated())

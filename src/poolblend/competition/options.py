@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from poolblend import text_spec
 from poolblend.errors import excerpt
 from poolblend.options import PathText, Section, Seed, checked, repeated
 
@@ -39,7 +40,7 @@ class Data(Section):
     id: str | None = "id"
     # A column; several, joined as `join` says; or a template such as "{keyword} [SEP] {text}".
     text: list[str] = Field(["text"])
-    join: Literal["separator", "pair"] = "separator"  # pair: as the tokenizer joins two texts
+    join: text_spec.Join = "separator"  # pair: as the tokenizer joins two texts
     joins: list[Join] = Field([])  # further tables, looked up by a key
     target: list[str] = Field(["target"])
     # The binary label that counts as 1; default: found by column names and known words.
@@ -53,7 +54,7 @@ class Data(Section):
     categorical: list[str] = Field([])  # likewise, one-hot
     sample_rows: int | None = Field(None, ge=2)  # train on a seeded random subset, to try things
     # What "[CLS]" or "</s>" inside a text is: text like any other, or the tokenizer's own token.
-    special_tokens: Literal["text", "tokens"] = "text"
+    special_tokens: text_spec.SpecialTokens = "text"
 
     @field_validator("text", "target", "soft", "numeric", "categorical", mode="before")
     @classmethod

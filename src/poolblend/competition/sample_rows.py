@@ -15,7 +15,6 @@ from poolblend.errors import UserError, quoted
 log = logging.getLogger(__name__)
 
 
-
 def rows_to_submit(
     path: Path, sample: pd.DataFrame, test: Path, test_ids: pd.Series, ids: RowIds
 ) -> tuple[pd.DataFrame, bool]:

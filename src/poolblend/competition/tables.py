@@ -171,7 +171,9 @@ def _with_ids(path: Path, table: pd.DataFrame, id: str, columns: Sequence[str]) 
     return table
 
 
-def _parse_train(path: Path, train: pd.DataFrame, data: Data, kind: str, groups: str | None) -> None:
+def _parse_train(
+    path: Path, train: pd.DataFrame, data: Data, kind: str, groups: str | None
+) -> None:
     """Parse and check targets, soft labels, weights and groups in place, and check the numbers."""
     classes = data.classes if kind in SINGLE and len(data.target) == 1 else None
     for target in data.target:
@@ -188,9 +190,7 @@ def _parse_train(path: Path, train: pd.DataFrame, data: Data, kind: str, groups:
         train[column] = bounded(path, train[column], 1, expected=expected, key="data.soft")
     if data.weight:
         expected = "a finite number, 0 or more"
-        weights = bounded(
-            path, train[data.weight], math.inf, expected=expected, key="data.weight"
-        )
+        weights = bounded(path, train[data.weight], math.inf, expected=expected, key="data.weight")
         train[data.weight] = weights
     if groups:
         stripped = train[groups].str.strip()

@@ -52,9 +52,9 @@ def _own_shares(task: Task, train: pd.DataFrame) -> np.ndarray | None:
     if (largest_N == 1).all():
         return None
     log.info(
-        "%d of %d rows are shared among classes: models learn the shares, and log_loss scores them; "
-        "folds and other metrics take the class of the largest share (the first of equal ones in "
-        "%d rows)",
+        "%d of %d rows are shared among classes: models learn the shares, and log_loss scores "
+        "them; folds and other metrics take the class of the largest share (the first of equal "
+        "ones in %d rows)",
         (largest_N < 1).sum(),
         len(train),
         ((share_NK == largest_N[:, None]).sum(axis=1) > 1).sum(),

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from poolblend.competition.columns import Columns
+from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
-from poolblend.loading.competition import restore_task
 from poolblend.loading.models import new_objective
 from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
@@ -184,5 +184,5 @@ def _head(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> d
 def _objective(card: Mapping[str, Any]) -> Objective:
     inputs, unit = card["inputs"], card.get("unit")
     loss = inputs["settings"]["train"].get("loss", "auto")  # a frozen member has none
-    objective = new_objective(restore_task(inputs["task"]), loss)
+    objective = new_objective(Task(**inputs["task"]), loss)
     return replace(objective, unit=None if unit is None else Unit.from_json(unit))

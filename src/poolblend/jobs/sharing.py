@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from poolblend.cards.provenance import changed
+from poolblend.cards.inputs import changed
 from poolblend.config import Member
 from poolblend.errors import UserError
 from poolblend.jobs.failures import Failures

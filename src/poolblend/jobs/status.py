@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from poolblend.cards.provenance import changed
+from poolblend.cards.inputs import changed
 from poolblend.errors import UserError
 from poolblend.store import Checkpoints, DamagedError, Store
 

@@ -19,7 +19,7 @@ from poolblend.jobs.finetuning import FineTuner, fold_seed
 from poolblend.jobs.frozen_encoder import FrozenMembers
 from poolblend.jobs.scoring import score, shown, why_undefined
 from poolblend.jobs.watch import Watch
-from poolblend.loading.competition import Competition, describe_task
+from poolblend.loading.competition import Competition
 from poolblend.loading.dataset import Materials
 from poolblend.modeling.reading import tokenizer_source
 from poolblend.modeling.sources import Located
@@ -59,7 +59,7 @@ class Trainer:
         located = self.located[member.name]
         return {
             **self.materials.inputs(member),
-            "task": describe_task(self.competition.task),
+            "task": self.competition.task.to_json(),
             # Where the backbone lies may change from machine to machine; its hashes say what it is.
             "backbone_sha256": located.weights_sha256,
             "backbone_files_sha256": located.files_sha256,

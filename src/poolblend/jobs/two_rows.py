@@ -22,7 +22,6 @@ from poolblend.config import Config, Member
 from poolblend.config.sections import Backbone
 from poolblend.errors import Stopped, UserError
 from poolblend.jobs.foldmodels import FoldModels
-from poolblend.loading.competition import describe_task
 from poolblend.loading.dataset import encode_for
 from poolblend.loading.models import fit_options, new_model, new_objective
 from poolblend.loading.texts import Texts
@@ -130,7 +129,7 @@ class Trial:
         data, name = self.config.data, self.member.name
         inputs = {
             "settings": self.member.model_dump(exclude={"name": True, "backbone": True}),
-            "task": describe_task(self.task),
+            "task": self.task.to_json(),
             "backbone_files_sha256": self.located.files_sha256,
             "text": data.text,
             "special_tokens": data.special_tokens,

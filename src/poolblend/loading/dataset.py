@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from poolblend.competition.columns import Columns, fit_columns
-from poolblend.competition.weights import balanced_weights
+from poolblend.competition.targets import balanced_weights
 from poolblend.config import Config, Member
 from poolblend.errors import UserError
-from poolblend.loading.competition import Competition, describe_task
+from poolblend.loading.competition import Competition
 from poolblend.loading.texts import Texts
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
@@ -130,7 +130,7 @@ class Materials:
             fold,
             train_sha256=competition.data["train_sha256"],
             folds_sha256=competition.data["folds_sha256"],
-            task=describe_task(task),
+            task=task.to_json(),
         )
         if table.attrs != _of_test(competition):
             raise UserError(

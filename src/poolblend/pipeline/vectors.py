@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.provenance import changed
+from poolblend.cards.inputs import changed
 from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged, fold_models, read_recipe
