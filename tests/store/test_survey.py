@@ -35,7 +35,7 @@ def store(tmp_path):
         )
     store.checkpoints("m", 2).save(5, tensors, {})
     store.save_test("m", 0, OOF.drop(columns="fold"), {})
-    write_folds(store.folds_path, OOF[["id", "fold"]], {})
+    write_folds(store.folds_path, OOF[["id", "fold"]], None)
     store.write_blend({"run": "toy"})
     store.write_submission(pd.DataFrame({"id": ["a"], "target": [1]}), {}, NOW)
     return store

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from poolblend.competition.metrics import METRICS
+from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.ensembling.mixture import Mixture
 from poolblend.errors import UserError
 from poolblend.jobs.foldmodels import FoldModels
-from poolblend.loading.competition import restore_task
 from poolblend.loading.texts import Texts
 from poolblend.store import Store
 
@@ -36,7 +36,7 @@ def read_recipe(store: Store) -> Recipe:
     """The store's blend card, parsed; UserError where it is not whole."""
     card = store.read_blend()
     try:
-        task = restore_task(card["task"])
+        task = Task(**card["task"])
         mixture = Mixture.from_json(card["mixture"], task.kind)
         weighty_M = np.asarray(mixture.weights_MK.any(axis=1))
         names = list(card["members"])

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from poolblend.competition.columns import Columns, fit_columns
-from poolblend.competition.weights import balanced_weights
+from poolblend.competition.targets import balanced_weights
 from poolblend.config import Config, Member
 from poolblend.errors import UserError
-from poolblend.loading.competition import Competition, describe_task
+from poolblend.loading.competition import Competition
 from poolblend.loading.texts import Texts, text_spec
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
@@ -112,7 +112,7 @@ class Datasets:
             fold,
             train_sha256=competition.data["train_sha256"],
             folds_sha256=competition.data["folds_sha256"],
-            task=describe_task(task),
+            task=task.to_json(),
         )
         if table.attrs != test_hashes(competition):
             raise UserError(

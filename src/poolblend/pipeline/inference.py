@@ -16,17 +16,19 @@ import numpy as np
 import pandas as pd
 
 from poolblend.cards.provenance import now, provenance
-from poolblend.competition.files import header
+from poolblend.competition.cells import parse_column
+from poolblend.competition.files import header, read_table
 from poolblend.competition.metrics import Scorer, make_scorer
-from poolblend.competition.tables import Unlabelled, load_test, parse_column, read_table
+from poolblend.competition.submission import fill_submission, try_submission
+from poolblend.competition.tables import Unlabelled, load_test
+from poolblend.competition.tasks import Task
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config
 from poolblend.ensembling.resampling import bootstrap
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged, read_recipe
 from poolblend.jobs.test_predictions import predict_members
-from poolblend.loading.competition import lookups, open_store, restore_task
-from poolblend.loading.submission_form import fill_submission, try_submission
+from poolblend.loading.competition import open_store
 from poolblend.store import Store, sha256
 from poolblend.store.probe import check_writable
 from poolblend.training.devices import choose_device
@@ -49,8 +51,8 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
     check_writable([store.submission_path.parent], ELSEWHERE)
     card, mixture = recipe.card, recipe.mixture
     tables = load_unlabelled(config, store, recipe.members)
-    task = restore_task(card["task"])
-    filling = try_submission(config, tables, task, card["metric"])
+    task = Task(**card["task"])
+    filling = try_submission(task, tables, config.submission, card["metric"])
     ids = tables.test[tables.id]
     scorer = make_scorer(card["metric"], task)
     hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
@@ -59,7 +61,7 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
     pred_NK = mixture.apply(pred_MNK)
     if filling.values == "probabilities" and mixture.space.name == "rank":
         log.info("the blend averages ranks: the submission holds ranks from 0 to 1")
-    submission = fill_submission(config, filling, tables, task, pred_NK, mixture.cuts)
+    submission = fill_submission(task, filling, tables, config.submission, pred_NK, mixture.cuts)
     # A column without a name has one here, and goes without it into the file.
     submission.columns = header(config.data_dir / config.data.sample_submission)
     told = {
@@ -88,18 +90,10 @@ def load_unlabelled(
 
     Raises UserError for members that were trained since the blend.
     """
-    data, folder = config.data, config.data_dir
     texts = (text_columns(check_unchanged(store, name, told)) for name, told in members.items())
-    return load_test(
-        folder / data.test,
-        folder / data.sample_submission,
-        id=data.id,
-        text=sorted({column for columns in texts for column in columns}),
-        joins=lookups(config, "test"),
-        numeric=data.numeric,
-        categorical=data.categorical,
-        submission_ids=config.submission.ids,
-    )
+    columns = sorted({column for columns in texts for column in columns})
+    data = config.data.model_copy(update={"text": columns})
+    return load_test(config.data_dir, data, config.submission)
 
 
 def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray:

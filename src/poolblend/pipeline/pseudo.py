@@ -32,7 +32,7 @@ from poolblend.errors import UserError, quoted
 from poolblend.jobs.blend_plan import check_unchanged, read_recipe
 from poolblend.jobs.test_predictions import KeptPredictions
 from poolblend.loading.blend_members import Members, gather
-from poolblend.loading.competition import describe_task, open_store
+from poolblend.loading.competition import open_store
 from poolblend.options import FileNamePart
 from poolblend.store import Store
 from poolblend.store.predictions import to_table
@@ -74,7 +74,7 @@ def write_pseudo_labels(config: Config, name: str) -> None:
         "run": config.run,
         "name": name,
         **competition.data,
-        "task": describe_task(competition.task),
+        "task": competition.task.to_json(),
         "blend": {key: card[key] for key in ("blender", "metric", "sentence", "written")},
         "folds": [each.told for each in labels],
         **provenance(),

@@ -23,7 +23,7 @@ from poolblend.ensembling.diversity import (
 from poolblend.ensembling.honesty import Comparison, Honest
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.loading.blend_members import Members
-from poolblend.loading.competition import Competition, describe_task
+from poolblend.loading.competition import Competition
 
 
 def blend_card(
@@ -81,7 +81,7 @@ def blend_card(
 def _asked(competition: Competition) -> dict[str, Any]:
     """The task, and which label of a binary one is positive, with what told so."""
     positive = competition.positive and competition.positive._asdict()
-    return {"task": describe_task(competition.task), "positive": positive}
+    return {"task": competition.task.to_json(), "positive": positive}
 
 
 def _told_of(report: Honest, choice: Choice, name: str) -> dict[str, Any]:
