@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from poolblend.cards.blend import BlendMember
 from poolblend.competition.tables import Unlabelled
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
@@ -64,7 +65,7 @@ def predict_members(
     store: Store,
     tables: Unlabelled,
     task: Task,
-    members: Mapping[str, Mapping[str, Any]],
+    members: Mapping[str, BlendMember],
     members_from: Path | None = None,
 ) -> np.ndarray:
     """Test predictions (M, N, K): of our members the mean of their folds, of others as given.
@@ -77,7 +78,7 @@ def predict_members(
     given = {
         name: _read_given(name, member, tables.id, task, folders)
         for name, member in members.items()
-        if "from" in member
+        if member.origin.oof_file
     }
     pred_MNK = np.zeros((len(members), len(tables.test), len(task.outputs)))
     rows = [m for m, name in enumerate(members) if name in given]
@@ -93,25 +94,27 @@ def predict_members(
     for m, (name, member) in enumerate(members.items()):
         if name in given:
             continue
-        for fold, hashes in enumerate(member["folds"]):
-            pred_NK = predictions.predict(name, fold, hashes["weights_sha256"])
-            pred_MNK[m] += pred_NK / len(member["folds"])
+        for fold, hashes in enumerate(member.origin.folds):
+            pred_NK = predictions.predict(name, fold, hashes.weights_sha256)
+            pred_MNK[m] += pred_NK / len(member.origin.folds)
     return pred_MNK
 
 
 def _read_given(
-    name: str, member: Mapping[str, Any], id: str, task: Task, folders: Sequence[Path]
+    name: str, member: BlendMember, id: str, task: Task, folders: Sequence[Path]
 ) -> Predictions:
     """A member's predictions of test that were found beside its OOF file when it was blended."""
-    if member["test"] is None:
-        folder = Path(member["from"]["path"]).parent / "test"
+    oof_file, test_file = member.origin.oof_file, member.origin.test_file
+    assert oof_file
+    if test_file is None:
+        folder = Path(oof_file.path).parent / "test"
         raise UserError(
-            f"member {name} has a weight of {member['weight']:.3f} but no test predictions; put "
+            f"member {name} has a weight of {member.weight:.3f} but no test predictions; put "
             f"them into {folder} as {name}.csv or .parquet and run blend.py again, or blend "
             "without it (--members a,b)"
         )
-    path = Path(member["test"]["path"])
-    found = find_moved(path, member["test"]["sha256"], folders)
+    path = Path(test_file.path)
+    found = find_moved(path, test_file.sha256, folders)
     if found is None:
         raise UserError(
             f"{path}, the test predictions of member {name}, is "

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from poolblend.cards.blend import MemberOrigin
 from poolblend.cards.provenance import now, provenance
 from poolblend.competition.files import header
 from poolblend.competition.metrics import Scorer, make_scorer
@@ -23,9 +23,9 @@ from poolblend.competition.templates import text_columns
 from poolblend.config import Config
 from poolblend.ensembling.resampling import bootstrap
 from poolblend.errors import UserError
-from poolblend.jobs.blend_plan import check_unchanged, read_recipe
+from poolblend.jobs.blend_plan import check_unchanged, read_blend
 from poolblend.jobs.test_predictions import predict_members
-from poolblend.loading.competition import lookups, open_store, restore_task
+from poolblend.loading.competition import lookups, open_store
 from poolblend.loading.submission_form import fill_submission, try_submission
 from poolblend.store import Store, sha256
 from poolblend.store.probe import check_writable
@@ -45,17 +45,19 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
     submission that would not be accepted.
     """
     store = open_store(config)
-    recipe = read_recipe(store)
+    card, mixture = read_blend(store)
+    members = card.used_members
     check_writable([store.submission_path.parent], ELSEWHERE)
-    card, mixture = recipe.card, recipe.mixture
-    tables = load_unlabelled(config, store, recipe.members)
-    task = restore_task(card["task"])
-    filling = try_submission(config, tables, task, card["metric"])
+    tables = load_unlabelled(
+        config, store, {name: member.origin for name, member in members.items()}
+    )
+    task = card.task
+    filling = try_submission(config, tables, task, card.metric)
     ids = tables.test[tables.id]
-    scorer = make_scorer(card["metric"], task)
+    scorer = make_scorer(card.metric, task)
     hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
-    log.info("running %d of %d members", len(recipe.members), len(card["members"]))
-    pred_MNK = predict_members(config, store, tables, task, recipe.members, members_from)
+    log.info("running %d of %d members", len(members), len(card.members))
+    pred_MNK = predict_members(config, store, tables, task, members, members_from)
     pred_NK = mixture.apply(pred_MNK)
     if filling.values == "probabilities" and mixture.space.name == "rank":
         log.info("the blend averages ranks: the submission holds ranks from 0 to 1")
@@ -66,15 +68,15 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
         "run": config.run,
         "values": filling.values,
         "columns": {column: source.name for column, source in filling.sources.items()},
-        "positive": card.get("positive"),
-        "blend": {key: card[key] for key in ("blender", "metric", "sentence", "written")},
-        "weights": {name: member["weight"] for name, member in recipe.members.items()},
+        "positive": card.positive and card.positive._asdict(),
+        "blend": card.model_dump(include={"blender", "metric", "sentence", "written"}),
+        "weights": {name: member.weight for name, member in members.items()},
         "test_sha256": sha256(config.data_dir / config.data.test),
         "rows": len(submission),
         "device": choose_device().type,
     }
     path = store.write_submission(submission, told | provenance(), now())
-    print(f"blend: {recipe.line}")
+    print(f"blend: {card.describe()}")
     if hidden_y is not None:
         print(_hidden_score(scorer, hidden_y, scorer.take(pred_NK, mixture.cuts)))
     print(f"\nsubmission: {path} ({len(submission)} rows)")
@@ -82,14 +84,14 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
 
 
 def load_unlabelled(
-    config: Config, store: Store, members: Mapping[str, Mapping[str, Any]]
+    config: Config, store: Store, origins: Mapping[str, MemberOrigin]
 ) -> Unlabelled:
-    """The test table, with the columns that the members of a blend card read, and the sample.
+    """The test table, with the columns that the members of a blend read, and the sample.
 
     Raises UserError for members that were trained since the blend.
     """
     data, folder = config.data, config.data_dir
-    texts = (text_columns(check_unchanged(store, name, told)) for name, told in members.items())
+    texts = (text_columns(check_unchanged(store, name, origin)) for name, origin in origins.items())
     return load_test(
         folder / data.test,
         folder / data.sample_submission,

@@ -9,7 +9,6 @@ Shape legend: N rows, M members, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 from threadpoolctl import threadpool_limits
 
+from poolblend.cards.blend import BlendCard
 from poolblend.cards.provenance import provenance
 from poolblend.competition.metrics import Scorer, make_scorer
 from poolblend.competition.tasks import Task
@@ -29,7 +29,7 @@ from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.mixture import Mixture
 from poolblend.ensembling.problem import StudyFile
 from poolblend.errors import UserError, quoted
-from poolblend.jobs.blend_plan import check_unchanged, read_recipe
+from poolblend.jobs.blend_plan import check_unchanged, read_blend
 from poolblend.jobs.test_predictions import KeptPredictions
 from poolblend.loading.blend_members import Members, gather
 from poolblend.loading.competition import describe_task, open_store
@@ -59,11 +59,11 @@ def write_pseudo_labels(config: Config, name: str) -> None:
     """
     _check_name(name)
     store = open_store(config)
-    card = read_recipe(store).card
+    card, _ = read_blend(store)
     _check_blend(store, card)
     if not store.pseudo(name).folder.exists():
         check_writable([store.pseudo_folder], COPIED)
-    gathered = gather(config, store, list(card["members"]), None)
+    gathered = gather(config, store, list(card.members), None)
     competition = gathered.competition
     mixtures = _cross_fitted(store, card, gathered)
     predictions = KeptPredictions(config, store, competition.tables, competition.task)
@@ -75,7 +75,7 @@ def write_pseudo_labels(config: Config, name: str) -> None:
         "name": name,
         **competition.data,
         "task": describe_task(competition.task),
-        "blend": {key: card[key] for key in ("blender", "metric", "sentence", "written")},
+        "blend": card.model_dump(include={"blender", "metric", "sentence", "written"}),
         "folds": [each.told for each in labels],
         **provenance(),
     }
@@ -93,42 +93,37 @@ def _check_name(name: str) -> None:
         raise UserError(f"--pseudo-labels {quoted(name)}: the name {reason}") from None
 
 
-def _check_blend(store: Store, card: Mapping[str, Any]) -> None:
+def _check_blend(store: Store, card: BlendCard) -> None:
     """Refuse what no pseudo-labels can be made of, before anything is computed."""
-    outside = [name for name, told in card["members"].items() if "folds" not in told]
+    outside = [name for name, member in card.members.items() if member.origin.oof_file]
     if outside:
         raise UserError(
             f"the blend holds members from elsewhere ({', '.join(outside)}), whose test "
             "predictions may come of models that have seen any fold; run blend.py with --members "
             "and those trained here alone"
         )
-    if card["mixture"]["space"] == "rank":
+    if card.mixture.space == "rank":
         raise UserError(f"the blend averages ranks, {NO_RANKS}")
-    for name, told in card["members"].items():
-        check_unchanged(store, name, told)
-        if told.get("stopped_early"):
+    for name, member in card.members.items():
+        check_unchanged(store, name, member.origin)
+        if member.origin.stopped_early:
             raise UserError(
                 f"{name} was stopped early, by the labels of each fold's own rows, which its "
                 "pseudo-labels would carry back to them; run blend.py with --members and others"
             )
 
 
-def _cross_fitted(store: Store, card: Mapping[str, Any], gathered: Members) -> list[Mixture]:
+def _cross_fitted(store: Store, card: BlendCard, gathered: Members) -> list[Mixture]:
     """For each fold the mixture of the card's blender without it, as its honest score has it."""
-    try:
-        settings, seed = card["config"]["blend"], card["config"]["seed"]
-        keys = ("space", "weights", "thresholds", "trials")
-        options = BlendOptions(**{key: settings[key] for key in keys}, seed=seed)
-    except (KeyError, TypeError):
-        raise UserError(f"{store.blend_path} is no whole blend card; run blend.py again") from None
-    matrix, scorer = gathered.matrix, make_scorer(card["metric"], gathered.competition.task)
+    options = BlendOptions(**card.options.model_dump())
+    matrix, scorer = gathered.matrix, make_scorer(card.metric, gathered.competition.task)
     # As blend.py fits very many classes, unless stack is among the blenders.
-    compacted = "stack" not in card["blenders"] and compact.is_compactable(matrix, scorer)
+    compacted = "stack" not in card.blenders and compact.is_compactable(matrix, scorer)
     if compacted:
         matrix, scorer = compact.compacted(matrix, scorer)
     with threadpool_limits(1, "blas"):  # as in blend.py: the same bits
         mixtures = fold_mixtures(
-            card["blender"], matrix, scorer, options, studies=store.open_studies()
+            card.blender, matrix, scorer, options, studies=store.open_studies()
         )
     if compacted:
         mixtures = [compact.widened(each, len(gathered.matrix.outputs)) for each in mixtures]
@@ -165,11 +160,11 @@ def _labels(
     weighty_M = np.asarray(mixture.weights_MK.any(axis=1))
     mixture = mixture.only(weighty_M)
     names = np.array(gathered.matrix.members)[weighty_M].tolist()
-    members = {
+    members: dict[str, dict[str, Any]] = {
         name: {
             "fold": fold,
             "weight": float(share),
-            "weights_sha256": gathered.files[name]["folds"][fold]["weights_sha256"],
+            "weights_sha256": gathered.origins[name].folds[fold].weights_sha256,
         }
         for name, share in zip(names, mixture.share_M, strict=True)
     }

@@ -6,15 +6,16 @@ Shape legend: N rows, H width of the pooler.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from poolblend.cards.blend import FoldHashes, MemberOrigin
 from poolblend.cards.provenance import changed
 from poolblend.config import Config
 from poolblend.errors import UserError
-from poolblend.jobs.blend_plan import check_unchanged, fold_models, read_recipe
+from poolblend.jobs.blend_plan import check_unchanged, fold_models, read_blend
 from poolblend.loading.competition import (
     Competition,
     load_competition,
@@ -25,8 +26,6 @@ from poolblend.pipeline.inference import load_unlabelled
 from poolblend.store import Store, read_folds
 from poolblend.store.probe import COPIED, check_writable
 from poolblend.store.vectors import TableName, Vectors
-
-Told = Mapping[str, Any]  # of a member, as a blend card tells it
 
 
 class _Table(NamedTuple):
@@ -51,9 +50,9 @@ def write_vectors(config: Config) -> None:
     for table in _tables(config, store, members):
         ids_N = table.rows[table.id].to_numpy(dtype=str)
         models = fold_models(config, store, table.rows, table.name)
-        for name, told in members.items():
-            for fold, hashes in enumerate(told["folds"]):
-                made_from = {**table.made_from, "weights_sha256": hashes["weights_sha256"]}
+        for name, origin in members.items():
+            for fold, hashes in enumerate(origin.folds):
+                made_from = {**table.made_from, "weights_sha256": hashes.weights_sha256}
                 file = store.vectors(name, fold, table.name)
                 kept = file.load(made_from)
                 if kept is None:
@@ -65,11 +64,11 @@ def write_vectors(config: Config) -> None:
                 print(f"{file.path}: {shape}{' (kept earlier)' if kept else ''}")
 
 
-def _members(config: Config, store: Store) -> dict[str, Told]:
+def _members(config: Config, store: Store) -> dict[str, MemberOrigin]:
     """The blend's members that have weight and models here, else all complete ones; says which."""
     if store.blend_path.exists():
-        members = read_recipe(store).members
-        here = {name: told for name, told in members.items() if "folds" in told}
+        members = read_blend(store)[0].used_members
+        here = {name: each.origin for name, each in members.items() if each.origin.folds}
         what = "to which the blend gives weight"
         if not here:
             raise UserError(
@@ -87,19 +86,23 @@ def _members(config: Config, store: Store) -> dict[str, Told]:
     return here
 
 
-def _complete(config: Config, store: Store) -> dict[str, Told]:
+def _complete(config: Config, store: Store) -> dict[str, MemberOrigin]:
     folds = read_folds(store.folds_path)
     n_folds = config.folds.n if folds is None else folds.table["fold"].nunique()
-    found: dict[str, Told] = {}
+    found: dict[str, MemberOrigin] = {}
     for name in store.members():
         cards = [store.fold_card(name, fold) for fold in range(n_folds)]
-        hashes = [{"weights_sha256": card["weights"]["sha256"]} for card in cards if card]
+        hashes = tuple(
+            FoldHashes(weights_sha256=card["weights"]["sha256"], oof_sha256=card["oof"]["sha256"])
+            for card in cards
+            if card
+        )
         if len(hashes) == n_folds:
-            found[name] = {"folds": hashes}
+            found[name] = MemberOrigin(folds=hashes)
     return found
 
 
-def _tables(config: Config, store: Store, members: Mapping[str, Told]) -> Iterator[_Table]:
+def _tables(config: Config, store: Store, members: Mapping[str, MemberOrigin]) -> Iterator[_Table]:
     """Train and test; test alone where the train table or the folds are not here, which is said."""
     train = config.data_dir / config.data.train
     lacking = [path for path in (train, store.folds_path) if not path.is_file()]
@@ -109,8 +112,8 @@ def _tables(config: Config, store: Store, members: Mapping[str, Told]) -> Iterat
         yield _Table("test", tables.id, tables.test, None, table_hashes(config, "test"))
         return
     competition = load_competition(config, store)
-    for name, told in members.items():
-        check_unchanged(store, name, told)
+    for name, origin in members.items():
+        check_unchanged(store, name, origin)
         _check_trained_here(store, name, competition)
     folds = {"folds_sha256": competition.data["folds_sha256"]}
     of_train, of_test = table_hashes(config, "train") | folds, table_hashes(config, "test")

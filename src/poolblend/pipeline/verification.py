@@ -33,8 +33,8 @@ def verify_oof(config: Config) -> None:
     task = competition.task
     models = fold_models(config, store, competition.tables.train, "train")
     worst, unlike = 0.0, []
-    for name, entry in card["members"].items():
-        for fold in range(len(entry.get("folds", ()))):
+    for name, member in card.members.items():
+        for fold in range(len(member.origin.folds)):
             rows = np.flatnonzero(competition.fold_N == fold)
             ids = competition.tables.train[competition.tables.id].iloc[rows]
             stored_NK = from_table(store.read_oof(name, fold), ids, task.outputs)
