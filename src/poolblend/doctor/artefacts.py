@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
+from poolblend.cards.blend import BlendMember
 from poolblend.config import Config
 from poolblend.ensembling.journal import check_journal
 from poolblend.errors import UserError
@@ -115,32 +115,32 @@ def _stale_rest(store: Store) -> Iterator[tuple[str, str]]:
     """The blend where its members have changed since, submissions where the blend has."""
     try:
         blend = store.read_blend()
-        changes = list(_changed_members(store, blend["members"]))
+        changes = list(_changed_members(store, blend.members))
         submission = read_card(store.submission_path.with_suffix(".json"))
         if changes:
             more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
             yield "blend.json", f"made of {changes[0]} since{more}; run blend.py again"
-        if submission and submission["blend"]["written"] != blend["written"]:
+        if submission and submission["blend"]["written"] != blend.written:
             yield store.submission_path.name, "made from an older blend; run infer.py again"
     except (UserError, KeyError, TypeError, AttributeError):
         return  # damaged, which the survey tells
 
 
-def _changed_members(store: Store, members: Mapping[str, Any]) -> Iterator[str]:
+def _changed_members(store: Store, members: Mapping[str, BlendMember]) -> Iterator[str]:
     for name, member in members.items():
-        for fold, made_of in enumerate(member.get("folds", ())):
+        for fold, made_of in enumerate(member.origin.folds):
             try:
                 card = store.fold_card(name, fold)
             except DamagedError:
                 continue
-            now = card and {f"{key}_sha256": card[key]["sha256"] for key in ("weights", "oof")}
-            if now != made_of:
+            now = card and (card["weights"]["sha256"], card["oof"]["sha256"])
+            if now != (made_of.weights_sha256, made_of.oof_sha256):
                 yield f"{name} fold {fold}, which was {'trained again' if card else 'lost'}"
-        for file in filter(None, (member.get("from"), member.get("test"))):
-            path = Path(file["path"])
+        for file in filter(None, (member.origin.oof_file, member.origin.test_file)):
+            path = Path(file.path)
             if not path.is_file():
                 yield f"{path}, which is gone"
-            elif sha256(path) != file["sha256"]:
+            elif sha256(path) != file.sha256:
                 yield f"{path}, which has changed"
 
 

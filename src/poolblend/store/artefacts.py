@@ -36,12 +36,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poolblend.cards.blend import BlendCard
 from poolblend.cards.inputs import FileHash
 from poolblend.cards.predictions import TableName
 from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError, unknown
 from poolblend.store.backbones import BackboneFiles
-from poolblend.store.cards import DamagedError, read_card, write_card
+from poolblend.store.cards import DamagedError, load_card, save_card
 from poolblend.store.checkpoints import Checkpoints
 from poolblend.store.files import UnwritableError, write_csv, write_text
 from poolblend.store.foldfiles import CARD, FoldFiles, Pretrained
@@ -195,24 +196,22 @@ class Store:
 
     # --- the blend and the submission --------------------------------------------------------
 
-    def write_blend(self, card: Mapping[str, Any]) -> None:
-        write_card(self.blend_path, card)
+    def write_blend(self, card: BlendCard) -> None:
+        save_card(self.blend_path, card)
 
-    def read_blend(self) -> dict[str, Any]:
-        """The blend card; UserError where there is none, or none that is whole."""
+    def read_blend(self) -> BlendCard:
+        """The blend card; UserError where there is none, or it is damaged or of another run."""
+        again = "run blend.py again (same --config)"
         try:
-            card = read_card(self.blend_path)
+            card = load_card(BlendCard, self.blend_path)
         except DamagedError as error:
-            raise DamagedError(f"{error}; run blend.py again (same --config)") from None
-        if card and card.get("run", self.run) != self.run:
-            raise DamagedError(
-                f"{self.blend_path} is of another run, {card['run']}; run blend.py again (same "
-                "--config)"
-            )
+            raise DamagedError(f"{error}; {again}") from None
         if card is None:
             raise UserError(
                 f"no blend card at {self.blend_path}; run blend.py first (same --config)"
             )
+        if card.run != self.run:
+            raise DamagedError(f"{self.blend_path} is of another run, {card.run}; {again}")
         return card
 
     def open_studies(self) -> Path:

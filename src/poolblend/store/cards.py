@@ -8,14 +8,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from poolblend.errors import UserError
-from poolblend.store.files import write_json
+from poolblend.cards.card import SEAL, C, Card, DamagedError, read_json
+from poolblend.store.files import write_json, write_text
 
-SEAL = "card_sha256"
+__all__ = ["SEAL", "DamagedError", "load_card", "read_card", "save_card", "write_card"]
 
 
-class DamagedError(UserError):
-    """A file of the store that is not what was written: cut short, altered, exchanged, or gone."""
+def save_card(path: Path, card: Card) -> None:
+    write_text(path, card.to_json())
+
+
+def load_card(kind: type[C], path: Path) -> C | None:
+    """The card of this kind in a file; None where there is no such file, else DamagedError."""
+    try:
+        text = path.read_bytes().decode("utf-8", "replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return read_json(kind, text, str(path))
 
 
 def write_card(path: Path, content: Mapping[str, Any]) -> None:
