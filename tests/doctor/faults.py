@@ -45,7 +45,7 @@ def read_only(patch, settings):
 
 def bytes_change(patch, settings):
     real = Path.read_bytes
-    patch.setattr(Path, "read_bytes", lambda path: b"" if "doctor" in path.name else real(path))
+    patch.setattr(Path, "read_bytes", lambda path: b"" if path.name == "renamed" else real(path))
 
 
 def disk_full(patch, settings):
@@ -129,6 +129,7 @@ def library_too_old(patch, settings):
 def library_missing(patch, settings):
     version_is(patch, "torch", None)
     patch.setitem(sys.modules, "torch", None)
+    patch.delitem(sys.modules, "poolblend.jobs.rehearsal", raising=False)  # imports torch
 
 
 def library_broken(patch, settings):

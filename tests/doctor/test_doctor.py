@@ -168,7 +168,7 @@ def test_a_gpu_that_works_or_is_hidden_is_no_fault(settings, monkeypatch):
     driver_too_old(monkeypatch, settings)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     (found,) = findings(settings, "gpu")
-    assert (found.status, found.found[:30]) == ("ok", "hidden by CUDA_VISIBLE_DEVICES=")
+    assert (found.status, found.found[:31]) == ("ok", "hidden by CUDA_VISIBLE_DEVICES=")
 
 
 @pytest.mark.parametrize("precision", trial.TOLERANCES)
