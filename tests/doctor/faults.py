@@ -213,8 +213,8 @@ FAULTS = [
     (tokenizer_gone, "backbone", "tiny.* tokenizer", "install it again"),
     (backbone_too_short, "backbone", "max_length is 16, but .*tiny reads at most 8", "what the"),
     (out_of_memory, "backbone", "out of memory; .* take a smaller backbone", "what the line says"),
-    (train_table_gone, "tables", "no file .*train.csv", "correct the file, or the config's `data`"),
-    (folds_of_other_rows, "tables", "folds.csv was made from other train ids", "use a new `run`"),
+    (train_table_gone, "tables", "no file .*train.csv", "correct the file, or the config"),
+    (folds_of_other_rows, "tables", "folds.csv was made .*use a new `run`", "what the line says"),
 ]
 
 

@@ -137,12 +137,18 @@ def test_the_network_is_left_alone(toy, monkeypatch):
     assert constants.HF_HUB_OFFLINE is False
 
 
-def test_the_demo_is_not_made(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "build_demo", refuse(AssertionError("made")))
+def test_the_demo_is_not_made(toy, toy_frame, tmp_path, monkeypatch):
+    frame = toy_frame("multiclass", 30).rename(columns={"target": "library"})
+    frame.insert(0, "id", [f"r{i}" for i in range(30)])
+    test, labels = frame[["id", "text"]][20:], frame[["id", "library"]][20:]
+    tables = {"train": frame[:20], "test": test, "test_labels": labels}
+    monkeypatch.setattr(demo, "build_demo", lambda: tables | {"sample_submission": labels})
     data = {"demo": True, "dir": str(tmp_path / "demo"), "target": "library"}
     settings = config.load(toy("multiclass", data=data))
-    (found,) = findings(settings, "tables")
-    assert (found.status, found.found) == ("ok", "the demo competition; the first run makes it")
+    found = findings(settings, "tables")[0]
+    assert found.status == "ok"
+    assert found.found.endswith("the demo competition, which the first run makes")
+    assert not (tmp_path / "demo").exists()
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "train.csv").write_text("id,text,library\na,b,c\n")
     assert [finding.status for finding in findings(settings, "tables")] == ["fail"]

@@ -14,6 +14,7 @@ from poolblend.errors import UserError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from poolblend.loading.competition import Competition
     from poolblend.modeling.sources import Located
     from poolblend.store import Store
 
@@ -89,6 +90,18 @@ class Run:
 
         with no_network():
             return check_members(self.config, self.members)
+
+    @cached_property
+    def competition(self) -> Competition:
+        """Tables and folds as a training would find them; raises what it would."""
+        from poolblend.loading.competition import planned_competition
+
+        config, data = self.config, self.config.data
+        names = (data.train, data.test, data.sample_submission)
+        if any((config.data_dir / name).exists() for name in names):
+            # Without `demo`, reading makes no table that is missing.
+            data = data.model_copy(update={"demo": False})
+        return planned_competition(config.model_copy(update={"data": data}), self.store)
 
     @cached_property
     def weights(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ import numpy as np
 
 from poolblend.config import Member
 from poolblend.printing import duration
+
+log = logging.getLogger(__name__)
 
 
 def training_tokens(member: Member, lengths_N: np.ndarray) -> int:
@@ -31,15 +34,15 @@ class Estimate:
         self._last = time.monotonic()
         self._reported: set[tuple[str, int]] = set()
 
-    def after_epoch(self, member: str, fold: int, *, trained: float, left: float) -> str | None:
-        """The line to log after a fold's first epoch; None after the others and at the end.
+    def after_epoch(self, member: str, fold: int, *, trained: float, left: float) -> None:
+        """Log the time left, after a fold's first epoch alone.
 
         `trained` and `left` are shares of the fold's optimizer steps: those of this epoch, and
         those to come.
         """
         job, now = (member, fold), time.monotonic()
         if job not in self._tokens:
-            return None
+            return
         self._trained[member] += trained * self._tokens[job]
         self._seconds[member] += now - self._last
         self._last = now
@@ -48,11 +51,11 @@ class Estimate:
         if left:
             to_train[job] = left * self._tokens[job]
         if job in self._reported or not to_train:
-            return None
+            return
         self._reported.add(job)
         seconds = sum(n * self._seconds_per_token(name) for (name, _), n in to_train.items())
         folds = "1 fold" if len(to_train) == 1 else f"{len(to_train)} folds"
-        return f"about {duration(seconds)} left for {folds}"
+        log.info("about %s left for %s", duration(seconds), folds)
 
     def _seconds_per_token(self, member: str) -> float:
         if member in self._trained:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.provenance import changed
+from poolblend.cards.fold import FoldCard
 from poolblend.config import Config
 from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
 from poolblend.errors import UserError, unknown
@@ -19,7 +19,6 @@ from poolblend.loading.collapse import describe_collapsed, without_collapsed
 from poolblend.loading.competition import (
     Competition,
     Tabled,
-    describe_task,
     new_folds,
     read_tables,
     with_folds,
@@ -197,8 +196,8 @@ def _all_failed(config: Config, store: Store) -> str:
 
 def _failed(store: Store, name: str, n_folds: int) -> str:
     """The reasons that the store notes for folds that could not be trained, in brackets."""
-    notes = {fold: store.failure(name, fold) for fold in range(n_folds)}
-    known = {(name, fold): note["reason"] for fold, note in notes.items() if note}
+    notes = {fold: store.fold(name, fold).failure() for fold in range(n_folds)}
+    known = {(name, fold): note.reason for fold, note in notes.items() if note}
     told = [line.removeprefix(f"{name} ") for line in grouped(known)]
     return f" ({'; '.join(told)})" if told else ""
 
@@ -207,7 +206,7 @@ def _missing(store: Store, name: str, n_folds: int) -> list[str]:
     return [str(fold) for fold in range(n_folds) if store.fold_card(name, fold) is None]
 
 
-def _cards(store: Store, name: str, competition: Competition) -> list[dict[str, Any]]:
+def _cards(store: Store, name: str, competition: Competition) -> list[FoldCard]:
     """The cards of all folds, or a refusal: a blend takes complete members of these very data."""
     cards = [store.fold_card(name, fold) for fold in range(competition.n_folds)]
     missing = _missing(store, name, competition.n_folds)
@@ -219,16 +218,15 @@ def _cards(store: Store, name: str, competition: Competition) -> list[dict[str, 
     whole = [card for card in cards if card is not None]
     keys = ("train_sha256", "folds_sha256", "joins_sha256")
     expected: dict[str, Any] = {key: competition.data.get(key) for key in keys}
-    expected |= {"task": describe_task(competition.task)}
+    expected["task"] = competition.task
     for fold, card in enumerate(whole):
-        inputs = card["inputs"]
-        now = changed({key: inputs.get(key) for key in expected}, expected)
+        now = card.inputs.model_copy(update=expected).changes_since(card.inputs)
         if now:
             raise UserError(
                 f"member {name} fold {fold} was trained on something else: {'; '.join(now)}; "
                 "restore that, train the member again, or leave it out with --members a,b"
             )
-        differing = changed(whole[0]["inputs"], inputs)
+        differing = card.inputs.changes_since(whole[0].inputs)
         if differing:
             raise UserError(
                 f"member {name} is two: from fold 0 to fold {fold}, {'; '.join(differing)}; train "
@@ -269,14 +267,14 @@ def _build(
     )
 
 
-def _told(cards: list[dict[str, Any]] | None, member: OutsideMember | None) -> dict[str, Any]:
+def _told(cards: list[FoldCard] | None, member: OutsideMember | None) -> dict[str, Any]:
     """What inference needs to find the member's predictions, and to know that they are the same."""
     if member is None:
         assert cards is not None
         return {
             **_stopping(cards),
             "folds": [
-                {"weights_sha256": card["weights"]["sha256"], "oof_sha256": card["oof"]["sha256"]}
+                {"weights_sha256": card.files.weights.sha256, "oof_sha256": card.files.oof.sha256}
                 for card in cards
             ],
         }
@@ -287,9 +285,9 @@ def _told(cards: list[dict[str, Any]] | None, member: OutsideMember | None) -> d
     }
 
 
-def _stopping(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _stopping(cards: Sequence[FoldCard]) -> dict[str, Any]:
     """Whether the folds' own rows chose any epoch, and the mean of what that flatters, if known."""
-    stopped = [card for card in cards if card.get("kept_epoch") is not None]
-    known = [card["optimism"] for card in stopped if card["optimism"] is not None]
+    stopped = [card for card in cards if card.kept_epoch is not None]
+    known = [card.optimism for card in stopped if card.optimism is not None]
     optimism = {"optimism": sum(known) / len(known)} if known else {}
     return {"stopped_early": True, **optimism} if stopped else {}

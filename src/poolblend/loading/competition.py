@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +43,7 @@ __all__ = [
     "lookups",
     "new_folds",
     "open_store",
+    "planned_competition",
     "read_tables",
     "restore_task",
     "table_hashes",
@@ -205,6 +208,31 @@ def with_folds(
     hashes = table_hashes(config, "train") | table_hashes(config, "test")
     hashes["folds_sha256"] = sha256(store.folds_path)
     return Competition(**vars(tabled), fold_N=fold_N, data=hashes)
+
+
+def planned_competition(config: Config, store: Store) -> Competition:
+    """The competition as a training would find it; nothing is written.
+
+    Folds that do not exist yet are those that would be made; so are the demo's tables.
+    """
+    with _temporary_demo(config) as there:
+        if store.folds_path.exists():
+            return load_competition(there, store, make_folds=True)  # refuses what training would
+        tabled = read_tables(there)
+        hashes = table_hashes(there, "train") | table_hashes(there, "test")
+        hashes["folds_sha256"] = "not made yet"
+        return Competition(**vars(tabled), fold_N=new_folds(tabled, there), data=hashes)
+
+
+@contextmanager
+def _temporary_demo(config: Config) -> Iterator[Config]:
+    """Where the demo's tables do not exist yet, a config whose tables are in a temporary folder."""
+    if not config.data.demo or config.data_dir.exists():
+        yield config
+        return
+    with TemporaryDirectory() as folder:
+        data = config.data.model_copy(update={"dir": folder})
+        yield config.model_copy(update={"data": data, "store": folder})
 
 
 def _positive(config: Config, tables: Tables, task: Task) -> Positive | None:

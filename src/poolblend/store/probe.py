@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
 from poolblend.store.files import UnwritableError
-from poolblend.store.locks import FileLock
+from poolblend.store.locks import ProcessLock
 
 COPIED = (
     "copy the run's folders in models/, oof/ and input/ to a folder that can be written, and set "
@@ -25,9 +25,9 @@ import sys
 from pathlib import Path
 
 sys.path[:] = sys.argv[2:]
-from poolblend.store.locks import FileLock
+from poolblend.store.locks import ProcessLock
 
-sys.exit(0 if FileLock(Path(sys.argv[1])).acquire(wait=False) else {REFUSED})
+sys.exit(0 if ProcessLock(Path(sys.argv[1])).acquire(wait=False) else {REFUSED})
 """
 
 
@@ -66,7 +66,7 @@ def try_locking(folder: Path) -> bool:
     """Whether a lock that this process holds is refused to another one."""
     with TemporaryDirectory(prefix=".doctor-", dir=folder) as temporary:
         path = Path(temporary, "lock")
-        with FileLock(path):
+        with ProcessLock(path):
             command = [sys.executable, "-c", SECOND_PROCESS, str(path), *sys.path]
             done = subprocess.run(command, check=False, capture_output=True, timeout=60)
     return done.returncode == REFUSED
