@@ -5,8 +5,6 @@ Shape legend: N rows, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from poolblend.cards.blend import FoldHashes, MemberOrigin
@@ -16,7 +14,14 @@ from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
 from poolblend.jobs.foldmodels import FoldModels
-from poolblend.jobs.predict_job import PredictJob, PredictWork, Rows, plan_jobs, run_all
+from poolblend.jobs.predict_job import (
+    PredictJob,
+    PredictWork,
+    Rows,
+    Tables,
+    plan_predictions,
+    run_all,
+)
 from poolblend.jobs.predictions import load_unlabelled, test_rows, train_rows
 from poolblend.loading.competition import Competition, load_competition, open_store, table_hashes
 from poolblend.store import Store, read_folds
@@ -38,7 +43,9 @@ def verify_oof(config: Config) -> None:
     origins = {name: member.origin for name, member in store.read_blend().members.items()}
     competition = load_competition(config, store)
     task, rows = competition.task, train_rows(config, competition)
-    jobs = plan_jobs(config, origins, "train", "predictions", _train_hashes(config, competition))
+    jobs = plan_predictions(
+        config, origins, "train", "predictions", _train_hashes(config, competition)
+    )
     worst, unlike = 0.0, []
     for job, pred_NK, _ in run_all(jobs, PredictWork(store, {"train": rows}, task.outputs)):
         ids = rows.ids_N[rows.positions(job)]
@@ -72,11 +79,11 @@ def _scale(task: Task, pred_NK: np.ndarray) -> np.ndarray:
 def _other_tokens(job: PredictJob, store: Store, rows: Rows) -> str:
     """How the fold's rows differ as tokens from those in training; "" where they do not."""
     models = FoldModels(store, rows.texts, job.batch_tokens, remote_code=job.remote_code)
-    then = (store.fold_card(*job.origin.place) or {}).get("tokens")
+    card = store.fold_card(*job.origin.place)
     now = models.tokens(*job.origin.place, rows.positions(job))
-    if then in (None, now):
+    if card is None or card.tokens == now:
         return ""
-    return f"its rows are read as {now['count']} tokens, in training as {then['count']} others"
+    return f"its rows are read as {now.count} tokens, in training as {card.tokens.count} others"
 
 
 def write_vectors(config: Config) -> None:
@@ -93,7 +100,7 @@ def write_vectors(config: Config) -> None:
     hashes = table_hashes(config, "test")
     if missing:
         print(f"there is no {missing[0]}: of the test rows alone")
-        tables = {"test": test_rows(config, load_unlabelled(config, store, origins))}
+        tables: Tables = {"test": test_rows(config, load_unlabelled(config, store, origins))}
         jobs = []
     else:
         competition = load_competition(config, store)
@@ -105,11 +112,12 @@ def write_vectors(config: Config) -> None:
             "test": test_rows(config, competition.tables),
         }
         of_train = _train_hashes(config, competition)
-        jobs = plan_jobs(config, origins, "train", "vectors", of_train)
-    jobs += plan_jobs(config, origins, "test", "vectors", hashes)
+        jobs = plan_predictions(config, origins, "train", "vectors", of_train)
+    jobs += plan_predictions(config, origins, "test", "vectors", hashes)
     for job, vector_NH, kept in run_all(jobs, PredictWork(store, tables, ())):
         shape = " x ".join(map(str, vector_NH.shape))
-        print(f"{job.file(store).path}: {shape}{' (kept earlier)' if kept else ''}")
+        path = store.vectors(*job.origin.place, job.origin.table).path
+        print(f"{path}: {shape}{' (kept earlier)' if kept else ''}")
 
 
 def _members_with_models(config: Config, store: Store) -> dict[str, MemberOrigin]:
@@ -141,7 +149,7 @@ def _complete_members(config: Config, store: Store) -> dict[str, MemberOrigin]:
     for name in store.members():
         cards = [store.fold_card(name, fold) for fold in range(n_folds)]
         hashes = tuple(
-            FoldHashes(weights_sha256=card["weights"]["sha256"], oof_sha256=card["oof"]["sha256"])
+            FoldHashes(weights_sha256=card.files.weights.sha256, oof_sha256=card.files.oof.sha256)
             for card in cards
             if card
         )
@@ -159,8 +167,8 @@ def _check_trained_here(store: Store, name: str, competition: Competition) -> No
     """Refuse a member that was trained on other rows than the folds say."""
     expected = {key: competition.data[key] for key in ("train_sha256", "folds_sha256")}
     for fold in range(competition.n_folds):
-        inputs = (store.fold_card(name, fold) or {"inputs": {}})["inputs"]
-        now = changed({key: inputs.get(key) for key in expected}, expected)
+        card = store.fold_card(name, fold)
+        now = changed(card.inputs.model_dump(include=set(expected)), expected) if card else []
         if now:
             raise UserError(
                 f"{name} fold {fold} was trained on something else: {'; '.join(now)}; restore "
