@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
+from poolblend.cards.blend import BlendMember
+from poolblend.cards.submission import SubmissionCard
 from poolblend.config import Config
 from poolblend.ensembling.journal import check_journal
 from poolblend.errors import UserError
@@ -19,7 +20,7 @@ from poolblend.jobs.planning import plan_jobs
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.loading.models import check_members
 from poolblend.store import DamagedError, Store, sha256
-from poolblend.store.cards import read_raw
+from poolblend.store.cards import read_card
 from poolblend.store.survey import (
     BACKBONE,
     BACKBONE_CHECKPOINT,
@@ -110,35 +111,32 @@ def _stale_rest(store: Store) -> Iterator[tuple[str, str]]:
     """The blend where its members have changed since, submissions where the blend has."""
     try:
         blend = store.read_blend()
-        changes = list(_changed_members(store, blend["members"]))
-        submission = read_raw(store.submission_path.with_suffix(".json"))
+        changes = list(_changed_members(store, blend.members))
+        submission = read_card(store.submission_path.with_suffix(".json"), SubmissionCard)
         if changes:
             more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
             yield "blend.json", f"made of {changes[0]} since{more}; run blend.py again"
-        if submission and submission["blend"]["written"] != blend["written"]:
+        if submission and submission.blend.written != blend.written:
             yield store.submission_path.name, "made from an older blend; run infer.py again"
-    except (UserError, KeyError, TypeError, AttributeError):
+    except UserError:
         return  # damaged, which the survey tells
 
 
-def _changed_members(store: Store, members: Mapping[str, Any]) -> Iterator[str]:
+def _changed_members(store: Store, members: Mapping[str, BlendMember]) -> Iterator[str]:
     for name, member in members.items():
-        for fold, made_of in enumerate(member.get("folds", ())):
+        for fold, made_of in enumerate(member.origin.folds):
             try:
                 card = store.fold_card(name, fold)
             except DamagedError:
                 continue
-            now = card and {
-                "weights_sha256": card.files.weights.sha256,
-                "oof_sha256": card.files.oof.sha256,
-            }
-            if now != made_of:
+            now = card and (card.files.weights.sha256, card.files.oof.sha256)
+            if now != (made_of.weights_sha256, made_of.oof_sha256):
                 yield f"{name} fold {fold}, which was {'trained again' if card else 'lost'}"
-        for file in filter(None, (member.get("from"), member.get("test"))):
-            path = Path(file["path"])
+        for file in filter(None, (member.origin.oof_file, member.origin.test_file)):
+            path = Path(file.path)
             if not path.is_file():
                 yield f"{path}, which is gone"
-            elif sha256(path) != file["sha256"]:
+            elif sha256(path) != file.sha256:
                 yield f"{path}, which has changed"
 
 

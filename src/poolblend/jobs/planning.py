@@ -102,7 +102,7 @@ def _fold_inputs(
     data, hashes = config.data, competition.data
     pseudo: dict[str, Any] = {}
     if member.pseudo:
-        labels = store.pseudo_sha256(member.pseudo.labels)
+        labels = store.known_pseudo(member.pseudo.labels).labels_sha256()
         pseudo = {"pseudo_labels_sha256": labels, **test_hashes(competition)}
     return FoldInputs(
         train_sha256=hashes["train_sha256"],

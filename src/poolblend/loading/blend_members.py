@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from poolblend.cards.blend import FileHash, FoldHashes, MemberOrigin
 from poolblend.cards.fold import FoldCard
 from poolblend.config import Config
 from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
@@ -45,7 +47,7 @@ class Members:
 
     competition: Competition
     matrix: OofMatrix
-    files: dict[str, dict[str, Any]]
+    origins: dict[str, MemberOrigin]
     left_out: dict[str, str]
 
 
@@ -88,8 +90,13 @@ def gather(
     elif alike:
         matrix, lacking = without_collapsed(matrix, alike), lacking | alike
         wanted = [name for name in wanted if name not in alike]
-    files = {name: _told(cards.get(name), outside.get(name)) for name in wanted}
-    return Members(competition, matrix, files, lacking)
+    origins = {
+        name: _origin_of_trained(cards[name])
+        if name in cards
+        else _origin_of_outside(outside[name])
+        for name in wanted
+    }
+    return Members(competition, matrix, origins, lacking)
 
 
 def _check_columns(config: Config, train: pd.DataFrame) -> None:
@@ -267,27 +274,29 @@ def _build(
     )
 
 
-def _told(cards: list[FoldCard] | None, member: OutsideMember | None) -> dict[str, Any]:
-    """What inference needs to find the member's predictions, and to know that they are the same."""
-    if member is None:
-        assert cards is not None
-        return {
-            **_stopping(cards),
-            "folds": [
-                {"weights_sha256": card.files.weights.sha256, "oof_sha256": card.files.oof.sha256}
-                for card in cards
-            ],
-        }
-    test = member.test
-    return {
-        "from": {"path": str(member.path.resolve()), "sha256": member.sha256},
-        "test": test and {"path": str(test.path.resolve()), "sha256": test.sha256},
-    }
-
-
-def _stopping(cards: Sequence[FoldCard]) -> dict[str, Any]:
-    """Whether the folds' own rows chose any epoch, and the mean of what that flatters, if known."""
+def _origin_of_trained(cards: Sequence[FoldCard]) -> MemberOrigin:
+    """The hashes of a member's folds, and how much early stopping flatters it on average."""
     stopped = [card for card in cards if card.kept_epoch is not None]
     known = [card.optimism for card in stopped if card.optimism is not None]
-    optimism = {"optimism": sum(known) / len(known)} if known else {}
-    return {"stopped_early": True, **optimism} if stopped else {}
+    return MemberOrigin(
+        folds=[
+            FoldHashes(weights_sha256=card.files.weights.sha256, oof_sha256=card.files.oof.sha256)
+            for card in cards
+        ],
+        stopped_early=bool(stopped),
+        optimism=sum(known) / len(known) if known else None,
+    )
+
+
+def _origin_of_outside(member: OutsideMember) -> MemberOrigin:
+    test = member.test
+    return MemberOrigin(
+        oof_file=_file_hash(member.path, member.sha256),
+        test_file=_file_hash(test.path, test.sha256) if test else None,
+    )
+
+
+def _file_hash(path: Path, sha256: str) -> FileHash:
+    # Bytes of a path that are no text are written as escapes: a card is text.
+    text = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+    return FileHash(path=text, sha256=sha256)

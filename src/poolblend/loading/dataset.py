@@ -13,8 +13,7 @@ import numpy as np
 from poolblend.competition.columns import Columns, fit_columns
 from poolblend.competition.weights import balanced_weights
 from poolblend.config import Config, Member
-from poolblend.errors import UserError
-from poolblend.loading.competition import Competition, describe_task
+from poolblend.loading.competition import Competition
 from poolblend.loading.texts import Texts, text_spec
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
@@ -107,18 +106,8 @@ class Datasets:
         if member.pseudo is None:
             return dataset
         competition, task = self.competition, self.competition.task
-        table = self.store.read_pseudo(
-            member.pseudo.labels,
-            fold,
-            train_sha256=competition.data["train_sha256"],
-            folds_sha256=competition.data["folds_sha256"],
-            task=describe_task(task),
-        )
-        if table.attrs != test_hashes(competition):
-            raise UserError(
-                f"pseudo-labels {member.pseudo.labels} were made for another test table; make them "
-                "anew under another name (infer.py --pseudo-labels NAME)"
-            )
+        files = self.store.known_pseudo(member.pseudo.labels)
+        table = files.read(fold, data=competition.data, task=task)
         ids = competition.tables.test[competition.tables.id]
         pred_NK = from_table(table, ids, task.outputs)
         sure_N = _confidence(pred_NK, task.kind) >= member.pseudo.confidence
