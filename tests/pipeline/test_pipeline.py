@@ -223,7 +223,9 @@ def test_folds_are_made_once_and_then_only_read(toy):
         ("folds.seed=7", "folds.seed was 42, is 7"),
         ("folds.strategy=plain", "folds.strategy was stratified, is plain"),
     ):
-        with pytest.raises(UserError, match=f"folds.csv was made otherwise: {told}; set that back"):
+        with pytest.raises(
+            UserError, match=f"folds.csv was made with other settings: {told}; set that back"
+        ):
             pipeline.train(config.load(toy(), [change]), poolers="max", folds="0", overwrite=True)
     assert path.read_bytes() == before
     with pytest.raises(UserError, match=r"holds the folds 0, 1, 2, the config asks for folds.n=4"):

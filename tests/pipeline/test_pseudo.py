@@ -21,7 +21,7 @@ from poolblend.ensembling.spaces import Space
 from poolblend.errors import UserError
 from poolblend.jobs.best_epoch import BestEpoch
 from poolblend.jobs.blend_plan import fold_models
-from poolblend.loading.competition import describe_task, load_competition, open_store
+from poolblend.loading.competition import load_competition, open_store
 from poolblend.pipeline import pseudo
 from poolblend.store.predictions import from_table
 from rig import toys
@@ -58,7 +58,7 @@ def make(trained, tmp_path):
 def here(settings):
     competition = load_competition(settings, open_store(settings))
     told = {key: competition.data[key] for key in ("train_sha256", "folds_sha256")}
-    return {**told, "task": describe_task(competition.task)}
+    return {**told, "task": competition.task.to_json()}
 
 
 def test_a_folds_labels_are_its_own_models_predictions_mixed_by_its_own_weights(

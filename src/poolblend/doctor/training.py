@@ -30,6 +30,7 @@ def tables(run: Run) -> Iterator[Finding]:
 def backbones(run: Run) -> Iterator[Finding]:
     """Each member can be loaded without a network, trained a step, saved and loaded again."""
     from poolblend.jobs.context import Context
+    from poolblend.jobs.job import Job
     from poolblend.jobs.planning import plan_jobs
     from poolblend.jobs.rehearsal import rehearse_jobs
     from poolblend.jobs.watch import Watch
@@ -45,7 +46,7 @@ def backbones(run: Run) -> Iterator[Finding]:
         yield warn("not tested: the device fails", "fix what failed above")
         return
     first, folds = plan_jobs(run.config, competition, run.store, located, members, [0])
-    jobs = [*first, *folds]
+    jobs: list[Job] = [*first, *folds]
     sources = {member.backbone: located[member.name] for member in members}
     context = Context(run.config, competition, run.store, sources, Watch())
     with no_network():
