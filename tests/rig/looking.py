@@ -5,9 +5,9 @@ import json
 import re
 
 from poolblend import config
+from poolblend.cards.card import SEAL, sha256_of_json
 from poolblend.loading.competition import open_store
 from poolblend.store import DamagedError, sha256
-from poolblend.store.cards import read_card
 from poolblend.store.survey import survey
 
 TRANSIENT = re.compile(r"\.tmp(/|$)|\.lock$|(^|/)checkpoints(/|$)|(^|/)studies/")
@@ -74,7 +74,10 @@ def _digest(path):
         return None
     if not CARD.search(str(path)):
         return sha256(path)
-    told = json.dumps(_lasting(read_card(path)), sort_keys=True)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.pop(SEAL, None) != sha256_of_json(content):
+        raise DamagedError(f"{path} is damaged")
+    told = json.dumps(_lasting(content), sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 
