@@ -323,7 +323,7 @@ def test_damaged_test_predictions_are_made_again(finished, attempt, how, caplog)
     damage(path, how, other)
     found = attempt("check")
     finished.infer()
-    if how == "gone" or how == "a flipped bit":  # a bit may flip where nothing is kept
+    if how in ("gone", "a flipped bit"):  # a bit may flip where nothing is kept
         assert found is None or path.name in found
     else:
         assert f"{path.name} is damaged; infer.py makes these predictions again" in found
