@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from poolblend.cards.blend import BlendMember
 from poolblend.cards.submission import SubmissionCard
 from poolblend.config import Config
-from poolblend.ensembling.journal import check_journal
 from poolblend.errors import UserError
 from poolblend.jobs.planning import plan_jobs
 from poolblend.loading.competition import load_competition, open_store
@@ -19,7 +17,7 @@ from poolblend.loading.models import check_members
 from poolblend.printing import aligned, wrapped
 from poolblend.store import DamagedError, Store, sha256
 from poolblend.store.cards import read_card
-from poolblend.store.survey import Artefact, read, survey
+from poolblend.store.survey import Artefact, survey
 
 WRONG = ("damaged", "stale")
 OTHER_INPUTS = "failed from other inputs; train.py starts from the beginning"
@@ -28,7 +26,6 @@ COMMANDS = {
     "backbones": "train.py --overwrite",
     "fold models": "train.py --overwrite",
     "checkpoints": "train.py",
-    "studies": "blend.py",
     "blend": "blend.py",
     "test predictions": "infer.py",
     "submissions": "infer.py",
@@ -42,7 +39,7 @@ def check(config: Config) -> None:
     Raises UserError where anything is damaged or stale, with the commands that make it again.
     """
     store = open_store(config)
-    found = [*survey(store), *_studies(store)]
+    found = list(survey(store))
     if not found:
         print(f"nothing is stored yet for run {store.run} in {store.root}")
         return
@@ -69,11 +66,6 @@ def _compared(artefact: Artefact, stale: Mapping[str, str]) -> Artefact:
         return artefact
     state = "unfinished" if message == OTHER_INPUTS else "stale"
     return artefact._replace(state=state, message=message)
-
-
-def _studies(store: Store) -> Iterator[Artefact]:
-    for path in sorted(store.studies_folder.glob("*.log")):
-        yield read("studies", f"studies/{path.name}", partial(check_journal, path, path.stem))
 
 
 def _stale_jobs(config: Config, store: Store) -> tuple[dict[str, str], str]:
