@@ -83,15 +83,6 @@ def test_numbers_are_matched_though_one_begins_another() -> None:
     assert find(floats, {f"class_{k}": 0 for k in range(3)}).sources["class_2"].place == 2
 
 
-@pytest.mark.parametrize("prefix", ["winner_", ""])
-def test_a_prefix_may_be_the_samples_or_the_classes(prefix: str) -> None:
-    names = ["model_a", "model_b", "tie"]
-    longer = tuple(f"winner_{name}" for name in names)
-    task = Task("multiclass", ("w",), tuple(names) if prefix else longer)
-    filling = find(task, {f"{prefix}{name}": 0.3 for name in names})
-    assert [source.place for source in filling.sources.values()] == [0, 1, 2]
-
-
 @settings(deadline=None)
 @given(
     names=st.lists(st.text(min_size=1, max_size=4), min_size=2, max_size=6, unique=True),
@@ -237,11 +228,6 @@ def test_the_users_word_decides_and_names_tell_the_rest(
         made(task, filling)
 
 
-def test_a_class_that_the_user_names_is_its_probability_or_one_minus_it() -> None:
-    filling = find(AUTHOR, {"p": 0.5}, given={"p": "human"})
-    assert made(AUTHOR, filling)["p"] == pytest.approx([0.9, 0.5, 0.1])
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -350,12 +336,3 @@ def test_a_copied_column_must_stay_as_it_is() -> None:
     with refused("submission column 'Usage' is to be copied, but differs from the sample's"):
         changed = submission.assign(Usage="Private")
         check_submission(changed, filling.template, id="id", copied=["Usage"])
-
-
-def test_one_column_of_labels_holds_the_names_of_the_columns_of_a_one_hot_task() -> None:
-    task = Task("multiclass", ("win_a", "win_b", "tie"), ("win_a", "win_b", "tie"))
-    sample = pd.DataFrame({"id": ["1", "2"], "label": ["win_a", "tie"]})
-    filling = find_filling(task, unlabelled(sample), Submission())
-    pred_NK = np.array([[0.1, 0.2, 0.7], [0.1, 0.8, 0.1]])
-    made = build_submission(task, filling, ["1", "2"], pred_NK, id="id")
-    assert made["label"].tolist() == ["tie", "win_b"]

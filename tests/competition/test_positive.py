@@ -110,20 +110,11 @@ def test_of_two_labels_in_a_name_the_longer_is_meant() -> None:
     assert find_positive(labels, None, ["is_spam"]).label == "spam"
 
 
-def test_an_answer_is_no_name() -> None:
-    assert find_positive(task("yes", "no", target="no"), None, ["no"]).label == "yes"
-
-
 def test_the_users_word_is_above_all() -> None:
     given = with_positive(task("AI", "human"), "human")
     assert given.classes == ("AI", "human")
     found = find_positive(given, "human", ["AI"])
     assert found == ("human", "data.positive")
-
-
-def test_the_other_label_becomes_the_negative_one() -> None:
-    assert with_positive(task("fake", "real"), "fake").classes == ("real", "fake")
-    assert with_positive(task("fake", "real"), "real").classes == ("fake", "real")
 
 
 def test_the_refusal_names_column_labels_and_key() -> None:
