@@ -88,9 +88,9 @@ KNOWN = {
     "ensembling/journal.py imports poolblend.store.DamagedError",
     "ensembling/journal.py imports poolblend.store.cards.DamagedError",
     "ensembling/journal.py imports poolblend.store.files.cut_torn_line",
-    "ensembling/journal.py imports poolblend.store.locks.FileLock",
+    "ensembling/journal.py imports poolblend.store.locks.ProcessLock",
     "ensembling/study.py imports poolblend.store.files.cut_torn_line",
-    "ensembling/study.py imports poolblend.store.locks.FileLock",
+    "ensembling/study.py imports poolblend.store.locks.ProcessLock",
     "report/pictures.py imports poolblend.pipeline.blending.Blend",
     "report/styled.py imports poolblend.pipeline.blending.Blend",
 }

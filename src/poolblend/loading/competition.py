@@ -19,6 +19,7 @@ __all__ = [
     "load_competition",
     "new_folds",
     "open_store",
+    "planned_competition",
     "read_tables",
     "table_hashes",
     "with_folds",
@@ -55,6 +56,16 @@ def with_folds(
     hashes = table_hashes(config, "train") | table_hashes(config, "test")
     hashes["folds_sha256"] = sha256(store.folds_path)
     return Competition(**vars(read), fold_N=fold_N, data=hashes)
+
+
+def planned_competition(config: Config, store: Store) -> Competition:
+    """The competition as a training would find it; folds that are not there yet are not written."""
+    if store.folds_path.exists():
+        return load_competition(config, store, make_folds=True)  # refuses what training would
+    read = read_tables(config)
+    hashes = table_hashes(config, "train") | table_hashes(config, "test")
+    hashes["folds_sha256"] = "not made yet"
+    return Competition(**vars(read), fold_N=new_folds(read, config), data=hashes)
 
 
 def table_hashes(config: Config, side: Side) -> dict[str, str]:

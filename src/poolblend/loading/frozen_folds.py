@@ -37,8 +37,6 @@ def frozen_folds(
     settings than the config's. Raises UserError for folds of other ids, and for a group of
     folds.groups that is in several.
     """
-    if make_folds:
-        store.making().sweep()
     fold_N = _frozen(read, config, store, as_configured=make_folds)
     if fold_N is None and given_fold_N is None and not make_folds:
         raise UserError(f"no folds at {store.folds_path} yet; run train.py first (same --config)")
