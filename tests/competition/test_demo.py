@@ -184,10 +184,7 @@ def test_another_seed_reads_other_texts() -> None:
             "what :func:`is_torch_available` allows here.\n\n    code(1)",
             "See the guide for how LIB and LIB load what LIB allows here.",
         ),
-        (
-            "Return *one* line of ``plain`` words without any of the markup around it:\n\n>>> x",
-            "",
-        ),
+        ("Return *one* line of ``plain`` words without any of the markup around it:\n\n>>> x", ""),
         (
             "Return one sentence of words that is long enough to be kept. It equals the sum of\n"
             "\n.. math:: x",

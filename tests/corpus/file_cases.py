@@ -120,10 +120,7 @@ PARQUET: dict[str, tuple[Damage, Expected]] = {
         "holds map<.*> in column 'target', expected one text or number per row",
     ),
     "lists in another column": (table(spans=[[1, 2], [], None, [3]]), ROWS),
-    "texts as bytes": (
-        table(text=["é".encode(), b"b", b"", None]),
-        texts("é", "b", "", ""),
-    ),
+    "texts as bytes": (table(text=["é".encode(), b"b", b"", None]), texts("é", "b", "", "")),
     "bytes that are no text": (table(text=[b"\xff\0", b"b", b"c", b"d"]), "no UTF-8"),
     "bytes in another column": (table(image=[b"\xff\0\x1b"] * 4), ROWS),
     "invalid text": (table(text=INVALID), f"{UNREADABLE}: .*[Ii]nvalid UTF"),
@@ -153,10 +150,7 @@ PARQUET: dict[str, tuple[Damage, Expected]] = {
         ROWS,
     ),
     "an index with no name": (frame(pd.DataFrame(COLUMNS, index=list("abcd"))), ROWS),
-    "ids as floats": (
-        table(id=[1.0, 2.0, 3.0, 4.0]),
-        column("id", "1.0", "2.0", "3.0", "4.0"),
-    ),
+    "ids as floats": (table(id=[1.0, 2.0, 3.0, 4.0]), column("id", "1.0", "2.0", "3.0", "4.0")),
     "an id with a NUL": (table(id=["1", "2\0", "3", "4"]), r"row 2 has id '2\\x00' in column"),
     "a text with a NUL": (table(text=["a\0b", "", "c", "d"]), texts("a\0b", "", "c", "d")),
     "two columns of a name": (

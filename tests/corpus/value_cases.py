@@ -101,10 +101,7 @@ IDS: dict[str, tuple[Damage, Expected]] = {
     ),
     "repeated": (train_ids("1", "2", "3", "2"), "has id '2' in rows 3 and 5 of column 'id'"),
     "repeated in the test table": (test_and_sample(["11", "11"], ["11"]), "test.csv has id '11'"),
-    "of two cases": (
-        all_of(LETTERS, train_ids("Ab", "aB", "ab")),
-        ids("Ab", "aB", "ab"),
-    ),
+    "of two cases": (all_of(LETTERS, train_ids("Ab", "aB", "ab")), ids("Ab", "aB", "ab")),
     "of another case in the sample": (
         all_of(LETTERS, test_and_sample(["cC", "d"], ["cc", "d"])),
         r"'cC' \('cc' there differs only in upper and lower case\)",

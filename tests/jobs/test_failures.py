@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from poolblend.jobs.trainer import Trainer
 from safetensors.torch import load_file, save_file
 
 from poolblend import config, pipeline
 from poolblend.doctor import examine
 from poolblend.errors import PartlyFailedError, Stopped, UserError
-from poolblend.jobs.trainer import Trainer
 from poolblend.loading.competition import open_store
 from poolblend.modeling.poolers import POOLERS
 from poolblend.store import UnwritableError

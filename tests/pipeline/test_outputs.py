@@ -6,11 +6,11 @@ import tempfile
 
 import pandas as pd
 import pytest
+from poolblend.jobs.trainer import Trainer
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.jobs.foldmodels import FoldModels
-from poolblend.jobs.trainer import Trainer
 from poolblend.loading.competition import open_store
 
 MEMBER = "tiny-mean-s42"

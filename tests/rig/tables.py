@@ -37,10 +37,7 @@ def options(keys: dict, kind: str = "multiclass") -> tuple[Data, str, Folds, Sub
 
 
 def unlabelled(
-    sample: pd.DataFrame,
-    id: str = "id",
-    test: pd.DataFrame | None = None,
-    own_rows: bool = True,
+    sample: pd.DataFrame, id: str = "id", test: pd.DataFrame | None = None, own_rows: bool = True
 ) -> Unlabelled:
     """Tables with this sample submission."""
     test = sample[[id]].assign(text="a") if test is None else test

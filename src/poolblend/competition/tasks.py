@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from pydantic.dataclasses import dataclass
 
+from poolblend.competition.cells import whole_shares
 from poolblend.competition.classes import Label, find_classes, listed, places_among
-from poolblend.competition.shares import whole_shares
 from poolblend.errors import UserError, unknown
 
 TRUTHS = ("true", "false", "yes", "no")

@@ -25,13 +25,7 @@ from poolblend.competition.files import read_table
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.alignment import first_repeated, off_simplex
 from poolblend.errors import UserError, quoted, unknown
-from poolblend.loading.outside_columns import (
-    REMEDY,
-    OutsideFile,
-    find_columns,
-    listed,
-    no_column,
-)
+from poolblend.loading.outside_columns import REMEDY, OutsideFile, find_columns, listed, no_column
 from poolblend.store.files import sha256
 from poolblend.store.predictions import PREFIX
 
@@ -111,12 +105,7 @@ def read_members(
 
 
 def read_predictions(
-    path: Path,
-    *,
-    id: str,
-    task: Task,
-    train: pd.DataFrame | None = None,
-    numbered: bool = False,
+    path: Path, *, id: str, task: Task, train: pd.DataFrame | None = None, numbered: bool = False
 ) -> Predictions:
     """Read one file of predictions.
 
