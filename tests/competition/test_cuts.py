@@ -54,17 +54,6 @@ def test_no_threshold_of_a_binary_task_scores_better(name: str, data: st.DataObj
     assert scorer.score(y, pred_N1, cuts) == pytest.approx(best, abs=1e-14)
 
 
-@settings(deadline=None, max_examples=60)
-@given(data=st.data())
-def test_micro_f1_has_the_best_threshold_for_all_labels(data: st.DataObject) -> None:
-    y, pred_NK = binary_rows(data, K=2)
-    scorer = make_scorer("f1_micro", MULTILABEL)
-    best = max(scorer.score(y, pred_NK, np.full(2, each)) for each in thresholds(pred_NK))
-    cuts = cut(scorer, y, pred_NK)
-    assert cuts[0] == cuts[1]
-    assert scorer.score(y, pred_NK, cuts) == pytest.approx(best, abs=1e-14)
-
-
 @pytest.mark.parametrize("task", [ORDINAL, UNEVEN])
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
@@ -131,11 +120,6 @@ class TestFittedCuts:
 def test_a_threshold_lies_midway_between_the_predictions_that_it_parts() -> None:
     y, pred_N1 = np.array([0, 0, 1, 1]), np.array([[0.1], [0.2], [0.3], [0.4]])
     assert cut(make_scorer("f1", BINARY), y, pred_N1) == pytest.approx([0.25])
-
-
-def test_cut_points_lie_midway_between_the_predictions_that_they_part() -> None:
-    y, pred_N1 = np.array([0, 1, 2, 3]), np.array([[5.0], [6.0], [8.0], [9.0]])
-    assert cut(make_scorer("qwk", ORDINAL), y, pred_N1) == pytest.approx([5.5, 7.0, 8.5])
 
 
 def test_of_equally_good_thresholds_the_nearest_to_one_half_is_taken() -> None:

@@ -64,12 +64,6 @@ def test_a_key_that_would_lose_rows_is_refused_with_the_first_and_how_many(folde
         read(folder)
 
 
-def test_a_row_without_a_key_is_refused(folder: Path) -> None:
-    (folder / "train.csv").write_text(TRAIN + "4,d,\n")
-    with refused("lacks the key of 1 of the 4 rows in"):
-        read(folder)
-
-
 def test_a_column_of_both_tables_is_refused(folder: Path) -> None:
     (folder / "prompts.csv").write_text("prompt,text\np1,First\np2,Second\n")
     with refused(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from poolblend.competition.metrics import METRICS
-from poolblend.competition.positive import find_positive, positive_is_needed, with_positive
+from poolblend.competition.positive import find_positive, positive_is_needed
 from poolblend.competition.tasks import Task
 from rig.tables import refused
 
@@ -108,13 +108,6 @@ def test_of_two_labels_in_a_name_the_longer_is_meant() -> None:
     labels = task("spam", "not_spam")
     assert find_positive(labels, None, ["is_not_spam"]).label == "not_spam"
     assert find_positive(labels, None, ["is_spam"]).label == "spam"
-
-
-def test_the_users_word_is_above_all() -> None:
-    given = with_positive(task("AI", "human"), "human")
-    assert given.classes == ("AI", "human")
-    found = find_positive(given, "human", ["AI"])
-    assert found == ("human", "data.positive")
 
 
 def test_the_refusal_names_column_labels_and_key() -> None:

@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from poolblend.competition.tasks import Task
-from poolblend.ensembling.alignment import off_simplex
 from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
 from poolblend.errors import UserError
 from poolblend.loading.outside import OutsideMember, read_members, read_predictions
@@ -168,15 +167,6 @@ def test_numbered_columns_of_two_words_are_refused_where_their_order_is_not_know
         assert "in sorted order ('AI', 'human')" in str(refusal.value)
 
 
-def test_whole_numbers_of_many_classes_sum_to_one_all_the_same() -> None:
-    hard = np.eye(40)
-    assert len(off_simplex(hard)) == 0
-    assert off_simplex(np.vstack([hard, np.zeros(40), hard[0] + hard[1]])).tolist() == [40, 41]
-    many = np.full((1, 400), 0.0)
-    many[0, :70] = 0.01
-    assert off_simplex(many).size == 0
-
-
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_ids_stay_strings_and_rows_are_joined_by_them(tmp_path: Path, ending: str) -> None:
     table = pd.DataFrame({"pred": [0.4, 0.1, 0.3, 0.2], "id": [IDS[n] for n in (3, 0, 2, 1)]})
@@ -186,13 +176,6 @@ def test_ids_stay_strings_and_rows_are_joined_by_them(tmp_path: Path, ending: st
     assert member.oof["id"].tolist() == [IDS[n] for n in (3, 0, 2, 1)]
     assert member.oof.columns.tolist() == ["id", "pred_target"]
     np.testing.assert_array_equal(blend_of(tmp_path).oof_MNK[0, :, 0], [0.1, 0.2, 0.3, 0.4])
-
-
-def test_a_parquet_index_that_holds_the_ids_is_read(tmp_path: Path) -> None:
-    pd.DataFrame({"pred": HALVES}, index=pd.Index(IDS, name="id")).to_parquet(
-        tmp_path / "m.parquet"
-    )
-    assert blend_of(tmp_path).oof_MNK[0, 2, 0] == 0.75
 
 
 # Wrong files: the task, the text of the file, and what the one line says of it.
