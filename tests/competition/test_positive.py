@@ -77,7 +77,7 @@ def test_elsewhere_nothing_tells_it(labels: tuple) -> None:
     found = find_positive(task(*labels), None, ["label"])
     assert found.how == ""
     assert found.label == sorted(labels)[1]
-    assert "nothing tells" in str(found)
+    assert "nothing says which" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_of_two_labels_in_a_name_the_longer_is_meant() -> None:
 
 
 def test_the_refusal_names_column_labels_and_key() -> None:
-    with refused("column 'label' holds 'A' and 'B', and nothing tells which of them is the posit"):
+    with refused("column 'label' holds 'A' and 'B', and nothing says which of them is the positi"):
         raise positive_is_needed(task("A", "B"), "which f1 scores")
 
 
