@@ -1,8 +1,8 @@
 """Which of a binary task's two labels is the positive one (counts as 1), and why.
 
-The alphabet does not decide: of `AI` and `human` it would take `human`. Used are, in this order: the
-config, the sign (0 and 1, -1 and 1), a column named after a label, and words that are known to be
-negative or positive.
+The alphabet does not decide: of `AI` and `human` it would take `human`. Used are, in this order:
+the config, the sign (0 and 1, -1 and 1), a column named after a label, and words that are known to
+be negative or positive.
 """
 
 from __future__ import annotations
