@@ -254,3 +254,88 @@ class TestFurtherColumns:
                 load(folder, **{key: [column]}, weight="keyword")
         with refused("column 'target' is read as text"):
             load(folder, text=["{text} {target}"])
+
+
+NO_IDS = {
+    "train": "text,target\na,1\nb,0\nc,1\n",
+    "test": "key,text\n7,x\n8,y\n",
+    "sample": "key,target\n8,0\n7,0\n",
+}
+
+
+@pytest.fixture
+def no_ids(tmp_path: Path) -> Path:
+    """Tables without ids: rows of train are numbered, those of test found by the sample."""
+    for name, content in NO_IDS.items():
+        (tmp_path / f"{name}.csv").write_text(content, encoding="utf-8")
+    return tmp_path
+
+
+def test_rows_are_numbered_and_the_samples_first_column_holds_the_ids(no_ids: Path) -> None:
+    tables = load(no_ids, id=None)
+    assert tables.id == "key"
+    assert tables.train["key"].tolist() == ["0", "1", "2"]
+    assert tables.test["key"].tolist() == ["7", "8"]
+    assert tables.sample["key"].tolist() == ["8", "7"]
+
+
+def test_a_row_keeps_its_number_whatever_is_sampled(tmp_path: Path) -> None:
+    rows = "".join(f"text {k},{k % 2}\n" for k in range(40))
+    for name, content in (NO_IDS | {"train": "text,target\n" + rows}).items():
+        (tmp_path / f"{name}.csv").write_text(content)
+    kept = load(tmp_path, id=None, sample_rows=10).train
+    assert kept["text"].tolist() == [f"text {k}" for k in kept["key"]]
+
+
+def test_ids_of_train_that_are_repeated_may_be_numbered_over(no_ids: Path) -> None:
+    (no_ids / "train.csv").write_text("key,text,target\n5,a,1\n5,b,0\n")
+    with refused("has id '5' in rows 2 and 3 of column 'key'"):
+        load(no_ids, id="key")
+    assert load(no_ids, id=None).train["key"].tolist() == ["0", "1"]
+    with refused("sample.csv begins with column 'key', which the config names, too; expected its"):
+        load(no_ids, id=None, groups="key")
+
+
+def test_a_test_table_may_call_the_samples_ids_by_another_name(no_ids: Path) -> None:
+    (no_ids / "test.csv").write_text("n,row,text\n1,7,x\n2,8,y\n3,9,z\n")
+    (no_ids / "sample.csv").write_text("key,target\n9,0\n8,0\n7,0\n")
+    assert load(no_ids, id=None).test["key"].tolist() == ["7", "8", "9"]
+
+
+def test_a_test_table_without_ids_follows_the_samples_order(
+    no_ids: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    (no_ids / "test.csv").write_text("text\nx\ny\n")
+    tables = load(no_ids, id=None)
+    assert tables.test["key"].tolist() == ["8", "7"]
+    assert "test.csv has no ids: its rows are taken for those of" in caplog.text
+    found = load_without_train(no_ids, id=None)
+    pd.testing.assert_frame_equal(found.test, tables.test)
+    assert found.id == "key"
+    (no_ids / "test.csv").write_text("text\nx\ny\nz\n")
+    with refused("sample.csv has, and 3 rows, not 2; expected that column, or a row for each"):
+        load(no_ids, id=None)
+
+
+def test_a_sample_whose_first_column_holds_no_ids_is_refused(no_ids: Path) -> None:
+    (no_ids / "sample.csv").write_text("target,key\n0,7\n0,8\n")
+    with refused("sample.csv begins with column 'target', which the config names, too"):
+        load(no_ids, id=None)
+    (no_ids / "sample.csv").write_text("key,target\n7,0\n7,0\n")
+    with refused("sample.csv has id '7' in rows 2 and 3 of column 'key'"):
+        load(no_ids, id=None)
+
+
+def test_a_column_without_a_name_can_be_named(no_ids: Path) -> None:
+    for name in NO_IDS:
+        path = no_ids / f"{name}.csv"
+        pd.read_csv(path).rename(columns={"key": "id"}).to_csv(path)
+    tables = load(no_ids, id="Unnamed: 0")
+    assert tables.train["Unnamed: 0"].tolist() == ["0", "1", "2"]
+    assert tables.test["Unnamed: 0"].tolist() == ["0", "1"]
+
+
+def test_a_missing_id_column_names_the_key(no_ids: Path) -> None:
+    with refused("known: target, text; data.id names the ids' column, or is null where train has"):
+        load(no_ids, id="key")

@@ -10,38 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poolblend import config
 from poolblend.errors import UserError
-from poolblend.loading.competition import (
-    Competition,
-    load_competition,
-    open_store,
-    read_tables,
-    with_folds,
-)
+from poolblend.loading.competition import open_store, read_tables, with_folds
 from poolblend.pipeline.inference import load_unlabelled
-from rig import toys
+from rig.tables import Toy
 
 PROMPTS = pd.DataFrame({"prompt": ["p0", "p1", "p2", "p3"], "question": ["why", "how", "", "who"]})
-
-
-class Toy:
-    """A toy competition's folder, whose tables a test changes, and its config."""
-
-    def __init__(self, place: Path, task: str = "binary", **keys: object) -> None:
-        self.path = toys.write_toy(place, "no-backbone", task, **keys)
-        self.folder = place / "data"
-
-    def change(self, name: str, **columns: object) -> None:
-        table = pd.read_csv(self.folder / f"{name}.csv", dtype=str).assign(**columns)
-        table.to_csv(self.folder / f"{name}.csv", index=False)
-
-    def settings(self, *sets: str) -> config.Config:
-        return config.load(self.path, list(sets))
-
-    def load(self, *sets: str, make_folds: bool = True) -> Competition:
-        settings = self.settings(*sets)
-        return load_competition(settings, open_store(settings), make_folds=make_folds)
 
 
 @pytest.fixture
