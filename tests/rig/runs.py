@@ -11,10 +11,11 @@ from pathlib import Path
 
 from poolblend import config, pipeline
 from poolblend.competition import demo
-from poolblend.jobs import finetuning
+from poolblend.jobs import finetune
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.pipeline import inference as submission
 from poolblend.store import Checkpoints, Store
+from poolblend.store.foldfiles import FoldFiles
 from poolblend.training.fit import Fit
 from rig import toys
 from rig.looking import find
@@ -31,8 +32,8 @@ class Narrator:
             (Fit, "_train_step", "training step"),
             (Checkpoints, "save", "checkpoint"),
             (Checkpoints, "drop", "checkpoint"),
-            (finetuning, "predict", "predicting a fold"),
-            (Store, "save_fold", "saving a fold"),
+            (finetune, "predict", "predicting a fold"),
+            (FoldFiles, "save", "saving a fold"),
             (sys.modules["poolblend.ensembling.blenders.search"], "_search", "Optuna's search"),
             (Store, "write_blend", "blend card"),
             (submission, "_hidden_score", "scoring"),

@@ -14,7 +14,7 @@ from poolblend.cards.submission import BlendInUse
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
 from poolblend.store import DamagedError, Store
-from poolblend.store.cards import save_card
+from poolblend.store.cards import write_card
 from poolblend.store.predictions import to_table
 from poolblend.store.survey import begun_folds, survey_extras
 
@@ -61,7 +61,7 @@ def read(store, fold, name="first", **data):
 def rewrite(store, **fields):
     """Another card, whole, in place of the one written."""
     files = store.pseudo("first")
-    save_card(files.folder / "card.json", files.card().model_copy(update=fields))
+    write_card(files.folder / "card.json", files.card().model_copy(update=fields))
 
 
 def test_each_folds_labels_read_back(store):

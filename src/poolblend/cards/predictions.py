@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from poolblend.cards.card import Card, CardPart
-from poolblend.cards.inputs import FileHash
+from poolblend.cards.card import Card
+from poolblend.cards.inputs import FileHash, Inputs
 
 TableName = Literal["train", "test"]
 What = Literal["predictions", "vectors"]
 
 
-class Origin(CardPart):
+class Origin(Inputs):
     """Which fold model made what of which table: all that decides the numbers.
 
     `hashes` are the sha256 of the model's weights and of the files that the rows come from, by

@@ -20,7 +20,7 @@ from poolblend.jobs.planning import plan_jobs
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.loading.models import check_members
 from poolblend.store import DamagedError, Store, sha256
-from poolblend.store.cards import load_card
+from poolblend.store.cards import read_card
 from poolblend.store.survey import (
     BACKBONE,
     BACKBONE_CHECKPOINT,
@@ -112,7 +112,7 @@ def _stale_rest(store: Store) -> Iterator[tuple[str, str]]:
     try:
         blend = store.read_blend()
         changes = list(_changed_members(store, blend.members))
-        submission = load_card(SubmissionCard, store.submission_path.with_suffix(".json"))
+        submission = read_card(store.submission_path.with_suffix(".json"), SubmissionCard)
         if changes:
             more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
             yield "blend.json", f"made of {changes[0]} since{more}; run blend.py again"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from poolblend.cards.blend import MemberOrigin
-from poolblend.cards.card import CardPart, sha256_of_json
+from poolblend.cards.card import CardPart
 from poolblend.cards.predictions import Origin, TableName, What
 from poolblend.config import Config
 from poolblend.errors import UserError
@@ -42,7 +42,7 @@ class PredictJob(CardPart):
 
     def fingerprint(self) -> str:
         """Hex sha256: equal for jobs with the same result."""
-        return sha256_of_json(self.origin.model_dump())
+        return self.origin.fingerprint()
 
     def file(self, store: Store) -> KeptFile | None:
         """Where the store keeps the result; None for predictions of train, which it does not."""
@@ -80,6 +80,9 @@ class Rows:
         return np.flatnonzero(self.fold_N == job.origin.fold)
 
 
+Tables = dict[TableName, Rows]
+
+
 def run(job: PredictJob, store: Store, rows: Rows) -> np.ndarray:
     """Predictions (N, K) or vectors (N, H) of the job's rows, computed by its model."""
     models = FoldModels(store, rows.texts, job.batch_tokens, remote_code=job.remote_code)
@@ -90,9 +93,7 @@ def run(job: PredictJob, store: Store, rows: Rows) -> np.ndarray:
 class PredictWork:
     """Does jobs: takes the result that is kept, else computes it and keeps it in the store."""
 
-    def __init__(
-        self, store: Store, tables: Mapping[TableName, Rows], outputs: Sequence[str]
-    ) -> None:
+    def __init__(self, store: Store, tables: Tables, outputs: Sequence[str]) -> None:
         self.store, self.tables, self.outputs = store, tables, outputs
         self._warned = False
 
@@ -131,7 +132,7 @@ def run_all(jobs: Iterable[PredictJob], do: Callable[[PredictJob], Result]) -> I
     return map(do, jobs)
 
 
-def plan_jobs(
+def plan_predictions(
     config: Config,
     origins: Mapping[str, MemberOrigin],
     table: TableName,

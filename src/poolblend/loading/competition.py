@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -59,13 +62,28 @@ def with_folds(
 
 
 def planned_competition(config: Config, store: Store) -> Competition:
-    """The competition as a training would find it; folds that are not there yet are not written."""
-    if store.folds_path.exists():
-        return load_competition(config, store, make_folds=True)  # refuses what training would
-    read = read_tables(config)
-    hashes = table_hashes(config, "train") | table_hashes(config, "test")
-    hashes["folds_sha256"] = "not made yet"
-    return Competition(**vars(read), fold_N=new_folds(read, config), data=hashes)
+    """The competition as a training would find it; nothing is written.
+
+    Folds that do not exist yet are those that would be made; so are the demo's tables.
+    """
+    with _temporary_demo(config) as there:
+        if store.folds_path.exists():
+            return load_competition(there, store, make_folds=True)  # refuses what training would
+        read = read_tables(there)
+        hashes = table_hashes(there, "train") | table_hashes(there, "test")
+        hashes["folds_sha256"] = "not made yet"
+        return Competition(**vars(read), fold_N=new_folds(read, there), data=hashes)
+
+
+@contextmanager
+def _temporary_demo(config: Config) -> Iterator[Config]:
+    """Where the demo's tables do not exist yet, a config whose tables are in a temporary folder."""
+    if not config.data.demo or config.data_dir.exists():
+        yield config
+        return
+    with TemporaryDirectory() as folder:
+        data = config.data.model_copy(update={"dir": folder})
+        yield config.model_copy(update={"data": data, "store": folder})
 
 
 def table_hashes(config: Config, side: Side) -> dict[str, str]:

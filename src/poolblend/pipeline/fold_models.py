@@ -14,7 +14,13 @@ from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
 from poolblend.jobs.foldmodels import FoldModels
-from poolblend.jobs.predict_job import PredictJob, PredictWork, Rows, plan_jobs, run_all
+from poolblend.jobs.predict_job import (
+    PredictJob,
+    PredictWork,
+    Rows,
+    plan_predictions,
+    run_all,
+)
 from poolblend.jobs.predictions import load_unlabelled, test_rows, train_rows
 from poolblend.loading.competition import Competition, load_competition, open_store, table_hashes
 from poolblend.store import Store, read_folds
@@ -36,7 +42,9 @@ def verify_oof(config: Config) -> None:
     origins = {name: member.origin for name, member in store.read_blend().members.items()}
     competition = load_competition(config, store)
     task, rows = competition.task, train_rows(config, competition)
-    jobs = plan_jobs(config, origins, "train", "predictions", _train_hashes(config, competition))
+    jobs = plan_predictions(
+        config, origins, "train", "predictions", _train_hashes(config, competition)
+    )
     worst, unlike = 0.0, []
     for job, pred_NK, _ in run_all(jobs, PredictWork(store, {"train": rows}, task.outputs)):
         ids = rows.ids_N[rows.positions(job)]
@@ -70,11 +78,11 @@ def _scale(task: Task, pred_NK: np.ndarray) -> np.ndarray:
 def _other_tokens(job: PredictJob, store: Store, rows: Rows) -> str:
     """How the fold's rows differ as tokens from those in training; "" where they do not."""
     models = FoldModels(store, rows.texts, job.batch_tokens, remote_code=job.remote_code)
-    then = store.fold(*job.origin.place).check(model=False, oof=False).tokens
+    card = store.fold_card(*job.origin.place)
     now = models.tokens(*job.origin.place, rows.positions(job))
-    if then == now:
+    if card is None or card.tokens == now:
         return ""
-    return f"its rows are read as {now.count} tokens, in training as {then.count} others"
+    return f"its rows are read as {now.count} tokens, in training as {card.tokens.count} others"
 
 
 def write_vectors(config: Config) -> None:
@@ -102,12 +110,12 @@ def write_vectors(config: Config) -> None:
         tables["train"] = train_rows(config, competition)
         tables["test"] = test_rows(config, competition.tables)
         of_train = _train_hashes(config, competition)
-        jobs += plan_jobs(config, origins, "train", "vectors", of_train)
-    jobs += plan_jobs(config, origins, "test", "vectors", hashes)
+        jobs += plan_predictions(config, origins, "train", "vectors", of_train)
+    jobs += plan_predictions(config, origins, "test", "vectors", hashes)
     for job, vector_NH, kept in run_all(jobs, PredictWork(store, tables, ())):
         shape = " x ".join(map(str, vector_NH.shape))
-        file = job.file(store)
-        print(f"{file and file.path}: {shape}{' (kept earlier)' if kept else ''}")
+        path = store.vectors(*job.origin.place, job.origin.table).path
+        print(f"{path}: {shape}{' (kept earlier)' if kept else ''}")
 
 
 def _members_with_models(config: Config, store: Store) -> dict[str, MemberOrigin]:

@@ -30,7 +30,7 @@ from poolblend.ensembling.mixture import Mixture
 from poolblend.ensembling.problem import StudyFile
 from poolblend.errors import UserError, quoted
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
-from poolblend.jobs.predict_job import PredictWork, plan_jobs, run_all
+from poolblend.jobs.predict_job import PredictWork, plan_predictions, run_all
 from poolblend.jobs.predictions import test_rows
 from poolblend.loading.blend_members import Members, gather
 from poolblend.loading.competition import open_store, table_hashes
@@ -159,7 +159,7 @@ def _predict_fold(
     mixture = mixture.only(used_M)
     names = np.array(gathered.matrix.members)[used_M].tolist()
     used = {name: gathered.origins[name] for name in names}
-    jobs = plan_jobs(config, used, "test", "predictions", table_hashes(config, "test"))
+    jobs = plan_predictions(config, used, "test", "predictions", table_hashes(config, "test"))
     results = run_all([job for job in jobs if job.origin.fold == fold], work)
     pred_NK = mixture.apply(np.stack([result.values for result in results]))
     if gathered.competition.task.probabilistic:

@@ -43,7 +43,7 @@ from poolblend.cards.predictions import TableName
 from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError, unknown
 from poolblend.store.backbones import BackboneFiles
-from poolblend.store.cards import DamagedError, load_card, save_card
+from poolblend.store.cards import DamagedError, read_card, write_card
 from poolblend.store.checkpoints import Checkpoints
 from poolblend.store.files import UnwritableError, write_csv, write_text
 from poolblend.store.foldfiles import CARD, FoldFiles
@@ -173,13 +173,13 @@ class Store:
     # --- the blend and the submission --------------------------------------------------------
 
     def write_blend(self, card: BlendCard) -> None:
-        save_card(self.blend_path, card)
+        write_card(self.blend_path, card)
 
     def read_blend(self) -> BlendCard:
         """The blend card; UserError where there is none, or it is damaged or of another run."""
         again = "run blend.py again (same --config)"
         try:
-            card = load_card(BlendCard, self.blend_path)
+            card = read_card(self.blend_path, BlendCard)
         except DamagedError as error:
             raise DamagedError(f"{error}; {again}") from None
         if card is None:

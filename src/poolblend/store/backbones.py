@@ -9,7 +9,7 @@ from typing import NamedTuple
 from poolblend.cards.backbone import BackboneCard
 from poolblend.cards.card import DamagedError
 from poolblend.cards.inputs import FileHash
-from poolblend.store.cards import load_card, save_card
+from poolblend.store.cards import read_card, write_card
 from poolblend.store.checkpoints import Checkpoints
 from poolblend.store.foldfiles import CARD, OTHER_HASH, Pretrained, hashed_files, replaced_folder
 from poolblend.store.locks import ProcessLock
@@ -35,7 +35,7 @@ class BackboneFiles(NamedTuple):
         """The card of a finished backbone, None where there is none yet, or DamagedError."""
         path = self.folder / CARD
         try:
-            card = load_card(BackboneCard, path)
+            card = read_card(path, BackboneCard)
         except DamagedError as error:
             raise self._damaged(str(error)) from None
         if card is not None and card.backbone != self.name:
@@ -70,7 +70,7 @@ class BackboneFiles(NamedTuple):
         with replaced_folder(self.folder) as new:
             for part in parts:
                 part.save_pretrained(str(new))
-            save_card(new / CARD, make_card(hashed_files(new)))
+            write_card(new / CARD, make_card(hashed_files(new)))
 
     def _damaged(self, what: str) -> DamagedError:
         return DamagedError(f"{what}; train backbone {self.name} again with --overwrite")

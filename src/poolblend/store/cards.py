@@ -7,15 +7,15 @@ from pathlib import Path
 from poolblend.cards.card import C, Card, DamagedError, read_json
 from poolblend.store.files import write_text
 
-__all__ = ["DamagedError", "load_card", "save_card"]
+__all__ = ["DamagedError", "read_card", "write_card"]
 
 
-def save_card(path: Path, card: Card) -> None:
+def write_card(path: Path, card: Card) -> None:
     """Write the card, whole or not at all."""
     write_text(path, card.to_json())
 
 
-def load_card(kind: type[C], path: Path) -> C | None:
+def read_card(path: Path, kind: type[C]) -> C | None:
     """The card of this kind in a file; None where there is no such file.
 
     Raises DamagedError where the file does not hold what was written; the caller says what to do.

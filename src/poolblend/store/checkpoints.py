@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from poolblend.cards.card import DamagedError
 from poolblend.cards.checkpoint import CheckpointCard
 from poolblend.cards.inputs import FileHash
-from poolblend.store.cards import load_card, save_card
+from poolblend.store.cards import read_card, write_card
 from poolblend.store.files import hash_file, no_half_files, sha256
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Checkpoints:
             new.mkdir(parents=True)
             contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
             save_file(contiguous, new / STATE)
-            save_card(new / CARD, make_card(_place(folder), hash_file(new / STATE)))
+            write_card(new / CARD, make_card(_place(folder), hash_file(new / STATE)))
             _remove(folder)  # a damaged one, or the same once more
         for old in self.folders()[:-KEPT]:
             _remove(old)
@@ -98,7 +98,7 @@ class Checkpoints:
 
 def check(folder: Path) -> CheckpointCard | None:
     """The card of the checkpoint in `folder`; None for one half removed, else DamagedError."""
-    card = load_card(CheckpointCard, folder / CARD)
+    card = read_card(folder / CARD, CheckpointCard)
     if card is None:
         return None
     state = folder / STATE

@@ -14,7 +14,7 @@ from poolblend.cards.card import DamagedError
 from poolblend.cards.fold import FailureNote, FoldCard, FoldFileHashes
 from poolblend.cards.inputs import FileHash
 from poolblend.errors import UserError
-from poolblend.store.cards import load_card, save_card
+from poolblend.store.cards import read_card, write_card
 from poolblend.store.checkpoints import Checkpoints
 from poolblend.store.files import flush, hash_file, no_half_files, sha256
 from poolblend.store.locks import ProcessLock
@@ -73,7 +73,7 @@ class FoldFiles(NamedTuple):
         """
         path = self.folder / CARD
         try:
-            card = load_card(FoldCard, path)
+            card = read_card(path, FoldCard)
         except DamagedError as error:
             raise self._damaged(str(error)) from None
         if card is None:
@@ -127,19 +127,19 @@ class FoldFiles(NamedTuple):
                 others = hashed_files(new)
                 weights = others.pop(WEIGHTS)
                 hashes = FoldFileHashes(weights=weights, oof=hash_file(new_oof), others=others)
-                save_card(new / CARD, make_card(hashes))
+                write_card(new / CARD, make_card(hashes))
                 for written in (new, new_oof):
                     flush(written)  # a full disk is known before anything old goes
                 (self.folder / CARD).unlink(missing_ok=True)  # before its OOF rows are replaced
 
     def mark_failed(self, note: FailureNote) -> None:
         """Note in the fold's folder why it could not be trained; `save` replaces the folder."""
-        save_card(self.folder / FAILED, note)
+        write_card(self.folder / FAILED, note)
 
     def failure(self) -> FailureNote | None:
         """What was noted; None where nothing was, or nothing that can be read."""
         try:
-            note = load_card(FailureNote, self.folder / FAILED)
+            note = read_card(self.folder / FAILED, FailureNote)
         except (DamagedError, OSError):
             return None
         own = note is not None and (note.member, note.fold) == (self.member, self.fold)

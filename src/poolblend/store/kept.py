@@ -22,7 +22,7 @@ from poolblend.cards.card import Card, DamagedError
 from poolblend.cards.inputs import FileHash
 from poolblend.cards.predictions import Origin, PredictionsCard, TableName, What
 from poolblend.cards.submission import SubmissionCard
-from poolblend.store.cards import load_card, save_card
+from poolblend.store.cards import read_card, write_card
 from poolblend.store.files import described, flush, no_half_files
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def write_with_card(
         write(new)
         flush(new)
         with no_half_files(path.with_suffix(".json")) as new_card:
-            save_card(new_card, make_card(describe(new)))
+            write_card(new_card, make_card(describe(new)))
             flush(new_card)  # a disk that is full says so by now: what follows are renames
             path.unlink(missing_ok=True)
 
@@ -55,7 +55,7 @@ def write_with_card(
 def read_with_card(path: Path, kind: type[F]) -> tuple[F, bytes]:
     """A file's card and bytes; DamagedError where there is no card, or it is of other bytes."""
     beside = path.with_suffix(".json")
-    card = load_card(kind, beside)
+    card = read_card(beside, kind)
     if card is None:
         raise DamagedError(f"{path} has no card {beside.name}")
     return card, read_bytes(path, card.file, beside.name)

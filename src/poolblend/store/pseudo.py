@@ -16,7 +16,7 @@ from poolblend.cards.card import DamagedError
 from poolblend.cards.pseudo import PseudoCard, PseudoFold
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
-from poolblend.store.cards import load_card, save_card
+from poolblend.store.cards import read_card, write_card
 from poolblend.store.files import no_half_files
 from poolblend.store.kept import describe, read_bytes, to_frame
 
@@ -54,13 +54,13 @@ class PseudoFiles(NamedTuple):
             for path, table in zip(paths, tables, strict=True):
                 table.to_parquet(path, index=False)
             files = tuple(map(describe, paths))
-            save_card(new / CARD, card.model_copy(update={"files": files}))
+            write_card(new / CARD, card.model_copy(update={"files": files}))
         return True
 
     def card(self) -> PseudoCard:
         """The card; DamagedError where it is not the one that was written."""
         with self._advice():
-            card = load_card(PseudoCard, self.folder / CARD)
+            card = read_card(self.folder / CARD, PseudoCard)
             if card is None:
                 raise DamagedError(f"{self.folder} holds no {CARD}")
             return card

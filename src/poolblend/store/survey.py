@@ -14,7 +14,7 @@ from poolblend.errors import UserError
 from poolblend.store import checkpoints
 from poolblend.store.artefacts import Store
 from poolblend.store.backbones import BackboneFiles
-from poolblend.store.cards import DamagedError, load_card
+from poolblend.store.cards import DamagedError, read_card
 from poolblend.store.files import unfinished
 from poolblend.store.folds import card_path, read_folds
 from poolblend.store.kept import read_with_card
@@ -161,7 +161,7 @@ def _submission(path: Path) -> Artefact:
     again = f"run infer.py again (same --config), or delete {path.stem}.csv and .json"
     try:
         if not path.exists():
-            load_card(SubmissionCard, path.with_suffix(".json"))
+            read_card(path.with_suffix(".json"), SubmissionCard)
             return Artefact(path.name, "unfinished", f"there is but its card; {again}")
         read_with_card(path, SubmissionCard)
     except (DamagedError, OSError) as error:
