@@ -29,20 +29,20 @@ def find_classes(
             f"column '{column.name}' holds the one label {quoted(classes[0])}; "
             f"a {kind} task needs at least two"
         )
-    place = f"column '{column.name}' holds"
+    where = f"column '{column.name}' holds"
     if given is not None:
-        classes, place = _as_in_column(given, column), "data.classes names"
-    _check_distinct(place, classes)
+        classes, where = _as_in_column(given, column), "data.classes names"
+    _check_distinct(where, classes)
     if kind == "ordinal" and any(isinstance(label, str) for label in classes):
         raise UserError(
-            f"{place} {listed(classes)}; an ordinal task needs numbers, in "
+            f"{where} {listed(classes)}; an ordinal task needs numbers, in "
             "the order of the classes: number them, or use multiclass"
         )
     if kind in ("multiclass", "ordinal"):
         return tuple(classes)
     if len(classes) > 2:
         raise UserError(
-            f"{place} {len(classes)} labels ({listed(classes)}); "
+            f"{where} {len(classes)} labels ({listed(classes)}); "
             "a binary task needs exactly two: use multiclass, or regression if they are amounts"
         )
     if positive is not None:
@@ -108,12 +108,12 @@ def _whole(text: str) -> int:
         return int(number)
 
 
-def _check_distinct(place: str, classes: Sequence[object]) -> None:
+def _check_distinct(where: str, classes: Sequence[object]) -> None:
     seen: dict[str, object] = {}
     for label in classes:
         other = seen.setdefault(str(label).strip(), label)
         if other is not label:
             raise UserError(
-                f"{place} the labels {quoted(other)} and {quoted(label)}, which "
+                f"{where} the labels {quoted(other)} and {quoted(label)}, which "
                 "differ only in spaces; write them alike"
             )

@@ -121,16 +121,7 @@ def read_predictions(
     if table.columns.has_duplicates:
         repeated = first_repeated(table.columns)
         raise UserError(f"{path} has two columns {repeated}, expected one; {REMEDY}")
-    named = (id, "id", *([INDEX] if numbered else []))
-    key = next((column for column in named if column in table), None)
-    if key is None:
-        raise no_column(path, [id], table.columns)
-    if table[key].isna().any():
-        rows = np.flatnonzero(table[key].isna())
-        raise UserError(
-            f"{path} has no id in column {quoted(key)} of data row {rows[0] + 1} "
-            f"({len(rows)} such rows), expected one in every row; {REMEDY}"
-        )
+    key = _id_column(path, table, (id, "id", INDEX) if numbered else (id, "id"))
     file = OutsideFile(path, table[key], table)
     fold = next((column for column in FOLDS if column in table), None)
     keys = {key, "id", fold}
@@ -147,6 +138,20 @@ def read_predictions(
         frame |= {"fold": file.folds(fold)} if fold else {}
     frame |= {f"{PREFIX}{output}": pred_NK[:, k] for k, output in enumerate(task.outputs)}
     return Predictions(path, digest, pd.DataFrame(frame))
+
+
+def _id_column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
+    """The first of `names` that is a column; UserError if none is, or a row has no id there."""
+    key = next((column for column in names if column in table), None)
+    if key is None:
+        raise no_column(path, names[:1], table.columns)
+    empty = np.flatnonzero(table[key].isna())
+    if len(empty):
+        raise UserError(
+            f"{path} has no id in column {quoted(key)} of data row {empty[0] + 1} "
+            f"({len(empty)} such rows), expected one in every row; {REMEDY}"
+        )
+    return key
 
 
 def find_moved(path: Path, digest: str, folders: Sequence[Path]) -> Path | None:
