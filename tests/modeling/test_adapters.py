@@ -9,8 +9,7 @@ from torch.testing import assert_close
 
 from poolblend.errors import UserError
 from poolblend.modeling.adapters import add_lora, merge_for_good, merged
-from poolblend.modeling.checkpointing import checkpoint_activations
-from poolblend.modeling.layers import layer_depths
+from poolblend.modeling.layers import checkpoint_activations, layer_depths
 from poolblend.training.optim import build_optimizer, parameter_groups
 from rig.families import FAMILIES, depth_of
 

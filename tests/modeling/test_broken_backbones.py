@@ -57,6 +57,7 @@ def test_the_corpus_of_broken_backbones_is_not_small():
     ("damage", "line"),
     [
         (tensors(lambda held: held | {WORD: held[WORD] * float("nan")}), "are not finite"),
+        (saying(CONFIG, layer_norm_eps=float("nan")), "are not finite"),
         (saying(CONFIG, chunk_size_feed_forward={}), "cannot be read"),
         (saying(CONFIG, chunk_size_feed_forward=3), "cannot be read"),
     ],

@@ -10,8 +10,12 @@ from torch.testing import assert_close
 
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
-from poolblend.modeling.checkpointing import checkpoint_activations
-from poolblend.modeling.layers import layer_depths, layer_stacks, module_depths
+from poolblend.modeling.layers import (
+    checkpoint_activations,
+    layer_depths,
+    layer_stacks,
+    module_depths,
+)
 from poolblend.training.optim import build_optimizer, parameter_groups
 from rig.families import (
     ABOVE,
@@ -294,7 +298,7 @@ def test_an_attention_that_is_not_there_is_refused(family_folder, read, name, at
 
 
 def test_flash_attention_is_refused_where_the_family_lacks_it(family_folder, monkeypatch):
-    monkeypatch.setattr("poolblend.modeling.reading.is_flash_attn_2_available", lambda: True)
+    monkeypatch.setattr("poolblend.modeling.encoders.is_flash_attn_2_available", lambda: True)
     with pytest.raises(UserError, match="which DebertaV2Model does not have; set it to auto"):
         backbone.load(family_folder("deberta-v3"), attention="flash_attention_2")
 

@@ -5,10 +5,14 @@ import torch
 from torch.testing import assert_close
 
 from poolblend.errors import UserError
-from poolblend.modeling.checkpointing import checkpoint_activations
-from poolblend.modeling.freezing import freeze
+from poolblend.modeling.layers import checkpoint_activations, frozen_modules
 from poolblend.training.optim import build_optimizer, parameter_groups
 from rig.families import FAMILIES, N_LAYERS, depth_of
+
+
+def freeze(model, n_layers):
+    model.freeze(frozen_modules(model.encoder, n_layers))
+
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 WITHOUT_DROPOUT = ("albert", "modernbert", "llama", "qwen3", "mistral", "gemma")

@@ -5,7 +5,7 @@ import torch
 
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
-from poolblend.modeling.reinit import reinitialise
+from poolblend.modeling.layers import reinitialise
 from rig.families import FAMILIES, N_LAYERS, depth_of
 
 DISTINCT = [name for name, family in FAMILIES.items() if family.layers]

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from poolblend.config.backbone_names import name_of
 from poolblend.config.training import MaskedLanguage
-from poolblend.errors import excerpt
+from poolblend.errors import quoted
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
 
 FURTHER = "-mlm"  # in the name of a backbone that is trained on further
@@ -64,10 +64,10 @@ class Data(Section):
     def _columns_differ(self) -> Data:
         twice = repeated([*([] if self.id is None else [self.id]), *self.text, *self.target])
         if twice is not None:
-            raise ValueError(f"column '{excerpt(twice)}' is named twice among id, text and target")
+            raise ValueError(f"column {quoted(twice)} is named twice among id, text and target")
         twice = repeated([*self.numeric, *self.categorical])
         if twice is not None:
-            raise ValueError(f"column '{excerpt(twice)}' is named twice in numeric, categorical")
+            raise ValueError(f"column {quoted(twice)} is named twice in numeric, categorical")
         answers = {*self.target, *self.soft}
         if self.weight in answers or len(answers) < len(self.target) + len(self.soft):
             raise ValueError("target, soft and weight must be columns that differ")
@@ -126,7 +126,7 @@ class Backbone(Section):
         elif isinstance(source, str) and not value.get("name"):
             value["name"] = name_of(source)
             if not value["name"]:
-                raise ValueError(f"no name can be made from '{excerpt(source)}': set backbone.name")
+                raise ValueError(f"no name can be made from {quoted(source)}: set backbone.name")
             value["name"] += further
         return value
 

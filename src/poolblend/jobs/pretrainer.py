@@ -35,8 +35,8 @@ from poolblend.loading.models import fit_options
 from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import MaskedLanguageModel, load_masked_lm, trained_parts
-from poolblend.modeling.reading import tokenizer_source
 from poolblend.modeling.sources import Located
+from poolblend.modeling.tokenizers import tokenizer_source
 from poolblend.store import Store
 from poolblend.training.batches import Encoded, concatenated
 from poolblend.training.devices import Precision, choose_device, resolve_precision

@@ -21,8 +21,8 @@ from poolblend.jobs.scoring import score, shown, why_undefined
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import Competition, describe_task
 from poolblend.loading.dataset import Materials
-from poolblend.modeling.reading import tokenizer_source
 from poolblend.modeling.sources import Located
+from poolblend.modeling.tokenizers import tokenizer_source
 from poolblend.store import DamagedError, Store
 from poolblend.store.predictions import from_table, to_table
 from poolblend.training.devices import FP32_ONLY, Precision, choose_device, resolve_precision

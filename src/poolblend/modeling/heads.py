@@ -1,4 +1,4 @@
-"""What follows the pooler: one row of logits per vector.
+"""The head after the pooler: one row of logits per vector.
 
 Shape legend: B batch, K outputs.
 """
