@@ -97,7 +97,7 @@ def test_a_tokenizer_file_is_read_as_it_is_whatever_the_class_makes_of_it(writte
     assert tokenizer_source(folder, False) == "tokenizer.json"
 
 
-@pytest.mark.parametrize("kind", ["DebertaV2", "XLMRoberta", "T5", "Albert", "Camembert", "XLNet"])
+@pytest.mark.parametrize("kind", ["DebertaV2", "T5", "Albert"])
 def test_a_tokenizer_file_that_its_class_cannot_be_made_of_is_read_by_itself(written, kind):
     folder = written("camembert-v2")
     named = tokenizers.NAMES | {"tokenizer_class": f"{kind}Tokenizer"}
@@ -135,18 +135,6 @@ def test_files_are_copied_as_they_are_since_python_code_would_save_others(tmp_pa
     read_config(folder, False).save_pretrained(tmp_path / "saved")
     tokenizer.save_pretrained(tmp_path / "saved")
     assert ids(tokenizer) != ids(AutoTokenizer.from_pretrained(tmp_path / "saved"))
-
-
-def test_all_files_that_a_tokenizer_is_read_from_are_hashed(tmp_path, tiny_backbone):
-    folder = tokenizers.with_weights(bertweet(tmp_path), 30, tmp_path / "backbone")
-    before = locate(str(folder)).files_sha256
-    (folder / "bpe.codes").write_text("l o 5\n")
-    assert locate(str(folder)).files_sha256 != before
-
-
-def bertweet(place):
-    tokenizers.write_bertweet(place / "bertweet")
-    return place / "bertweet"
 
 
 def test_a_tokenizer_that_transformers_reads_right_is_left_to_it(tmp_path, tiny_backbone):
@@ -194,8 +182,7 @@ def test_a_model_file_of_another_kind_is_no_sentencepiece_model(tmp_path):
     [
         (AddedToken("\n", special=True), ["\n"]),
         (AddedToken("\n", special=False, normalized=False), []),  # a token also within text
-        ("\n", []),  # the normaliser takes it away before it is looked for
-        ("[PARAGRAPH]", []),
+        ("\n", []),  # the normaliser removes it before it is looked for
     ],
 )
 def test_a_token_is_spelled_out_only_where_reading_it_as_a_token_is_otherwise(
@@ -206,14 +193,8 @@ def test_a_token_is_spelled_out_only_where_reading_it_as_a_token_is_otherwise(
     assert added_tokens(tokenizer) == spelled
 
 
-def test_added_tokens_are_those_of_the_user_that_text_spells_out(written, tmp_path):
-    folder = written("camembert-v2")
-    tokenizer = backbone.load_tokenizer(folder)
+def test_added_tokens_are_those_of_the_user_that_text_spells_out(written):
+    tokenizer = backbone.load_tokenizer(written("camembert-v2"))
     assert added_tokens(tokenizer) == []
-    tokenizer.add_tokens(
-        [AddedToken("[PARAGRAPH]", special=True), AddedToken("[NAME]", special=True)]
-    )
+    tokenizer.add_tokens([AddedToken(f"[{name}]", special=True) for name in ("NAME", "PARAGRAPH")])
     assert added_tokens(tokenizer) == ["[PARAGRAPH]", "[NAME]"]
-    tokenizer.save_pretrained(tmp_path / "saved")
-    (tmp_path / "saved/config.json").write_text(json.dumps({"model_type": "roberta"}))
-    assert added_tokens(backbone.load_tokenizer(tmp_path / "saved")) == ["[PARAGRAPH]", "[NAME]"]
