@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from poolblend import config
@@ -232,3 +235,14 @@ def test_a_mask_of_the_run_is_refused_where_no_member_reads_it():
     config.load(None, ["mask=content", "members=[cls, mean]"])
     config.load(None, ["members=[cls, last]"])
     config.load(None, ["mask=attention", "members=[cls]"])
+
+
+def test_the_config_and_the_options_of_all_rooms_are_imported_without_torch():
+    probe = (
+        f"import sys; sys.path.insert(0, {str(config.ROOT / 'src')!r})\n"
+        "import poolblend.config\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'sklearn', 'optuna'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

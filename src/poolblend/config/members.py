@@ -17,9 +17,9 @@ from pydantic import (
 
 from poolblend.config.sections import Backbone
 from poolblend.config.training import Head, Pseudo, Train, Windows, idle_recipe, spelt_out_lora
+from poolblend.modeling.options import Mask
 from poolblend.options import FileNamePart, Section, Seed, checked
 
-Mask = Literal["attention", "content", "none"]
 Truncation = Literal["auto", "head", "tail", "head_tail"]
 
 

@@ -5,13 +5,12 @@ Shape legend: B batch, F features, L logits, S support vectors.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FrozenKind = Literal["ridge", "logistic", "svr"]
+from poolblend.modeling.options import FrozenKind
+
 SUPPORT = "support_SF"  # one row per support vector
 
 

@@ -21,7 +21,8 @@ from poolblend.errors import UserError
 from poolblend.modeling import backbone
 from poolblend.modeling.backbone import Backbone
 from poolblend.modeling.encoders import has_decoder
-from poolblend.modeling.model import Batch, Mask, types_for
+from poolblend.modeling.model import Batch, types_for
+from poolblend.modeling.options import Mask
 from poolblend.modeling.padding import count_from_the_first_token
 from poolblend.modeling.passes import passes_of, read_in_passes
 from poolblend.modeling.trust import readable

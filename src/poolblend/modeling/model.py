@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from poolblend.modeling.backbone import Backbone
-from poolblend.modeling.frozen_heads import FrozenKind, empty_head
-from poolblend.modeling.heads import Head, Norm
+from poolblend.modeling.frozen_heads import empty_head
+from poolblend.modeling.heads import Head
+from poolblend.modeling.options import FrozenKind, Mask, Norm
 from poolblend.modeling.passes import passes_of, read_in_passes
 from poolblend.modeling.poolers import Pooler, Tokens, build_pooler
-
-Mask = Literal["attention", "content", "none"]
 
 
 class Windows(NamedTuple):
