@@ -23,7 +23,7 @@ from poolblend.competition.tasks import Task
 from poolblend.ensembling.blenders import BLENDERS
 from poolblend.ensembling.problem import BlendProblem, StudyFile
 from poolblend.ensembling.spaces import Space
-from poolblend.jobs.blend_plan import read_recipe
+from poolblend.jobs.blend_plan import read_blend
 from poolblend.store import Store, read_folds
 from poolblend.store.cards import SEAL, write_card
 
@@ -115,8 +115,8 @@ def _folds(store: Store) -> None:
 
 
 def _blend(store: Store) -> None:
-    recipe = read_recipe(store)
-    assert np.isfinite(recipe.mixture.weights_MK).all()
+    _, mixture = read_blend(store)
+    assert np.isfinite(mixture.weights_MK).all()
 
 
 def _study(store: Store) -> None:

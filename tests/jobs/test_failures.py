@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from poolblend.jobs.trainer import Trainer
 from safetensors.torch import load_file, save_file
 
 from poolblend import config, pipeline
 from poolblend.doctor import examine
 from poolblend.errors import PartlyFailedError, Stopped, UserError
-from poolblend.jobs.trainer import Trainer
 from poolblend.loading.competition import open_store
 from poolblend.modeling.poolers import POOLERS
 from poolblend.store import UnwritableError
@@ -170,9 +170,9 @@ def test_blend_says_what_it_leaves_out_and_why(run):
     with pytest.raises(PartlyFailedError):
         pipeline.train(settings)
     blend = pipeline.blend(settings)
-    (what,) = blend.card["left_out"].values()
+    (what,) = blend.card.left_out.values()
     assert what.startswith("is not trained yet (fold 0, 1: ")
-    assert what == blend.card["left_out"][WILD]
+    assert what == blend.card.left_out[WILD]
     assert f"Not in this blend: {WILD} is not trained yet (fold 0, 1: " in str(blend)
 
 

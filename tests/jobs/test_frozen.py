@@ -89,7 +89,7 @@ def test_a_frozen_member_is_blended_with_a_fine_tuned_one_and_predicts_its_oof_a
     pipeline.train(settings)
     pipeline.blend(settings)
     store, name = open_store(settings), f"tiny-mean-{kind}-s42"
-    assert store.read_blend()["members"].keys() == {name, "tiny-max-s42"}
+    assert store.read_blend().members.keys() == {name, "tiny-max-s42"}
     assert pipeline.infer(settings).is_file()
     capsys.readouterr()
     pipeline.verify_oof(settings)

@@ -7,14 +7,14 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from poolblend.jobs.finetuning import FineTuner
+from poolblend.jobs.trainer import Trainer
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import fold_models
-from poolblend.jobs.finetuning import FineTuner
-from poolblend.jobs.trainer import Trainer
 from poolblend.jobs.watch import Watch
 from poolblend.loading import texts
 from poolblend.loading.competition import load_competition, open_store

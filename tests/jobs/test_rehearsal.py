@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from poolblend.jobs.trainer import Trainer
 from transformers import AutoModel, AutoTokenizer
 
 from poolblend import config, pipeline
 from poolblend.doctor import examine
 from poolblend.errors import PartlyFailedError, UserError
 from poolblend.jobs import rehearsal
-from poolblend.jobs.trainer import Trainer
 from poolblend.loading.competition import open_store
 from poolblend.modeling.model import TextModel
 from poolblend.training import devices

@@ -7,10 +7,10 @@ import signal
 from contextlib import suppress
 
 import pytest
+from poolblend.jobs.keeping import Keeper
 
 from poolblend import config, pipeline
 from poolblend.errors import Stopped, UserError
-from poolblend.jobs.keeping import Keeper
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import open_store
 from poolblend.store import Checkpoints

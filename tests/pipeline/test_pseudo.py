@@ -9,6 +9,7 @@ import pytest
 from scipy.special import expit, logit
 
 from poolblend import config, pipeline
+from poolblend.cards.blend import FitOptions
 from poolblend.competition.metrics import make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.ensembling import compact
@@ -20,10 +21,11 @@ from poolblend.ensembling.spaces import Space
 from poolblend.errors import UserError
 from poolblend.jobs.best_epoch import BestEpoch
 from poolblend.jobs.blend_plan import fold_models
-from poolblend.loading.competition import describe_task, load_competition, open_store
+from poolblend.loading.competition import load_competition, open_store
 from poolblend.pipeline import pseudo
 from poolblend.store.predictions import from_table
 from rig import toys
+from rig.edited import edit_card
 
 MEMBERS = ["tiny-max-s42", "tiny-mean-s42"]
 
@@ -56,7 +58,7 @@ def make(trained, tmp_path):
 def here(settings):
     competition = load_competition(settings, open_store(settings))
     told = {key: competition.data[key] for key in ("train_sha256", "folds_sha256")}
-    return {**told, "task": describe_task(competition.task)}
+    return {**told, "task": competition.task.to_json()}
 
 
 def test_a_folds_labels_are_its_own_models_predictions_mixed_by_its_own_weights(
@@ -88,10 +90,10 @@ def test_the_weights_are_those_that_the_blends_honest_score_is_of(make):
     store = open_store(settings)
     others = config.load(settings.data_dir.parent / "toy.yaml", [f"store={store.root}"])
     pipeline.write_pseudo_labels(others, "first")  # the blend's own settings count
-    told = store.read_blend()["blenders"]["shrunk"]
+    told = store.read_blend().blenders["shrunk"]
     for fold, made in enumerate(store.pseudo("first").card()["folds"]):
         weights = [made["members"].get(member, {"weight": 0})["weight"] for member in MEMBERS]
-        assert weights == pytest.approx(told["fold_weights"][fold])
+        assert weights == pytest.approx(told.fold_weights[fold])
         assert made["mixture"]["space"] == "logit"
 
 
@@ -181,13 +183,14 @@ def test_of_very_many_classes_the_weights_are_those_that_the_blend_fits(monkeypa
     matrix = OofMatrix(ids_N, fold_N, y, oof_MNK, ("a", "b", "c"), task.outputs)
     options = BlendOptions(fitters=("equal", "best", "convex"))
     report = compare(*compact.compacted(matrix, scorer), options).reports["convex"]
-    settings = {"space": "auto", "weights": "shared", "thresholds": "auto", "trials": 8}
-    card = {
-        "blender": "convex",
-        "blenders": {"equal": {}, "best": {}, "convex": {}},
-        "metric": "log_loss",
-        "config": {"blend": settings, "seed": 42},
-    }
+    card = SimpleNamespace(
+        blender="convex",
+        blenders=("equal", "best", "convex"),
+        metric="log_loss",
+        options=FitOptions(
+            space="auto", weights="shared", thresholds="auto", trials=8, seed=options.seed
+        ),
+    )
     gathered = SimpleNamespace(matrix=matrix, competition=SimpleNamespace(task=task))
     store = SimpleNamespace(open_studies=lambda: None, blend_path=tmp_path)
     for made, fitted in zip(
@@ -252,9 +255,11 @@ def test_ranks_that_one_fold_alone_chose_are_refused(make, monkeypatch):
 def test_models_trained_since_the_blend_are_refused(make):
     settings = make("blend.fitter=equal")
     store = open_store(settings)
-    card = store.read_blend()
-    card["members"][MEMBERS[0]]["folds"][1]["weights_sha256"] = "0" * 64
-    store.write_blend(card)
+
+    def change(card):
+        card["members"][MEMBERS[0]]["origin"]["folds"][1]["weights_sha256"] = "0" * 64
+
+    edit_card(store.blend_path, change)
     with pytest.raises(UserError, match="tiny-max-s42 fold 1 was trained again after the blend"):
         pipeline.write_pseudo_labels(settings, "first")
 

@@ -16,6 +16,7 @@ from poolblend.jobs.blend_plan import fold_models
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.loading.competition import load_competition, open_store
 from rig import toys
+from rig.edited import edit_card
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "vectors.md"
 MEMBERS = ["tiny-max-s42", "tiny-mean-s42"]
@@ -100,7 +101,7 @@ def test_without_a_blend_all_complete_members_are_taken_and_this_is_said(setting
 
 def test_of_a_blend_members_without_weight_are_not_run(settings, capsys):
     blend = pipeline.blend(settings)
-    (used,) = (name for name, told in blend.card["members"].items() if told["weight"])
+    (used,) = (name for name, member in blend.card.members.items() if member.weight)
     capsys.readouterr()
     pipeline.write_vectors(settings)
     first = capsys.readouterr().out.splitlines()[0]
@@ -164,10 +165,13 @@ def test_models_trained_on_another_train_table_are_refused(settings):
 
 
 def test_models_trained_since_the_blend_are_refused(settings):
-    card = pipeline.blend(settings).card
-    for told in card["members"].values():
-        told["folds"][1]["weights_sha256"] = "0" * 64
-    open_store(settings).write_blend(card)
+    pipeline.blend(settings)
+
+    def change(card):
+        for member in card["members"].values():
+            member["origin"]["folds"][1]["weights_sha256"] = "0" * 64
+
+    edit_card(open_store(settings).blend_path, change)
     with pytest.raises(UserError, match="fold 1 was trained again after the blend"):
         pipeline.write_vectors(settings)
 

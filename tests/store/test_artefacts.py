@@ -10,6 +10,7 @@ from poolblend.errors import UserError
 from poolblend.store import DamagedError, Store
 from poolblend.store.cards import read_card, write_card
 from poolblend.store.predictions import from_table, to_table
+from rig.blend_cards import blend_card
 
 
 class Part:
@@ -210,8 +211,9 @@ def test_other_values_under_the_same_origin_are_damage(store, change):
 def test_no_blend_card_says_what_to_run(store):
     with pytest.raises(UserError, match=r"no blend card at .*run blend.py first"):
         store.read_blend()
-    store.write_blend({"weights": {"m": 1.0}})
-    assert store.read_blend() == {"weights": {"m": 1.0}}
+    card = blend_card(run=store.run)
+    store.write_blend(card)
+    assert store.read_blend() == card
 
 
 def test_a_submission_is_kept_under_its_date_too(store):

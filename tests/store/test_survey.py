@@ -14,6 +14,7 @@ import torch
 from poolblend.store import Store, files, write_folds
 from poolblend.store.predictions import to_table
 from poolblend.store.survey import survey
+from rig.blend_cards import blend_card
 
 OOF = to_table(["a", "b"], np.array([[0.25], [0.75]]), ["target"], fold=0)
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -36,7 +37,7 @@ def store(tmp_path):
     store.checkpoints("m", 2).save(5, tensors, {})
     store.save_test("m", 0, OOF.drop(columns="fold"), {})
     write_folds(store.folds_path, OOF[["id", "fold"]], {})
-    store.write_blend({"run": "toy"})
+    store.write_blend(blend_card(run="toy"))
     store.write_submission(pd.DataFrame({"id": ["a"], "target": [1]}), {}, NOW)
     return store
 
@@ -133,8 +134,8 @@ def test_a_fold_without_a_card_is_unfinished(store):
 HOLD = """
 import sys; sys.path.insert(0, {src!r})
 from pathlib import Path
-from poolblend.store.locks import FileLock
-lock = FileLock(Path({path!r}))
+from poolblend.store.locks import ProcessLock
+lock = ProcessLock(Path({path!r}))
 lock.acquire()
 print("held", flush=True)
 sys.stdin.read()

@@ -8,28 +8,22 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from poolblend.competition.options import Data, Folds, Submission
 from poolblend.config.members import (
     Mask,
     Member,
     MemberSpec,
-    Truncation,
     check_member,
     check_spec,
     counts_tokens,
     derive_seed,
     merged,
 )
-from poolblend.config.sections import (
-    Backbone,
-    Blend,
-    Data,
-    Folds,
-    Submission,
-    backbone_of_member,
-)
-from poolblend.config.training import Checkpoints, Head, Pseudo, Train, Windows
+from poolblend.config.sections import Backbone, Blend, backbone_of_member
+from poolblend.config.training import Checkpoints, Head, Pseudo, Train
 from poolblend.errors import UserError, quoted
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
+from poolblend.text_spec import Truncation, Windows
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]

@@ -8,14 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from poolblend.cards.predictions import TableName
+from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError
 from poolblend.store import checkpoints
 from poolblend.store.artefacts import Store
 from poolblend.store.backbones import BackboneFiles
 from poolblend.store.cards import DamagedError, read_card
-from poolblend.store.files import sha256, unfinished
+from poolblend.store.files import unfinished
 from poolblend.store.folds import card_path, read_folds
-from poolblend.store.vectors import TableName
+from poolblend.store.kept import read_with_card
 
 State = Literal["whole", "stale", "damaged", "failed", "unfinished", "in training", "left over"]
 FOLD, CHECKPOINT, TEST = "fold", "checkpoint of fold", "test predictions of fold"
@@ -54,7 +56,7 @@ def survey(store: Store) -> Iterator[Artefact]:
         if own.state != "in training":  # they come and go
             yield from _checkpoints(store, member, fold)
         if store.test_path(member, fold).is_file():
-            yield judge(member, partial(store.check_test, member, fold), TEST, fold)
+            yield judge(member, store.test_predictions(member, fold).check, TEST, fold)
     if store.blend_path.exists():
         yield judge("blend.json", store.read_blend)
     folder = store.submission_path.parent
@@ -115,16 +117,16 @@ def _fold(store: Store, member: str, fold: int) -> Artefact:
     except (DamagedError, OSError) as error:
         return Artefact(member, "damaged", str(error), FOLD, fold)
     kept = len(store.checkpoints(member, fold))
-    failed = store.failure(member, fold)
+    failed = store.fold(member, fold).failure()
     if failed is not None:
-        told = f"{failed['reason']} ({failed['written']}); train.py tries it again"
+        told = f"{failed.reason} ({failed.written}); train.py tries it again"
         return Artefact(member, "failed", told, FOLD, fold)
     told = "goes on at its last checkpoint" if kept else "begins anew"
     return Artefact(member, "unfinished", f"train.py {told}", FOLD, fold)
 
 
 def _backbone(files: BackboneFiles) -> Iterator[Artefact]:
-    place, lock = f"{BACKBONE}{files.name}", files.lock()
+    place, lock = f"{BACKBONE}{files.name}", files.lock
     if lock.path.exists() and lock.is_held():
         yield Artefact(place, "in training", f"by {lock.holder()}")
         return
@@ -156,21 +158,12 @@ def _check_checkpoint(folder: Path) -> None:
 
 def _submission(path: Path) -> Artefact:
     """Whether the submission is the one that its card was written with."""
-    card = path.with_suffix(".json")
     again = f"run infer.py again (same --config), or delete {path.stem}.csv and .json"
     try:
-        told = read_card(card)
         if not path.exists():
+            read_card(path.with_suffix(".json"), SubmissionCard)
             return Artefact(path.name, "unfinished", f"there is but its card; {again}")
-        wrong = ""
-        if told is None:
-            wrong = f"{path} has no card {card.name}"
-        elif told["submission"]["sha256"] != sha256(path):
-            wrong = f"{path} is damaged: its sha256 is not the one in {card.name}"
-    except (KeyError, TypeError):
-        wrong = f"{card} is damaged: it is no submission's card"
+        read_with_card(path, SubmissionCard)
     except (DamagedError, OSError) as error:
-        wrong = str(error)
-    if wrong:
-        return Artefact(path.name, "damaged", f"{wrong}; {again}")
+        return Artefact(path.name, "damaged", f"{error}; {again}")
     return Artefact(path.name, "whole")
