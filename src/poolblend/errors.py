@@ -1,4 +1,4 @@
-"""Errors that the user can mend, and stops that the user asked for: one line each."""
+"""Errors that the user can fix, and stops that the user asked for: one line each."""
 
 from __future__ import annotations
 

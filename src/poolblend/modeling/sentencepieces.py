@@ -54,7 +54,7 @@ def model_file(folder: Path) -> Path | None:
     return None
 
 
-def mend(built: Any, path: Path) -> bool:
+def correct(built: Any, path: Path) -> bool:
     """Change the tokenizer that transformers `built` to read as the model at `path`; False if not.
 
     Its ids stay. It is not changed where the settings in the model's file bring it no nearer.

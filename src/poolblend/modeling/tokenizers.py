@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from poolblend.errors import UserError
-from poolblend.modeling.sentencepieces import NAMES, mend, model_file
+from poolblend.modeling.sentencepieces import NAMES, correct, model_file
 from poolblend.modeling.trust import inspect, readable
 
 FILE = "tokenizer.json"
@@ -84,7 +84,7 @@ def _as_in_files(built: Any, folder: Path) -> tuple[Any, str | None]:
         return built, None
     if not (folder / FILE).is_file():
         model = model_file(folder)
-        return built, model.name if model is not None and mend(built, model) else None
+        return built, model.name if model is not None and correct(built, model) else None
     if type(built) is PreTrainedTokenizerFast:
         return built, None
     filed = _from_file(folder)
