@@ -12,6 +12,7 @@ from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.loading.competition import open_store
+from poolblend.store.kept import KeptFile
 
 MEMBER = "tiny-mean-s42"
 
@@ -119,7 +120,7 @@ def test_test_predictions_that_cannot_be_kept_are_told_of_once(finished, monkeyp
     def refuse(*_):
         raise UserError("could not write it")
 
-    monkeypatch.setattr(type(finished.store), "save_test", refuse)
+    monkeypatch.setattr(KeptFile, "keep", refuse)
     finished.infer()
     assert caplog.text.count("test predictions are not kept") == 1
 

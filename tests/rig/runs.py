@@ -15,6 +15,7 @@ from poolblend.jobs import finetuning
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.pipeline import inference as submission
 from poolblend.store import Checkpoints, Store
+from poolblend.store.kept import KeptFile
 from poolblend.training.fit import Fit
 from rig import toys
 from rig.looking import find
@@ -36,7 +37,7 @@ class Narrator:
             (sys.modules["poolblend.ensembling.blenders.search"], "_search", "Optuna's search"),
             (Store, "write_blend", "blend card"),
             (submission, "_hidden_score", "scoring"),
-            (Store, "save_test", "test predictions"),
+            (KeptFile, "keep", "test predictions"),
             (Store, "write_submission", "submission"),
             (pipeline, "blend", "blending"),
             (pipeline, "infer", "inference"),
@@ -63,17 +64,17 @@ class Narrator:
 
 
 def _finished(name, store, *args):
-    paths = []
+    paths, root = [], getattr(store, "root", None)
     if name == "save_fold":
         member, fold = args[:2]
         paths = [store.fold_folder(member, fold) / "card.json", store.oof_path(member, fold)]
-    elif name == "save_test":
-        paths = [store.test_path(*args[:2])]
+    elif name == "keep":  # of a KeptFile
+        paths, root = [store.path], store.path.parents[3]
     elif name == "write_blend":
         paths = [store.blend_path]
     elif name == "write_submission":
         paths = [store.submission_path, store.submission_path.with_suffix(".json")]
-    return [str(path.relative_to(store.root)) for path in paths]
+    return [str(path.relative_to(root)) for path in paths]
 
 
 def whole(tell, settings, **chosen):

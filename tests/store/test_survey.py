@@ -15,6 +15,7 @@ from poolblend.store import Store, files, write_folds
 from poolblend.store.predictions import to_table
 from poolblend.store.survey import survey
 from rig.blend_cards import blend_card
+from rig.submissions import submission_card
 
 OOF = to_table(["a", "b"], np.array([[0.25], [0.75]]), ["target"], fold=0)
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -35,10 +36,10 @@ def store(tmp_path):
             "m", fold, tensors=tensors, parts=[Part()], oof=OOF, card={"inputs": {"fold": fold}}
         )
     store.checkpoints("m", 2).save(5, tensors, {})
-    store.save_test("m", 0, OOF.drop(columns="fold"), {})
+    store.test_predictions("m", 0).keep(OOF.drop(columns="fold"), {})
     write_folds(store.folds_path, OOF[["id", "fold"]], {})
     store.write_blend(blend_card(run="toy"))
-    store.write_submission(pd.DataFrame({"id": ["a"], "target": [1]}), {}, NOW)
+    store.write_submission(pd.DataFrame({"id": ["a"], "target": [1]}), submission_card, NOW)
     return store
 
 

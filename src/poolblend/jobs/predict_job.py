@@ -117,10 +117,10 @@ class PredictWork:
     def _keep(self, job: PredictJob, file: KeptFile, values: np.ndarray) -> None:
         rows, hashes = self.tables[job.origin.table], job.origin.hashes
         if job.origin.what == "vectors":
-            file.save(vectors_table(rows.ids_N, values, rows.fold_N), hashes)
+            file.keep(vectors_table(rows.ids_N, values, rows.fold_N), hashes)
             return
         try:
-            file.save(to_table(rows.ids_N, values, self.outputs), hashes)
+            file.keep(to_table(rows.ids_N, values, self.outputs), hashes)
         except UserError as error:  # a store mounted read-only: they are only kept for later
             if not self._warned:
                 log.warning("test predictions are not kept: %s", error)
