@@ -115,8 +115,6 @@ def test_no_modules_import_each_other_in_a_circle():
         graph[module] = (named & set(paths)) - {module}
     for module in ("report.pictures", "report.styled"):
         graph[f"poolblend.{module}"].discard("poolblend.pipeline.blending")
-    graph["poolblend.loading.frozen_folds"].discard("poolblend.loading.competition")
-    graph["poolblend.loading.prechecks"].discard("poolblend.loading.competition")
     try:
         list(TopologicalSorter(graph).static_order())
     except CycleError as error:

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from refusals import refused
 
 from poolblend.competition.filling import Filling, find_filling
 from poolblend.competition.names import match_names
-from poolblend.competition.sample import Sample
+from poolblend.competition.options import Submission
 from poolblend.competition.submission import build_submission, check_submission
 from poolblend.competition.tasks import Task
+from rig.tables import refused, unlabelled
 
 IDS = ["x", "y", "z"]
 STATUS = Task("multiclass", ("Status",), ("C", "CL", "D"))
@@ -29,10 +29,14 @@ PRED_N2 = np.array([[0.1, 0.6], [0.5, 0.2], [0.9, 0.8]])
 PRED_N3 = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1]])
 
 
-def find(task: Task, columns: dict[str, object], values: str = "auto", **keys: object) -> Filling:
-    own = {key: keys.pop(key) for key in ("given", "test", "own_rows") if key in keys}
-    rows = pd.DataFrame({"id": IDS} | columns)
-    return find_filling(Sample(task, rows, "id", **own), values, **keys)
+def find(
+    task: Task, columns: dict[str, object], values: str = "auto", takes: str = "labels", **keys
+) -> Filling:
+    """`given` is the config's submission.columns."""
+    own = {key: keys.pop(key) for key in ("test", "own_rows") if key in keys}
+    tables = unlabelled(pd.DataFrame({"id": IDS} | columns), **own)
+    options = Submission(values=values, columns=keys.pop("given", {}), **keys)
+    return find_filling(task, tables, options, takes)
 
 
 def made(task: Task, filling: Filling) -> dict[str, list]:
@@ -351,7 +355,7 @@ def test_a_copied_column_must_stay_as_it_is() -> None:
 def test_one_column_of_labels_holds_the_names_of_the_columns_of_a_one_hot_task() -> None:
     task = Task("multiclass", ("win_a", "win_b", "tie"), ("win_a", "win_b", "tie"))
     sample = pd.DataFrame({"id": ["1", "2"], "label": ["win_a", "tie"]})
-    filling = find_filling(Sample(task, sample, "id"))
+    filling = find_filling(task, unlabelled(sample), Submission())
     pred_NK = np.array([[0.1, 0.2, 0.7], [0.1, 0.8, 0.1]])
     made = build_submission(task, filling, ["1", "2"], pred_NK, id="id")
     assert made["label"].tolist() == ["tie", "win_b"]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from refusals import refused
 
-from poolblend.competition.tables import Tables, load_tables, load_test
+from poolblend.competition.tables import Tables
+from rig import tables as rig
+from rig.tables import load_without_train, refused
 
 FILES = {
     "train": "text,target\na,1\nb,0\nc,1\n",
@@ -26,9 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(folder: Path, **changes: object) -> Tables:
-    arguments: dict = {"id": None, "text": ["text"], "targets": ["target"]} | changes
-    paths = (folder / f"{name}.csv" for name in ("train", "test", "sample"))
-    return load_tables(*paths, **arguments)
+    return rig.load(folder, **{"id": None, **changes})
 
 
 def test_rows_are_numbered_and_the_samples_first_column_holds_the_ids(folder: Path) -> None:
@@ -70,7 +69,7 @@ def test_a_test_table_without_ids_follows_the_samples_order(
     tables = load(folder)
     assert tables.test["key"].tolist() == ["8", "7"]
     assert "test.csv has no ids: its rows are taken for those of" in caplog.text
-    found = load_test(folder / "test.csv", folder / "sample.csv", id=None, text=["text"])
+    found = load_without_train(folder, id=None)
     pd.testing.assert_frame_equal(found.test, tables.test)
     assert found.id == "key"
     (folder / "test.csv").write_text("text\nx\ny\nz\n")

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from refusals import refused
 from scipy import stats
 from sklearn import metrics as sk
 
@@ -18,6 +17,7 @@ from poolblend.competition.metrics import METRICS, Counts, UndefinedScoreError, 
 from poolblend.competition.metrics.labels import count
 from poolblend.competition.tasks import KINDS, Task
 from poolblend.registry import declared
+from rig.tables import refused
 
 TASKS = {
     "binary": Task("binary", ("target",), (0, 1)),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from refusals import refused
 
 from poolblend.competition.metrics import METRICS
 from poolblend.competition.positive import find_positive, positive_is_needed, with_positive
 from poolblend.competition.tasks import Task
+from rig.tables import refused
 
 
 def task(*labels: object, target: str = "label") -> Task:

@@ -11,18 +11,9 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from refusals import refused
 
-from poolblend.competition.joins import Lookup
-from poolblend.competition.tables import (
-    Tables,
-    load_tables,
-    load_test,
-    parse_column,
-    read_table,
-)
+from poolblend.competition.files import read_table
+from rig.tables import load, load_without_train, refused
 
 TRAIN = "id,keyword,text,target\n1,fire,a fire,1\n4,,calm,0\n5,NA,null,1\n7,flood,,0\n"
 TEST = "id,keyword,text\n2,,nothing\n3,x,\n"
@@ -34,12 +25,6 @@ def folder(tmp_path: Path) -> Path:
     for name, content in (("train", TRAIN), ("test", TEST), ("sample", SAMPLE)):
         (tmp_path / f"{name}.csv").write_text(content, encoding="utf-8")
     return tmp_path
-
-
-def load(folder: Path, **changes: object) -> Tables:
-    arguments: dict = {"id": "id", "text": ["text"], "targets": ["target"]} | changes
-    paths = (folder / f"{name}.csv" for name in ("train", "test", "sample"))
-    return load_tables(*paths, **arguments)
 
 
 def test_tables_hold_ids_and_texts_as_strings_and_targets_as_numbers(folder: Path) -> None:
@@ -89,8 +74,8 @@ def test_parquet_reads_as_the_same_csv_does(folder: Path) -> None:
     for name in ("train", "test", "sample"):
         table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
         table.set_index("id").to_parquet(folder / f"{name}.parquet")
-    paths = (folder / f"{name}.parquet" for name in ("train", "test", "sample"))
-    found = load_tables(*paths, id="id", text=["keyword", "text"], targets=["target"])
+    names = {"train": "train.parquet", "test": "test.parquet"}
+    found = load(folder, text=["keyword", "text"], **names, sample_submission="sample.parquet")
     assert found.missing_texts == wanted.missing_texts
     for name in ("train", "test", "sample"):
         columns = getattr(wanted, name).columns
@@ -110,44 +95,6 @@ def test_cells_of_parquet_are_written_out_exactly_and_keep_their_gaps(tmp_path: 
     assert table["float"].tolist() == ["gap", "0.30000000000000004"]
     assert table["text"].tolist() == ["null", "gap"]
     assert table["list"].tolist()[1] == "gap"
-
-
-@pytest.mark.parametrize(
-    ("cells", "parsed"),
-    [
-        (["1", "-2", "+3"], [1, -2, 3]),
-        (["1", "2.5", "1e3"], [1.0, 2.5, 1000.0]),
-        (["1", "spam"], ["1", "spam"]),
-        (["007", "8"], ["007", "8"]),
-        (["0.5", "0"], [0.5, 0.0]),
-        (["True", "False"], ["True", "False"]),
-        (["99999999999999999999", "1"], None),
-    ],
-)
-def test_a_column_is_parsed_only_as_far_as_every_cell_allows(
-    cells: list[str], parsed: list | None
-) -> None:
-    found = parse_column(pd.Series(cells, dtype=str)).tolist()
-    wanted = cells if parsed is None else parsed
-    assert found == wanted
-    assert [type(value) for value in found] == [type(value) for value in wanted]
-
-
-def test_a_column_with_a_gap_is_left_as_it_is() -> None:
-    column = pd.Series(["1", None], dtype=str)
-    assert parse_column(column) is column
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
-def test_integers_are_parsed_exactly(numbers: list[int]) -> None:
-    assert parse_column(pd.Series([str(number) for number in numbers])).tolist() == numbers
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
-def test_floats_are_parsed_exactly(numbers: list[float]) -> None:
-    assert parse_column(pd.Series([repr(number) for number in numbers])).tolist() == numbers
 
 
 def test_sample_rows_keeps_a_seeded_part_of_train_in_file_order(tmp_path: Path) -> None:
@@ -170,12 +117,12 @@ def test_sample_rows_keeps_a_seeded_part_of_train_in_file_order(tmp_path: Path) 
 def test_predicting_reads_the_same_test_and_sample_without_train(folder: Path) -> None:
     wanted = load(folder)
     (folder / "train.csv").unlink()
-    found = load_test(folder / "test.csv", folder / "sample.csv", id="id", text=["text"])
+    found = load_without_train(folder)
     pd.testing.assert_frame_equal(found.test, wanted.test)
     pd.testing.assert_frame_equal(found.sample, wanted.sample)
     (folder / "sample.csv").write_text("id,target\n2,0\n9,0\n")
     with refused("lacks 1 of the 2 ids in"):
-        load_test(folder / "test.csv", folder / "sample.csv", id="id", text=["text"])
+        load_without_train(folder)
 
 
 def test_missing_texts_counts_only_the_rows_kept(folder: Path) -> None:
@@ -209,7 +156,7 @@ def test_a_missing_column_names_the_nearest(folder: Path) -> None:
     ):
         load(folder, text=["txt"])
     with refused("unknown column 'labels' in"):
-        load(folder, targets=["labels"])
+        load(folder, target=["labels"])
     (folder / "sample.csv").write_text("ID,target\n2,0\n3,0\n")
     with refused(f"unknown column 'id' in {folder / 'sample.csv'}"):
         load(folder)
@@ -248,9 +195,8 @@ def test_a_parquet_index_named_like_a_column_is_refused(tmp_path: Path) -> None:
 
 def test_rows_of_parquet_count_from_one(folder: Path) -> None:
     pd.DataFrame({"id": ["1", "1"], "text": "a", "target": 0}).to_parquet(folder / "t.parquet")
-    paths = (folder / "t.parquet", folder / "test.csv", folder / "sample.csv")
     with refused("has id '1' in rows 1 and 2 of column 'id'"):
-        load_tables(*paths, id="id", text=["text"], targets=["target"])
+        load(folder, train="t.parquet")
 
 
 @pytest.mark.parametrize(
@@ -273,12 +219,11 @@ def test_ids_of_any_looks_go_together(folder: Path, train: list[str], test: list
 
 def test_ids_are_the_same_whatever_type_a_file_gives_them(folder: Path) -> None:
     pd.DataFrame({"id": [2, 3], "text": ["a", "b"]}).to_parquet(folder / "test.parquet")
-    paths = (folder / "train.csv", folder / "test.parquet", folder / "sample.csv")
-    tables = load_tables(*paths, id="id", text=["text"], targets=["target"])
+    tables = load(folder, test="test.parquet")
     assert tables.test["id"].tolist() == ["2", "3"]
     pd.DataFrame({"id": [2.0, 3.0], "text": ["a", "b"]}).to_parquet(folder / "test.parquet")
     with refused("the first '2.0' ('2' there differs only in how the number is written)"):
-        load_tables(*paths, id="id", text=["text"], targets=["target"])
+        load(folder, test="test.parquet")
 
 
 @pytest.mark.parametrize("content", ["", "id,text,target\n"])
@@ -369,18 +314,17 @@ class TestRowsToSubmit:
         assert "submission.ids: sample" in line
 
     def test_predicting_without_train_does_the_same(self, larger: Path) -> None:
-        paths = (larger / "test.csv", larger / "sample.csv")
-        found = load_test(*paths, id="id", text=["text"])
+        found = load_without_train(larger)
         pd.testing.assert_frame_equal(found.sample, load(larger).sample)
         assert not found.own_rows
-        kept = load_test(*paths, id="id", text=["text"], submission_ids="sample")
+        kept = load_without_train(larger, ids="sample")
         assert kept.sample["id"].tolist() == ["3", "2"]
 
     def test_the_samples_rows_are_kept_where_asked_for(
         self, larger: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO")
-        tables = load(larger, submission_ids="sample")
+        tables = load(larger, ids="sample")
         assert tables.sample["id"].tolist() == ["3", "2"]
         assert len(tables.test) == 4
         assert tables.own_rows
@@ -390,17 +334,17 @@ class TestRowsToSubmit:
         self, larger: Path
     ) -> None:
         (larger / "sample.csv").write_text("id,target\nx,0\ny,1\nz,0\n")
-        tables = load(larger, submission_ids="test")
+        tables = load(larger, ids="test")
         assert tables.sample["id"].tolist() == ["1", "2", "3", "4"]
         assert tables.sample["target"].dtype == np.int64
         for ids in ("auto", "sample"):
             with refused("sample.csv lacks 4 of the 4 ids in") as caught:
-                load(larger, submission_ids=ids)
+                load(larger, ids=ids)
             assert "submission.ids: test" in str(caught.value)
 
     def test_tests_order_is_taken_where_asked_for(self, folder: Path) -> None:
         assert load(folder).sample["id"].tolist() == ["3", "2"]
-        tables = load(folder, submission_ids="test")
+        tables = load(folder, ids="test")
         assert tables.sample["id"].tolist() == ["2", "3"]
         assert tables.own_rows
 
@@ -419,19 +363,12 @@ class TestFurtherColumns:
         (folder / "more.csv").write_text("keyword,topic\nx,c\ny,d\n")
         for name, content in (("train", TRAIN.replace("4,,", "4,fire,")), ("test", TEST)):
             (folder / f"{name}.csv").write_text(content.replace("2,,", "2,y,"))
-        test_joins = [Lookup(folder / "more.csv", "keyword")]
-        tables = load(
-            folder,
-            text=["topic", "text"],
-            joins=[Lookup(folder / "words.csv", "keyword")],
-            test_joins=test_joins,
-            weight="weight",
-        )
+        joins = [{"train": "words.csv", "test": "more.csv", "on": "keyword"}]
+        tables = load(folder, text=["topic", "text"], joins=joins, weight="weight")
         assert tables.train["topic"].tolist() == ["a", "a", "", "b"]
         assert tables.train["weight"].tolist() == [2, 2, 1, 0.5]
         assert tables.test["topic"].tolist() == ["d", "c"]
-        paths = (folder / "test.csv", folder / "sample.csv")
-        found = load_test(*paths, id="id", text=["{topic} {text}"], joins=test_joins)
+        found = load_without_train(folder, text=["{topic} {text}"], joins=joins)
         pd.testing.assert_frame_equal(found.test, tables.test)
 
     @pytest.mark.parametrize("key", ["numeric", "categorical", "soft"])
@@ -448,8 +385,7 @@ class TestFurtherColumns:
         (folder / "test.csv").write_text("id,text\n2,a\n3,b\n")
         for key in ("numeric", "categorical"):
             with refused(f"unknown column 'keyword' in {folder / 'test.csv'}"):
-                paths = (folder / "test.csv", folder / "sample.csv")
-                load_test(*paths, id="id", text=["text"], **{key: ["keyword"]})
+                load_without_train(folder, **{key: ["keyword"]})
         (folder / "train.csv").write_text(TRAIN.replace("4,,", "4,x,"))
         load(folder, groups="keyword")
 
@@ -462,7 +398,7 @@ class TestFurtherColumns:
                 table.to_csv(folder / f"{name}.csv", index=False)
             caplog.clear()
             load(folder, categorical=["topic"])
-            line = "100 % of the cells in categorical column 'topic' hold what train does not"
+            line = "100 % of the cells in categorical column 'topic' hold categories that train"
             assert (line in caplog.text) == told
 
     @pytest.mark.parametrize("name", ["train", "test"])

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refusals import refused
 
 from poolblend.competition.tasks import KINDS, Task, make_task
+from rig.tables import refused
 
 
 def frame(**columns: list) -> pd.DataFrame:

@@ -19,14 +19,16 @@ from tabular import Case
 from value_cases import ODD_IDS, TEXTS, VALUES, csv_of
 
 from poolblend import config, pipeline
+from poolblend.competition.files import read_table
 from poolblend.competition.filling import find_filling
-from poolblend.competition.sample import Sample
+from poolblend.competition.options import Submission
 from poolblend.competition.submission import build_submission, check_submission
-from poolblend.competition.tables import Tables, load_tables, read_table
+from poolblend.competition.tables import Tables
 from poolblend.competition.tasks import Task, make_task
 from poolblend.ensembling.matrix import build_matrix
 from poolblend.errors import UserError
 from poolblend.loading.outside import read_members
+from rig.tables import load
 
 CASES = [*CSV, *FILES, *VALUES]
 LONGEST_LINE = 700
@@ -44,12 +46,11 @@ def _no_hang() -> Iterator[None]:
 
 def read(folder: Path, case: Case) -> Tables:
     """All that is checked of a competition before anything is trained for it."""
-    paths = (folder / name for name in (case.train, "test.csv", "sample.csv"))
     names = ["target", "other"] if case.kind == "multilabel" else ["target"]
-    tables = load_tables(*paths, id="id", text=["text"], targets=names)
+    tables = load(folder, case.kind, train=case.train, target=names)
     task = make_task(case.kind, tables.train, names)
     task.encode(tables.train)
-    filling = find_filling(Sample(task, tables.sample, "id", tables.own_rows, tables.test))
+    filling = find_filling(task, tables, Submission())
     even_NK = np.full((len(tables.test), len(task.outputs)), 1 / len(task.classes or (0,)))
     made = build_submission(task, filling, list(tables.test["id"]), even_NK, id="id")
     check_submission(made, tables.sample, id="id")

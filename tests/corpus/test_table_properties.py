@@ -13,14 +13,17 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from poolblend.competition.assignment import assign_folds
+from poolblend.competition.cells import parse_column
+from poolblend.competition.files import read_table
 from poolblend.competition.filling import find_filling
-from poolblend.competition.folds import STRATEGIES, assign_folds
-from poolblend.competition.sample import Sample
+from poolblend.competition.folds import STRATEGIES
+from poolblend.competition.options import Folds, Submission
 from poolblend.competition.submission import build_submission, check_submission
-from poolblend.competition.tables import load_tables, parse_column, read_table
 from poolblend.competition.tasks import Task, make_task
 from poolblend.ensembling.matrix import build_matrix
 from poolblend.errors import UserError
+from rig.tables import load, unlabelled
 
 RULES = settings(
     max_examples=60,
@@ -91,13 +94,13 @@ def test_ids_never_change_on_their_way_through_the_tables(
     tmp_path: Path, ids: list[str], as_parquet: bool
 ) -> None:
     columns = {"id": ids, "text": "a", "target": 0}
-    paths = []
+    ending = "parquet" if as_parquet else "csv"
     for name, keys in (("train", 3), ("test", 2), ("sample", 3)):
         table = pd.DataFrame(columns).iloc[:: -1 if name == "sample" else 1, :keys]
-        path = tmp_path / f"{name}.{'parquet' if as_parquet else 'csv'}"
+        path = tmp_path / f"{name}.{ending}"
         table.to_parquet(path) if as_parquet else table.to_csv(path, index=False)
-        paths.append(path)
-    found = load_tables(*paths, id="id", text=["text"], targets=["target"])
+    names = {key: f"{key}.{ending}" for key in ("train", "test")}
+    found = load(tmp_path, **names, sample_submission=f"sample.{ending}")
     assert found.train["id"].tolist() == found.test["id"].tolist() == ids
     assert found.sample["id"].tolist() == ids[::-1]
 
@@ -143,18 +146,19 @@ def targets(draw: st.DrawFn, kinds: tuple[str, ...]) -> tuple[Task, np.ndarray]:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @settings(RULES, max_examples=40)
-@given(data=st.data(), n=st.integers(-1, 8), seed=st.integers(0, 99))
+@given(data=st.data(), n=st.integers(2, 8), seed=st.integers(0, 99))
 def test_every_row_is_in_one_of_n_folds_none_of_them_empty_or_all_is_refused(
     strategy: str, data: st.DataObject, n: int, seed: int
 ) -> None:
     task, y = data.draw(targets(STRATEGIES[strategy].tasks))
+    folds = Folds(strategy=strategy, n=n, seed=seed)
     try:
-        fold_N = assign_folds(strategy, task, y, n, seed)
+        fold_N = assign_folds(folds, task, y)
     except UserError:
         return
     assert fold_N.shape == (len(y),)
     assert np.array_equal(np.unique(fold_N), np.arange(n))
-    assert np.array_equal(fold_N, assign_folds(strategy, task, y, n, seed))
+    assert np.array_equal(fold_N, assign_folds(folds, task, y))
 
 
 @RULES
@@ -169,7 +173,7 @@ def test_a_submission_holds_each_ids_own_prediction_in_the_samples_order(
     columns = data.draw(st.permutations(["id", *outputs]))
     sample = pd.DataFrame({"id": [ids[n] for n in order]} | dict.fromkeys(outputs, 0.5))[columns]
     pred_NK = np.random.default_rng(len(ids)).random((len(ids), len(outputs)))
-    filling = find_filling(Sample(task, sample, "id"), "probabilities")
+    filling = find_filling(task, unlabelled(sample), Submission(values="probabilities"))
     made = build_submission(task, filling, ids, pred_NK, id="id")
     check_submission(made, sample, id="id")
     by_id = made.set_index("id")[outputs]

@@ -113,21 +113,21 @@ class TestJoins:
 class TestRowsThatCount:
     def test_weights_follow_the_rows_of_train(self, toy: Toy) -> None:
         toy.change("train", heft=[str(k + 1) for k in range(60)])
-        tabled = read_tables(toy.settings("data.weight=heft", "data.sample_rows=20"))
-        assert tabled.weight_N is not None
-        numbers = tabled.tables.train["id"].str.removeprefix("r").astype(int)
-        np.testing.assert_array_equal(tabled.weight_N, numbers + 1)
-        assert tabled.weight_N.dtype == np.float64
+        read = read_tables(toy.settings("data.weight=heft", "data.sample_rows=20"))
+        assert read.weight_N is not None
+        numbers = read.tables.train["id"].str.removeprefix("r").astype(int)
+        np.testing.assert_array_equal(read.weight_N, numbers + 1)
+        assert read.weight_N.dtype == np.float64
         assert read_tables(toy.settings()).weight_N is None
 
     def test_soft_labels_stand_beside_the_hard_ones(self, toy: Toy) -> None:
         toy.change("train", chance=["0.5", "0.25", "1"] * 20)
-        tabled = read_tables(toy.settings("data.soft=chance"))
-        assert tabled.soft_NK is not None
-        assert tabled.soft_NK.shape == (60, 1)
-        assert tabled.soft_NK[:3, 0].tolist() == [0.5, 0.25, 1]
+        read = read_tables(toy.settings("data.soft=chance"))
+        assert read.soft_NK is not None
+        assert read.soft_NK.shape == (60, 1)
+        assert read.soft_NK[:3, 0].tolist() == [0.5, 0.25, 1]
         hard = read_tables(toy.settings())
-        np.testing.assert_array_equal(tabled.y, hard.y)
+        np.testing.assert_array_equal(read.y, hard.y)
         assert hard.soft_NK is None
 
     def test_a_refusal_of_soft_labels_names_the_file(self, toy: Toy) -> None:
@@ -173,16 +173,16 @@ class TestPositiveLabel:
         self, named: Toy, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
-        tabled = read_tables(named.settings(*PROBABILITIES))
-        assert tabled.task.classes == ("human", "AI")
-        assert tabled.y.tolist() == [0, 1] * 30
-        assert tabled.positive == ("AI", "'AI' is known as a positive label")
+        read = read_tables(named.settings(*PROBABILITIES))
+        assert read.task.classes == ("human", "AI")
+        assert read.y.tolist() == [0, 1] * 30
+        assert read.positive == ("AI", "'AI' is known as a positive label")
         assert "positive label: 'AI' ('AI' is known as a positive label)" in caplog.messages
 
     def test_the_config_tells_it_above_all(self, named: Toy) -> None:
-        tabled = read_tables(named.settings(*PROBABILITIES, "data.positive=human"))
-        assert tabled.task.classes == ("AI", "human")
-        assert tabled.positive == ("human", "data.positive")
+        read = read_tables(named.settings(*PROBABILITIES, "data.positive=human"))
+        assert read.task.classes == ("AI", "human")
+        assert read.positive == ("human", "data.positive")
 
     @pytest.mark.parametrize(
         ("sets", "what"),
@@ -226,8 +226,8 @@ class TestPositiveLabel:
         self, toy: Toy, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
-        tabled = read_tables(toy.settings())
-        assert tabled.task.classes == (0, 1)
+        read = read_tables(toy.settings())
+        assert read.task.classes == (0, 1)
         assert not [line for line in caplog.messages if "positive" in line]
 
 
@@ -268,8 +268,10 @@ class TestSampleSubmission:
         assert len(read_tables(toy.settings("submission.ids=sample")).tables.sample) == 5
 
 
-def card(toy: Toy) -> dict:
-    return json.loads(open_store(toy.settings()).folds_path.with_suffix(".json").read_text())
+def settings(toy: Toy) -> dict:
+    """The settings in the card of the folds."""
+    path = open_store(toy.settings()).folds_path.with_suffix(".json")
+    return json.loads(path.read_text())["settings"]
 
 
 class TestGroups:
@@ -278,16 +280,19 @@ class TestGroups:
         for prompt in "p0", "p1", "p2", "p3":
             rows = (found.tables.train["prompt"] == prompt).to_numpy()
             assert len(set(found.fold_N[rows].tolist())) == 1
-        made = card(toy)
-        assert made["folds.strategy"] == "stratified_group"
-        assert made["folds.groups"] == "prompt"
-        assert made["folds.keep_together"] == "duplicates"
+        assert settings(toy) == {
+            "strategy": "stratified_group",
+            "seed": 42,
+            "groups": "prompt",
+            "keep_together": "duplicates",
+            "bins": None,
+        }
 
     def test_bins_of_a_grouped_regression_are_told(self, tmp_path: Path) -> None:
         toy = Toy(tmp_path, "regression")
         toy.change("train", prompt=[f"p{k % 9}" for k in range(60)])
         toy.load(GROUPS, "folds.bins=4")
-        assert card(toy)["folds.bins"] == 4
+        assert settings(toy)["bins"] == 4
 
     @pytest.mark.parametrize("make_folds", [True, False])
     def test_a_group_that_spans_folds_is_refused_at_every_reading(
@@ -299,14 +304,14 @@ class TestGroups:
         with pytest.raises(UserError, match=r"folds.csv: group 'p0' of column 'prompt'.*in folds "):
             toy.load(GROUPS, make_folds=make_folds)
 
-    def test_folds_that_others_made_are_refused_when_they_part_a_group(self, toy: Toy) -> None:
+    def test_folds_that_others_made_are_refused_when_they_split_a_group(self, toy: Toy) -> None:
         settings = toy.settings(GROUPS)
-        tabled, store = read_tables(settings), open_store(settings)
+        read, store = read_tables(settings), open_store(settings)
         given_fold_N = np.arange(60) % 3
         with pytest.raises(UserError, match=r"the members' files: group 'p0' of column 'prompt'"):
-            with_folds(tabled, settings, store, given_fold_N=given_fold_N)
+            with_folds(read, settings, store, given_fold_N=given_fold_N)
         assert not store.folds_path.exists()
-        whole = with_folds(tabled, settings, store, given_fold_N=np.arange(60) % 4 % 3)
+        whole = with_folds(read, settings, store, given_fold_N=np.arange(60) % 4 % 3)
         assert whole.n_folds == 3
 
     def test_other_groups_or_other_treatment_of_duplicates_need_another_run(self, toy: Toy) -> None:
@@ -316,20 +321,6 @@ class TestGroups:
             toy.load(GROUPS)
         with pytest.raises(UserError, match=r"folds.groups was prompt, is None; folds.strategy"):
             toy.load("folds.keep_together=none")
-
-    def test_folds_made_before_these_keys_existed_are_taken(self, toy: Toy) -> None:
-        from poolblend.store import read_folds, write_folds
-
-        kept = toy.load()
-        path = open_store(toy.settings()).folds_path
-        folds = read_folds(path)
-        assert folds is not None
-        assert folds.made is not None
-        new = ("folds.groups", "folds.keep_together")
-        old = {key: folds.made[key] for key in ("folds.strategy", "folds.seed")}
-        assert set(new) <= set(folds.made)
-        write_folds(path, folds.table, old)
-        np.testing.assert_array_equal(toy.load().fold_N, kept.fold_N)
 
     def test_a_gap_or_a_missing_column_is_refused(self, toy: Toy) -> None:
         with pytest.raises(UserError, match=r"unknown column 'promt' in .*did you mean 'prompt'"):
@@ -368,9 +359,9 @@ class TestEqualTexts:
     ) -> None:
         caplog.set_level(logging.INFO)
         repeated.load()
-        assert "40 rows repeat a text, 20 of them to the letter, in 20 sets" in caplog.text
+        assert "40 rows repeat a text, 20 of them exactly, in 20 sets" in caplog.text
         assert "1 sets have conflicting labels, such as ids 'r010' and 'r050'" in caplog.text
-        assert "test: 2 of 15 texts are in train, too, 1 of them to the letter" in caplog.text
+        assert "test: 2 of 15 texts are in train, too, 1 of them exactly" in caplog.text
         caplog.clear()
         repeated.load()
         assert "repeat" not in caplog.text

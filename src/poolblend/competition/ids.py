@@ -1,34 +1,82 @@
-"""What ids and keys must be: present, unique and plain; and what may tell two unlike ones apart.
+"""Ids: which column holds them, that they are present and unique, and which of them look alike.
 
-In messages, rows count as a spreadsheet shows them: a CSV's header is row 1.
+Ids are strings, and what they look like means nothing. In messages, rows count as a spreadsheet
+shows them: a CSV's header is row 1.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from poolblend.competition.files import read_table
 from poolblend.errors import UserError, quoted
+
+log = logging.getLogger(__name__)
 
 INTEGER = r"[+-]?[0-9]+"
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-# Where an id ends in a line break, a quote was left open; others spoil every file they stand in.
+# A line break at the end of an id means that a quote was left open.
 CONTROL = r"[\x00-\x1f\x7f]"
 
 
 def row_number(path: Path, position: int) -> int:
-    """The row's number as a reader of the file counts it."""
+    """The row's number as a spreadsheet shows it; rows of parquet count from 1."""
     return int(position) + (2 if path.suffix.lower() == ".csv" else 1)
 
 
+def ids_of_sample(path: Path, columns: Sequence[str]) -> pd.Series:
+    """The first column of the sample submission, which holds the ids where data.id is null.
+
+    Raises UserError where it is one of `columns`, which the config names for something else.
+    """
+    ids = read_table(path).iloc[:, 0]
+    if ids.name in columns:
+        raise UserError(
+            f"{path} begins with column {quoted(ids.name)}, which the config names, too; expected "
+            "its ids there, as data.id is null: put them first, or rename the other column"
+        )
+    check_unique(path, ids)
+    return ids
+
+
+def number_rows(path: Path, table: pd.DataFrame) -> pd.Series:
+    """Ids for a train table that has none: the rows' positions "0", "1", … in the file."""
+    log.info("%s: data.id is null: its rows have the ids 0 to %d", path, len(table) - 1)
+    return pd.Series(map(str, range(len(table))), table.index, str)
+
+
+def find_test_ids(path: Path, table: pd.DataFrame, sample: Path, ids: pd.Series) -> pd.Series:
+    """The ids of a test table that may lack the sample submission's id column.
+
+    They are in that column, else in the one other column that holds all of the sample's ids. Else
+    they are the sample's own `ids` in its order, where both have the same number of rows. Raises
+    UserError where they do not.
+    """
+    if ids.name in table:
+        return table[ids.name]
+    alike = [column for column in table if ids.isin(table[column]).all()]
+    if len(alike) == 1:
+        log.info("%s: its ids are those of column %s, as in %s", path, quoted(alike[0]), sample)
+        return table[alike[0]]
+    if len(ids) != len(table):
+        raise UserError(
+            f"{path} has no column '{ids.name}', as {sample} has, and {len(table)} rows, not "
+            f"{len(ids)}; expected that column, or a row for each of the sample's, in its order"
+        )
+    log.info("%s has no ids: its rows are taken for those of %s, in order", path, sample)
+    return ids
+
+
 def check_unique(path: Path, ids: pd.Series, noun: str = "id") -> None:
-    """Raise UserError for an id (in messages, a `noun`) that is missing, spoilt or doubled."""
+    """Raise UserError for an id (a `noun` in messages) that is missing, malformed or repeated."""
     missing = np.flatnonzero(ids.isna() | (ids.str.strip() == ""))
     if len(missing):
         article = "an" if noun[0] in "aeiou" else "a"
@@ -36,11 +84,11 @@ def check_unique(path: Path, ids: pd.Series, noun: str = "id") -> None:
             f"{path} row {row_number(path, missing[0])} has no {noun} in column '{ids.name}' "
             f"({len(missing)} such rows); give every row {article} {noun} of its own"
         )
-    spoilt = np.flatnonzero(ids.str.contains(CONTROL))
-    if len(spoilt):
+    bad = np.flatnonzero(ids.str.contains(CONTROL))
+    if len(bad):
         raise UserError(
-            f"{path} row {row_number(path, spoilt[0])} has {noun} {quoted(ids.iloc[spoilt[0]])} in "
-            f"column '{ids.name}', expected no line break or control character ({len(spoilt)} such "
+            f"{path} row {row_number(path, bad[0])} has {noun} {quoted(ids.iloc[bad[0]])} in "
+            f"column '{ids.name}', expected no line break or control character ({len(bad)} such "
             f"rows); look for a quote that is left open, or write the {noun}s without"
         )
     repeated = np.flatnonzero(ids.duplicated())
@@ -55,7 +103,7 @@ def check_unique(path: Path, ids: pd.Series, noun: str = "id") -> None:
 
 
 def alike(id: str, others: pd.Series) -> str:
-    """In brackets, an id that a reader may take for the same one, and what sets the two apart."""
+    """A hint in brackets: another id that looks the same, and how the two differ; or ""."""
     for what, form in ALIKE:
         for other in others:
             if form(other) == form(id):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from poolblend.competition.ids import alike
+from poolblend.competition.options import RowIds
 from poolblend.errors import UserError, quoted
 
 log = logging.getLogger(__name__)
-
-RowIds = Literal["auto", "sample", "test"]
 
 
 def rows_to_submit(

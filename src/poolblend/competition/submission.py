@@ -5,15 +5,52 @@ Legend: N rows, K model outputs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_integer_dtype, is_numeric_dtype
 
-from poolblend.competition.filling import Filling
+from poolblend.competition.filling import Filling, find_filling
+from poolblend.competition.metrics import METRICS
+from poolblend.competition.options import Submission
+from poolblend.competition.tables import Unlabelled
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError, quoted
+
+log = logging.getLogger(__name__)
+
+
+def try_submission(task: Task, tables: Unlabelled, options: Submission, metric: str) -> Filling:
+    """What fills the sample submission; raises UserError where it cannot be filled.
+
+    This is known before anything is trained or predicted for it.
+    """
+    filling = find_filling(task, tables, options, METRICS[metric].takes)
+    if filling.how:
+        log.info("sample submission: %s", filling.how)
+    even_NK = np.full((len(tables.test), len(task.outputs)), 1 / len(task.classes or (0,)))
+    fill_submission(task, filling, tables, options, even_NK)
+    return filling
+
+
+def fill_submission(
+    task: Task,
+    filling: Filling,
+    tables: Unlabelled,
+    options: Submission,
+    pred_NK: np.ndarray,
+    cuts: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """The submission from predictions of the rows of `test`, checked against its template."""
+    id, test = tables.id, tables.test
+    # With submission.ids=sample, test may hold further rows.
+    asked_N = test[id].isin(filling.template[id]).to_numpy() | (options.ids != "sample")
+    ids = list(test[id][asked_N])
+    made = build_submission(task, filling, ids, pred_NK[asked_N], id=id, cuts=cuts)
+    check_submission(made, filling.template, id=id, copied=filling.copied)
+    return made
 
 
 def build_submission(
@@ -68,20 +105,18 @@ def check_submission(
     submission: pd.DataFrame,
     sample: pd.DataFrame,
     *,
-    id: str | None = None,
+    id: str,
     copied: Sequence[str] = (),
 ) -> None:
     """Raise UserError unless columns, ids, their order and the kinds of values are the sample's.
 
-    `id` is the sample's id column, by default its first; the cells of `copied` columns must be the
-    sample's own.
+    `id` is the sample's id column; the cells of `copied` columns must be the sample's own.
     """
     if list(submission.columns) != list(sample.columns):
         raise UserError(
             f"submission has columns {', '.join(map(str, submission.columns))}; "
             f"expected the sample's: {', '.join(map(str, sample.columns))}"
         )
-    id = id or str(sample.columns[0])
     _positions(submission[id], sample[id])
     moved = np.flatnonzero(submission[id].to_numpy() != sample[id].to_numpy())
     if len(moved):

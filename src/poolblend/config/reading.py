@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from poolblend.competition.options import Data, Folds, Join, Submission
 from poolblend.config.members import MemberSpec
-from poolblend.config.sections import Backbone, Blend, Data, Folds, Join, Submission
+from poolblend.config.sections import Backbone, Blend
 from poolblend.config.settings import ROOT, Config
 from poolblend.config.training import (
     Checkpoints,

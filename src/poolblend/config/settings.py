@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from poolblend.competition.options import Data, Folds, Submission
 from poolblend.config.members import (
     Mask,
     Member,
@@ -18,14 +19,7 @@ from poolblend.config.members import (
     derive_seed,
     merged,
 )
-from poolblend.config.sections import (
-    Backbone,
-    Blend,
-    Data,
-    Folds,
-    Submission,
-    backbone_of_member,
-)
+from poolblend.config.sections import Backbone, Blend, backbone_of_member
 from poolblend.config.training import Checkpoints, Head, Pseudo, Train
 from poolblend.errors import UserError, excerpt
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated

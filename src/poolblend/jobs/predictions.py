@@ -19,7 +19,7 @@ from poolblend.ensembling.matrix import build_test
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged
 from poolblend.jobs.predict_job import PredictWork, Rows, plan_predictions, run_all
-from poolblend.loading.competition import Competition, lookups, table_hashes
+from poolblend.loading.competition import Competition, table_hashes
 from poolblend.loading.outside import Predictions, find_moved, read_predictions
 from poolblend.loading.texts import Texts
 from poolblend.store import Store
@@ -32,18 +32,10 @@ def load_unlabelled(
 
     Raises UserError for members that were trained since the blend.
     """
-    data, folder = config.data, config.data_dir
     texts = (text_columns(check_unchanged(store, name, each)) for name, each in origins.items())
-    return load_test(
-        folder / data.test,
-        folder / data.sample_submission,
-        id=data.id,
-        text=sorted({column for columns in texts for column in columns}),
-        joins=lookups(config, "test"),
-        numeric=data.numeric,
-        categorical=data.categorical,
-        submission_ids=config.submission.ids,
-    )
+    columns = sorted({column for columns in texts for column in columns})
+    data = config.data.model_copy(update={"text": columns})
+    return load_test(config.data_dir, data, config.submission)
 
 
 def test_rows(config: Config, tables: Unlabelled) -> Rows:

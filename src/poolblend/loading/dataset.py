@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from poolblend.competition.columns import Columns, fit_columns
-from poolblend.competition.weights import balanced_weights
+from poolblend.competition.targets import balanced_weights
 from poolblend.config import Config, Member
 from poolblend.loading.competition import Competition
 from poolblend.loading.texts import Texts, text_spec

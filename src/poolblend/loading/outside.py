@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from pyarrow import ArrowException
 
-from poolblend.competition.tables import read_table
+from poolblend.competition.files import read_table
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.alignment import first_repeated, off_simplex
 from poolblend.errors import UserError, quoted, unknown

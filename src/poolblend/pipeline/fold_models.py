@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from poolblend.cards.blend import FoldHashes, MemberOrigin
-from poolblend.cards.inputs import changed
+from poolblend.cards.predictions import TableName
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.errors import UserError
@@ -18,7 +18,6 @@ from poolblend.jobs.predict_job import (
     PredictJob,
     PredictWork,
     Rows,
-    Tables,
     plan_predictions,
     run_all,
 )
@@ -98,21 +97,20 @@ def write_vectors(config: Config) -> None:
     train = config.data_dir / config.data.train
     missing = [path for path in (train, store.folds_path) if not path.is_file()]
     hashes = table_hashes(config, "test")
+    tables: dict[TableName, Rows] = {}
+    jobs: list[PredictJob] = []
     if missing:
         print(f"there is no {missing[0]}: of the test rows alone")
-        tables: Tables = {"test": test_rows(config, load_unlabelled(config, store, origins))}
-        jobs = []
+        tables["test"] = test_rows(config, load_unlabelled(config, store, origins))
     else:
         competition = load_competition(config, store)
         for name, origin in origins.items():
             check_unchanged(store, name, origin)
             _check_trained_here(store, name, competition)
-        tables = {
-            "train": train_rows(config, competition),
-            "test": test_rows(config, competition.tables),
-        }
+        tables["train"] = train_rows(config, competition)
+        tables["test"] = test_rows(config, competition.tables)
         of_train = _train_hashes(config, competition)
-        jobs = plan_predictions(config, origins, "train", "vectors", of_train)
+        jobs += plan_predictions(config, origins, "train", "vectors", of_train)
     jobs += plan_predictions(config, origins, "test", "vectors", hashes)
     for job, vector_NH, kept in run_all(jobs, PredictWork(store, tables, ())):
         shape = " x ".join(map(str, vector_NH.shape))
@@ -167,8 +165,8 @@ def _check_trained_here(store: Store, name: str, competition: Competition) -> No
     """Refuse a member that was trained on other rows than the folds say."""
     expected = {key: competition.data[key] for key in ("train_sha256", "folds_sha256")}
     for fold in range(competition.n_folds):
-        card = store.fold_card(name, fold)
-        now = changed(card.inputs.model_dump(include=set(expected)), expected) if card else []
+        inputs = store.fold(name, fold).check(model=False, oof=False).inputs
+        now = inputs.model_copy(update=expected).changes_since(inputs)
         if now:
             raise UserError(
                 f"{name} fold {fold} was trained on something else: {'; '.join(now)}; restore "

@@ -17,6 +17,7 @@ from poolblend.cards.provenance import Provenance, now
 from poolblend.cards.submission import BlendInUse, SubmissionCard
 from poolblend.competition.files import header
 from poolblend.competition.metrics import Scorer, make_scorer
+from poolblend.competition.submission import fill_submission, try_submission
 from poolblend.competition.tables import parse_column, read_table
 from poolblend.config import Config
 from poolblend.ensembling.resampling import bootstrap
@@ -24,7 +25,6 @@ from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import read_blend
 from poolblend.jobs.predictions import load_unlabelled, predict_members
 from poolblend.loading.competition import open_store
-from poolblend.loading.submission_form import fill_submission, try_submission
 from poolblend.store import sha256
 from poolblend.store.probe import check_writable
 from poolblend.training.devices import choose_device
@@ -47,7 +47,7 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
     members, task = card.used_members, card.task
     check_writable([store.submission_path.parent], ELSEWHERE)
     tables = load_unlabelled(config, store, {name: m.origin for name, m in members.items()})
-    filling = try_submission(config, tables, task, card.metric)
+    filling = try_submission(task, tables, config.submission, card.metric)
     scorer = make_scorer(card.metric, task)
     ids = tables.test[tables.id]
     hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
@@ -56,7 +56,7 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
     pred_NK = mixture.apply(pred_MNK)
     if filling.values == "probabilities" and mixture.space.name == "rank":
         log.info("the blend averages ranks: the submission holds ranks from 0 to 1")
-    submission = fill_submission(config, filling, tables, task, pred_NK, mixture.cuts)
+    submission = fill_submission(task, filling, tables, config.submission, pred_NK, mixture.cuts)
     # A column without a name has one here, and goes without it into the file.
     submission.columns = header(config.data_dir / config.data.sample_submission)
     path = store.write_submission(

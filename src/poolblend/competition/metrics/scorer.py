@@ -68,35 +68,16 @@ def register(
     better: Better,
     takes: Literal["labels", "scores"],
     tasks: tuple[str, ...],
-    of_counts: Callable[[Counts], Any] | None = None,
-    of_positive: bool = False,
-    mean_of: str | None = None,
-    of_order: bool = False,
-    by_fold: bool = False,
-    by_value: bool = False,
-    of_shares: Function | None = None,
+    **properties: Any,
 ) -> Callable[[Function], Function]:
     """Decorator that enters a function (y_true, y_pred) -> float under `name`.
 
-    With `by_fold` the function also takes `fold_N`, (N,) or None for rows of one model.
+    `properties` are further fields of `Metric`. With `by_fold` the function also takes `fold_N`,
+    (N,) or None for rows of one model.
     """
 
     def enter(function: Function) -> Function:
-        entry = Metric(
-            name,
-            function,
-            better,
-            takes,
-            tasks,
-            of_counts=of_counts,
-            of_positive=of_positive,
-            mean_of=mean_of,
-            of_order=of_order,
-            by_fold=by_fold,
-            by_value=by_value,
-            of_shares=of_shares,
-        )
-        METRICS.add(name, entry)
+        METRICS.add(name, Metric(name, function, better, takes, tasks, **properties))
         return function
 
     return enter

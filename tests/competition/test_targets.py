@@ -1,16 +1,50 @@
-"""Laws of soft labels: probabilities in the order of the outputs, or a refusal."""
+"""Laws of soft labels and balanced weights: what models learn from beside hard labels."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from refusals import refused
+from sklearn.utils.class_weight import compute_class_weight
 
-from poolblend.competition.soft import probabilities, soft_labels
+from poolblend.competition.targets import balanced_weights, soft_labels
 from poolblend.competition.tasks import Task
+from rig.tables import refused
+
+CLASSES = {
+    "binary": Task("binary", ("a",), (0, 1)),
+    "multiclass": Task("multiclass", ("a",), ("x", "y", "z")),
+    "ordinal": Task("ordinal", ("a",), (0, 1, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_balanced_weights_are_those_of_scikit_learn(kind: str) -> None:
+    y = np.array([0, 0, 0, 1, 1, 0, 0] + [2] * (kind != "binary"))
+    weight_N = balanced_weights(CLASSES[kind], y)
+    by_class = compute_class_weight("balanced", classes=np.unique(y), y=y)
+    np.testing.assert_allclose(weight_N, by_class[y])
+    assert weight_N.mean() == pytest.approx(1)
+
+
+def test_a_class_that_does_not_occur_changes_nothing() -> None:
+    y = np.array([0, 0, 0, 2])
+    weight_N = balanced_weights(CLASSES["ordinal"], y)
+    np.testing.assert_allclose(weight_N, [2 / 3, 2 / 3, 2 / 3, 2])
+
+
+def test_labels_of_a_multilabel_task_are_balanced_apart() -> None:
+    y_NK = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]])
+    weight_NK = balanced_weights(Task("multilabel", ("a", "b", "c")), y_NK)
+    np.testing.assert_allclose(weight_NK[:, 0], [2, 2 / 3, 2 / 3, 2 / 3])
+    np.testing.assert_allclose(weight_NK[:, 1], [2, 2 / 3, 2 / 3, 2 / 3])
+    np.testing.assert_allclose(weight_NK[:, 2], 1)
+
+
+def test_regression_has_no_classes_to_balance() -> None:
+    with refused("train.class_weights: a regression task has no classes to balance; set it to no"):
+        balanced_weights(Task("regression", ("a",)), np.zeros((3, 1)))
+
 
 MULTICLASS = Task("multiclass", ("label",), ("x", "y"))
 
@@ -56,13 +90,3 @@ def test_one_column_per_output_is_asked_for() -> None:
 def test_targets_that_are_no_probabilities_are_refused(kind: str) -> None:
     with refused(f"data.soft: {kind} targets are no probabilities; leave it out"):
         soft_labels(Task(kind, ("t",), (1, 2)), frame(p=[0.5, 0.4]), ["p"], "id")
-
-
-@pytest.mark.parametrize("cell", ["1.1", "-0.1", "high"])
-def test_a_cell_that_is_no_probability_is_refused_with_its_row(cell: str) -> None:
-    column = pd.Series(["0", "1", cell], dtype=str, name="p")
-    with refused(f"train.csv row 4 holds '{cell}' in "):
-        probabilities(Path("train.csv"), column)
-    with refused("train.csv row 4 holds nothing in column 'p' of data.soft (1 such rows)"):
-        probabilities(Path("train.csv"), column.where(column != cell))
-    assert probabilities(Path("train.csv"), column[:2]).tolist() == [0, 1]

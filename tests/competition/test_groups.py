@@ -1,4 +1,4 @@
-"""Laws of dealing groups: none is parted, and folds come out alike."""
+"""Laws of groups: none is split, and folds come out alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from poolblend.competition.grouping import deal_groups
+from poolblend.competition.groups import deal_groups, merge_groups
 
 
 @settings(deadline=None, max_examples=60)
@@ -67,3 +67,17 @@ def test_folds_are_at_least_as_alike_as_those_of_scikit_learn(
         theirs.append(unevenness(fold_N, y, n))
     assert (np.mean(ours, axis=0) <= 1.05 * np.mean(theirs, axis=0)).all()
     assert np.mean(ours, axis=0)[0] < np.mean(theirs, axis=0)[0]
+
+
+def test_groups_that_share_a_set_are_one_however_long_the_chain() -> None:
+    group_N = np.array(["a", "b", "b", "c", "d", "e"])
+    set_N = np.array([0, 0, 1, 1, 2, 3])
+    merged_N = merge_groups(group_N, set_N)
+    assert len(set(merged_N[:4])) == 1
+    assert len(set(merged_N)) == 3
+    assert sorted(set(merged_N)) == [0, 1, 2]
+
+
+def test_groups_of_different_texts_stay_apart() -> None:
+    group_N = np.array(["a", "b", "a", "b"])
+    assert merge_groups(group_N, np.arange(4)).tolist() == [0, 1, 0, 1]
