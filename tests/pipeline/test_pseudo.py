@@ -18,11 +18,11 @@ from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.mixture import Mixture
 from poolblend.ensembling.spaces import Space
 from poolblend.errors import UserError
-from poolblend.jobs.blend_plan import fold_models
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.pipeline import pseudo
 from poolblend.store.predictions import from_table
 from rig.edited import edit_card
+from rig.fold_models import fold_models
 
 MEMBERS = ["tiny-max-s42", "tiny-mean-s42"]
 

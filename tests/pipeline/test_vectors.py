@@ -12,10 +12,10 @@ from scipy.special import expit
 
 from poolblend import pipeline
 from poolblend.errors import UserError
-from poolblend.jobs.blend_plan import fold_models
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.loading.competition import load_competition, open_store
 from rig.edited import edit_card
+from rig.fold_models import fold_models
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "vectors.md"
 MEMBERS = ["tiny-max-s42", "tiny-mean-s42"]
