@@ -12,6 +12,7 @@ from poolblend.errors import Stopped, UserError
 from poolblend.loading.competition import open_store
 from poolblend.modeling import backbone
 from poolblend.training.fit import Fit
+from rig.cards import checkpoint_card
 from rig.masked import write_masked_encoder
 from rig.toys import write_toy
 
@@ -22,7 +23,6 @@ SETS = [
     *(f"backbone.mlm.{key}={value}" for key, value in MLM.items()),
 ]
 STEPS = 8  # of the backbone: 2 epochs of the 32 texts, less 2, in batches of 8
-from rig.cards import checkpoint_card
 
 
 @pytest.fixture(scope="module")
