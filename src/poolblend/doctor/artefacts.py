@@ -17,7 +17,7 @@ from poolblend.loading.models import check_members
 from poolblend.printing import aligned, wrapped
 from poolblend.store import DamagedError, Store, sha256
 from poolblend.store.cards import read_card
-from poolblend.store.survey import Artefact, survey
+from poolblend.store.survey import Artefact, State, survey
 
 WRONG = ("damaged", "stale")
 OTHER_INPUTS = "failed from other inputs; train.py starts from the beginning"
@@ -64,7 +64,7 @@ def _compared(artefact: Artefact, stale: Mapping[str, str]) -> Artefact:
     message = stale.get(artefact.name)
     if message is None or artefact.state not in ("whole", "failed", "unfinished"):
         return artefact
-    state = "unfinished" if message == OTHER_INPUTS else "stale"
+    state: State = "unfinished" if message == OTHER_INPUTS else "stale"
     return artefact._replace(state=state, message=message)
 
 
