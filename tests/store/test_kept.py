@@ -19,9 +19,9 @@ HASHES = {"test_sha256": "1", "weights_sha256": "2"}
 @pytest.fixture
 def store(tmp_path):
     store = Store(tmp_path, "toy")
-    store.test_predictions("m", 0).save(PREDICTIONS, HASHES)
-    store.vectors("m", 0, "test").save(vectors_table(IDS, VECTOR, None), HASHES)
-    store.vectors("m", 0, "train").save(vectors_table(IDS, VECTOR, np.array([0, 1, 0])), HASHES)
+    store.test_predictions("m", 0).keep(PREDICTIONS, HASHES)
+    store.vectors("m", 0, "test").keep(vectors_table(IDS, VECTOR, None), HASHES)
+    store.vectors("m", 0, "train").keep(vectors_table(IDS, VECTOR, np.array([0, 1, 0])), HASHES)
     return store
 
 
