@@ -85,7 +85,8 @@ def test_the_state_of_each_fold_is_printed(toy, printed, monkeypatch):
 
 
 def test_windows_frozen_encoders_and_members_that_fail_are_told(toy, printed, monkeypatch):
-    sets = ["max_length=8", "windows={overlap: 2}", "members=[mean,{pooler: max, head: ridge}]"]
+    sets = ["max_length=8", "windows={overlap: 2}", "train.precision=fp32"]
+    sets += ["members=[mean,{pooler: max, head: ridge}]"]
     settings = config.load(toy("regression"), sets)
     step, tried = Fit.try_step, []
 
