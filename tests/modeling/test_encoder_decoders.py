@@ -13,7 +13,7 @@ from poolblend.errors import UserError
 from poolblend.modeling import backbone, masked_lm
 from poolblend.modeling.model import build_model
 from poolblend.training.batches import collate
-from poolblend.training.encoding import encode
+from rig.encoding import encode
 from rig.families import BART, ENCODER_DECODERS, FAMILIES, N_LAYERS, SIZES, T5, WIDTH
 
 SETTINGS = dict(pooler_args={}, mask="attention", n_outputs=1, dropout=0.0, norm="none")

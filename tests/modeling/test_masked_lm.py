@@ -9,7 +9,8 @@ from torch.testing import assert_close
 from poolblend.errors import UserError
 from poolblend.modeling import backbone, masked_lm
 from poolblend.modeling.masked_lm import MaskedLanguageModel, hide, load_masked_lm, trained_parts
-from poolblend.training.batches import collate, encode
+from poolblend.training.batches import collate
+from rig.encoding import encode
 from rig.families import DECODERS, ENCODER_DECODERS, FAMILIES, write_family
 from rig.masked import write_masked_encoder
 

@@ -95,7 +95,7 @@ class KeptFile(NamedTuple):
     table: TableName
     what: What
 
-    def save(self, table: pd.DataFrame | pa.Table, hashes: Mapping[str, str]) -> None:
+    def keep(self, table: pd.DataFrame | pa.Table, hashes: Mapping[str, str]) -> None:
         """Write the table, and its card with the hashes of what it was made from."""
         import pandas as pd
         from pyarrow import parquet
