@@ -15,9 +15,9 @@ from poolblend.store import checkpoints
 from poolblend.store.artefacts import Store
 from poolblend.store.backbones import BackboneFiles
 from poolblend.store.cards import DamagedError, read_card
-from poolblend.store.files import unfinished
+from poolblend.store.files import sha256, unfinished
 from poolblend.store.folds import card_path, read_folds
-from poolblend.store.kept import read_with_card
+from poolblend.store.kept import read_card_of
 
 State = Literal["whole", "stale", "damaged", "failed", "unfinished", "in training", "left over"]
 FOLD, CHECKPOINT, TEST = "fold", "checkpoint of fold", "test predictions of fold"
@@ -163,7 +163,10 @@ def _submission(path: Path) -> Artefact:
         if not path.exists():
             read_card(path.with_suffix(".json"), SubmissionCard)
             return Artefact(path.name, "unfinished", f"there is but its card; {again}")
-        read_with_card(path, SubmissionCard)
+        card = read_card_of(path, SubmissionCard)
+        if card.file.sha256 != sha256(path):
+            beside = path.with_suffix(".json").name
+            raise DamagedError(f"{path} is damaged: its sha256 is not the one in {beside}")
     except (DamagedError, OSError) as error:
         return Artefact(path.name, "damaged", f"{error}; {again}")
     return Artefact(path.name, "whole")
