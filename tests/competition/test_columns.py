@@ -50,10 +50,6 @@ def test_the_matrix_is_that_of_the_scikit_learn_pipeline(frame: pd.DataFrame) ->
     np.testing.assert_allclose(matrix_NF, reference.transform(numeric(frame)), rtol=1e-6)
 
 
-def test_gaps_and_unknown_categories_are_all_zeros() -> None:
-    assert fitted().transform(TEST)[:, 2:].tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
-
-
 def test_whole_numbers_are_the_same_category_however_they_are_written() -> None:
     columns = fit_columns(pd.DataFrame({"code": ["1.0", "2", "-3.00", "1.5"]}), [], ["code"])
     assert columns.categories == (("-3", "1", "1.5", "2"),)
@@ -66,18 +62,6 @@ def test_the_share_of_unknown_categories_is_that_of_the_filled_cells() -> None:
     assert unknown_share(TRAIN["place"], TEST["place"]) == 0.5
     assert unknown_share(TRAIN["size"], pd.Series(["5.0", ""])) == 0
     assert unknown_share(TRAIN["place"], pd.Series([None, ""])) == 0
-
-
-def test_only_the_rows_of_the_fit_count() -> None:
-    columns = fit_columns(TRAIN[:2], ["age"], ["place"])
-    assert columns.means == (1.75,)
-    assert columns.categories == (("rome",),)
-
-
-def test_a_constant_number_has_scale_1() -> None:
-    columns = fit_columns(TRAIN, ["size"], [])
-    assert columns.scales == (1.0,)
-    assert columns.transform(TEST)[:, 0].tolist() == [0, 1, 0]
 
 
 def test_of_many_categories_the_most_frequent_are_kept() -> None:
@@ -93,10 +77,6 @@ def test_columns_survive_json() -> None:
     assert again == fitted()
     np.testing.assert_array_equal(again.transform(TEST), fitted().transform(TEST))
     assert Columns.model_validate_json(Columns().model_dump_json()) == Columns()
-
-
-def test_no_columns_are_a_matrix_without_width() -> None:
-    assert fit_columns(TRAIN, [], []).transform(TEST).shape == (3, 0)
 
 
 @pytest.mark.parametrize("cell", ["NA", "1,5", "inf", "nan", "1e999", "ten", "0x1"])

@@ -4,27 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from poolblend.competition.groups import deal_groups, merge_groups
-
-
-@settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 10**6), n=st.integers(2, 6), groups=st.integers(6, 40))
-def test_groups_stay_whole_and_no_fold_is_empty(seed: int, n: int, groups: int) -> None:
-    rng = np.random.default_rng(seed)
-    group_N = rng.permutation(np.r_[np.arange(groups), rng.integers(0, groups, 100)])
-    fold_N = deal_groups(group_N, rng.random((len(group_N), 3)) < 0.2, n, seed)
-    assert set(fold_N.tolist()) == set(range(n))
-    assert all(len(set(fold_N[group_N == group].tolist())) == 1 for group in range(groups))
-
-
-def test_groups_of_one_size_are_dealt_out_evenly() -> None:
-    group_N = np.repeat(np.arange(20), 5)
-    fold_N = deal_groups(group_N, np.zeros((100, 0)), 5, 0)
-    assert np.bincount(fold_N).tolist() == [20] * 5
 
 
 def test_large_groups_are_balanced_by_small_ones() -> None:

@@ -32,23 +32,10 @@ def test_rows_keep_their_order_and_number_and_gain_the_columns(folder: Path) -> 
     assert table["title"].tolist() == ["Second", "First", "Second"]
 
 
-def test_without_joins_the_table_is_read_as_it_is(folder: Path) -> None:
-    assert read_joined(folder, "train.csv", [], "train", []).columns.tolist() == [
-        "id",
-        "text",
-        "prompt",
-    ]
-
-
 def test_a_joined_column_can_be_the_key_of_the_next_table(folder: Path) -> None:
     (folder / "authors.csv").write_text("title,author\nFirst,A\nSecond,B\n")
     table = read(folder, Join(train="authors.csv", on="title"))
     assert table["author"].tolist() == ["B", "A", "B"]
-
-
-def test_a_gap_in_a_joined_column_stays_one(folder: Path) -> None:
-    (folder / "prompts.csv").write_text("prompt,title\np1,\np2,Second\n")
-    assert read(folder)["title"].isna().tolist() == [False, True, False]
 
 
 def test_a_key_column_missing_on_either_side_is_refused(folder: Path) -> None:
@@ -74,12 +61,6 @@ def test_a_key_that_would_lose_rows_is_refused_with_the_first_and_how_many(folde
         f"{folder / 'prompts.csv'} lacks the key of 2 of the 3 rows in {folder / 'train.csv'}, the "
         "first row 2 with key 'p2' ('P2' there differs only in upper and lower case) in column"
     ):
-        read(folder)
-
-
-def test_a_row_without_a_key_is_refused(folder: Path) -> None:
-    (folder / "train.csv").write_text(TRAIN + "4,d,\n")
-    with refused("lacks the key of 1 of the 4 rows in"):
         read(folder)
 
 

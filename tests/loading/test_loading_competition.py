@@ -10,39 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poolblend import config
 from poolblend.errors import UserError
-from poolblend.loading.competition import (
-    Competition,
-    load_competition,
-    open_store,
-    read_tables,
-    table_hashes,
-    with_folds,
-)
+from poolblend.loading.competition import open_store, read_tables, with_folds
 from poolblend.pipeline.inference import load_unlabelled
-from rig import toys
+from rig.tables import Toy
 
 PROMPTS = pd.DataFrame({"prompt": ["p0", "p1", "p2", "p3"], "question": ["why", "how", "", "who"]})
-
-
-class Toy:
-    """A toy competition's folder, whose tables a test changes, and its config."""
-
-    def __init__(self, place: Path, task: str = "binary", **keys: object) -> None:
-        self.path = toys.write_toy(place, "no-backbone", task, **keys)
-        self.folder = place / "data"
-
-    def change(self, name: str, **columns: object) -> None:
-        table = pd.read_csv(self.folder / f"{name}.csv", dtype=str).assign(**columns)
-        table.to_csv(self.folder / f"{name}.csv", index=False)
-
-    def settings(self, *sets: str) -> config.Config:
-        return config.load(self.path, list(sets))
-
-    def load(self, *sets: str, make_folds: bool = True) -> Competition:
-        settings = self.settings(*sets)
-        return load_competition(settings, open_store(settings), make_folds=make_folds)
 
 
 @pytest.fixture
@@ -77,18 +50,6 @@ class TestJoins:
         assert set(found.tables.test["question"]) == {"what"}
         assert set(found.tables.train["question"]) == {"why", "how", "", "who"}
         assert found.data["joins_sha256"] != found.data["test_joins_sha256"]
-
-    def test_the_order_of_tables_is_part_of_the_hash(self, toy: Toy) -> None:
-        PROMPTS.set_axis(["prompt", "more"], axis=1).to_csv(toy.folder / "b.csv", index=False)
-        one, two = "{train: prompts.csv, on: prompt}", "{train: b.csv, on: prompt}"
-        hashes = [
-            table_hashes(toy.settings(f"data.joins=[{joins}]"), "train")["joins_sha256"]
-            for joins in (f"{one}, {two}", f"{two}, {one}")
-        ]
-        assert hashes[0] != hashes[1]
-
-    def test_without_joins_only_the_three_tables_are_hashed(self, toy: Toy) -> None:
-        assert set(toy.load().data) == {"train_sha256", "test_sha256", "folds_sha256"}
 
     def test_inference_reads_the_same_test_table_without_train(self, toy: Toy) -> None:
         toy.change("test", age="3")
@@ -143,16 +104,6 @@ class TestClasses:
         assert found.task.classes == ("bad", "good", "none", "odd")
         assert found.n_folds == 3
 
-    def test_a_target_outside_is_refused_with_file_and_row(self, toy: Toy) -> None:
-        toy.change("train", target=["0", "1", "2"] * 20)
-        with pytest.raises(UserError, match=r"train.csv row 4 holds '2' in target column 'target'"):
-            read_tables(toy.settings("data.classes=[0, 1]"))
-
-    def test_other_tasks_refuse_them(self, tmp_path: Path) -> None:
-        toy = Toy(tmp_path, "regression")
-        with pytest.raises(UserError, match=r"data.classes: a regression task has no classes"):
-            read_tables(toy.settings("data.classes=[0, 1]"))
-
 
 AUTHORS = ["human", "AI"] * 30
 PROBABILITIES = ("metric=roc_auc",)
@@ -178,11 +129,6 @@ class TestPositiveLabel:
         assert read.y.tolist() == [0, 1] * 30
         assert read.positive == ("AI", "'AI' is known as a positive label")
         assert "positive label: 'AI' ('AI' is known as a positive label)" in caplog.messages
-
-    def test_the_config_tells_it_above_all(self, named: Toy) -> None:
-        read = read_tables(named.settings(*PROBABILITIES, "data.positive=human"))
-        assert read.task.classes == ("AI", "human")
-        assert read.positive == ("human", "data.positive")
 
     @pytest.mark.parametrize(
         ("sets", "what"),
@@ -222,14 +168,6 @@ class TestPositiveLabel:
         sample.to_csv(named.folder / "sample_submission.csv", index=False)
         assert read_tables(named.settings(*PROBABILITIES)).task.classes == ("left", "right")
 
-    def test_of_0_and_1_there_is_nothing_to_tell(
-        self, toy: Toy, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.INFO)
-        read = read_tables(toy.settings())
-        assert read.task.classes == (0, 1)
-        assert not [line for line in caplog.messages if "positive" in line]
-
 
 class TestSampleSubmission:
     def test_a_match_that_is_not_plain_is_told_in_one_line(
@@ -261,12 +199,6 @@ class TestSampleSubmission:
             toy.load(*sets)
         assert not open_store(toy.settings()).root.exists()
 
-    def test_rows_of_test_beyond_the_samples_may_be_left_out(self, toy: Toy) -> None:
-        path = toy.folder / "sample_submission.csv"
-        pd.read_csv(path, dtype=str)[:5].to_csv(path, index=False)
-        assert len(read_tables(toy.settings()).tables.sample) == 15
-        assert len(read_tables(toy.settings("submission.ids=sample")).tables.sample) == 5
-
 
 def settings(toy: Toy) -> dict:
     """The settings in the card of the folds."""
@@ -287,12 +219,6 @@ class TestGroups:
             "keep_together": "duplicates",
             "bins": None,
         }
-
-    def test_bins_of_a_grouped_regression_are_told(self, tmp_path: Path) -> None:
-        toy = Toy(tmp_path, "regression")
-        toy.change("train", prompt=[f"p{k % 9}" for k in range(60)])
-        toy.load(GROUPS, "folds.bins=4")
-        assert settings(toy)["bins"] == 4
 
     @pytest.mark.parametrize("make_folds", [True, False])
     def test_a_group_that_spans_folds_is_refused_at_every_reading(
@@ -349,10 +275,6 @@ class TestEqualTexts:
         np.testing.assert_array_equal(fold_N[:20], fold_N[40:])
         apart_N = repeated.load("run=apart", "folds.keep_together=none").fold_N
         assert (apart_N[:20] != apart_N[20:40]).any()
-
-    def test_a_template_compares_the_columns_that_it_names(self, repeated: Toy) -> None:
-        fold_N = repeated.load("data.text=A {text}").fold_N
-        np.testing.assert_array_equal(fold_N[:20], fold_N[40:])
 
     def test_the_log_counts_repeats_conflicts_and_overlap_when_folds_are_made(
         self, repeated: Toy, caplog: pytest.LogCaptureFixture

@@ -6,7 +6,7 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.competition import demo
 from poolblend.loading.competition import load_competition, open_store
-from poolblend.loading.dataset import Materials
+from poolblend.loading.dataset import Datasets
 from poolblend.loading.models import check_members
 from poolblend.training.fit import Fit
 
@@ -42,8 +42,8 @@ def test_folds_rows_and_tokens_are_printed_in_order_and_nothing_is_written(toy, 
 
     members, store = settings.resolve_members(), open_store(settings)
     competition = load_competition(settings, store, make_folds=True)
-    materials = Materials(settings, competition, store)
-    encoded = materials.encode(members[0], check_members(settings, members)[names[0]])
+    datasets = Datasets(settings, competition, store)
+    encoded = datasets.encode(members[0], check_members(settings, members)[names[0]])
     rows, lengths = np.flatnonzero(competition.fold_N != 2), encoded.lengths_N
     tokens = settings.train.epochs * lengths[rows].sum()
     assert folds[0][3:] == [str(len(rows)), f"{tokens:,}", "missing"]

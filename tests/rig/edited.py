@@ -11,5 +11,4 @@ def edit_card(path: Path, change) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     del content[SEAL]
     change(content)
-    content[SEAL] = sha256_of_json(content)
-    path.write_text(json.dumps(content), encoding="utf-8")
+    path.write_text(json.dumps({**content, SEAL: sha256_of_json(content)}), encoding="utf-8")

@@ -8,9 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from poolblend import config
 from poolblend.competition.options import Data, Folds, Submission
 from poolblend.competition.tables import Tables, Unlabelled, load_tables, load_test
 from poolblend.errors import UserError
+from poolblend.loading.competition import Competition, load_competition, open_store
+from rig import toys
 
 
 def refused(message: str):
@@ -37,11 +40,27 @@ def options(keys: dict, kind: str = "multiclass") -> tuple[Data, str, Folds, Sub
 
 
 def unlabelled(
-    sample: pd.DataFrame,
-    id: str = "id",
-    test: pd.DataFrame | None = None,
-    own_rows: bool = True,
+    sample: pd.DataFrame, id: str = "id", test: pd.DataFrame | None = None, own_rows: bool = True
 ) -> Unlabelled:
     """Tables with this sample submission."""
     test = sample[[id]].assign(text="a") if test is None else test
     return Unlabelled(id, test, sample, own_rows)
+
+
+class Toy:
+    """A toy competition's folder, whose tables a test changes, and its config; no backbone."""
+
+    def __init__(self, place: Path, task: str = "binary", **keys: object) -> None:
+        self.path = toys.write_toy(place, "no-backbone", task, **keys)
+        self.folder = place / "data"
+
+    def change(self, name: str, **columns: object) -> None:
+        table = pd.read_csv(self.folder / f"{name}.csv", dtype=str).assign(**columns)
+        table.to_csv(self.folder / f"{name}.csv", index=False)
+
+    def settings(self, *sets: str) -> config.Config:
+        return config.load(self.path, list(sets))
+
+    def load(self, *sets: str, make_folds: bool = True) -> Competition:
+        settings = self.settings(*sets)
+        return load_competition(settings, open_store(settings), make_folds=make_folds)

@@ -1,12 +1,13 @@
-"""Cells of a column: strings parsed to numbers, and errors that name the row of a wrong cell.
+"""Cells: strings parsed to numbers, shares that sum to 1, and errors that name the wrong row.
 
-Legend: N rows.
+Legend: N rows, K classes.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from poolblend.errors import UserError, quoted
 
 LARGEST = 1e30  # in size; heads compute in single precision, which ends at 3e38
 LEADING_ZERO = r"[+-]?0[0-9]+"
+ROUNDING = 0.005  # of each share of a row: files may hold two digits
+TOLERANCE = 1e-3  # of the sum of a row's shares, beside that
 DECIMAL = rf"{NUMBER}|[+-]?(?i:inf|infinity|nan)"
 
 
@@ -103,3 +106,21 @@ def check_filled(path: Path, column: pd.Series) -> None:
             f"column '{column.name}' of {path} is empty in all {len(column)} rows, expected a "
             "value in some; leave it out of data.numeric and data.categorical"
         )
+
+
+def whole_shares(
+    share_NK: np.ndarray, rows: Sequence[object], place: str, remedy: str = "mend the row"
+) -> np.ndarray:
+    """The shares (N, K), each row divided by its sum, which is 1 but for rounding.
+
+    Raises UserError for a row with another sum, by its name in `rows`; it begins with `place` and
+    ends with `remedy`.
+    """
+    sum_N = share_NK.sum(axis=1)
+    bad = np.flatnonzero(~(np.abs(sum_N - 1) <= ROUNDING * share_NK.shape[1] + TOLERANCE))
+    if len(bad):
+        raise UserError(
+            f"{place} {quoted(rows[bad[0]])} sums to {sum_N[bad[0]]:.4g} ({len(bad)} such rows), "
+            f"expected 1; {remedy}"
+        )
+    return share_NK / sum_N[:, None]

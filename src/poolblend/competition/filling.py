@@ -163,7 +163,7 @@ def _named_after_negative(
 
 
 def _notes(sources: Mapping[str, Source], how: str, top: Top) -> list[str]:
-    """What the log says: whatever is not plain from the columns' names."""
+    """What the log says: all that is not plain from the columns' names."""
     filled = {c: source.name for c, source in sources.items() if source != COPY}
     copied = [quoted(c) for c, source in sources.items() if source == COPY]
     notes = []

@@ -102,35 +102,31 @@ def _shares(task: Task, values: str, pred_NK: np.ndarray, cuts: np.ndarray | Non
 
 
 def check_submission(
-    submission: pd.DataFrame,
-    sample: pd.DataFrame,
-    *,
-    id: str,
-    copied: Sequence[str] = (),
+    submission: pd.DataFrame, template: pd.DataFrame, *, id: str, copied: Sequence[str] = ()
 ) -> None:
-    """Raise UserError unless columns, ids, their order and the kinds of values are the sample's.
+    """Raise UserError unless columns, ids, their order and the kinds of values are the template's.
 
-    `id` is the sample's id column; the cells of `copied` columns must be the sample's own.
+    `id` is the column of ids; the cells of `copied` columns must be the template's own.
     """
-    if list(submission.columns) != list(sample.columns):
+    if list(submission.columns) != list(template.columns):
         raise UserError(
             f"submission has columns {', '.join(map(str, submission.columns))}; "
-            f"expected the sample's: {', '.join(map(str, sample.columns))}"
+            f"expected the sample's: {', '.join(map(str, template.columns))}"
         )
-    _positions(submission[id], sample[id])
-    moved = np.flatnonzero(submission[id].to_numpy() != sample[id].to_numpy())
+    _positions(submission[id], template[id])
+    moved = np.flatnonzero(submission[id].to_numpy() != template[id].to_numpy())
     if len(moved):
         raise UserError(
             f"submission has id {quoted(submission[id].iloc[moved[0]])} at position {moved[0]}, "
-            f"the sample {quoted(sample[id].iloc[moved[0]])}; keep the sample's order of rows"
+            f"the sample {quoted(template[id].iloc[moved[0]])}; keep the sample's order of rows"
         )
     for column in copied:
-        if not submission[column].reset_index(drop=True).equals(sample[column]):
+        if not submission[column].reset_index(drop=True).equals(template[column]):
             raise UserError(
                 f"submission column '{column}' is to be copied, but differs from the sample's"
             )
-    for column in sample.columns.drop([id, *copied]):
-        _check_cells(submission[column], sample[column], submission[id])
+    for column in template.columns.drop([id, *copied]):
+        _check_cells(submission[column], template[column], submission[id])
 
 
 def _positions(ids: Sequence[str] | pd.Series, wanted: pd.Series) -> np.ndarray:

@@ -25,10 +25,10 @@ from poolblend.competition.ids import (
     ids_of_sample,
     number_rows,
     row_number,
+    rows_to_submit,
 )
 from poolblend.competition.joins import check_columns, read_joined, unknown_column
 from poolblend.competition.options import Data, Folds, Submission
-from poolblend.competition.sample_rows import rows_to_submit
 from poolblend.competition.tasks import SINGLE
 from poolblend.competition.templates import text_columns
 from poolblend.errors import UserError, quoted
@@ -68,11 +68,7 @@ class Tables(Unlabelled):
 
 
 def load_tables(
-    folder: Path,
-    data: Data,
-    kind: str,
-    folds: Folds,
-    submission: Submission,
+    folder: Path, data: Data, kind: str, folds: Folds, submission: Submission
 ) -> Tables:
     """Read and check the three files in `folder`, for a task of this kind.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.class_weight import compute_sample_weight
 
-from poolblend.competition.shares import whole_shares
+from poolblend.competition.cells import whole_shares
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
 

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from pydantic.dataclasses import dataclass
 
+from poolblend.competition.cells import whole_shares
 from poolblend.competition.classes import Label, find_classes, listed, places_among
-from poolblend.competition.shares import whole_shares
 from poolblend.errors import UserError, unknown
 
 TRUTHS = ("true", "false", "yes", "no")
@@ -185,8 +185,6 @@ def make_task(
     `classes` are the labels that may occur, by default those that do. Raises UserError for labels
     that are outside the kind.
     """
-    if kind not in KINDS:
-        raise unknown("task", kind, KINDS)
     single = kind in SINGLE
     if single and len(targets) != 1 and kind != "multiclass":
         raise UserError(
@@ -198,8 +196,6 @@ def make_task(
             f"a multilabel task has several target columns, not {len(targets)} "
             f"({', '.join(targets)}); name more, or use binary"
         )
-    if not targets:
-        raise UserError(f"a {kind} task has at least one target column; name it")
     if not single and classes is not None:
         raise UserError(f"data.classes: a {kind} task has no classes; leave it out")
     if kind == "multiclass" and len(targets) > 1:

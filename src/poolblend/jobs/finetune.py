@@ -146,7 +146,8 @@ def _train(
         follower.step(fit.last_loss, fit.last_rate, fit.steps_done)
         checkpointer.after_step()
 
-    epochs, steps_before = checkpointer.epochs, fit.steps_done
+    epochs, estimate = checkpointer.epochs, context.estimate
+    estimate.begin_fold(fit.steps_done / fit.n_steps)
     with enough_memory(OUT_OF_MEMORY):
         for epoch in fit.run(progress=checkpointer.label, after_step=after_step):
             checkpointer.write()
@@ -154,13 +155,7 @@ def _train(
             epochs.append(asdict(epoch) | {"score": score(competition, valid, pred_NK)})
             _log_epoch(checkpointer, competition.scorer.name)
             follower.epoch(epochs[-1], fit.steps_done)
-            context.estimate.after_epoch(
-                job.member.name,
-                job.fold,
-                trained=(fit.steps_done - steps_before) / fit.n_steps,
-                left=1 - fit.steps_done / fit.n_steps,
-            )
-            steps_before = fit.steps_done
+            estimate.after_epoch(job.member.name, job.fold, fit.steps_done / fit.n_steps)
             if best and best.take(pred_NK, [each["score"] for each in epochs]):
                 break
     if best is None:

@@ -91,7 +91,7 @@ def _frozen(
 def _freeze(
     read: CompetitionTables, config: Config, store: Store, given_fold_N: np.ndarray | None
 ) -> np.ndarray:
-    """Write the folds given, or new ones as the config assigns them, for good."""
+    """Write the folds given, or new ones as the config assigns them, and their card."""
     tables = read.tables
     if given_fold_N is None:
         settings, fold_N = _settings(read, config), new_folds(read, config)

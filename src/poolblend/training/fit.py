@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from poolblend.errors import UserError
 from poolblend.modeling.adapters import merge_for_good, merged
-from poolblend.modeling.checkpointing import checkpoint_activations
+from poolblend.modeling.layers import checkpoint_activations
 from poolblend.modeling.model import TextModel
 from poolblend.training import state
 from poolblend.training.averaging import is_due, weight_average

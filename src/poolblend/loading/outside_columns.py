@@ -24,13 +24,12 @@ log = logging.getLogger(__name__)
 
 # A column that names a class by its place among the classes, such as 0, pred_0 or class_0.
 NUMBERED = re.compile(r"(?:(?:pred|proba?|class|label|oof)_?)*([0-9]+)")
-# What a column of predictions is called where there is but one output.
-SINGLE = ("pred", "prediction", "probability", "oof")
-MEND = "mend the file or take it out of its folder"
+SINGLE = ("pred", "prediction", "probability", "oof")  # names of the predictions of one output
+REMEDY = "mend the file or take it out of its folder"
 
 
 @dataclass(frozen=True, eq=False)
-class Sheet:
+class OutsideFile:
     """A file's cells, all strings, and the ids of its rows."""
 
     path: Path
@@ -55,16 +54,16 @@ class Sheet:
     def folds(self, column: str) -> np.ndarray:
         """The column as int64 (N,), whole and not negative; else UserError."""
         fold_N = self.numbers(column)
-        fine_N = (fold_N >= 0) & (fold_N < 2**31) & (fold_N == np.floor(fold_N))
-        if not fine_N.all():
-            raise self.refusal(column, ~fine_N, "the number of a fold")
+        bad_N = ~((fold_N >= 0) & (fold_N < 2**31) & (fold_N == np.floor(fold_N)))
+        if bad_N.any():
+            raise self.refusal(column, bad_N, "the number of a fold")
         return fold_N.astype(np.int64)
 
     def same(self, column: str, truth: pd.Series) -> np.ndarray:
         """Where the column holds the values of `truth` (N,), which are numbers or strings."""
         if not pd.api.types.is_numeric_dtype(truth):
             return np.array(self.table[column] == truth.to_numpy(), dtype=bool)
-        # A label may have passed through a float32 on its way.
+        # Labels may have been stored in single precision.
         return np.isclose(self.numbers(column), truth.to_numpy(np.float64), rtol=1e-6, atol=1e-9)
 
     def refusal(self, column: str, bad_N: np.ndarray, expected: str) -> UserError:
@@ -74,97 +73,86 @@ class Sheet:
         held = "an empty cell" if pd.isna(cell) else quoted(cell)
         return UserError(
             f"{self.path} holds {held} in column {quoted(column)} for id "
-            f"{quoted(self.ids.iloc[n])}, expected {expected} ({bad_N.sum()} such cells); {MEND}"
+            f"{quoted(self.ids.iloc[n])}, expected {expected} ({bad_N.sum()} such cells); {REMEDY}"
         )
 
 
-def find_columns(sheet: Sheet, free: Sequence[str], task: Task) -> list[str]:
+def find_columns(file: OutsideFile, free: Sequence[str], task: Task) -> list[str]:
     """Those of the `free` columns that hold predictions: one per output, or the two classes' own.
 
-    Columns may number the classes from 0 in their order, where no column bears a class's name.
-
-    Raises UserError where an output has no column, or several that may be meant.
+    Columns may number the classes from 0 in their order, if no column has a class's name. Raises
+    UserError where an output has no column, or more than one column may hold it.
     """
     outputs = list(task.outputs)
     prefixed = [f"{PREFIX}{output}" for output in outputs]
-    if set(prefixed) <= set(free):
+    absent = [column for column in prefixed if column not in free]
+    if not absent:
         return prefixed
-    gaps = [column for column in prefixed if column not in free]
-    if len(gaps) < len(prefixed):
-        # Beside some pred_ columns, plain ones are labels and fill no gap.
-        raise no_column(sheet.path, gaps[:1], free)
-    if len(outputs) == 1:
-        columns = _find_single(sheet, free, task)
-        if columns:
-            return columns
+    if len(absent) < len(prefixed):
+        # Beside some pred_ columns, plain ones are labels and not the missing predictions.
+        raise no_column(file.path, absent[:1], free)
+    found = _find_single(file, free, task) if len(outputs) == 1 else None
     lacking = [output for output in outputs if output not in free]
-    if len(lacking) == len(outputs) and task.kind == "multiclass":
-        columns = _numbered(sheet, free, task)
-        if columns:
-            return columns
+    if found is None and len(lacking) == len(outputs) and task.kind == "multiclass":
+        found = _find_numbered(file, free, task)
+    if found is not None:
+        return found
     if lacking:
-        raise no_column(sheet.path, [f"{PREFIX}{lacking[0]}", lacking[0]], free)
+        raise no_column(file.path, [f"{PREFIX}{lacking[0]}", lacking[0]], free)
     return outputs
 
 
-def _find_single(sheet: Sheet, free: Sequence[str], task: Task) -> list[str] | None:
-    """The column of a task's one output if it goes by another name, or the two classes' columns."""
+def _find_single(file: OutsideFile, free: Sequence[str], task: Task) -> list[str] | None:
+    """The column of a task's one output if it has another name, or the two classes' columns."""
     named = [column for column in SINGLE if column in free]
     if len(named) > 1:
         raise UserError(
-            f"{sheet.path} has columns {listed(named)}, each of which may be the predictions; "
+            f"{file.path} has columns {listed(named)}, each of which may be the predictions; "
             f"name the right one {quoted(PREFIX + task.outputs[0])}"
         )
     if named:
         return named
     classes = [str(label) for label in task.classes] if task.kind == "binary" else []
-    for form in ([f"{PREFIX}{label}" for label in classes], classes):
-        if form and set(form) <= set(free):
-            return form
-    columns = _numbered(sheet, free, task) if classes else None
-    if columns:
-        return columns
-    numeric = [c for c in free if np.isfinite(sheet.numbers(c)).mean() > 0.5]
+    for columns in ([f"{PREFIX}{label}" for label in classes], classes):
+        if columns and set(columns) <= set(free):
+            return columns
+    numbered = _find_numbered(file, free, task) if classes else None
+    if numbered is not None:
+        return numbered
+    numeric = [c for c in free if np.isfinite(file.numbers(c)).mean() > 0.5]
     negative = [column for column in numeric if column.removeprefix(PREFIX) in classes[:1]]
     return numeric if len(numeric) == 1 and not negative else None
 
 
-def _numbered(sheet: Sheet, free: Sequence[str], task: Task) -> list[str] | None:
-    """Columns of the numbers 0 to K - 1 for the K classes in their order; None where a name of a
-    class is among them, or a number is missing or there twice.
+def _find_numbered(file: OutsideFile, free: Sequence[str], task: Task) -> list[str] | None:
+    """Columns of the numbers 0 to K - 1, for the K classes in their order.
+
+    None where a name of a class is among them, or a number is missing or repeated.
     """
     found: dict[int, str] = {}
-    named = {str(label) for label in task.classes}
+    labels = [str(label) for label in task.classes]
     for column in free:
         number = NUMBERED.fullmatch(column)
         if number is None:
             continue
-        if column in named or number[1] in named or int(number[1]) in found:
+        if column in labels or number[1] in labels or int(number[1]) in found:
             return None
         found[int(number[1])] = column
-    if sorted(found) != list(range(len(task.classes))):
+    if sorted(found) != list(range(len(labels))):
         return None
-    columns = [found[place] for place in range(len(found))]
-    _refuse_either_order(sheet, columns, task)
-    log.info(
-        "%s: columns %s are read as the classes in their order: %s",
-        sheet.path,
-        listed(columns),
-        listed([str(label) for label in task.classes]),
-    )
-    return columns
-
-
-def _refuse_either_order(sheet: Sheet, columns: Sequence[str], task: Task) -> None:
-    """Raise UserError where numbers may mean (negative, positive) words or their sorted order."""
-    labels = [label for label in task.classes if isinstance(label, str)]
-    if labels != sorted(labels):
-        first, second = (quoted(f"{PREFIX}{label}") for label in labels)
+    columns = [found[place] for place in range(len(labels))]
+    # Another tool numbers labels in sorted order, which (negative, positive) need not be.
+    words = [label for label in task.classes if isinstance(label, str)]
+    if words != sorted(words):
+        first, second = (quoted(f"{PREFIX}{label}") for label in words)
         raise UserError(
-            f"{sheet.path}: columns {listed(columns)} may number the labels as negative and "
-            f"positive ({listed(labels)}) or in sorted order ({listed(sorted(labels))}); name them "
+            f"{file.path}: columns {listed(columns)} may number the labels as negative and "
+            f"positive ({listed(words)}) or in sorted order ({listed(sorted(words))}); name them "
             f"{first} and {second}, each for its own label"
         )
+    place = "%s: columns %s are read as the classes in their order: %s"
+    log.info(place, file.path, listed(columns), listed(labels))
+    return columns
 
 
 def no_column(path: Path, wanted: Sequence[str], columns: Iterable[str]) -> UserError:
