@@ -4,8 +4,8 @@ import yaml
 from poolblend import config
 from poolblend.config.reading import known_keys
 from poolblend.config.sections import MINILM, MINILM_SHA256
-from poolblend.config.training import Train
 from poolblend.errors import UserError
+from poolblend.training.options import Train
 
 
 def names(settings):

@@ -7,12 +7,12 @@ from torch.testing import assert_close
 from poolblend.errors import UserError
 from poolblend.modeling.checkpointing import checkpoint_activations
 from poolblend.modeling.freezing import freeze
-from poolblend.training.optim import build_optimizer, parameter_groups
+from poolblend.training.optimizers import OPTIMIZERS, parameter_groups
 from rig.families import FAMILIES, N_LAYERS, depth_of
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 WITHOUT_DROPOUT = ("albert", "modernbert", "llama", "qwen3", "mistral", "gemma")
-RATES = dict(lr=1e-2, head_lr=1e-2, layer_decay=1.0, weight_decay=0.1)
+RATES = dict(lr=1e-2, head_lr=1e-2, weight_decay=0.1)
 
 
 def depth_for(name, n_layers):
@@ -25,7 +25,7 @@ def test_frozen_weights_stay_and_all_others_change(family_model, rows, padded, n
     model, n = family_model(name, pooler="attention"), depth_for(name, 2)
     freeze(model, n)
     before = {key: p.detach().clone() for key, p in model.named_parameters()}
-    optimizer = build_optimizer("adamw", parameter_groups(model, **RATES))
+    optimizer = OPTIMIZERS["adamw"](parameter_groups(model, **RATES))
     for _ in range(2):
         model.train()
         model(padded(rows(5, 3))).square().sum().backward()

@@ -13,10 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from poolblend.config.training import Checkpoints
 from poolblend.errors import UserError
 from poolblend.store.cards import read_card, write_card
 from poolblend.training.fit import Fit
+from poolblend.training.options import Checkpoints
 
 MEMBER = "tiny-mean-s42"
 

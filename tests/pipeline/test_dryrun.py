@@ -14,6 +14,7 @@ from poolblend.pipeline import dryrun
 from poolblend.printing import duration
 from poolblend.training.batches import collate, prediction_batches
 from poolblend.training.fit import Fit
+from poolblend.training.recipes import extra_pass_from
 
 MEMBER = "tiny-mean-s42"
 
@@ -135,6 +136,7 @@ def test_the_planned_tokens_are_those_that_a_training_reads(toy, mask):
         fit.rows,
         valid,
         fit.options,
+        fit.seed,
         full_width=whole,
         batch_tokens=64,
         steps_done=0,
@@ -147,7 +149,8 @@ def test_the_planned_tokens_are_those_that_a_training_reads(toy, mask):
         for step in epoch
     ]
     assert work.tokens_S.tolist() == read
-    assert (work.n_steps, work.adversarial_from) == (fit.n_steps, fit.adversarial_from)
+    assert work.n_steps == fit.n_steps
+    assert work.extra_pass_from == extra_pass_from(fit.options, fit.n_steps)
     lengths = np.full(20, 16) if whole else fit.encoded.lengths_N[valid]
     batches = prediction_batches(lengths, 64)
     assert work.predicted_tokens == sum(lengths[b].max() * len(b) for b in batches)
@@ -170,7 +173,7 @@ def test_a_member_is_tried_on_steps_of_its_own_and_keeps_nothing(toy, tmp_path, 
     before, steps, once = everything(tmp_path), [], Fit._train_step
 
     def step(self, *args):
-        steps.append(self.steps_done >= self.adversarial_from)
+        steps.append(self.steps_done >= extra_pass_from(self.options, self.n_steps))
         once(self, *args)
 
     monkeypatch.setattr(Fit, "_train_step", step)

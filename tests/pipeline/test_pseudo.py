@@ -18,7 +18,6 @@ from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.mixture import Mixture
 from poolblend.ensembling.spaces import Space
 from poolblend.errors import UserError
-from poolblend.jobs.best_epoch import BestEpoch
 from poolblend.jobs.blend_plan import fold_models
 from poolblend.loading.competition import describe_task, load_competition, open_store
 from poolblend.pipeline import pseudo
@@ -275,7 +274,7 @@ def test_before_any_blend_it_is_said_what_to_run(trained):
 def test_labels_of_members_that_were_stopped_early_are_refused(toy, monkeypatch, known):
     """Which epoch they kept depends on the labels of the fold's own rows, flattering or not."""
     if not known:  # as of a label so rare that no half of the rows has a score
-        monkeypatch.setattr(BestEpoch, "optimism", lambda self, seed: None)
+        monkeypatch.setattr("poolblend.jobs.finetuning.optimism", lambda *_, **__: None)
     settings = config.load(toy(), ["folds.n=2", "members=[max]", "train.early_stopping=1"])
     pipeline.train(settings)
     blend = pipeline.blend(settings)

@@ -6,24 +6,18 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from poolblend.config.members import MemberSpec
 from poolblend.config.sections import Backbone, Blend, Data, Folds, Join, Submission
 from poolblend.config.settings import ROOT, Config
-from poolblend.config.training import (
-    Checkpoints,
-    Head,
-    Lora,
-    MaskedLanguage,
-    Pseudo,
-    Train,
-    Windows,
-)
 from poolblend.config.yaml_file import parse_value, read_yaml
 from poolblend.errors import UserError, excerpt, unknown
+from poolblend.modeling.options import Head, MaskedLanguage
+from poolblend.options import Section
+from poolblend.training.options import Checkpoints, Pseudo, Train, Windows
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -34,13 +28,17 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "members": MemberSpec,
     "head": Head,
     "train": Train,
-    "train.lora": Lora,
     "windows": Windows,
     "pseudo": Pseudo,
     "checkpoints": Checkpoints,
     "blend": Blend,
     "submission": Submission,
 }
+# A recipe's options may be a section of their own.
+for _name, _field in Train.model_fields.items():
+    for _kind in get_args(_field.annotation):
+        if isinstance(_kind, type) and issubclass(_kind, Section):
+            SECTIONS[f"train.{_name}"] = _kind
 # Sections that may be a word, and the key that the word stands for.
 WORDS = {"backbone": "source", "submission": "values"}
 

@@ -27,9 +27,10 @@ from poolblend.config.sections import (
     Submission,
     backbone_of_member,
 )
-from poolblend.config.training import Checkpoints, Head, Pseudo, Train, Windows
 from poolblend.errors import UserError, excerpt
+from poolblend.modeling.options import Head
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
+from poolblend.training.options import Checkpoints, Pseudo, Train, Windows
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]

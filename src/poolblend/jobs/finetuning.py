@@ -17,7 +17,7 @@ from accelerate.utils import set_seed
 
 from poolblend.competition.columns import Columns
 from poolblend.config import Config, Member, derive_seed
-from poolblend.jobs.best_epoch import BestEpoch
+from poolblend.jobs.best_epoch import merit, optimism
 from poolblend.jobs.fitted import FittedFold
 from poolblend.jobs.keeping import Intervals, Keeper
 from poolblend.jobs.scoring import score, shown
@@ -25,7 +25,7 @@ from poolblend.jobs.tracking import Follower, follow
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import Competition
 from poolblend.loading.dataset import Materials
-from poolblend.loading.models import fit_options, new_model, new_objective
+from poolblend.loading.models import new_model, new_objective
 from poolblend.modeling import backbone
 from poolblend.modeling.model import TextModel
 from poolblend.modeling.sources import Located
@@ -101,7 +101,7 @@ class FineTuner:
             "resumed_at_steps": keeper.resumed,
             "batches_cut_into": fit.pieces,
             "columns": None if columns is None else columns.to_json(),
-            "unit": fit.objective.told_unit,
+            "target_scaler": fit.objective.scaler_json,
             "reads_padding": base.reads_padding,
         }
         return FittedFold(model, base.parts, pred_NK, told)
@@ -113,9 +113,7 @@ class FineTuner:
 
         An epoch is kept before its rows are predicted, so that no kill repeats its training.
         """
-        y, scorer = self.competition.scored[valid], self.competition.scorer
-        patience = member.train.early_stopping
-        best = None if patience is None else BestEpoch(fit, scorer, y, patience)
+        scorer = self.competition.scorer
 
         def after_step() -> None:
             follower.step(fit.last_loss, fit.last_rate, fit.steps_done)
@@ -130,15 +128,15 @@ class FineTuner:
                 )
                 self._tell(keeper)
                 follower.epoch(keeper.epochs[-1], fit.steps_done)
-                if best and best.take(pred_NK, [told["score"] for told in keeper.epochs]):
+                if fit.end_epoch(merit(scorer, keeper.epochs[-1]["score"]), pred_NK):
                     break
-        if best is None:
+        if fit.kept_epoch is None:
             return pred_NK, fit.finish(), {}
-        pred_NK, weights, number = best.kept([told["score"] for told in keeper.epochs])
-        optimism = best.optimism(seed=0)
-        _tell_best(keeper, number, optimism)
-        chosen = {"kept_epoch": number, "optimism": optimism}
-        return pred_NK, fit.finish(weights), chosen
+        number, predictions = fit.kept_epoch
+        flattery = optimism(scorer, self.competition.scored[valid], predictions, seed=0)
+        _tell_best(keeper, number, flattery)
+        chosen = {"kept_epoch": number, "optimism": flattery}
+        return predictions[number - 1], fit.finish(), chosen
 
     def _predict(self, fit: Fit, keeper: Keeper, valid: np.ndarray) -> np.ndarray:
         with fit.evaluated() as model:
@@ -199,7 +197,8 @@ class FineTuner:
             material.rows,
             material.targets,
             objective,
-            fit_options(member.train, seed),
+            member.train,
+            seed,
             material.weights,
             # With windows.most, the user has set the limit.
             self.config.batch_tokens if member.windows and member.windows.most is None else None,

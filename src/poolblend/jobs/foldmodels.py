@@ -35,9 +35,8 @@ from poolblend.training.devices import (
 from poolblend.training.encoding import digest
 from poolblend.training.memory import enough_memory, release_memory
 from poolblend.training.objectives import Objective
-from poolblend.training.prediction import predict
-from poolblend.training.units import Unit
-from poolblend.training.vectors import pooled_vectors
+from poolblend.training.prediction import pooled_vectors, predict
+from poolblend.training.target_scaler import TargetScaler
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +181,7 @@ def _head(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> d
 
 
 def _objective(card: Mapping[str, Any]) -> Objective:
-    inputs, unit = card["inputs"], card.get("unit")
+    inputs, scaler = card["inputs"], card.get("target_scaler")
     loss = inputs["settings"]["train"].get("loss", "auto")  # a frozen member has none
     objective = new_objective(restore_task(inputs["task"]), loss)
-    return replace(objective, unit=None if unit is None else Unit.from_json(unit))
+    return objective.with_scaler(None if scaler is None else TargetScaler.from_json(scaler))

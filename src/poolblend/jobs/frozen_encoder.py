@@ -26,7 +26,7 @@ from poolblend.training.batches import Encoded
 from poolblend.training.devices import choose_device
 from poolblend.training.head_fitting import fit_head
 from poolblend.training.memory import enough_memory
-from poolblend.training.vectors import pooled_vectors
+from poolblend.training.prediction import pooled_vectors
 
 
 class FrozenMembers:
@@ -65,7 +65,7 @@ class FrozenMembers:
         model.head = fit_head(
             kind,
             x_NF[rows],
-            objective.counted(targets),
+            objective.scale(targets),
             weights,
             objective,
             task_kind=task.kind,
@@ -80,10 +80,10 @@ class FrozenMembers:
             "rows": {"train": len(rows), "valid": len(valid)},
             "head": _told(model.head) | {"seconds": round(seconds, 1)},
             "columns": None if columns is None else columns.to_json(),
-            "unit": objective.told_unit,
+            "target_scaler": objective.scaler_json,
             "reads_padding": base.reads_padding,
         }
-        pred_NK = objective.restored(activated_NK.double().numpy())
+        pred_NK = objective.unscale(activated_NK.double().numpy())
         return FittedFold(model, base.parts, pred_NK, told)
 
     def _features(

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -24,17 +24,16 @@ from poolblend.cards.provenance import provenance
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config, derive_seed
 from poolblend.config.sections import Backbone
-from poolblend.config.training import MaskedLanguage, Train
 from poolblend.errors import UserError
 from poolblend.jobs.keeping import Intervals, Keeper
 from poolblend.jobs.rehearsal import survived
 from poolblend.jobs.two_rows import try_pretraining
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import Competition
-from poolblend.loading.models import fit_options
 from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import MaskedLanguageModel, load_masked_lm, trained_parts
+from poolblend.modeling.options import MaskedLanguage
 from poolblend.modeling.reading import tokenizer_source
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
@@ -43,7 +42,7 @@ from poolblend.training.devices import Precision, choose_device, resolve_precisi
 from poolblend.training.fit import Epoch, Fit
 from poolblend.training.masked import OWN_LOSS, distinct_pieces, held_out_loss
 from poolblend.training.memory import enough_memory
-from poolblend.training.options import FitOptions
+from poolblend.training.options import Train
 
 log = logging.getLogger(__name__)
 
@@ -108,10 +107,10 @@ class Pretrainer:
         """
 
         def attempt(precision: Precision) -> None:
-            options = _options(self.mlm, self.config, self.seed, precision)
+            options = _options(self.mlm, self.config, precision)
             # A rate that is too high is the training's to find.
-            options = replace(options, epochs=1, lr=min(options.lr, 1e-5))
-            try_pretraining(self.config, self._settings, self.source, options)
+            options = options.model_copy(update={"epochs": 1, "lr": min(options.lr, 1e-5)})
+            try_pretraining(self.config, self._settings, self.source, options, self.seed)
 
         self.precision = survived(self.label, self.config.train.precision, attempt)
 
@@ -167,8 +166,9 @@ class Pretrainer:
         order = np.random.default_rng(self.seed).permutation(n_rows)
         trained: Any = model  # a fit takes whatever has an encoder and gives losses
         targets = OWN_LOSS.targets(np.arange(n_rows))
-        options = _options(self.mlm, self.config, self.seed, self.precision)
-        fit = Fit(trained, encoded, np.sort(order[n_held_out:]), targets, OWN_LOSS, options)
+        options = _options(self.mlm, self.config, self.precision)
+        rows = np.sort(order[n_held_out:])
+        fit = Fit(trained, encoded, rows, targets, OWN_LOSS, options, self.seed)
         return Begun(base, model, fit, np.sort(order[:n_held_out]))
 
     def _encode(self, special: list[int]) -> Encoded:
@@ -221,9 +221,9 @@ class Pretrainer:
         }
 
 
-def _options(mlm: MaskedLanguage, config: Config, seed: int, precision: Precision) -> FitOptions:
+def _options(mlm: MaskedLanguage, config: Config, precision: Precision) -> Train:
     run = config.train
-    train = Train(
+    return Train(
         epochs=mlm.epochs,
         batch_size=mlm.batch_size,
         lr=mlm.lr,
@@ -231,7 +231,6 @@ def _options(mlm: MaskedLanguage, config: Config, seed: int, precision: Precisio
         precision=precision,
         gradient_checkpointing=run.gradient_checkpointing,
     )
-    return fit_options(train, seed)
 
 
 def _texts_sha256(texts: pd.DataFrame) -> str:

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from poolblend.config import Member
-from poolblend.config.training import Head
 from poolblend.jobs.finetuning import OUT_OF_MEMORY
 from poolblend.jobs.trainer import Trainer
-from poolblend.loading.models import recipes
+from poolblend.modeling.options import Head
 from poolblend.training.batches import Encoded, padded_tokens, plan_steps, prediction_batches
 from poolblend.training.fit import Fit
 from poolblend.training.memory import enough_memory, release_memory
-from poolblend.training.options import FitOptions
+from poolblend.training.options import Train
 from poolblend.training.prediction import predict
+from poolblend.training.recipes import extra_pass_from
 
 N_TRIED = 6  # optimizer steps, after one that warms up
 LONGEST = 30.0  # seconds of trying after which no further step is tried
@@ -33,7 +33,7 @@ class Work:
     tokens_S: np.ndarray  # of each optimizer step, all epochs in a row
     epochs: int
     steps_done: int
-    adversarial_from: int
+    extra_pass_from: int
     predicted: np.ndarray  # rows predicted after each epoch; all, once, by a frozen encoder
     predicted_tokens: int
 
@@ -53,14 +53,15 @@ class Work:
     def steps(self, *, adversarial: bool) -> np.ndarray:
         """The numbers of those not done that are adversarial, or of those that are not."""
         left = np.arange(self.steps_done, self.n_steps)
-        return left[(left >= self.adversarial_from) == adversarial]
+        return left[(left >= self.extra_pass_from) == adversarial]
 
 
 def plan_work(
     encoded: Encoded,
     rows: np.ndarray,
     valid: np.ndarray,
-    options: FitOptions,
+    options: Train,
+    seed: int,
     *,
     full_width: bool,
     batch_tokens: int,
@@ -69,7 +70,7 @@ def plan_work(
     """As a fit of these options goes through its batches, and a prediction of `valid` after it."""
     lengths_N = encoded.lengths_N
     plan = plan_steps(
-        lengths_N[rows], options.epochs, options.batch_size, options.accumulation, options.seed
+        lengths_N[rows], options.epochs, options.batch_size, options.accumulation, seed
     )
     if full_width:
         lengths_N = np.full_like(lengths_N, encoded.max_length)
@@ -84,7 +85,7 @@ def plan_work(
         np.array(tokens),
         options.epochs,
         steps_done,
-        options.adversarial_from(len(tokens)),
+        extra_pass_from(options, len(tokens)),
         valid,
         _tokens_predicted(encoded, valid, batch_tokens, full_width=full_width),
     )
@@ -136,7 +137,7 @@ def try_out(trainer: Trainer, member: Member, fold: int, work: Work) -> Pace:
     """
     started = time.perf_counter()
     with enough_memory(OUT_OF_MEMORY):
-        trained = {"head": _trainable(member.head), "train": recipes(member)}
+        trained = {"head": _trainable(member.head), "train": member.applied_train}
         fit = trainer.fresh(member.model_copy(update=trained), fold)
         begin = time.perf_counter() - started
         plain, adversarial = (

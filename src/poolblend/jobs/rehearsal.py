@@ -17,10 +17,9 @@ import torch
 
 from poolblend.competition.tasks import Task
 from poolblend.config import Config, Member
-from poolblend.config.training import Head
 from poolblend.errors import UserError
 from poolblend.jobs.two_rows import Trial, TrialError
-from poolblend.loading.models import recipes
+from poolblend.modeling.options import Head
 from poolblend.modeling.sources import Located
 from poolblend.training.devices import Precision, choose_device, resolve_precision
 from poolblend.training.fit import DivergedError
@@ -52,7 +51,7 @@ def rehearse_all(
     rehearsed, saved = Rehearsed({}, {}), set()
     for member in members:
         check()
-        encoder = (located[member.name], str(recipes(member)))
+        encoder = (located[member.name], str(member.applied_train))
         try:
             precision = rehearse(
                 config, task, member, located[member.name], save=encoder not in saved
@@ -77,7 +76,7 @@ def rehearse(
         return _passed[key]
 
     def attempt(precision: Precision) -> None:
-        train = recipes(member).model_copy(update={"precision": precision})
+        train = member.applied_train.model_copy(update={"precision": precision})
         head = Head() if member.head.frozen else member.head
         tried = member.model_copy(update={"train": train, "head": head})
         Trial(config, task, tried, located).run(save=save)

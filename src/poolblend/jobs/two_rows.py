@@ -24,7 +24,7 @@ from poolblend.errors import Stopped, UserError
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.loading.competition import describe_task
 from poolblend.loading.dataset import encode_for
-from poolblend.loading.models import fit_options, new_model, new_objective
+from poolblend.loading.models import new_model, new_objective
 from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import load_masked_lm, trained_parts
@@ -38,7 +38,7 @@ from poolblend.training.fit import DivergedError, Fit
 from poolblend.training.masked import OWN_LOSS
 from poolblend.training.memory import enough_memory
 from poolblend.training.objectives import Objective
-from poolblend.training.options import FitOptions
+from poolblend.training.options import Train
 from poolblend.training.prediction import predict
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Trial:
             )
             model.pooler.fit(self.encoded.ids)
             targets, options = self.objective.targets(_labels(self.task)), _options(self.member)
-            fit = Fit(model, self.encoded, ROWS, targets, self.objective, options)
+            fit = Fit(model, self.encoded, ROWS, targets, self.objective, options, seed=0)
             with _named(f"a forward pass of {name} fails"):
                 pred_NK = self._predict(fit.model, fit.objective)
             if not np.isfinite(pred_NK).all():
@@ -142,7 +142,7 @@ class Trial:
                 tensors=model.state_dict(),
                 parts=parts,
                 oof=to_table(map(str, ROWS), pred_NK, self.task.outputs, 0),
-                card={"inputs": inputs, "columns": None, "unit": objective.told_unit},
+                card={"inputs": inputs, "columns": None, "target_scaler": objective.scaler_json},
             )
 
     def _compare(self, store: Store, pred_NK: np.ndarray) -> None:
@@ -206,16 +206,13 @@ def _labels(task: Task) -> np.ndarray:
     return np.array([0, 1])
 
 
-def _options(member: Member) -> FitOptions:
-    """The member's recipes, such that one step of two rows meets all of them."""
-    train = member.train
-    update = {"epochs": 1, "batch_size": 2, "accumulation": 1, "adversarial_start": 0.0}
-    swa_epochs = min(train.swa_epochs, 1)
-    return fit_options(train.model_copy(update=update | {"swa_epochs": swa_epochs}), seed=0)
+def _options(member: Member) -> Train:
+    """The member's options, such that two rows are one step."""
+    return member.train.model_copy(update={"epochs": 1, "batch_size": 2, "accumulation": 1})
 
 
 def try_pretraining(
-    config: Config, settings: Backbone, source: Located, options: FitOptions
+    config: Config, settings: Backbone, source: Located, options: Train, seed: int
 ) -> None:
     """A step of learning to guess hidden tokens, saving, and loading again; TrialError likewise."""
     assert settings.mlm is not None
@@ -233,7 +230,7 @@ def try_pretraining(
             source.folder, share=settings.mlm.mask, remote_code=config.remote_code
         )
         trained: Any = model
-        fit = Fit(trained, encoded, ROWS, OWN_LOSS.targets(ROWS), OWN_LOSS, options)
+        fit = Fit(trained, encoded, ROWS, OWN_LOSS.targets(ROWS), OWN_LOSS, options, seed)
         with _named(f"a training step of {what} fails"):
             fit.try_step()
         fit.finish()

@@ -30,7 +30,7 @@ from poolblend.loading.competition import (
     read_tables,
     table_hashes,
 )
-from poolblend.loading.models import check_members, fit_options, new_objective
+from poolblend.loading.models import check_members, new_objective
 from poolblend.loading.prechecks import try_folds
 from poolblend.pipeline.training import fold_numbers, named_poolers
 from poolblend.printing import aligned, duration, wrapped
@@ -113,7 +113,8 @@ def _job(trainer: Trainer, member: Member, fold: int) -> Job:
             encoded,
             rows,
             np.flatnonzero(competition.fold_N == fold),
-            fit_options(member.train, fold_seed(member, fold)),
+            member.train,
+            fold_seed(member, fold),
             full_width=full_width,
             batch_tokens=batch_tokens,
             steps_done=begun.card["step"] if begun else 0,
