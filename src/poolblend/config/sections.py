@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from poolblend.config.backbone_names import name_of
-from poolblend.config.training import MaskedLanguage
 from poolblend.errors import quoted
+from poolblend.modeling.options import MaskedLanguage
 from poolblend.options import FileNamePart, PathText, Section, checked
 
 FURTHER = "-mlm"  # in the name of a backbone that is trained on further

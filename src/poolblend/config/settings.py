@@ -20,10 +20,11 @@ from poolblend.config.members import (
     merged,
 )
 from poolblend.config.sections import Backbone, Blend, backbone_of_member
-from poolblend.config.training import Checkpoints, Head, Pseudo, Train
 from poolblend.errors import UserError, quoted
+from poolblend.modeling.options import Head
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
 from poolblend.text_spec import Truncation, Windows
+from poolblend.training.options import Checkpoints, Pseudo, Train
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]

@@ -16,13 +16,13 @@ import torch
 
 from poolblend.cards.fold import FoldCard, TokenCount
 from poolblend.cards.predictions import What
-from poolblend.config.training import Head
 from poolblend.errors import UserError
 from poolblend.loading.models import new_objective
 from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
 from poolblend.modeling.frozen_heads import SUPPORT
 from poolblend.modeling.model import TextModel, build_model
+from poolblend.modeling.options import Head
 from poolblend.store import Store
 from poolblend.store.foldfiles import FoldFiles
 from poolblend.training.batches import Encoded
@@ -35,9 +35,8 @@ from poolblend.training.devices import (
 from poolblend.training.encoding import digest
 from poolblend.training.memory import enough_memory, release_memory
 from poolblend.training.objectives import Objective
-from poolblend.training.prediction import predict
-from poolblend.training.units import Unit
-from poolblend.training.vectors import pooled_vectors
+from poolblend.training.prediction import pooled_vectors, predict
+from poolblend.training.target_scaler import TargetScaler
 
 log = logging.getLogger(__name__)
 
@@ -160,4 +159,4 @@ def _objective(card: FoldCard) -> Objective:
     loss = "auto" if card.member.head.frozen else card.member.train.loss
     objective = new_objective(card.inputs.task, loss)
     scaler = card.target_scaler
-    return replace(objective, unit=None if scaler is None else Unit.from_json(scaler))
+    return objective.with_scaler(None if scaler is None else TargetScaler.from_json(scaler))
