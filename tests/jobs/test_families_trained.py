@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from poolblend import config, pipeline
-from poolblend.jobs.blend_plan import fold_models
 from poolblend.loading.competition import load_competition, open_store
 from rig import toys
 from rig.families import write_family
+from rig.fold_models import fold_models
 
 pytestmark = pytest.mark.usefixtures("_imported")
 

@@ -12,6 +12,7 @@ from poolblend.errors import Stopped, UserError
 from poolblend.loading.competition import open_store
 from poolblend.modeling import backbone
 from poolblend.training.fit import Fit
+from rig.cards import checkpoint_card
 from rig.masked import write_masked_encoder
 from rig.toys import write_toy
 
@@ -167,12 +168,12 @@ def test_a_killed_training_is_taken_up_to_the_same_bits(settings, whole, at_step
 def test_what_is_left_by_a_process_killed_at_the_end_is_swept(finished, at_step):
     settings, store = finished
     files = store.backbone(NAME)
-    files.checkpoints.save(3, {"w": torch.ones(2)}, {"inputs": {}})
-    files.lock.path.touch()
+    inputs = files.card().inputs.as_json()
+    files.checkpoints.save(3, {"w": torch.ones(2)}, checkpoint_card(inputs=inputs))
     steps = at_step()
     train(settings)
     assert steps == []
-    assert {path.name for path in files.folder.parent.iterdir()} == {NAME}
+    assert len(files.checkpoints) == 0
 
 
 def test_the_watch_stops_it_with_a_checkpoint(settings, at_step, monkeypatch):
@@ -293,10 +294,10 @@ def test_one_that_another_process_trains_is_waited_for(
         shutil.copytree(whole / "models/toy/backbones" / NAME, store.backbone(NAME).folder)
         lock.release()
 
-    monkeypatch.setattr("poolblend.jobs.pretraining.time.sleep", other)
+    monkeypatch.setattr("poolblend.jobs.runners.inline.time.sleep", other)
     with caplog.at_level("INFO", logger="poolblend"):
         train(settings)
-    assert f"backbone {NAME} is trained by process " in caplog.text
+    assert f"jobs are done elsewhere (backbone {NAME} by process " in caplog.text
     assert set(steps) == {"TextModel"}
     assert stored(store.root) == stored(whole)
 

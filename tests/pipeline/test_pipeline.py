@@ -520,7 +520,7 @@ def test_a_store_that_cannot_be_written_still_infers(toy, monkeypatch, caplog):
     def refuse(*_):
         raise UserError("could not write: read-only")
 
-    monkeypatch.setattr("poolblend.store.Store.save_test", refuse)
+    monkeypatch.setattr("poolblend.store.kept.KeptFile.keep", refuse)
     assert pipeline.infer(settings).is_file()
     assert "test predictions are not kept: could not write: read-only" in caplog.text
 

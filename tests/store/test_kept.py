@@ -8,7 +8,7 @@ from pyarrow import parquet
 
 from poolblend.store import DamagedError, Store
 from poolblend.store.predictions import to_table, vectors_table
-from poolblend.store.survey import begun_folds, survey_extras
+from poolblend.store.survey import known_folds, survey
 
 IDS = ["a", "é", "0001"]
 VECTOR = np.arange(6, dtype=np.float32).reshape(3, 2) / 7
@@ -19,9 +19,9 @@ HASHES = {"test_sha256": "1", "weights_sha256": "2"}
 @pytest.fixture
 def store(tmp_path):
     store = Store(tmp_path, "toy")
-    store.test_predictions("m", 0).save(PREDICTIONS, HASHES)
-    store.vectors("m", 0, "test").save(vectors_table(IDS, VECTOR, None), HASHES)
-    store.vectors("m", 0, "train").save(vectors_table(IDS, VECTOR, np.array([0, 1, 0])), HASHES)
+    store.test_predictions("m", 0).keep(PREDICTIONS, HASHES)
+    store.vectors("m", 0, "test").keep(vectors_table(IDS, VECTOR, None), HASHES)
+    store.vectors("m", 0, "train").keep(vectors_table(IDS, VECTOR, np.array([0, 1, 0])), HASHES)
     return store
 
 
@@ -100,9 +100,9 @@ def test_those_of_another_place_are_damage(store):
 
 
 def test_the_survey_names_vectors_and_takes_them_for_no_fold(store):
-    found = {str(artefact): artefact.state for artefact in survey_extras(store)}
-    assert found == {"m vectors of fold 0": "whole", "m test vectors of fold 0": "whole"}
+    found = {artefact.name: artefact.state for artefact in survey(store)}
+    assert found == {"train vectors of m fold 0": "whole", "test vectors of m fold 0": "whole"}
     vectors(store).path.write_bytes(b"")
-    found = {str(artefact): artefact.state for artefact in survey_extras(store)}
-    assert found == {"m vectors of fold 0": "whole", "m test vectors of fold 0": "damaged"}
-    assert begun_folds(store) == [("m", 0)]  # for its test predictions
+    found = {artefact.name: artefact.state for artefact in survey(store)}
+    assert found == {"train vectors of m fold 0": "whole", "test vectors of m fold 0": "damaged"}
+    assert known_folds(store) == [("m", 0)]  # for its test predictions

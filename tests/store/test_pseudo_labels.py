@@ -16,7 +16,7 @@ from poolblend.errors import UserError
 from poolblend.store import DamagedError, Store
 from poolblend.store.cards import write_card
 from poolblend.store.predictions import to_table
-from poolblend.store.survey import begun_folds, survey_extras
+from poolblend.store.survey import known_folds, survey
 
 TASK = Task("binary", ("target",), (0, 1))
 DATA = {"train_sha256": "1", "folds_sha256": "2", "test_sha256": "3"}
@@ -177,10 +177,10 @@ def test_labels_that_cannot_be_written_are_not_there(store, monkeypatch):
 
 def test_the_survey_names_them_and_takes_no_name_for_a_fold(store):
     store.pseudo("fold1").save(TABLES, CARD)
-    assert [(str(found), found.state) for found in survey_extras(store)] == [
+    assert [(found.name, found.state) for found in survey(store)] == [
         ("pseudo-labels first", "whole"),
         ("pseudo-labels fold1", "whole"),
     ]
-    assert begun_folds(store) == []
+    assert known_folds(store) == []
     flip_a_bit(store.pseudo("first").path(1))
-    assert [found.state for found in survey_extras(store)] == ["damaged", "whole"]
+    assert [found.state for found in survey(store)] == ["damaged", "whole"]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from poolblend import text_spec
-from poolblend.errors import excerpt
+from poolblend.errors import quoted
 from poolblend.options import PathText, Section, Seed, checked, repeated
 
 Side = Literal["train", "test"]
@@ -65,10 +65,10 @@ class Data(Section):
     def _columns_differ(self) -> Data:
         twice = repeated([*([] if self.id is None else [self.id]), *self.text, *self.target])
         if twice is not None:
-            raise ValueError(f"column '{excerpt(twice)}' is named twice among id, text and target")
+            raise ValueError(f"column {quoted(twice)} is named twice among id, text and target")
         twice = repeated([*self.numeric, *self.categorical])
         if twice is not None:
-            raise ValueError(f"column '{excerpt(twice)}' is named twice in numeric, categorical")
+            raise ValueError(f"column {quoted(twice)} is named twice in numeric, categorical")
         answers = {*self.target, *self.soft}
         if self.weight in answers or len(answers) < len(self.target) + len(self.soft):
             raise ValueError("target, soft and weight must be columns that differ")

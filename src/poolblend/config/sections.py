@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from poolblend.config.backbone_names import name_of
-from poolblend.config.training import MaskedLanguage
-from poolblend.errors import excerpt
+from poolblend.errors import quoted
+from poolblend.modeling.options import MaskedLanguage
 from poolblend.options import FileNamePart, PathText, Section, checked
 
 FURTHER = "-mlm"  # in the name of a backbone that is trained on further
@@ -40,7 +40,7 @@ class Backbone(Section):
         elif isinstance(source, str) and not value.get("name"):
             value["name"] = name_of(source)
             if not value["name"]:
-                raise ValueError(f"no name can be made from '{excerpt(source)}': set backbone.name")
+                raise ValueError(f"no name can be made from {quoted(source)}: set backbone.name")
             value["name"] += further
         return value
 

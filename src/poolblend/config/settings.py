@@ -20,10 +20,11 @@ from poolblend.config.members import (
     merged,
 )
 from poolblend.config.sections import Backbone, Blend, backbone_of_member
-from poolblend.config.training import Checkpoints, Head, Pseudo, Train
-from poolblend.errors import UserError, excerpt
+from poolblend.errors import UserError, quoted
+from poolblend.modeling.options import Head
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
 from poolblend.text_spec import Truncation, Windows
+from poolblend.training.options import Checkpoints, Pseudo, Train
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]
@@ -124,7 +125,7 @@ class Config(Section):
             alike = [member for member in members if member.name.lower() == twice]
             sources = list(dict.fromkeys(member.backbone.source for member in alike))
             if len(sources) > 1:
-                first, second = (excerpt(source) for source in sources[:2])
+                first, second = (quoted(source) for source in sources[:2])
                 raise ValueError(
                     f"two members are named {alike[0].name}, of the backbones {first} and {second}:"
                     " set backbone.name for one of them"

@@ -21,8 +21,8 @@ from poolblend.jobs.job import BackboneJob, FoldJob
 from poolblend.loading.competition import Competition
 from poolblend.loading.dataset import test_hashes
 from poolblend.loading.texts import text_spec
-from poolblend.modeling.reading import tokenizer_source
 from poolblend.modeling.sources import Located
+from poolblend.modeling.tokenizers import tokenizer_source
 from poolblend.store import Store
 from poolblend.text_spec import TextSpec, Windows
 

@@ -51,10 +51,10 @@ class PredictJob(CardPart):
             return store.vectors(origin.member, origin.fold, origin.table)
         return None if origin.table == "train" else store.test_predictions(*origin.place)
 
-    def is_done(self, store: Store) -> bool:
-        """Whether the store holds the result of just this job."""
+    def kept(self, store: Store) -> pd.DataFrame | None:
+        """The result of just this job, if the store holds it whole."""
         file = self.file(store)
-        return file is not None and file.load(self.origin.hashes) is not None
+        return None if file is None else file.load(self.origin.hashes)
 
 
 class Result(NamedTuple):
@@ -99,7 +99,7 @@ class PredictWork:
 
     def __call__(self, job: PredictJob) -> Result:
         rows, file = self.tables[job.origin.table], job.file(self.store)
-        kept = None if file is None else file.load(job.origin.hashes)
+        kept = job.kept(self.store)
         if kept is not None:
             return Result(job, self._values(job, kept), True)
         if file is not None and job.origin.what == "vectors":
@@ -117,10 +117,10 @@ class PredictWork:
     def _keep(self, job: PredictJob, file: KeptFile, values: np.ndarray) -> None:
         rows, hashes = self.tables[job.origin.table], job.origin.hashes
         if job.origin.what == "vectors":
-            file.save(vectors_table(rows.ids_N, values, rows.fold_N), hashes)
+            file.keep(vectors_table(rows.ids_N, values, rows.fold_N), hashes)
             return
         try:
-            file.save(to_table(rows.ids_N, values, self.outputs), hashes)
+            file.keep(to_table(rows.ids_N, values, self.outputs), hashes)
         except UserError as error:  # a store mounted read-only: they are only kept for later
             if not self._warned:
                 log.warning("test predictions are not kept: %s", error)

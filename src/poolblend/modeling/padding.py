@@ -1,26 +1,76 @@
-"""Run an encoder on a few rows: is a row's result the same whatever stands beside it?
+"""Padding must not change a text's hidden states: count positions without it, and test encoders.
 
-Shape legend: B rows, T tokens, H hidden.
+Shape legend: B batch, T tokens, H hidden.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from poolblend.errors import UserError
-from poolblend.modeling.positions import n_positions
 
-LENGTHS = (3, 8, 21, 55)
-# A relative difference between a token's states. Rounding in fp32 makes 1e-6, and 2e-5 in some
-# trained weights; what reads padding makes 1e-3 and more, and makes it in fp64 as well.
+# Names of position tables: of BERT and similar encoders, of GPT-2, of BART and similar ones.
+TABLES = ("position_embeddings", "wpe", "embed_positions")
+LENGTHS = (3, 8, 21, 55)  # of the rows that an encoder is tried on
+# Relative differences between a token's states. Rounding in fp32 makes 1e-6, and 2e-5 in some
+# trained weights; encoders that read padding make 1e-3 and more, and make it in fp64 as well.
 ROUNDING = 1e-5
-# What other texts of the same length may make: rounding again.
+# The largest difference that other texts of the same length may make.
 BESIDE = 1e-3
+
+
+def n_positions(encoder: Any) -> float:
+    """How many absolute positions the encoder knows; infinity where it counts them relatively."""
+    table = _position_table(encoder)
+    if table is None:
+        return float("inf")
+    # Some tables begin with entries that no token has (RoBERTa, BART), or (YOSO) are longer than
+    # the positions that the encoder counts.
+    unused = getattr(table, "offset", 0) or _first_position(table)
+    stated = getattr(encoder.config, "max_position_embeddings", None)
+    return min(table.num_embeddings - unused, stated or table.num_embeddings)
+
+
+def count_from_the_first_token(encoder: Any) -> None:
+    """Let the positions of a row that is padded on the left begin at its first token.
+
+    Encoders that learn a vector per position count from the batch's left edge otherwise, so that a
+    row's length, and the rows beside it, would change its outputs.
+    """
+    table = _position_table(encoder)
+    if table is not None and "position_ids" in inspect.signature(encoder.forward).parameters:
+        count = partial(_with_positions, first=_first_position(table))
+        encoder.register_forward_pre_hook(count, with_kwargs=True)
+
+
+def _with_positions(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], first: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    mask_BT: Tensor | None = kwargs.get("attention_mask")
+    if mask_BT is None:
+        return args, kwargs
+    place_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
+    start_B1 = mask_BT.argmax(dim=1, keepdim=True)
+    return args, {**kwargs, "position_ids": first + (place_T - start_B1).clamp(min=0)}
+
+
+def _position_table(encoder: nn.Module) -> nn.Embedding | None:
+    for name, module in encoder.named_modules():
+        if name.split(".")[-1] in TABLES and isinstance(module, nn.Embedding):
+            return module
+    return None
+
+
+def _first_position(table: nn.Embedding) -> int:
+    """RoBERTa and similar encoders begin to count after the padding index."""
+    return 0 if table.padding_idx is None else table.padding_idx + 1
 
 
 def padding_effect(encoder: Any, tokenizer: Any) -> float:
@@ -32,8 +82,8 @@ def padding_effect(encoder: Any, tokenizer: Any) -> float:
     """
     text = torch.tensor(tokenizer("a text")["input_ids"])
     rows = [text, *_rows(tokenizer, n_positions(encoder))]
-    # Not in inference mode, since tensors that the encoder keeps from it could not be trained; some
-    # attention draws random numbers, of which the training must not miss any.
+    # Not in inference mode: tensors that the encoder keeps from it could not be trained. Some
+    # attention draws random numbers, and the training must not miss any.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         alone = [_read(encoder, [row], tokenizer)[0] for row in rows]
         if not all(x_TH.isfinite().all() for x_TH in alone):
@@ -82,10 +132,8 @@ def _read(encoder: Any, rows: Sequence[Tensor], tokenizer: Any) -> list[Tensor]:
         start = width - len(row) if tokenizer.padding_side == "left" else 0
         ids_BT[i, start : start + len(row)] = row
         attention_BT[i, start : start + len(row)] = True
-    output = encoder(input_ids=ids_BT, attention_mask=attention_BT.long())
-    return [
-        x_TH[there_T] for x_TH, there_T in zip(output.last_hidden_state, attention_BT, strict=True)
-    ]
+    hidden_BTH = encoder(input_ids=ids_BT, attention_mask=attention_BT.long()).last_hidden_state
+    return [x_TH[held_T] for x_TH, held_T in zip(hidden_BTH, attention_BT, strict=True)]
 
 
 def _difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

@@ -8,7 +8,7 @@ from torch import nn
 
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
-from poolblend.modeling.trying import padding_effect
+from poolblend.modeling.padding import padding_effect
 
 
 class Stand(nn.Module):
