@@ -81,14 +81,8 @@ def test_every_room_has_its_place():
     assert rooms - {"__init__", "__pycache__"} == set(SEES)
 
 
-# To be gone: the studies' journal, and the result of a blend, which its pictures take.
+# To be gone: the result of a blend, which its pictures take.
 KNOWN = {
-    "ensembling/journal.py imports poolblend.store.DamagedError",
-    "ensembling/journal.py imports poolblend.store.cards.DamagedError",
-    "ensembling/journal.py imports poolblend.store.files.cut_torn_line",
-    "ensembling/journal.py imports poolblend.store.locks.FileLock",
-    "ensembling/study.py imports poolblend.store.files.cut_torn_line",
-    "ensembling/study.py imports poolblend.store.locks.FileLock",
     "report/pictures.py imports poolblend.pipeline.blending.Blend",
     "report/styled.py imports poolblend.pipeline.blending.Blend",
 }

@@ -41,7 +41,6 @@ def test_a_whole_run_is_told_in_a_few_lines_and_is_no_error(finished, said):
         "folds.csv         whole",
         f"{MEMBER}     whole        fold 0, 1",
         "                  whole        test predictions of fold 0, 1",
-        "studies/*.log     whole        3",
         "blend.json        whole",
         "submission-*.csv  whole        1",
         "submission.csv    whole",
@@ -58,22 +57,20 @@ def test_a_messy_run_is_grouped_by_member_within_100_columns(finished, said):
     store = finished.store
     (store.fold_folder(MEMBER, 0) / "tokenizer.json").write_text("{}")
     (store.fold_folder(MEMBER, 1) / "card.json").unlink()
-    (store.studies_folder / "all-rows.log").write_text("no study\n")
     store.submission_path.write_text("id,target\n")
     out, error = said()
     table, *notes = out.split("\n\n")[1:]
-    assert table.splitlines()[1:5] == [
-        f"{MEMBER}         damaged      fold 0",
-        "                      unfinished   fold 1",
-        "                      whole        test predictions of fold 0, 1",
-        "studies/*.log         whole        2",
+    assert table.splitlines()[1:4] == [
+        f"{MEMBER}     damaged      fold 0",
+        "                  unfinished   fold 1",
+        "                  whole        test predictions of fold 0, 1",
     ]
     assert max(map(len, out.splitlines()[1:])) <= 100
     assert re.search("damaged: submission.csv: .*run infer.py again", " ".join(notes), re.DOTALL)
     assert "unfinished: tiny-mean-s42 fold 1: train.py begins anew" in notes
     assert str(store.root) not in "".join(notes)
     assert error == (
-        "3 damaged, 1 stale of 11 artefacts; to mend it: python train.py --overwrite && python "
+        "2 damaged, 1 stale of 8 artefacts; to mend it: python train.py --overwrite && python "
         "blend.py && python infer.py (with the same --config and --set)"
     )
 
@@ -114,7 +111,7 @@ def test_folds_that_the_config_would_train_otherwise_are_stale(finished, said):
     out, error = said(changed(finished, train=train, max_length=12))
     assert f"stale: {MEMBER} fold 1: is stale" not in out
     assert f"stale: {MEMBER} fold 1: max_length was 16, is 12; train.lr was 0.001, is 0.002" in out
-    assert error.startswith("2 stale of 11 artefacts; to mend it: python train.py --overwrite")
+    assert error.startswith("2 stale of 8 artefacts; to mend it: python train.py --overwrite")
 
 
 def test_changed_train_data_make_folds_stale(finished, said):
@@ -163,7 +160,6 @@ def test_a_demo_that_is_not_there_is_not_made(finished, said, tmp_path):
 
 
 def test_the_check_leaves_all_as_it_was(finished, said):
-    (finished.store.studies_folder / "all-rows.log").write_bytes(b'{"op_code": 0, "wor')
     before = {path: path.stat().st_mtime_ns for path in finished.store.root.rglob("*")}
     said()
     assert {path: path.stat().st_mtime_ns for path in finished.store.root.rglob("*")} == before

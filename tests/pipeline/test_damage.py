@@ -143,10 +143,6 @@ def submission(end: str) -> Callable:
     return lambda run: run.store.submission_path.with_suffix(end)
 
 
-def study(name: str) -> Callable:
-    return lambda run: run.store.studies_folder / f"{name}.log"
-
-
 AGAIN = f"; train {MEMBER} fold 0 again with --overwrite"
 ALL = {"train", "blend", "infer", "check"}
 KINDS = {
@@ -220,15 +216,6 @@ KINDS = {
         {"check"},
         "run infer.py again (same --config), or delete",
         lambda run: run.infer(),
-    ),
-    "study": Kind(
-        study("all-rows"),
-        bytes_of(study("without-fold-0")),
-        {"blend", "check"},
-        "delete it, and the search begins anew",
-        lambda run: study("all-rows")(run).unlink(missing_ok=True),
-        # A torn line is cut off, and a bit may flip in a date.
-        softer={how: set() for how in DAMAGES} | {"exchanged": {"check"}},
     ),
 }
 

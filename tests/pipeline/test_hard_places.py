@@ -255,7 +255,6 @@ def test_a_lock_that_cannot_be_made_is_one_line(finished, status, monkeypatch):
         ("models", "train"),
         ("input", "train"),
         ("submissions", "infer"),
-        ("oof/toy/studies", "blend"),
     ],
 )
 def test_a_file_in_the_way_of_a_folder_is_one_line_that_names_it(finished, status, place, command):
@@ -281,7 +280,6 @@ def test_a_file_in_the_way_of_a_folder_is_one_line_that_names_it(finished, statu
         (f"models/toy/{MEMBER}/fold0/card.json", "train"),
         (f"oof/toy/{MEMBER}/fold0.parquet", "blend"),
         ("oof/toy/blend.json", "infer"),
-        ("oof/toy/studies/all-rows.log", "blend"),
         ("input/toy/folds.json", "train"),
         ("input/toy/folds.csv", "train"),
         ("submissions/toy/submission.csv", "infer"),

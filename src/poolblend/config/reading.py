@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from poolblend.config.members import MemberSpec
-from poolblend.config.sections import Backbone, Blend, Data, Folds, Join, Submission
+from poolblend.config.sections import Backbone, Data, Folds, Join, Submission
 from poolblend.config.settings import ROOT, Config
 from poolblend.config.training import (
     Checkpoints,
@@ -23,6 +23,7 @@ from poolblend.config.training import (
     Windows,
 )
 from poolblend.config.yaml_file import parse_value, read_yaml
+from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, excerpt, unknown
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"

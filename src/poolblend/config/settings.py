@@ -21,13 +21,13 @@ from poolblend.config.members import (
 )
 from poolblend.config.sections import (
     Backbone,
-    Blend,
     Data,
     Folds,
     Submission,
     backbone_of_member,
 )
 from poolblend.config.training import Checkpoints, Head, Pseudo, Train, Windows
+from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, excerpt
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
 

@@ -7,13 +7,11 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from poolblend.config import Config
-from poolblend.ensembling.journal import check_journal
 from poolblend.errors import UserError
 from poolblend.jobs.pretraining import Pretraining
 from poolblend.jobs.status import look_at
@@ -32,7 +30,6 @@ from poolblend.store.survey import (
     TEST,
     VECTORS,
     Artefact,
-    judge,
     survey,
     survey_extras,
 )
@@ -48,7 +45,7 @@ def check(config: Config) -> None:
     Raises UserError where anything is, with the commands that mend it.
     """
     store = open_store(config)
-    found = [*survey(store), *survey_extras(store), *_studies(store)]
+    found = [*survey(store), *survey_extras(store)]
     if not found:
         print(f"nothing is stored yet for run {store.run} in {store.root}")
         return
@@ -76,11 +73,6 @@ def _compared(artefact: Artefact, stale: Mapping[str, str]) -> Artefact:
     if told == NOT_THERE:
         return artefact._replace(state="unfinished", told=f"{told}; train.py begins anew")
     return artefact._replace(state="stale", told=told)
-
-
-def _studies(store: Store) -> Iterator[Artefact]:
-    for path in sorted(store.studies_folder.glob("*.log")):
-        yield judge(f"studies/{path.name}", partial(check_journal, path, path.stem))
 
 
 def _stale_folds(config: Config, store: Store) -> tuple[dict[str, str], str]:
@@ -163,13 +155,13 @@ def _shown(artefact: Artefact) -> str:
     """The place; one for all that are many of a kind, unless something is the matter with one."""
     if artefact.state != "whole":
         return artefact.place
-    return re.sub(r"(?<=^submission-).*(?=\.csv)|(?<=^studies/).*(?=\.log)", "*", artefact.place)
+    return re.sub(r"(?<=^submission-).*(?=\.csv)", "*", artefact.place)
 
 
 def _order(artefact: Artefact) -> tuple[int, str, int, str, int]:
     """Folds, members, then what is made of them, as the commands write them."""
     backbones = (BACKBONE, BACKBONE_CHECKPOINT)
-    ends = ("folds.csv", *backbones, "", "studies/", "blend.json", PSEUDO, "submission")
+    ends = ("folds.csv", *backbones, "", "blend.json", PSEUDO, "submission")
     first = (
         ends.index("")
         if artefact.kind
@@ -209,7 +201,7 @@ def _mending(found: Sequence[Artefact], store: Store) -> str:
     folds = {a.state for a in wrong if a.kind == FOLD or a.place.startswith(BACKBONE)}
     kinds = {artefact.kind for artefact in wrong}
     blend = store.blend_path.exists() and "stale" in folds
-    blend |= any(place.startswith(("blend.json", "studies/")) for place in places)
+    blend |= "blend.json" in places
     infer = store.submission_path.exists() and blend
     infer |= TEST in kinds or any(place.startswith("submission") for place in places)
     checkpoints = CHECKPOINT in kinds or any(p.startswith(BACKBONE_CHECKPOINT) for p in places)

@@ -10,7 +10,6 @@ Shape legend: N rows, M members, K outputs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,15 +18,13 @@ from pydantic import TypeAdapter, ValidationError
 from threadpoolctl import threadpool_limits
 
 from poolblend.cards.provenance import provenance
-from poolblend.competition.metrics import Scorer, make_scorer
+from poolblend.competition.metrics import make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.ensembling import compact
-from poolblend.ensembling.fitting import BlendOptions, fit_blends
-from poolblend.ensembling.honesty import fold_masks
-from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.honesty import fits_without_folds
 from poolblend.ensembling.mixture import Mixture
-from poolblend.ensembling.problem import StudyFile
+from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
 from poolblend.jobs.blend_plan import check_unchanged, read_recipe
 from poolblend.jobs.test_predictions import KeptPredictions
@@ -118,8 +115,8 @@ def _cross_fitted(store: Store, card: Mapping[str, Any], gathered: Members) -> l
     try:
         settings, seed = card["config"]["blend"], card["config"]["seed"]
         keys = ("space", "weights", "thresholds", "trials")
-        options = BlendOptions(**{key: settings[key] for key in keys}, seed=seed)
-    except (KeyError, TypeError):
+        options = Blend(**{key: settings[key] for key in keys})
+    except (KeyError, TypeError, ValidationError):
         raise UserError(f"{store.blend_path} is no whole blend card; run blend.py again") from None
     matrix, scorer = gathered.matrix, make_scorer(card["metric"], gathered.competition.task)
     # As blend.py fits very many classes, unless stack is among the blenders.
@@ -127,34 +124,14 @@ def _cross_fitted(store: Store, card: Mapping[str, Any], gathered: Members) -> l
     if compacted:
         matrix, scorer = compact.compacted(matrix, scorer)
     with threadpool_limits(1, "blas"):  # as in blend.py: the same bits
-        mixtures = fold_mixtures(
-            card["blender"], matrix, scorer, options, studies=store.open_studies()
-        )
+        blender = card["blender"]
+        fits = fits_without_folds([blender], matrix, scorer, options, seed)
+        mixtures = [fitted[blender].mixture for fitted in fits]
     if compacted:
         mixtures = [compact.widened(each, len(gathered.matrix.outputs)) for each in mixtures]
     for fold, mixture in enumerate(mixtures):
         if mixture.space.name == "rank":
             raise UserError(f"without fold {fold} the blend averages ranks, {NO_RANKS}")
-    return mixtures
-
-
-def fold_mixtures(
-    blender: str,
-    matrix: OofMatrix,
-    scorer: Scorer,
-    options: BlendOptions,
-    *,
-    studies: Path | None = None,
-) -> list[Mixture]:
-    """The blender's mixtures without each fold in turn, in rising order: weights, space and all.
-
-    Those of `honesty.compare`, which leaves its searches in the folder `studies`: none is repeated.
-    """
-    mixtures = []
-    for fold, held_N in zip(np.unique(matrix.fold_N), fold_masks(matrix), strict=True):
-        study = StudyFile(studies, f"without fold {fold}") if studies else None
-        fitted = fit_blends([blender], matrix.rows(~held_N), scorer, options, study=study)
-        mixtures.append(fitted[blender].mixture)
     return mixtures
 
 
