@@ -17,12 +17,13 @@ import pandas as pd
 import torch
 
 from poolblend import config, pipeline
-from poolblend.jobs.blend_plan import read_recipe
+from poolblend.jobs.blend_plan import read_blend
 from poolblend.store import Store, read_folds
 from poolblend.store.cards import SEAL, write_card
 
 RUN, MEMBER = "fuzzed", "minilm-max-s42"
 ROWS = 40
+TEST = {"test_sha256": "0" * 64}
 Reader = Callable[[bytes, Path], None]
 
 
@@ -58,7 +59,7 @@ def make_store(root: Path) -> None:
     inputs = {"text": ["text"]}
     parts = [Tokenizer()]
     store.save_fold(MEMBER, 0, tensors=tensors, parts=parts, oof=oof, card={"inputs": inputs})
-    store.save_test(MEMBER, 0, oof.drop(columns="fold"), {"test_sha256": "0" * 64})
+    store.test_predictions(MEMBER, 0).keep(oof.drop(columns="fold"), TEST)
     store.checkpoints(MEMBER, 0).save(7, tensors, {"epoch": 1})
 
 
@@ -79,9 +80,9 @@ def _fold(store: Store) -> None:
 
 
 def _test(store: Store) -> None:
-    predictions = store.load_test(MEMBER, 0, {"test_sha256": "0" * 64})
+    predictions = store.test_predictions(MEMBER, 0).load(TEST)
     assert predictions is None or len(predictions) == ROWS
-    store.check_test(MEMBER, 0)
+    store.test_predictions(MEMBER, 0).check()
 
 
 def _checkpoint(store: Store) -> None:
@@ -95,8 +96,8 @@ def _folds(store: Store) -> None:
 
 
 def _blend(store: Store) -> None:
-    recipe = read_recipe(store)
-    assert np.isfinite(recipe.mixture.weights_MK).all()
+    _, mixture = read_blend(store)
+    assert np.isfinite(mixture.weights_MK).all()
 
 
 def _lock(store: Store) -> None:

@@ -7,14 +7,13 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from poolblend.jobs.finetuning import FineTuner
+from poolblend.jobs.trainer import Trainer
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
-from poolblend.jobs.blend_plan import fold_models
-from poolblend.jobs.finetuning import FineTuner
-from poolblend.jobs.trainer import Trainer
 from poolblend.jobs.watch import Watch
 from poolblend.loading import texts
 from poolblend.loading.competition import load_competition, open_store
@@ -24,6 +23,7 @@ from poolblend.modeling.tokenizers import Kept
 from poolblend.store.cards import read_card, write_card
 from poolblend.store.files import described
 from rig import tokenizers, toys
+from rig.fold_models import fold_models
 
 QUICK = {"members": ["mean"], "folds": {"n": 2}, "train": {"epochs": 1, "batch_size": 16}}
 

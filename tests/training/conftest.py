@@ -8,9 +8,9 @@ from poolblend.config.training import Train
 from poolblend.loading.models import fit_options
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
-from poolblend.training.batches import encode
 from poolblend.training.fit import Fit
 from poolblend.training.objectives import choose_objective
+from rig.encoding import encode
 
 OBJECTIVE = choose_objective("binary")
 SETTINGS = dict(epochs=3, batch_size=8, lr=1e-3, head_lr=1e-2, precision="fp32")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import (
     Field,
@@ -16,12 +16,10 @@ from pydantic import (
 )
 
 from poolblend.config.sections import Backbone
-from poolblend.config.training import Head, Pseudo, Train, Windows, idle_recipe, spelt_out_lora
+from poolblend.config.training import Head, Pseudo, Train, idle_recipe, spelt_out_lora
+from poolblend.modeling.options import Mask
 from poolblend.options import FileNamePart, Section, Seed, checked
-
-Mask = Literal["attention", "content", "none"]
-Truncation = Literal["auto", "head", "tail", "head_tail"]
-
+from poolblend.text_spec import Truncation, Windows
 
 # Poolers that read a token at its place, whatever tokens count; a test holds this to their code.
 BY_PLACE = ("cls", "concat_layers", "last", "pooler_output")

@@ -14,11 +14,9 @@ from poolblend.config.training import Train
 from poolblend.errors import UserError
 from poolblend.modeling import backbone, masked_lm
 from poolblend.modeling.adapters import add_lora, check_lora
-from poolblend.modeling.freezing import freeze
-from poolblend.modeling.layers import check_layers
+from poolblend.modeling.layers import check_layers, frozen_modules, reinitialise
 from poolblend.modeling.model import TextModel, build_model
 from poolblend.modeling.poolers import POOLERS, EncoderShape, Pooler, build_pooler
-from poolblend.modeling.reinit import reinitialise
 from poolblend.modeling.sources import Located, locate
 from poolblend.training.head_fitting import check_head
 from poolblend.training.objectives import Objective, choose_objective, resolve_loss
@@ -150,7 +148,7 @@ def new_model(
         norm=member.head.norm,
     )
     if train.freeze_layers is not None:
-        freeze(model, train.freeze_layers)
+        model.freeze(frozen_modules(base.encoder, train.freeze_layers))
     if train.lora is not None:
         lora = train.lora
         add_lora(

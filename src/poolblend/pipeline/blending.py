@@ -6,13 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from poolblend.cards.blend import BlendCard
 from poolblend.competition.cuts import has_cuts
 from poolblend.competition.metrics import Scorer
 from poolblend.competition.templates import text_columns
@@ -28,7 +29,7 @@ from poolblend.errors import UserError
 from poolblend.loading.blend_members import Members, gather
 from poolblend.loading.competition import open_store
 from poolblend.report.blend_card import blend_card
-from poolblend.report.tables import blend_table, member_table, show
+from poolblend.report.tables import show
 from poolblend.store import Store
 from poolblend.store.probe import COPIED, check_writable
 
@@ -63,7 +64,7 @@ class Blend:
     refitted: str
     refits_RM: np.ndarray
     slices: dict[str, pd.DataFrame]
-    card: dict[str, Any]
+    card: BlendCard
 
     def __str__(self) -> str:
         """The tables and the sentence, as blend.py prints them."""
@@ -88,16 +89,6 @@ class Blend:
         from poolblend.report.pictures import Pictures
 
         return Pictures(self)
-
-    @property
-    def member_scores(self) -> pd.DataFrame:
-        """A row per member: score with its interval, on each fold, weight, what is lost without."""
-        return member_table(self.card)
-
-    @property
-    def blender_scores(self) -> pd.DataFrame:
-        """A row per blender: in-sample and honest score, optimism, gains with their intervals."""
-        return blend_table(self.card)
 
 
 def blend(
@@ -235,17 +226,27 @@ def _look_into(
     refitted = QUICK if quick in ("equal", "best") else quick
     refits_RM = contributions.weight_stability(matrix, scorer, settled, refitted, seed=seed)
     tables = _slice_tables(comparison, choice, slicing, seed, resamples)
-    firmness = contributions.stability_table(matrix.members, refits_RM)
-    if gathered.matrix is not matrix:
-        whole_scorer = gathered.competition.scorer
-        comparison, choice = compact.expanded(comparison, choice, gathered.matrix, whole_scorer)
-    card = blend_card(config, gathered, comparison, choice, told, without, firmness)
-    card |= {"left_out_of": quick, "refitted": refitted}
-    card["slices"] = {
+    stability = contributions.stability_table(matrix.members, refits_RM)
+    sentences = {
         column: slice_sentence(table, choice.blender, choice.member, column)
         for column, table in tables.items()
         if choice.n_members > 1
     }
+    if gathered.matrix is not matrix:
+        whole_scorer = gathered.competition.scorer
+        comparison, choice = compact.expanded(comparison, choice, gathered.matrix, whole_scorer)
+    card = blend_card(
+        config,
+        gathered,
+        comparison,
+        choice,
+        scores=told,
+        without=without,
+        without_blender=quick,
+        stability=stability,
+        refitted_blender=refitted,
+        slices=sentences,
+    )
     return Blend(store, comparison, choice, told, without, refitted, refits_RM, tables, card)
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poolblend.cards.inputs import FileHash
 from poolblend.errors import UserError
 
 if TYPE_CHECKING:
@@ -147,6 +148,11 @@ def _flush_names(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def hash_file(path: Path) -> FileHash:
+    """The file's content as cards hold it."""
+    return FileHash(sha256=sha256(path), bytes=path.stat().st_size)
 
 
 def described(path: Path) -> dict[str, Any]:
