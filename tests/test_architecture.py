@@ -82,14 +82,8 @@ def test_every_room_has_its_place():
     assert rooms - {"__init__", "__pycache__"} == set(SEES)
 
 
-# To be gone: the studies' journal, and the result of a blend, which its pictures take.
+# To be gone: the result of a blend, which its pictures take.
 KNOWN = {
-    "ensembling/journal.py imports poolblend.store.DamagedError",
-    "ensembling/journal.py imports poolblend.store.cards.DamagedError",
-    "ensembling/journal.py imports poolblend.store.files.cut_torn_line",
-    "ensembling/journal.py imports poolblend.store.locks.ProcessLock",
-    "ensembling/study.py imports poolblend.store.files.cut_torn_line",
-    "ensembling/study.py imports poolblend.store.locks.ProcessLock",
     "report/pictures.py imports poolblend.pipeline.blending.Blend",
     "report/styled.py imports poolblend.pipeline.blending.Blend",
 }

@@ -132,9 +132,7 @@ def pseudo_card():
 def examples():
     """A card of every kind, by its class."""
     note = {"member": "m", "fold": 0, "reason": "größer als 1", "written": "today"}
-    settings = FoldSettings(
-        strategy="plain", seed=42, groups=None, keep_together="none", bins=None
-    )
+    settings = FoldSettings(strategy="plain", seed=42, groups=None, keep_together="none", bins=None)
     origin = Origin(member="m", fold=0, table="test", what="vectors", hashes={"test_sha256": HASH})
     cards = [
         fold_card(FoldFileHashes(weights=FILE, oof=FILE, others={"tokenizer.json": FILE})),
@@ -148,5 +146,3 @@ def examples():
         submission_card(FILE),
     ]
     return {type(card): card for card in cards}
-
-

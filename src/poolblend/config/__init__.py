@@ -1,6 +1,6 @@
 """The settings of a run. Only `config`, `pipeline` and the scripts see a `Config`.
 
-A competition's YAML holds what differs from the defaults in `settings.py`, `sections.py`,
+A competition's YAML holds what differs from the defaults in `settings.py`,
 `members.py`, and in the `options.py` of the rooms, where every key is documented.
 """
 

@@ -18,7 +18,7 @@ from poolblend.config.members import (
     counts_tokens,
     merged,
 )
-from poolblend.config.sections import Blend
+from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
 from poolblend.modeling.options import Backbone, Head, backbone_of_member
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated

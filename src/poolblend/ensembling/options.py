@@ -1,4 +1,4 @@
-"""The sections of a config that no room owns yet: the blend."""
+"""The options of `blend:` in a config."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Blend(Section):
     weights: Literal["shared", "per_output"] = "shared"  # per_output: for targets or labels apart
     # Decision thresholds and ordinal cut points; auto: fitted where cross-fitting says they help.
     thresholds: Literal["auto", "fitted", "default"] = "auto"
-    trials: int = Field(200, ge=1, le=1_000_000)  # of Optuna's search
+    trials: int = Field(200, ge=1, le=1_000_000)  # of Optuna's search, all outputs together
+    study: bool = False  # keep the search as oof/<run>/study.log, which optuna-dashboard reads
     resamples: int = Field(400, ge=50, le=100_000)  # of rows or groups, for the intervals
     # The train column whose values, not rows, intervals draw; auto: folds.groups; null: none.
     groups: str | None = "auto"
