@@ -15,11 +15,11 @@ from functools import partial
 
 import torch
 
-from poolblend.config.sections import Backbone
 from poolblend.errors import UserError
 from poolblend.jobs.context import Context
 from poolblend.jobs.job import BackboneJob, FoldJob, Job
 from poolblend.jobs.two_rows import TrialError, try_backbone, try_fold
+from poolblend.modeling.options import Backbone
 from poolblend.training.devices import Precision, choose_device, resolve_precision
 from poolblend.training.fit import DivergedError
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from poolblend.cards.card import DamagedError
 from poolblend.cards.pseudo import PseudoCard, PseudoFold
-from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
 from poolblend.store.cards import read_card, write_card
 from poolblend.store.files import hash_file, no_half_files, read_parquet
@@ -75,7 +74,7 @@ class PseudoFiles(NamedTuple):
         for fold in range(len(card.folds)):
             self._table(fold, card)
 
-    def read(self, fold: int, *, data: Mapping[str, str], task: Task) -> pd.DataFrame:
+    def read(self, fold: int, *, data: Mapping[str, str], task: object) -> pd.DataFrame:
         """The labels (id, pred_<output>…) for the training of `fold`, once they are known to fit.
 
         `data` are the hashes of the competition's tables and folds. Raises UserError for labels of
