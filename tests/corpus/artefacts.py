@@ -120,6 +120,7 @@ CHECKS: dict[str, tuple[str, Callable[[Store], None]]] = {
     "fold weights": (f"{MODEL}/fold0/model.safetensors", _fold),
     "OOF predictions": (f"oof/{RUN}/{MEMBER}/fold0.parquet", _fold),
     "test predictions": (f"oof/{RUN}/{MEMBER}/test_fold0.parquet", _test),
+    "test predictions card": (f"oof/{RUN}/{MEMBER}/test_fold0.json", _test),
     "checkpoint card": (f"{CHECKPOINT}/card.json", _checkpoint),
     "checkpoint state": (f"{CHECKPOINT}/state.safetensors", _checkpoint),
     "folds": (f"input/{RUN}/folds.csv", _folds),
