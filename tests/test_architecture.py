@@ -49,6 +49,14 @@ def test_nobody_imports_scripts():
         assert not [name for name in imported(path) if name.split(".")[0] in SCRIPTS], path
 
 
+def test_golden_runs_use_the_commands_alone():
+    """They are run with the commands of other commits, whose modules have other names."""
+    programs = sorted((ROOT / "benchmarks").glob("golden*.py"))
+    names = [name for path in programs for name in imported(path)]
+    assert "golden_cases.CASES" in names
+    assert not [name for name in names if name.split(".")[0] == "poolblend"]
+
+
 # Which rooms each room may import, from the ground up: arrows go down only.
 FLOOR = {"errors", "registry", "options", "text_spec", "printing"}
 SEES = {
