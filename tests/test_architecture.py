@@ -61,9 +61,9 @@ SEES = {
     "modeling": FLOOR,
     "training": FLOOR | {"modeling"},
     "ensembling": FLOOR | {"competition"},
-    "cards": FLOOR | {"competition"},
+    "cards": FLOOR | {"competition", "modeling", "training"},
     "store": FLOOR | {"cards"},
-    "config": FLOOR | {"competition", "modeling", "training", "ensembling"},
+    "config": FLOOR | {"competition", "modeling", "training", "ensembling", "cards"},
 }
 SEES["loading"] = FLOOR | set(SEES)
 SEES["jobs"] = SEES["loading"] | {"loading"}
@@ -84,7 +84,6 @@ def test_every_room_has_its_place():
 
 # To be gone: the result of a blend, which its pictures take.
 KNOWN = {
-    "cards/fold.py imports poolblend.config.members.Member",
     "report/pictures.py imports poolblend.pipeline.blending.Blend",
     "report/styled.py imports poolblend.pipeline.blending.Blend",
 }
@@ -107,7 +106,7 @@ def test_no_modules_import_each_other_in_a_circle():
     for module, path in paths.items():
         named = {name if name in paths else name.rpartition(".")[0] for name in imported(path)}
         graph[module] = (named & set(paths)) - {module}
-    for module in ("report.pictures", "report.styled"):
+    for module in ("report.pictures",):
         graph[f"poolblend.{module}"].discard("poolblend.pipeline.blending")
     try:
         list(TopologicalSorter(graph).static_order())

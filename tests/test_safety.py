@@ -14,7 +14,7 @@ from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.store import Store
 from poolblend.store.cards import read_card, write_card
-from poolblend.store.files import described
+from poolblend.store.files import hash_file
 from rig import toys
 from rig.load_paths import dangers
 
@@ -256,7 +256,7 @@ def test_a_pickle_that_a_card_vouches_for_never_runs(place, tmp_path, name, kind
     if file != path:
         card = read_card(path)
         told = {"model.safetensors": card["weights"], "fold0.parquet": card["oof"]}
-        (told | card["files"])[file.name].update(described(file))
+        (told | card["files"])[file.name].update(hash_file(file).model_dump())
         write_card(path, card)
     for kept in place.glob("store/oof/toy/*/test_fold*"):
         kept.unlink()
@@ -285,7 +285,7 @@ def test_a_pickle_in_the_place_of_a_checkpoint_never_runs(place, tmp_path, name,
     (folder / name).write_bytes(PICKLES[kind](tmp_path / "ran"))
     if vouched and name == "state.safetensors":
         card = read_card(folder / "card.json")
-        write_card(folder / "card.json", card | {"state": described(folder / name)})
+        write_card(folder / "card.json", card | {"state": hash_file(folder / name).model_dump()})
     lines = use(place)
     assert not [line for line in lines if "\n" in line]
     assert bool(lines) == (vouched and name == "state.safetensors")  # else the fold begins anew

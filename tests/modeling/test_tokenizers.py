@@ -118,6 +118,8 @@ def test_a_kept_tokenizer_reads_texts_as_its_backbones_does(written, tmp_path, n
     assert before(texts)["input_ids"] == after(texts)["input_ids"]
     assert before(texts, texts)["input_ids"] == after(texts, texts)["input_ids"]
     assert before.special_tokens_map == after.special_tokens_map
+    assert before.padding_side == after.padding_side
+    assert (kept / "tokenizer.json").is_file()  # which all versions of transformers read alike
     assert ids(backbone.load_tokenizer(keep(kept, tmp_path / "again"))) == ids(before)
 
 

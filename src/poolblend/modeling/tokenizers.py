@@ -134,14 +134,17 @@ class Kept(NamedTuple):
     def save_pretrained(self, folder: str) -> None:
         """Copy the files that the tokenizer was read from, where they are not there already.
 
-        transformers would not always save what it reads again (BERTweet's tokenizer).
+        transformers would not always save what it reads again (BERTweet's tokenizer). What is made
+        of `vocab.txt` or `spm.model` differs between its versions, so `tokenizer.json` is added.
         """
+        place, own_code = Path(folder), self.tokenizer._auto_class is not None
         named = (*SETTINGS, *NAMES, *self.tokenizer.vocab_files_names.values())
-        patterns = (*named, "*.py") if self.tokenizer._auto_class is not None else named
-        for pattern in patterns:
+        for pattern in (*named, "*.py") if own_code else named:
             for file in self.folder.glob(pattern):
-                if not (Path(folder) / file.name).exists():
-                    shutil.copyfile(file, Path(folder) / file.name)
+                if not (place / file.name).exists():
+                    shutil.copyfile(file, place / file.name)
+        if self.tokenizer.is_fast and not own_code and not (place / FILE).exists():
+            self.tokenizer.backend_tokenizer.save(str(place / FILE))
 
 
 def check_survives_copying(
