@@ -19,7 +19,8 @@ import torch
 from poolblend import config, pipeline
 from poolblend.jobs.blend_plan import read_blend
 from poolblend.store import Store, read_folds
-from poolblend.store.cards import SEAL, write_card
+from rig.cards import checkpoint_card, fold_card
+from rig.edited import edit_card
 
 RUN, MEMBER = "fuzzed", "minilm-max-s42"
 ROWS = 40
@@ -56,11 +57,15 @@ def make_store(root: Path) -> None:
     store = Store(root, RUN)
     oof = pd.DataFrame({"id": ids, "fold": 0, "pred_1": 0.5})
     tensors = {"weight": torch.ones(2, 2)}
-    inputs = {"text": ["text"]}
     parts = [Tokenizer()]
-    store.save_fold(MEMBER, 0, tensors=tensors, parts=parts, oof=oof, card={"inputs": inputs})
+    store.fold(MEMBER, 0).save(
+        tensors=tensors,
+        parts=parts,
+        oof=oof,
+        make_card=lambda hashes: fold_card(hashes, member=MEMBER),
+    )
     store.test_predictions(MEMBER, 0).keep(oof.drop(columns="fold"), TEST)
-    store.checkpoints(MEMBER, 0).save(7, tensors, {"epoch": 1})
+    store.checkpoints(MEMBER, 0).save(7, tensors, checkpoint_card(7))
 
 
 def _files() -> dict[str, bytes]:
@@ -74,7 +79,7 @@ def _files() -> dict[str, bytes]:
 
 def _fold(store: Store) -> None:
     card = store.fold_card(MEMBER, 0)
-    assert card is None or card["member"] == MEMBER
+    assert card is None or card.place == (MEMBER, 0)
     store.load_tensors(MEMBER, 0)
     assert len(store.read_oof(MEMBER, 0)) == ROWS
 
@@ -137,10 +142,8 @@ def _reader(damaged: str, check: Callable[[Store], None], *, seal: bool) -> Read
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(held)
         with suppress(ValueError, RecursionError):  # what is no JSON stays as it is
-            card = json.loads(content) if seal else None
-            if isinstance(card, dict):
-                card.pop(SEAL, None)
-                write_card(folder / damaged, card)
+            if seal and isinstance(json.loads(content), dict):
+                edit_card(folder / damaged, lambda _: None)
         check(Store(folder, RUN))
 
     return read

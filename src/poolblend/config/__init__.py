@@ -1,7 +1,7 @@
 """The settings of a run. Only `config`, `pipeline` and the scripts see a `Config`.
 
-A competition's YAML holds what differs from the defaults in `settings.py`, in `members.py` and in
-the `options.py` of the rooms, where every key is documented.
+A competition's YAML holds what differs from the defaults in `settings.py`,
+`members.py`, and in the `options.py` of the rooms, where every key is documented.
 """
 
 from poolblend.cards.member import Member, derive_seed
