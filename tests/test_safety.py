@@ -145,6 +145,7 @@ ARTEFACTS = (
     *(f"{MODEL}/config.json", f"{MODEL}/model.safetensors", f"{MODEL}/card.json"),
     *(f"{MODEL}/tokenizer.json", f"{MODEL}/tokenizer_config.json"),
     *("store/oof/toy/*/fold0.parquet", "store/oof/toy/*/test_fold0.parquet"),
+    "store/oof/toy/*/test_fold0.json",
     *("store/oof/toy/blend.json",),
     *("store/submissions/toy/submission*.csv", "store/submissions/toy/submission*.json"),
     *("others/boosting.csv", "others/test/boosting.csv"),
