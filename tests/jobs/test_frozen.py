@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 
 from poolblend import config, pipeline
 from poolblend.errors import Stopped, UserError
-from poolblend.jobs import frozen_encoder as frozen
+from poolblend.jobs import fit_head
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import open_store
 from poolblend.modeling import backbone
+from poolblend.store.foldfiles import FoldFiles
 from poolblend.store.predictions import from_table
 
 SVR, RIDGE = "tiny-mean-svr-s42", "tiny-mean-ridge-s42"
@@ -57,13 +58,13 @@ def with_numbers(path):
 @pytest.fixture
 def pooled(monkeypatch):
     """The rows of each pass through an encoder."""
-    passes, plain = [], frozen.pooled_vectors
+    passes, plain = [], fit_head.pooled_vectors
 
     def spy(model, encoded, rows, **chosen):
         passes.append(rows)
         return plain(model, encoded, rows, **chosen)
 
-    monkeypatch.setattr(frozen, "pooled_vectors", spy)
+    monkeypatch.setattr(fit_head, "pooled_vectors", spy)
     return passes
 
 
@@ -288,11 +289,11 @@ def test_weights_that_lack_the_support_vectors_are_refused_in_a_line(toy, monkey
     settings = load(toy("regression"), MEAN_SVR)
     pipeline.train(settings)
     pipeline.blend(settings)
-    store, whole = open_store(settings), type(open_store(settings)).load_tensors
-
-    def cut(self, member, fold):
-        return {k: v for k, v in whole(self, member, fold).items() if "support" not in k}
-
-    monkeypatch.setattr(type(store), "load_tensors", cut)
+    whole = FoldFiles.tensors
+    monkeypatch.setattr(
+        FoldFiles,
+        "tensors",
+        lambda self: {k: v for k, v in whole(self).items() if "support" not in k},
+    )
     with pytest.raises(UserError, match=f"the weights of {SVR} fold 0 do not fit its card"):
         pipeline.verify_oof(settings)

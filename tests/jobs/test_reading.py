@@ -7,23 +7,21 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from poolblend.jobs.finetuning import FineTuner
-from poolblend.jobs.trainer import Trainer
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
-from poolblend.jobs.watch import Watch
+from poolblend.jobs.tokenizer_checks import check_tokenizers
 from poolblend.loading import texts
 from poolblend.loading.competition import load_competition, open_store
-from poolblend.loading.models import check_members
 from poolblend.modeling import backbone
 from poolblend.modeling.tokenizers import Kept
-from poolblend.store.cards import read_card, write_card
 from poolblend.store.files import hash_file
 from rig import tokenizers, toys
+from rig.edited import edit_card
 from rig.fold_models import fold_models
+from rig.planned import planned
 
 QUICK = {"members": ["mean"], "folds": {"n": 2}, "train": {"epochs": 1, "batch_size": 16}}
 
@@ -59,9 +57,19 @@ def folder(tmp_path):
     return make
 
 
-def lines(caplog):
-    name = "poolblend.jobs.tokenizer_checks"
-    return [record.getMessage() for record in caplog.records if record.name == name]
+@pytest.fixture
+def logged(caplog):
+    """What is logged of a config's tokenizers before the first step."""
+    caplog.set_level("INFO", logger="poolblend")
+
+    def logged(settings):
+        context, _, jobs = planned(settings)
+        located = {job.member.name: context.located[job.member.backbone] for job in jobs}
+        caplog.clear()
+        check_tokenizers(settings, context.competition, [job.member for job in jobs], located)
+        return caplog.messages
+
+    return logged
 
 
 @pytest.mark.parametrize(
@@ -115,20 +123,18 @@ def test_a_tokenizer_that_does_not_survive_is_refused_before_the_first_step(
             shutil.copy(tmp_path / "other" / file, folder)
 
     monkeypatch.setattr(Kept, "save_pretrained", save)
-    monkeypatch.setattr(FineTuner, "fit", lambda *_: pytest.fail("a fold was trained"))
     with pytest.raises(
         UserError, match="saved and read again, gives other tokens for 55 of 55 texts"
     ):
         pipeline.train(config.load(toy(n=40)))
+    assert not list(tmp_path.rglob("model.safetensors"))
 
 
 def test_one_line_says_that_a_file_is_read_and_not_what_its_class_makes_of_it(
-    settings, folder, caplog
+    settings, folder, logged
 ):
     loaded = settings(folder(tokenizers.write_filed, "camembert-v2"), members=["mean", "max"])
-    with caplog.at_level("INFO", logger="poolblend"):
-        pipeline.train(loaded, folds="0")
-    [line] = lines(caplog)
+    [line] = logged(loaded)
     assert line.startswith(
         "backbone weighty: texts are read as tokenizer.json says; transformers' RobertaTokenizer "
         "would read 5"
@@ -136,13 +142,14 @@ def test_one_line_says_that_a_file_is_read_and_not_what_its_class_makes_of_it(
 
 
 def test_texts_that_differ_from_the_sentencepiece_model_are_counted_with_advice(
-    settings, folder, caplog
+    settings, folder, logged
 ):
     place = folder(tokenizers.write_sentencepiece, "deberta-v3")
+    [line] = logged(settings(place))
+    read = "texts are read as spm.model says; transformers' DebertaV2Tokenizer would read 4 of 55"
+    assert read in line
     AutoTokenizer.from_pretrained(place).backend_tokenizer.save(str(place / "tokenizer.json"))
-    with caplog.at_level("INFO", logger="poolblend"):
-        pipeline.train(settings(place), folds="0")
-    [line] = lines(caplog)
+    [line] = logged(settings(place))
     assert re.fullmatch(
         r"backbone weighty: 4 of 55 texts are read otherwise than by spm\.model in its folder, as "
         r"\d+ tokens, not \d+, such as 'Lovely “day” — ﬁne…'; delete tokenizer\.json if spm\.model "
@@ -151,20 +158,9 @@ def test_texts_that_differ_from_the_sentencepiece_model_are_counted_with_advice(
     )
 
 
-def test_a_sentencepiece_model_that_is_converted_leaves_no_text_to_warn_of(
-    settings, folder, caplog
-):
-    place = folder(tokenizers.write_sentencepiece, "deberta-v3")
-    with caplog.at_level("INFO", logger="poolblend"):
-        pipeline.train(settings(place), folds="0")
-    [line] = lines(caplog)
-    told = "texts are read as spm.model says; transformers' DebertaV2Tokenizer would read 4 of 55"
-    assert told in line
-
-
 @pytest.mark.parametrize("special_tokens", ["text", "tokens"])
 def test_texts_with_added_tokens_are_counted_once_where_these_are_read_as_text(
-    settings, tmp_path, caplog, special_tokens
+    settings, tmp_path, logged, special_tokens
 ):
     tokenizers.write_filed(tmp_path / "plain", "camembert-v2")
     tokenizer = backbone.load_tokenizer(tmp_path / "plain")
@@ -173,9 +169,7 @@ def test_texts_with_added_tokens_are_counted_once_where_these_are_read_as_text(
     shutil.copy(tmp_path / "plain/config.json", tmp_path / "source")
     place = tokenizers.with_weights(tmp_path / "source", len(tokenizer), tmp_path / "weighty")
     loaded = settings(place, f"data.special_tokens={special_tokens}", members=["mean", "max"])
-    with caplog.at_level("INFO", logger="poolblend"):
-        pipeline.train(loaded, folds="0")
-    warned = [line for line in lines(caplog) if "[NAME]" in line]
+    warned = [line for line in logged(loaded) if "[NAME]" in line]
     assert warned == [
         "backbone weighty: 2 of 55 texts hold tokens that were added to its tokenizer, such as "
         "'[NAME]', and read them as plain text; data.special_tokens=tokens reads each as one token"
@@ -186,14 +180,11 @@ def test_what_a_tokenizer_is_read_from_is_among_a_folds_inputs_where_transformer
     settings, folder, tiny_backbone
 ):
     def inputs(place):
-        loaded = settings(place)
-        store, members = open_store(loaded), loaded.resolve_members()
-        competition = load_competition(loaded, store, make_folds=True)
-        located = check_members(loaded, members)
-        return Trainer(loaded, competition, store, located, Watch()).inputs(members[0])
+        *_, jobs = planned(settings(place))
+        return jobs[0].inputs
 
-    assert "tokenizer" not in inputs(tiny_backbone)
-    assert inputs(folder(tokenizers.write_sentencepiece, "deberta-v3"))["tokenizer"] == "spm.model"
+    assert inputs(tiny_backbone).tokenizer is None
+    assert inputs(folder(tokenizers.write_sentencepiece, "deberta-v3")).tokenizer == "spm.model"
 
 
 def test_folds_of_one_backbone_are_read_each_by_its_own_tokenizer(toy, tmp_path):
@@ -204,9 +195,11 @@ def test_folds_of_one_backbone_are_read_each_by_its_own_tokenizer(toy, tmp_path)
     tokenizers.write_filed(tmp_path / "other", "camembert-v2")
     folder = store.fold_folder("tiny-mean-s42", 1)
     shutil.copy(tmp_path / "other/tokenizer.json", folder)
-    card = read_card(folder / "card.json")
-    card["files"]["tokenizer.json"] = hash_file(folder / "tokenizer.json").model_dump()
-    write_card(folder / "card.json", card)
+    hashed = hash_file(folder / "tokenizer.json").model_dump()
+    edit_card(
+        folder / "card.json",
+        lambda card: card["files"]["others"].update({"tokenizer.json": hashed}),
+    )
     table = load_competition(loaded, store).tables.train
     models, rows = fold_models(loaded, store, table, "train"), np.arange(len(table))
     first, second = (models.tokens("tiny-mean-s42", fold, rows) for fold in (0, 1))

@@ -67,8 +67,8 @@ def test_numbers_and_categories_tell_what_the_text_does_not(run):
     assert ((oof(settings)["pred_target"].to_numpy() > 0.5) == y).mean() > 0.9
     hidden = pd.read_csv(settings.data_dir / "test_labels.csv").set_index("id")["target"]
     assert (submission.set_index("id")["target"] == hidden).mean() > 0.9
-    columns = card(settings)["columns"]
-    assert columns != card(settings, fold=1)["columns"]  # each fitted without its own fold
+    columns = card(settings).columns
+    assert columns != card(settings, fold=1).columns  # each fitted without its own fold
 
 
 def test_a_test_table_without_a_column_that_was_learnt_from_is_refused(run):
@@ -104,8 +104,8 @@ JOIN = "data.joins=[{train: prompts.csv, on: prompt}]"
 def test_texts_of_joined_tables_and_several_columns_are_read(run, text):
     settings, submission = run(ask, JOIN, *text, "max_length=32", "windows=null")
     assert len(submission) == 15
-    assert "joins_sha256" in card(settings)["inputs"]
-    assert card(settings)["inputs"]["joins_on"] == ["prompt"]
+    assert card(settings).inputs.joins_sha256
+    assert card(settings).inputs.joins_on == ("prompt",)
     prompts = settings.data_dir / "prompts.csv"
     prompts.write_text(prompts.read_text().replace("the day", "the house"))
     with pytest.raises(UserError, match="joins has changed|trained on something else"):
@@ -135,7 +135,7 @@ def test_windows_read_what_truncation_cuts(run):
     scores = {}
     for name, sets in {"tail": ["truncation=tail"], "windows": ["windows.overlap=3"]}.items():
         settings, _ = run(long, f"run={name}", "max_length=12", *sets, n=120)
-        scores[name] = np.mean([card(settings, fold)["score"] for fold in (0, 1)])
+        scores[name] = np.mean([card(settings, fold).score for fold in (0, 1)])
     assert min(scores["tail"], scores["windows"]) > 0.9
     # What tells is cut off: the member learns nothing but one value for all rows.
     with pytest.raises(UserError, match="no member to blend: tiny-max-s42 predicts the same"):
@@ -156,7 +156,7 @@ def test_ordered_classes_are_learnt_as_values_and_as_classes(run, loss):
     )  # fmt: skip
     predicted = oof(settings)["pred_target"]
     assert predicted.between(-0.5, 2.5).all()
-    assert np.mean([card(settings, fold)["score"] for fold in (0, 1)]) > 0.8
+    assert np.mean([card(settings, fold).score for fold in (0, 1)]) > 0.8
     assert set(submission["target"]) <= {0, 1, 2}
 
 
@@ -229,7 +229,7 @@ def test_soft_labels_are_learnt_and_hard_ones_scored(run):
 
     settings, _ = run(soften, "data.soft=belief", n=120)
     predicted = oof(settings)["pred_target"]
-    assert np.mean([card(settings, fold)["score"] for fold in (0, 1)]) > 0.85
+    assert np.mean([card(settings, fold).score for fold in (0, 1)]) > 0.85
     assert abs(predicted[predicted > 0.5].mean() - 0.7) < 0.08
     assert abs(predicted[predicted < 0.5].mean() - 0.3) < 0.08
 

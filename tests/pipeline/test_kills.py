@@ -25,11 +25,12 @@ def path(place):
     return answer(runs.write_toy, str(place), log=place / "log.txt")
 
 
-def test_a_run_killed_at_random_moments_ends_as_one_never_interrupted(path, place):
+@pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_ends_as_one_never_interrupted(path, place, kills):
     scene = Scene("whole", runs.whole, path, place / "random", sets=("blend.trials=9",))
-    tally = random_kills(scene, 12, seed=5)
+    tally = random_kills(scene, kills, seed=5)
     assert tally.clean, tally.wrong
-    assert tally.counted >= 12
+    assert tally.counted >= kills
 
 
 def saving(operation):
@@ -37,6 +38,7 @@ def saving(operation):
     return phase == "saving a fold" and kind in ("rename", "fsync", "remove")
 
 
+@pytest.mark.slow
 def test_a_fold_is_saved_whole_or_not_at_all(path, place):
     scene = Scene("a fold", runs.train, path, place / "fold", sets=QUICK, chosen=FOLD)
     tally = kills_at_every(scene, saving)
@@ -65,21 +67,26 @@ def write_in_halves(_):
 
 def card_first(_):
     """A fault: a fold's card comes into place before the files that it vouches for."""
-    from poolblend.store import Store
+    from poolblend.store.foldfiles import FoldFiles
 
-    save = Store.save_fold
+    save = FoldFiles.save
 
-    def early(self, member, fold, **told):
-        aside = Store(self.root.with_name("aside"), self.run)
-        save(aside, member, fold, **told)
-        card = self.fold_folder(member, fold) / "card.json"
+    def early(self, **given):
+        store = self.oof_path.parents[3]
+        folder, oof_path = (
+            store.with_name("aside") / path.relative_to(store)
+            for path in (self.folder, self.oof_path)
+        )
+        save(self._replace(folder=folder, oof_path=oof_path), **given)
+        card = self.folder / "card.json"
         card.parent.mkdir(parents=True)
-        card.write_bytes((aside.fold_folder(member, fold) / "card.json").read_bytes())
-        save(self, member, fold, **told)
+        card.write_bytes((folder / "card.json").read_bytes())
+        save(self, **given)
 
-    Store.save_fold = early
+    FoldFiles.save = early
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [write_in_halves, card_first])
 def test_the_rig_finds_a_store_that_writes_in_the_wrong_order(path, place, fault):
     scene = Scene("fault", runs.train, path, place / fault.__name__, None, QUICK, FOLD, fault)

@@ -43,7 +43,7 @@ def find(settings, right, old, finished, ended=False):
     if ended:
         lost += [name for name in right if name not in held]
         left += [path for path in _names(store.root) if TRANSIENT.search(path) and path not in held]
-        left = [name for name in left if not name.endswith(".log")]
+        left = [name for name in left if not name.endswith((".log", ".lock"))]
         left += [artefact.name for artefact in states if artefact.state != "whole"]
     return {"lost": lost, "corrupt": corrupt, "differing": different, "leftover": left}
 

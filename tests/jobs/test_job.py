@@ -1,0 +1,61 @@
+"""A job is a value: written as JSON and read again, it is the same job and does the same work."""
+
+import pytest
+
+from poolblend import config
+from poolblend.jobs.job import read_job
+from poolblend.jobs.run import run
+from poolblend.loading.competition import open_store
+from rig.masked import write_masked_encoder
+from rig.planned import planned
+
+SETS = [
+    "folds.n=2",
+    "train.epochs=1",
+    "members=[mean, {pooler: max, head: logistic}]",
+    "backbone.mlm={epochs: 1, batch_size: 8, max_length: 16}",
+]
+
+
+@pytest.fixture
+def plans(toy, tmp_path):
+    """The context and jobs of one config for two stores."""
+    path = toy(n=24, n_test=8)
+    source = write_masked_encoder(tmp_path / "source")
+    stores = (f"store={tmp_path / name}" for name in ("first", "second"))
+    return [planned(config.load(path, [*SETS, f"backbone.source={source}", s])) for s in stores]
+
+
+def stored(context):
+    """Bytes of all weights and predictions, by name."""
+    root = open_store(context.config).root
+    files = [*root.rglob("*.safetensors"), *root.rglob("fold*.parquet")]
+    return {str(file.relative_to(root)): file.read_bytes() for file in sorted(files)}
+
+
+def test_a_job_read_from_its_json_is_equal_and_does_the_same_work(plans):
+    (first, backbones, folds), (second, _, _) = plans
+    jobs = [*backbones, *folds]
+    again = [read_job(job.model_dump_json()) for job in jobs]
+    assert again == jobs
+    assert [job.fingerprint() for job in again] == [job.fingerprint() for job in jobs]
+    assert [job.name for job in again] == [job.name for job in jobs]
+    for job in (jobs[0], jobs[1], jobs[-1]):  # the backbone, a fine-tuned fold, a frozen one
+        run(job, first)
+        run(read_job(job.model_dump_json()), second)
+    assert stored(first) == stored(second)
+    assert len(stored(first)) == 5
+
+
+def test_jobs_of_other_results_have_other_fingerprints(plans):
+    (_, (backbone,), folds), (_, (same,), same_folds) = plans
+    assert backbone.fingerprint() == same.fingerprint()
+    assert [job.fingerprint() for job in folds] == [job.fingerprint() for job in same_folds]
+    assert len({job.fingerprint() for job in (backbone, folds[0], folds[-1])}) == 3
+
+
+def test_a_folds_job_waits_for_its_backbones(plans):
+    (context, (backbone,), folds), _ = plans
+    assert {name for job in folds for name in job.waits_for} == {backbone.name}
+    assert backbone.waits_for == ()
+    assert {job.status(context.store).state for job in (backbone, *folds)} == {"missing"}
