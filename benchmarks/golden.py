@@ -26,6 +26,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from golden_cases import CASES, write_case
 from golden_data import write_encoder
 
@@ -105,16 +108,18 @@ def checked_out(revision: str, folder: Path) -> Iterator[Path]:
 
 def record(names: Sequence[str], run: Callable[[str], Hashes], file: Path, jobs: int) -> int:
     """Write the hashes of the cases to `file`, unless one fails; the exit status."""
-    recorded = {}
-    with ThreadPoolExecutor(jobs) as pool:
+    recorded: dict[str, Hashes] = {}
+
+    def outcome(name: str) -> str:
         try:
-            for name, hashes in zip(names, pool.map(run, names), strict=True):
-                print(f"{name}: {len(hashes)} files", flush=True)
-                recorded[name] = hashes
+            recorded[name] = run(name)
         except FailedError as error:
-            pool.shutdown(cancel_futures=True)
-            print(f"FAILED: {error}")
-            return 1
+            return f"FAILED: {error}"
+        return f"recorded ({len(recorded[name])} files)"
+
+    print_each(names, outcome, jobs)
+    if len(recorded) < len(names):
+        return 1
     file.write_text(json.dumps(recorded, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return 0
 
@@ -127,18 +132,24 @@ def compare(
 ) -> int:
     """Print a line for each case; the exit status."""
 
-    def verdict(name: str) -> str:
+    def outcome(name: str) -> str:
         try:
             return difference(before(name), now(name))
         except FailedError as error:
             return f"FAILED: {error}"
 
-    same = True
+    lines = print_each(names, outcome, jobs)
+    return 0 if all(line.startswith("equal") for line in lines) else 1
+
+
+def print_each(names: Sequence[str], outcome: Callable[[str], str], jobs: int) -> list[str]:
+    """Print the outcome of each case, `jobs` of them at a time; the outcomes."""
+    lines = []
     with ThreadPoolExecutor(jobs) as pool:
-        for name, line in zip(names, pool.map(verdict, names), strict=True):
+        for name, line in zip(names, pool.map(outcome, names), strict=True):
             print(f"{name}: {line}", flush=True)
-            same = same and line.startswith("equal")
-    return 0 if same else 1
+            lines.append(line)
+    return lines
 
 
 def difference(before: Hashes, now: Hashes) -> str:
@@ -169,16 +180,14 @@ def run_case(tree: Path, name: str, place: Path, encoder: Path) -> Hashes:
         done = subprocess.run(
             [sys.executable, str(tree / f"{script}.py"), "--config", str(config), *options],
             check=False,
-            cwd=folder,  # where relative paths in commands lie
+            cwd=folder,
             env=os.environ | ENVIRONMENT,
             capture_output=True,
             text=True,
         )
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise FailedError(
-                f"{' '.join(command)} in {tree}: {said[-1] if said else done.returncode}"
-            )
+            said = done.stderr.strip().splitlines()[-1:]
+            raise FailedError(f"{' '.join(command)} in {tree}: {''.join(said)}")
     return hashes_of(folder / "store")
 
 
@@ -192,8 +201,24 @@ def hashes_of(store: Path) -> Hashes:
             content = file.read_bytes()
             if file.name == "blend.json":
                 content = weights_of_a_blend(json.loads(content))
+            elif file.match("*test_*.parquet") or file.match("*vectors_*.parquet"):
+                content = values_of_a_table(file)
             hashes[str(file.relative_to(store))] = hashlib.sha256(content).hexdigest()
     return hashes
+
+
+def values_of_a_table(file: Path) -> bytes:
+    """What a table holds, whatever notes the file keeps beside its columns."""
+    frame = pd.read_parquet(file)
+    parts = []
+    for name in frame:
+        values = frame[name].to_numpy()
+        if name == "vector":
+            values = np.stack(values)
+        elif values.dtype == object:
+            values = values.astype(str)
+        parts += [f"{name} {values.dtype} {values.shape}".encode(), values.tobytes()]
+    return b"\n".join(parts)
 
 
 def weights_of_a_blend(card: dict) -> bytes:

@@ -10,6 +10,10 @@ FAMILIES = {
     "metric": ("poolblend.competition.metrics", "METRICS"),
     "fold strategy": ("poolblend.competition.folds", "STRATEGIES"),
     "blender": ("poolblend.ensembling.blenders", "BLENDERS"),
+    "loss": ("poolblend.training.objectives", "LOSSES"),
+    "optimizer": ("poolblend.training.optimizers", "OPTIMIZERS"),
+    "schedule": ("poolblend.training.schedules", "SCHEDULES"),
+    "recipe": ("poolblend.training.recipes", "RECIPES"),
 }
 
 
@@ -47,3 +51,12 @@ def test_a_name_registered_twice_is_a_bug():
     registry.add("max", 1)
     with pytest.raises(ValueError, match="registered twice"):
         registry.add("max", 2)
+
+
+def test_a_user_error_is_one_printable_line_of_bounded_length():
+    line = str(UserError("first\nsecond \x1b[31m" + "x" * 5000 + " end"))
+    assert line.startswith("first\\nsecond \\x1b[31mxxx")
+    assert line.endswith("x end")
+    assert line.isprintable()
+    assert len(line) <= 1000
+    assert str(UserError("naïve “words” — …")) == "naïve “words” — …"

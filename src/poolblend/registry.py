@@ -24,6 +24,10 @@ ROOMS = {
     "metric": "competition/metrics/*.py",
     "fold strategy": "competition/folds.py",
     "blender": "ensembling/blenders/*.py",
+    "loss": "training/objectives.py",
+    "optimizer": "training/optimizers.py",
+    "schedule": "training/schedules.py",
+    "recipe": "training/recipes/*.py",
 }
 
 

@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from poolblend import config
-from poolblend.config.sections import MINILM, MINILM_SHA256
 from poolblend.errors import UserError
+from poolblend.modeling.options import MINILM, MINILM_SHA256
 
 
 def names(settings):

@@ -10,7 +10,6 @@ import json
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,11 +17,6 @@ import pandas as pd
 import torch
 
 from poolblend import config, pipeline
-from poolblend.competition.metrics import make_scorer
-from poolblend.competition.tasks import Task
-from poolblend.ensembling.blenders import BLENDERS
-from poolblend.ensembling.problem import BlendProblem, StudyFile
-from poolblend.ensembling.spaces import Space
 from poolblend.jobs.blend_plan import read_blend
 from poolblend.store import Store, read_folds
 from rig.cards import checkpoint_card, fold_card
@@ -34,18 +28,6 @@ TEST = {"test_sha256": "0" * 64}
 Reader = Callable[[bytes, Path], None]
 
 
-def _problem() -> BlendProblem:
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 2, ROWS)
-    z_MNK = (y + rng.normal(0, 1, (2, ROWS)))[:, :, None]
-    scorer = make_scorer("roc_auc", Task("binary", ("target",), (0, 1)))
-    fold_N = np.arange(ROWS) % 2
-    return BlendProblem(z_MNK, y, fold_N, scorer, Space("plain", "binary"), trials=20)
-
-
-PROBLEM = _problem()
-
-
 class Tokenizer:
     """What a model folder holds beside the weights."""
 
@@ -54,7 +36,7 @@ class Tokenizer:
 
 
 def make_store(root: Path) -> None:
-    """Fill a store: folds, a fold model, a checkpoint, test predictions, a blend and its study."""
+    """Fill a store: folds, a fold model, a checkpoint, test predictions, a blend."""
     rng = np.random.default_rng(0)
     target = rng.integers(0, 2, ROWS)
     ids = [f"r{i}" for i in range(ROWS)]
@@ -76,8 +58,6 @@ def make_store(root: Path) -> None:
     oof = pd.DataFrame({"id": ids, "fold": 0, "pred_1": 0.5})
     tensors = {"weight": torch.ones(2, 2)}
     parts = [Tokenizer()]
-    store.open_studies()
-    _study(store)
     store.fold(MEMBER, 0).save(
         tensors=tensors,
         parts=parts,
@@ -125,12 +105,6 @@ def _blend(store: Store) -> None:
     assert np.isfinite(mixture.weights_MK).all()
 
 
-def _study(store: Store) -> None:
-    study = StudyFile(store.studies_folder / "all-rows.log", "all rows")
-    fit = BLENDERS["optuna"](replace(PROBLEM, study=study))
-    assert np.isfinite(fit.weights_M).all()
-
-
 def _lock(store: Store) -> None:
     lock = store.lock(MEMBER, 0)
     assert not lock.is_held()
@@ -146,12 +120,12 @@ CHECKS: dict[str, tuple[str, Callable[[Store], None]]] = {
     "fold weights": (f"{MODEL}/fold0/model.safetensors", _fold),
     "OOF predictions": (f"oof/{RUN}/{MEMBER}/fold0.parquet", _fold),
     "test predictions": (f"oof/{RUN}/{MEMBER}/test_fold0.parquet", _test),
+    "test predictions card": (f"oof/{RUN}/{MEMBER}/test_fold0.json", _test),
     "checkpoint card": (f"{CHECKPOINT}/card.json", _checkpoint),
     "checkpoint state": (f"{CHECKPOINT}/state.safetensors", _checkpoint),
     "folds": (f"input/{RUN}/folds.csv", _folds),
     "folds card": (f"input/{RUN}/folds.json", _folds),
     "blend card": (f"oof/{RUN}/blend.json", _blend),
-    "study log": (f"oof/{RUN}/studies/all-rows.log", _study),
     "lock": (f"{MODEL}/.fold0.lock", _lock),
 }
 FILES = _files()

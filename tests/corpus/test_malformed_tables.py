@@ -134,9 +134,11 @@ def test_odd_ids_and_texts_go_all_the_way_to_a_submission(toy, tmp_path: Path) -
     folder = tmp_path / "träin data, (1)"
     folder.mkdir()
     texts = [*(text[:20_000] for text in TEXTS.values()), *["plain"] * 3]
-    train_ids = [f"{id}{k}" for k in range(2) for id in (*ODD_IDS, *range(7))]
+    train_ids = [
+        f"{id}{k}" for k in range(2) for id in (*ODD_IDS, *range(len(texts) - len(ODD_IDS)))
+    ]
     ids = [*ODD_IDS, *(f"test {k}" for k in range(len(texts) - len(ODD_IDS)))]
-    y = [k % 2 for k in range(36)]
+    y = [k % 2 for k in range(2 * len(texts))]
     (folder / "train.csv").write_text(csv_of("id,text,target", train_ids, texts * 2, y))
     (folder / "test.csv").write_text(csv_of("id,text", ids, texts))
     (folder / "sample_submission.csv").write_text(csv_of("id,target", ids[::-1], [0] * len(ids)))

@@ -128,7 +128,8 @@ from pathlib import Path
 sys.path[:] = sys.argv[2:]
 from poolblend.store.locks import ProcessLock
 
-ProcessLock(Path(sys.argv[1])).acquire()
+lock = ProcessLock(Path(sys.argv[1]))
+lock.acquire()
 print("held", flush=True)
 sys.stdin.read()
 """

@@ -14,7 +14,7 @@ DRIVER = Path(__file__).with_name("fuzz_readers.py")
 PLANTED = """
 import os
 
-NAMES = ("right", "raises", "waits", "dies", "grows", "tells")
+NAMES = ("right", "raises", "waits", "dies", "grows")
 SEEDS = {name: [b"a1,b2", b"hello"] for name in NAMES}
 
 
@@ -44,13 +44,6 @@ def dies(content, folder):
 def grows(content, folder):
     if content == b"hello":
         bytearray(1 << 36)
-
-
-def tells(content, folder):
-    from poolblend.errors import UserError
-
-    if content == b"hello":
-        raise UserError("two" + chr(10) + "lines")
 
 
 READERS = {name: globals()[name] for name in NAMES}
@@ -87,7 +80,6 @@ def tallies(printed):
         ("waits", "Hang: the time for one input is over"),
         ("dies", "the process ended with status -6"),
         ("grows", "MemoryError"),
-        ("tells", "two\nlines"),
     ],
 )
 def test_a_planted_crash_is_caught_and_its_input_kept(fuzz, tmp_path, name, message):

@@ -24,7 +24,8 @@ def test_time_left_is_the_tokens_left_at_the_speed_so_far(clock, caplog):
     caplog.set_level("INFO", logger="poolblend")
     left = estimate.Estimate(TOKENS)
     clock(9999)  # backbones are trained, or other processes are waited for
-    left.begin_fold(0.25)  # resumed
+    left.begin_fold(0.25)  # resumed at the end of an epoch, which is predicted again
+    left.after_epoch("small", 0, 0.25)
     clock(30)
     left.after_epoch("small", 0, 0.5)
     clock(60)

@@ -238,10 +238,10 @@ def test_memory_too_small_for_one_row_is_the_folds_own_failure(toy, monkeypatch,
     settings = config.load(toy())
     store, whole = open_store(settings), Gradients._add_up
 
-    def small(self, parts, accelerator):
+    def small(self, parts):
         if isinstance(self.model.pooler, POOLERS["mean"]) and len(self.rows) > 2:
             raise error
-        return whole(self, parts, accelerator)
+        return whole(self, parts)
 
     monkeypatch.setattr(Gradients, "_add_up", small)
     with pytest.raises(PartlyFailedError, match="out of memory .*set train.gradient_checkpointing"):

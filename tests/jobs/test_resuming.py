@@ -357,10 +357,10 @@ def test_the_card_of_a_fold_says_how_its_batches_were_cut(toy, monkeypatch, capl
 
     whole = Gradients._add_up
 
-    def small(self, parts, accelerator):
+    def small(self, parts):
         if max(map(len, parts)) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return whole(self, parts, accelerator)
+        return whole(self, parts)
 
     monkeypatch.setattr(Gradients, "_add_up", small)
     settings = config.load(toy())

@@ -10,18 +10,18 @@ from torch.testing import assert_close
 from poolblend.errors import UserError
 from poolblend.modeling.adapters import add_lora, merge_for_good, merged
 from poolblend.modeling.layers import layer_depths
-from poolblend.training.optim import build_optimizer, parameter_groups
+from poolblend.training.optimizers import OPTIMIZERS, parameter_groups
 from rig.families import FAMILIES, depth_of
 
 pytest.importorskip("peft")
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 LORA = dict(r=2, alpha=8.0, dropout=0.0)
-RATES = dict(lr=1e-2, head_lr=1e-2, layer_decay=1.0, weight_decay=0.1)
+RATES = dict(lr=1e-2, head_lr=1e-2, weight_decay=0.1)
 
 
 def train(model, batch, steps=2):
-    optimizer = build_optimizer("adamw", parameter_groups(model, **RATES))
+    optimizer = OPTIMIZERS["adamw"](parameter_groups(model, **RATES))
     for _ in range(steps):
         model.train()
         model(batch).square().sum().backward()
@@ -145,7 +145,7 @@ def test_adapters_lie_as_deep_as_their_layers(family_model, name):
     for key, depth in layer_depths(model.encoder).items():
         assert depth == depth_of(name, key)
     if FAMILIES[name].layers:
-        groups = parameter_groups(model, **RATES | dict(layer_decay=0.5))
+        groups = parameter_groups(model, **RATES, factor=lambda depth, top: 0.5 ** (top - depth))
         rates = {id(p): group["lr"] for group in groups for p in group["params"]}
         assert rates.keys() == {id(p) for p in model.parameters() if p.requires_grad}
         top = max(layer_depths(model.encoder).values())

@@ -11,7 +11,9 @@ from torch.testing import assert_close
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
 from poolblend.modeling.layers import checkpoint_activations
-from poolblend.training.optim import build_optimizer, parameter_groups
+from poolblend.training.optimizers import OPTIMIZERS, parameter_groups
+from poolblend.training.options import Train
+from poolblend.training.recipes.layers import LayerDecay
 from rig.families import (
     ABOVE,
     COUNTING_FROM_THE_LEFT,
@@ -131,7 +133,8 @@ def test_absolute_positions_bound_the_length(tmp_path, family_folder, name, limi
 @pytest.mark.parametrize("pooler", ["attention", "weighted_layer"])
 def test_every_parameter_has_one_rate_and_rates_rise_with_depth(family_model, name, pooler):
     model = family_model(name, pooler=pooler)
-    groups = parameter_groups(model, lr=1e-3, head_lr=1e-2, layer_decay=0.5, weight_decay=0.1)
+    rate = LayerDecay(layer_decay=0.5).rate
+    groups = parameter_groups(model, lr=1e-3, head_lr=1e-2, weight_decay=0.1, factor=rate)
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert len(rates) == sum(len(group["params"]) for group in groups)
     learned = {key: p for key, p in model.encoder.named_parameters() if p.requires_grad}
@@ -145,11 +148,10 @@ def test_every_parameter_has_one_rate_and_rates_rise_with_depth(family_model, na
     assert list(model.pooler.parameters())
 
 
-def test_a_decay_by_layers_is_refused_where_layers_share_their_weights(family_model):
-    rates = dict(lr=1e-3, head_lr=1e-2, weight_decay=0.1)
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - DISTINCT))
+def test_a_decay_by_layers_is_refused_where_layers_share_their_weights(family_model, name):
     with pytest.raises(UserError, match=r"train.layer_decay is 0.9, .* AlbertModel share"):
-        parameter_groups(family_model("albert"), layer_decay=0.9, **rates)
-    assert parameter_groups(family_model("albert"), layer_decay=1.0, **rates)
+        LayerDecay(layer_decay=0.9).check(family_model(name).encoder, Train(), "binary")
 
 
 def gradients(model, batch):
@@ -183,8 +185,8 @@ def test_every_parameter_gets_a_gradient_and_one_step_changes_it(family_model, r
     before = {key: p.detach().clone() for key, p in learned}
     found = gradients(model, padded(rows(*LENGTHS), side="left"))
     assert [key for key, grad in found.items() if grad is None or not grad.any()] == []
-    rates = dict(lr=1e-2, head_lr=1e-2, layer_decay=1.0, weight_decay=0.0)
-    build_optimizer("adamw", parameter_groups(model, **rates)).step()
+    rates = dict(lr=1e-2, head_lr=1e-2, weight_decay=0.0)
+    OPTIMIZERS["adamw"](parameter_groups(model, **rates)).step()
     assert [key for key, p in learned if p.equal(before[key])] == []
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from poolblend.config.training import Checkpoints
 from poolblend.errors import UserError
 from poolblend.training.fit import Fit
+from poolblend.training.options import Checkpoints
 from rig.edited import edit_card
 
 MEMBER = "tiny-mean-s42"

@@ -252,35 +252,6 @@ def test_a_folder_in_the_way_of_a_file_is_one_line_that_names_it(finished, statu
     assert (path / "mine").read_text() == "mine"
 
 
-@pytest.mark.parametrize(("place", "command"), FILES[:4])
-def test_a_file_that_vanishes_between_list_and_open_is_one_line(
-    finished, status, monkeypatch, place, command
-):
-    path = finished.store.root / place
-    whole = Path.open
-
-    def vanish(self, *args, **kwargs):
-        if self == path:
-            self.unlink(missing_ok=True)
-        return whole(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", vanish)
-        code, line = status(getattr(finished, command))
-    assert code in (0, 2)  # or it is as if it had never been there
-    assert not code or path.name in line or "damaged" in line
-    for each in (lambda: finished.train(overwrite=True), finished.blend, finished.infer):
-        assert status(each) == (0, "")
-    assert damaged(finished.store) == []
-
-
-def test_a_member_whose_file_is_a_dangling_link_is_named(finished, status):
-    (Path(finished.outside) / "gone.csv").symlink_to("nowhere.csv")
-    code, line = status(finished.blend)
-    assert code == 2
-    assert "gone.csv is a link that leads nowhere" in line
-
-
 # --- paths ---------------------------------------------------------------------------------------
 
 NAMES = [

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import tempfile
 
 import pandas as pd
 import pytest
@@ -11,6 +10,7 @@ from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.loading.competition import open_store
+from poolblend.store import probe
 from poolblend.store.kept import KeptFile
 from rig.edited import edit_card
 
@@ -22,14 +22,14 @@ def read_only(monkeypatch):
     """Makes the folders of that name, and all in them, read-only."""
 
     def close(*names):
-        whole = tempfile.TemporaryFile
+        whole = probe.TemporaryFile
 
         def refuse(*args, dir, **kwargs):
             if any(name in dir.parts for name in names):
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
             return whole(*args, dir=dir, **kwargs)
 
-        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(probe, "TemporaryFile", refuse)
 
     return close
 
@@ -146,8 +146,8 @@ def test_an_undefined_score_is_one_short_line_a_fold(toy, caplog, tmp_path):
     train.to_csv(table, index=False)
     with caplog.at_level("INFO", logger="poolblend"):
         pipeline.train(config.load(path), poolers="mean")
-    told = [r.getMessage() for r in caplog.records if "undefined" in r.getMessage()]
-    folds = [line for line in told if MEMBER in line and "epoch" not in line]
+    messages = [r.getMessage() for r in caplog.records if "undefined" in r.getMessage()]
+    folds = [line for line in messages if MEMBER in line and "epoch" not in line]
     assert len(folds) == 2
     assert all("roc_auc undefined, all rows are of one class (" in line for line in folds)
     assert max(map(len, folds)) < 100

@@ -9,11 +9,11 @@ from pydantic import field_validator
 
 from poolblend.cards.card import Card, CardPart
 from poolblend.cards.inputs import FileHash, Inputs, hash_of_hashes
+from poolblend.cards.member import Member
 from poolblend.cards.provenance import Provenance
 from poolblend.competition.columns import Columns
 from poolblend.competition.positive import Positive
 from poolblend.competition.tasks import Task
-from poolblend.config.members import Member
 from poolblend.text_spec import TextSpec
 
 

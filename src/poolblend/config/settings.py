@@ -8,22 +8,22 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from poolblend.cards.member import Member, derive_seed
 from poolblend.competition.options import Data, Folds, Submission
 from poolblend.config.members import (
     Mask,
-    Member,
     MemberSpec,
     check_member,
     check_spec,
     counts_tokens,
-    derive_seed,
     merged,
 )
-from poolblend.config.sections import Backbone, Blend, backbone_of_member
-from poolblend.config.training import Checkpoints, Head, Pseudo, Train
+from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
+from poolblend.modeling.options import Backbone, Head, backbone_of_member
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
 from poolblend.text_spec import Truncation, Windows
+from poolblend.training.options import Checkpoints, Pseudo, Train
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]

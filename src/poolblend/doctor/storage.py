@@ -28,7 +28,8 @@ def folders(run: Run) -> list[Path]:
 @check("disk", fix=ELSEWHERE)
 def disk(run: Run) -> Iterator[Finding]:
     """There is room for the fold models that the run will write."""
-    folder = folders(run)[0]
+    models = folders(run)[0]
+    folder = next(filter(Path.is_dir, (models, *models.parents)))
     usage, folds = shutil.disk_usage(folder), _sizes_to_train(run)
     found = f"{size(usage.free)} of {size(usage.total)} free in {folder}"
     # A checkpoint holds weights and the optimizer's two moments, and the last two are kept.

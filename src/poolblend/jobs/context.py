@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from poolblend.config import Config, Member
-from poolblend.config.sections import Backbone
 from poolblend.errors import UserError
 from poolblend.jobs.estimate import Estimate
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import Competition
 from poolblend.loading.dataset import Datasets
+from poolblend.modeling.options import Backbone
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
 

@@ -50,7 +50,8 @@ class Estimate:
         to_train = {each: float(self._tokens[each]) for each in jobs[jobs.index(job) + 1 :]}
         if done < 1:
             to_train[job] = (1 - done) * self._tokens[job]
-        if job in self._reported or not to_train:
+        # A fold that is resumed at the end of an epoch has trained nothing yet.
+        if job in self._reported or not to_train or not sum(self._trained.values()):
             return
         self._reported.add(job)
         seconds = sum(n * self._seconds_per_token(name) for (name, _), n in to_train.items())
@@ -58,6 +59,6 @@ class Estimate:
         log.info("about %s left for %s", duration(seconds), folds)
 
     def _seconds_per_token(self, member: str) -> float:
-        if member in self._trained:
+        if self._trained[member]:
             return self._seconds[member] / self._trained[member]
         return sum(self._seconds.values()) / sum(self._trained.values())

@@ -17,7 +17,7 @@ from poolblend.cards.fold import FailureNote, FoldInputs
 from poolblend.cards.inputs import Inputs
 from poolblend.cards.provenance import now
 from poolblend.config import Config, Member, derive_seed
-from poolblend.config.sections import Backbone
+from poolblend.modeling.options import Backbone
 from poolblend.store import Store
 from poolblend.store.backbones import BackboneFiles
 from poolblend.store.foldfiles import FoldFiles

@@ -15,12 +15,12 @@ from poolblend.cards.backbone import BackboneInputs
 from poolblend.cards.fold import FoldInputs
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config, Member, derive_seed
-from poolblend.config.sections import Backbone
 from poolblend.errors import UserError
 from poolblend.jobs.job import BackboneJob, FoldJob
 from poolblend.loading.competition import Competition
 from poolblend.loading.dataset import test_hashes
 from poolblend.loading.texts import text_spec
+from poolblend.modeling.options import Backbone
 from poolblend.modeling.sources import Located
 from poolblend.modeling.tokenizers import tokenizer_source
 from poolblend.store import Store

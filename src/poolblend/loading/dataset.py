@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from poolblend.competition.columns import Columns, fit_columns
-from poolblend.competition.targets import balanced_weights
 from poolblend.config import Config, Member
 from poolblend.loading.competition import Competition
 from poolblend.loading.texts import Texts, text_spec
@@ -20,6 +19,7 @@ from poolblend.store import Store
 from poolblend.store.predictions import from_table
 from poolblend.training.batches import Encoded, concatenated
 from poolblend.training.objectives import Objective
+from poolblend.training.recipes import label_weights
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +87,10 @@ class Datasets:
         given_N = competition.weight_N
         weights = np.ones(len(competition.y)) if given_N is None else given_N / given_N[rows].mean()
         weights = weights[:, None]
-        if member.train.class_weights == "balanced":
-            balanced = balanced_weights(competition.task, competition.y[rows])
-            balanced = balanced.reshape(len(rows), -1)
-            weights = np.repeat(weights, balanced.shape[1], axis=1)
-            weights[rows] *= balanced
+        by_label = label_weights(member.applied_train, competition.y[rows])
+        if by_label is not None:
+            weights = np.repeat(weights, by_label.shape[1], axis=1)
+            weights[rows] *= by_label
         return weights
 
     def _with_pseudo(
@@ -119,7 +118,7 @@ class Datasets:
         n_train = len(competition.y)
         labels = objective.from_predictions(pred_NK)
         weights = np.full((len(ids), dataset.weights.shape[1]), member.pseudo.weight)
-        if member.train.class_weights == "balanced":
+        if label_weights(member.applied_train, competition.y[dataset.rows]) is not None:
             weights *= _expected_weights(dataset, labels)
         log.info("%s fold %d: %d pseudo-labels of %d", member.name, fold, sure_N.sum(), len(ids))
         return FoldDataset(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from poolblend.cards.member import Member
 from poolblend.competition.templates import fill, is_template, text_columns
 from poolblend.config import Config
-from poolblend.config.members import Member
 from poolblend.modeling.backbone import load_tokenizer
 from poolblend.text_spec import TextSpec
 from poolblend.training.encoding import Encoded, encode

@@ -21,7 +21,7 @@ from poolblend.modeling.encoders import check_attention, make_encoder, read_conf
 from poolblend.modeling.layers import layer_stacks
 from poolblend.modeling.padding import count_from_the_first_token, n_positions, padding_effect
 from poolblend.modeling.poolers import EncoderShape
-from poolblend.modeling.tokenizers import Kept, check_survives_copying, read_tokenizer
+from poolblend.modeling.tokenizers import Kept, check_survives_saving, read_tokenizer
 from poolblend.modeling.trust import readable
 
 log = logging.getLogger(__name__)
@@ -218,14 +218,14 @@ def load_tokenizer(folder: Path, *, remote_code: bool = False) -> Any:
 def check_tokenizer_survives(
     folder: Path, ids: Callable[[Any], Sequence[Any]], *, remote_code: bool = False
 ) -> None:
-    """Raise UserError where the folder's tokenizer, copied and read again, gives other ids.
+    """Raise UserError where the folder's tokenizer, saved and read again, gives other ids.
 
     `ids` gives those of the run's texts by a tokenizer.
     """
     with readable(folder, remote_code):
         tokenizer = read_tokenizer(folder, remote_code)
         config = read_config(folder, remote_code)
-        check_survives_copying(Kept(tokenizer, folder, remote_code), config, ids)
+        check_survives_saving(Kept(tokenizer, folder, remote_code), config, ids)
 
 
 def _dissect(encoder: Any, kept: Kept) -> Backbone:

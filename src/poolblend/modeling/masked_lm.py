@@ -76,12 +76,8 @@ class MaskedLanguageModel(nn.Module):
         self.register_buffer("special_S", torch.tensor(special), persistent=False)
         self.register_buffer("words_W", torch.tensor(words), persistent=False)
 
-    def forward(self, batch: Batch, samples: int = 1) -> Tensor:
-        """Each row's mean loss over its hidden tokens, (S, B, 1); each sample hides other ones."""
-        return torch.stack([self._losses(batch)[:, None] for _ in range(samples)])
-
-    def _losses(self, batch: Batch) -> Tensor:
-        """(B,); 0 for a row with nothing to hide."""
+    def forward(self, batch: Batch) -> Tensor:
+        """Each row's mean loss over the tokens hidden from it, (B, 1); 0 with nothing to hide."""
         may_BT = batch.content_BT & ~torch.isin(batch.ids_BT, self.special_S)
         seen = hide(
             batch.ids_BT, may_BT, share=self.share, mask_id=self.mask_id, words_W=self.words_W
@@ -93,7 +89,7 @@ class MaskedLanguageModel(nn.Module):
             (loss_BT1,) = read_in_passes(self._token_losses, passes, *inputs, recompute=False)
         else:
             (loss_BT1,) = self._token_losses(*inputs)
-        return loss_BT1.squeeze(2).sum(dim=1) / seen.chosen_BT.sum(dim=1).clamp(min=1)
+        return loss_BT1.sum(dim=1) / seen.chosen_BT.sum(dim=1, keepdim=True).clamp(min=1)
 
     def _token_losses(
         self,

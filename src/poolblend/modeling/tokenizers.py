@@ -1,4 +1,4 @@
-"""A backbone's tokenizer: read as its files describe it, and copied unchanged beside a model.
+"""A backbone's tokenizer: read as its files describe it, and kept unchanged beside a model.
 
 transformers 5 rebuilds many tokenizers from their vocabulary alone, by the class that a folder
 names, and loses what the files say besides. The model was trained with what the files say.
@@ -132,22 +132,29 @@ class Kept(NamedTuple):
     remote_code: bool = False
 
     def save_pretrained(self, folder: str) -> None:
-        """Copy the files that the tokenizer was read from, where they are not there already.
+        """Copy the files that the tokenizer was read from, or save it as `tokenizer.json`.
 
-        transformers would not always save what it reads again (BERTweet's tokenizer).
+        transformers would not always save what it reads again (BERTweet's tokenizer). But what its
+        versions make of `vocab.txt` or `spm.model` differs, so these are saved where they can be.
         """
+        own_code = self.tokenizer._auto_class is not None
+        if self.tokenizer.is_fast and not own_code and not (self.folder / FILE).is_file():
+            # Some classes write the path of a file that they were read from: none may lead out.
+            for name in [name for name in self.tokenizer.init_kwargs if name.endswith("_file")]:
+                del self.tokenizer.init_kwargs[name]
+            self.tokenizer.save_pretrained(folder)
+            return
         named = (*SETTINGS, *NAMES, *self.tokenizer.vocab_files_names.values())
-        patterns = (*named, "*.py") if self.tokenizer._auto_class is not None else named
-        for pattern in patterns:
+        for pattern in (*named, "*.py") if own_code else named:
             for file in self.folder.glob(pattern):
                 if not (Path(folder) / file.name).exists():
                     shutil.copyfile(file, Path(folder) / file.name)
 
 
-def check_survives_copying(
+def check_survives_saving(
     kept: Kept, config: Any, ids: Callable[[Any], Sequence[Sequence[int]]]
 ) -> None:
-    """Raise UserError where the tokenizer, copied beside a model and read again, gives other ids.
+    """Raise UserError where the tokenizer, saved beside a model and read again, gives other ids.
 
     `config` is the encoder's, which is saved beside it; `ids` gives those of the run's texts by a
     tokenizer.

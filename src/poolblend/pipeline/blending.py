@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,10 +21,10 @@ from poolblend.config import Config
 from poolblend.ensembling import compact, contributions
 from poolblend.ensembling.blenders import BLENDERS
 from poolblend.ensembling.choice import Choice, choose
-from poolblend.ensembling.fitting import BlendOptions, Form
 from poolblend.ensembling.honesty import Comparison, Honest, compare, cross_fit
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.slices import length_bins, slice_sentence, slice_table, slices
+from poolblend.ensembling.study import make_study
 from poolblend.errors import UserError
 from poolblend.loading.blend_members import Members, gather
 from poolblend.loading.competition import open_store
@@ -111,29 +111,40 @@ def blend(
         )
     slicing = _slicing(config, gathered)
     fitters, matrix, scorer = _within_reach(config, matrix, scorer)
-    options = BlendOptions(
-        fitters=fitters,
-        space=settings.space,
-        weights=settings.weights,
-        thresholds=settings.thresholds,
-        trials=settings.trials,
-        seed=config.seed,
-    )
-    searches = len(matrix.members) > 1 and "optuna" in (options.fitters or BLENDERS)
+    options = settings.model_copy(update={"fitters": list(fitters)})
+    compared = options.fitters or BLENDERS
+    searches = len(matrix.members) > 1 and any(BLENDERS[name].searches for name in compared)
     parts = len(matrix.outputs) if settings.weights == "per_output" else 1
     each = max(1, settings.trials // parts) * parts
     total = each * (gathered.competition.n_folds + 1) if searches else None
     bar = tqdm(total=total, desc="optuna", unit="trial", disable=None if total else True)
     # Thousands of small matrix products: on more threads they mostly wait for each other.
     with bar, threadpool_limits(1, "blas"):
-        comparison = compare(
-            matrix, scorer, options, studies=store.open_studies(), progress=bar.update
-        )
+        comparison = compare(matrix, scorer, options, seed=config.seed, progress=bar.update)
         choice = choose(comparison, settings.fitter, resamples=settings.resamples)
         result = _look_into(config, store, gathered, comparison, choice, slicing)
     store.write_blend(result.card)
     log.info("blend card: %s", store.blend_path)
+    if settings.study:
+        _write_studies(store, comparison)
     return result
+
+
+def _write_studies(store: Store, comparison: Comparison) -> None:
+    """Keep the searches on all rows, a study per output where each has weights of its own."""
+    searches = [
+        (f"{store.run}: {output}" if output else store.run, trials)
+        for report in comparison.reports.values()
+        for output, trials in report.searches.items()
+    ]
+    if not searches:
+        log.warning("blend.study=true: no search ran, so there is no study to write")
+        return
+    members, better = comparison.matrix.members, comparison.scorer.better
+    with store.study_journal() as journal:
+        for name, trials in searches:
+            make_study(trials, members, better, name=name, storage=journal)
+    log.info("Optuna's study: %s", store.study_path)
 
 
 def _fitters(config: Config) -> tuple[str, ...]:
@@ -204,8 +215,11 @@ def _look_into(
     quick = choice.blender if BLENDERS[choice.blender].quick else QUICK
     if choice.n_members > MANY:
         quick = "equal"
-    settled = _settled(options, comparison.form)
-    whole = cross_fit(quick, matrix, scorer, settled)
+    # The form is chosen already, for the many small fits that tell members apart.
+    form = comparison.form
+    thresholds = "fitted" if form.cuts else "default"
+    settled = options.model_copy(update={"space": form.space, "thresholds": thresholds})
+    whole = cross_fit(quick, matrix, scorer, settled, seed=seed)
     without = contributions.leave_one_out(
         matrix, scorer, settled, quick, whole.honest_taken, seed=seed, resamples=resamples
     )
@@ -263,9 +277,3 @@ def _slice_tables(
         )
         for column, slice_N in slicing.items()
     }
-
-
-def _settled(options: BlendOptions, form: Form) -> BlendOptions:
-    """The options with the form already chosen, for the many small fits that tell members apart."""
-    thresholds: Literal["fitted", "default"] = "fitted" if form.cuts else "default"
-    return replace(options, space=form.space, thresholds=thresholds)

@@ -165,7 +165,7 @@ class Pictures:
         trials = self.searches.get(output)
         if not trials:
             return self._unsearched("importances", title)
-        share = importances(trials, self._matrix.members, self._blend.comparison.options.seed)
+        share = importances(trials, self._matrix.members, self._blend.comparison.seed)
         figure = plots.importances(list(share), np.array(list(share.values())), title)
         return self._keep(_file("importances", output, self.searches), figure)
 

@@ -9,21 +9,18 @@ The card holds the sha256 of the file, and a seal of its own.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from poolblend.cards.card import Card, DamagedError
+from poolblend.cards.card import C, Card, DamagedError
 from poolblend.cards.inputs import FileHash
 from poolblend.cards.predictions import Origin, PredictionsCard, TableName, What
-from poolblend.cards.submission import SubmissionCard
 from poolblend.store.cards import read_card, write_card
-from poolblend.store.files import described, flush, no_half_files
+from poolblend.store.files import flush, hash_file, no_half_files, read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +33,6 @@ AGAIN: dict[What, str] = {
     "vectors": "infer.py --vectors makes it again",
 }
 
-F = TypeVar("F", PredictionsCard, SubmissionCard)
-
 
 def write_with_card(
     path: Path, write: Callable[[Path], Any], make_card: Callable[[FileHash], Card]
@@ -47,43 +42,18 @@ def write_with_card(
         write(new)
         flush(new)
         with no_half_files(path.with_suffix(".json")) as new_card:
-            write_card(new_card, make_card(describe(new)))
-            flush(new_card)  # a disk that is full says so by now: what follows are renames
+            write_card(new_card, make_card(hash_file(new)))
+            # A disk that is full says so by now. What follows are renames.
             path.unlink(missing_ok=True)
 
 
-def read_with_card(path: Path, kind: type[F]) -> tuple[F, bytes]:
-    """A file's card and bytes; DamagedError where there is no card, or it is of other bytes."""
+def read_card_of(path: Path, kind: type[C]) -> C:
+    """The card beside a file; DamagedError where there is none, or it is damaged."""
     beside = path.with_suffix(".json")
     card = read_card(beside, kind)
     if card is None:
         raise DamagedError(f"{path} has no card {beside.name}")
-    return card, read_bytes(path, card.file, beside.name)
-
-
-def describe(path: Path) -> FileHash:
-    return FileHash(**described(path))
-
-
-def read_bytes(path: Path, expected: FileHash, card_name: str) -> bytes:
-    """The file's bytes, read once: another process may replace it. Raises DamagedError."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DamagedError(f"{path} is gone") from None
-    if hashlib.sha256(content).hexdigest() != expected.sha256:
-        raise DamagedError(f"{path} is damaged: its sha256 is not the one in {card_name}")
-    return content
-
-
-def to_frame(path: Path, content: bytes) -> pd.DataFrame:
-    """The table in a parquet file's bytes; DamagedError where they never were a table."""
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(io.BytesIO(content))
-    except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} is damaged: {error}") from None
+    return card
 
 
 class KeptFile(NamedTuple):
@@ -122,9 +92,9 @@ class KeptFile(NamedTuple):
     def check(self) -> tuple[PredictionsCard, pd.DataFrame]:
         """The card and the table, whatever they were made from; DamagedError if not whole."""
         with suppress(DamagedError):
-            card, content = read_with_card(self.path, PredictionsCard)
+            card = read_card_of(self.path, PredictionsCard)
             if card.origin == self.origin(card.origin.hashes):  # else of another fold or member
-                return card, to_frame(self.path, content)
+                return card, read_parquet(self.path, card.file, "its card")
         raise DamagedError(f"{self.path} is damaged; {AGAIN[self.what]}")
 
     def origin(self, hashes: Mapping[str, str]) -> Origin:

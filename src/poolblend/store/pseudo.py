@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from poolblend.cards.card import DamagedError
 from poolblend.cards.pseudo import PseudoCard, PseudoFold
-from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
 from poolblend.store.cards import read_card, write_card
-from poolblend.store.files import no_half_files
-from poolblend.store.kept import describe, read_bytes, to_frame
+from poolblend.store.files import hash_file, no_half_files, read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +51,7 @@ class PseudoFiles(NamedTuple):
             paths = [new / self.path(fold).name for fold in range(len(tables))]
             for path, table in zip(paths, tables, strict=True):
                 table.to_parquet(path, index=False)
-            files = tuple(map(describe, paths))
+            files = tuple(map(hash_file, paths))
             write_card(new / CARD, card.model_copy(update={"files": files}))
         return True
 
@@ -76,7 +74,7 @@ class PseudoFiles(NamedTuple):
         for fold in range(len(card.folds)):
             self._table(fold, card)
 
-    def read(self, fold: int, *, data: Mapping[str, str], task: Task) -> pd.DataFrame:
+    def read(self, fold: int, *, data: Mapping[str, str], task: object) -> pd.DataFrame:
         """The labels (id, pred_<output>…) for the training of `fold`, once they are known to fit.
 
         `data` are the hashes of the competition's tables and folds. Raises UserError for labels of
@@ -122,7 +120,7 @@ class PseudoFiles(NamedTuple):
     def _table(self, fold: int, card: PseudoCard) -> pd.DataFrame:
         with self._advice():
             path = self.path(fold)
-            return to_frame(path, read_bytes(path, card.files[fold], CARD))
+            return read_parquet(path, card.files[fold], CARD)
 
     def _holds(self, tables: Sequence[pd.DataFrame], card: PseudoCard) -> bool:
         """Whether just this is kept already: the same origin, and the same values."""

@@ -16,10 +16,10 @@ from poolblend.store import checkpoints
 from poolblend.store.artefacts import Store
 from poolblend.store.backbones import BackboneFiles
 from poolblend.store.cards import read_card
-from poolblend.store.files import unfinished
+from poolblend.store.files import sha256, unfinished
 from poolblend.store.foldfiles import FoldFiles
 from poolblend.store.folds import card_path, read_folds
-from poolblend.store.kept import read_with_card
+from poolblend.store.kept import read_card_of
 
 State = Literal["whole", "stale", "damaged", "failed", "unfinished", "in training", "left over"]
 
@@ -132,8 +132,11 @@ def _submission(path: Path) -> Artefact:
     again = f"run infer.py again (same --config), or delete {path.stem}.csv and .json"
     try:
         if path.exists():
-            read_with_card(path, SubmissionCard)
-            return Artefact("submissions", path.name, "whole")
+            card = read_card_of(path, SubmissionCard)
+            if card.file.sha256 == sha256(path):
+                return Artefact("submissions", path.name, "whole")
+            beside = path.with_suffix(".json").name
+            raise DamagedError(f"{path} is damaged: its sha256 is not the one in {beside}")
         read_card(path.with_suffix(".json"), SubmissionCard)
     except (DamagedError, OSError) as error:
         return Artefact("submissions", path.name, "damaged", f"{error}; {again}")
