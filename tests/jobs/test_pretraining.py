@@ -212,8 +212,8 @@ def test_another_text_makes_it_stale_another_label_does_not(finished, path, tmp_
     test_csv.write_text(test_csv.read_text().replace("the", "a"))
     with pytest.raises(
         UserError,
-        match=rf"^backbone {NAME} is stale: test_texts has changed \(1 more: train.py --check lists "
-        r"them\). Train it again with "
+        match=rf"^backbone {NAME} is stale: test_texts has changed \(1 more: train.py --check "
+        r"lists them\). Train it again with "
         "--overwrite, or give the backbone another `name` to keep both$",
     ):
         train(settings)

@@ -1,15 +1,15 @@
 """The main job on toy competitions: train, blend, infer, through the functions the scripts call."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from poolblend import config, pipeline
+from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError
 from poolblend.loading.competition import load_competition, open_store
+from poolblend.store.cards import read_card
 from rig import runs
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
@@ -39,7 +39,7 @@ def test_the_main_job_ends_in_a_submission_like_the_sample(toy, task):
     assert (submission.dtypes == sample.dtypes).all()
     assert blend.matrix.oof_MNK.shape[:2] == (2, 60)
     assert not np.isnan(blend.matrix.oof_MNK).any()
-    card = json.loads(path.with_suffix(".json").read_text())
+    card = read_card(path.with_suffix(".json"), SubmissionCard)
     assert card.weights.keys() <= set(blend.matrix.members)
     assert card.rows == len(sample)
 
@@ -127,7 +127,7 @@ def test_two_words_and_a_hidden_test_end_in_probabilities_of_the_positive_label(
     other = pd.read_csv(written)
     assert other["id"].tolist() == shown["id"].tolist()
     np.testing.assert_allclose(other["generated"], 1 - shown["generated"], atol=1e-6)
-    card = json.loads(written.with_suffix(".json").read_text())
+    card = read_card(written.with_suffix(".json"), SubmissionCard)
     assert card.positive.label == "AI"
     assert card.columns == {"generated": "human", "Usage": "copy"}
 
