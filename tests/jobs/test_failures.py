@@ -140,7 +140,10 @@ def test_a_failure_from_other_inputs_counts_no_more(run, toy, capsys):
     tame = config.load(toy(members=[{**DIVERGING, "train": {"lr": 1e-3}}, "max"]))
     pipeline.check(tame)
     told = " ".join(capsys.readouterr().out.split())
-    assert f"unfinished: {WILD} fold 0: failed from other inputs; train.py begins anew" in told
+    line = (
+        f"unfinished: {WILD} fold 0: failed from other inputs; train.py starts from the beginning"
+    )
+    assert line in told
     pipeline.train(tame, skip_failed=True)
     assert finished(store, WILD) == [0, 1, 2]
 
@@ -152,7 +155,7 @@ def test_check_list_dry_run_and_doctor_show_it(run, capsys):
     capsys.readouterr()
     pipeline.check(settings)
     told = " ".join(capsys.readouterr().out.split())
-    assert f"{WILD} failed fold 0 to 2" in told
+    assert "fold models 3 whole, 3 failed" in told
     assert f"failed: {WILD} fold 0: " in told
     (note,) = [f for f in examine(settings) if f.name == "fold models" and f.status == "warn"]
     assert note.found.startswith("3 failed before, the first for this reason: ")
@@ -179,7 +182,7 @@ def test_blend_says_what_it_leaves_out_and_why(run):
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (UserError("two\nlines"), "two lines"),
+        (UserError("two\nlines"), "two\\nlines"),
         (MemoryError(), "the machine is out of memory"),
         (RuntimeError("a kernel's own words"), "RuntimeError: a kernel's own words"),
         (KeyError("bug"), "KeyError: 'bug'"),

@@ -35,7 +35,7 @@ class Narrator:
             (Checkpoints, "drop", "checkpoint"),
             (finetune, "predict", "predicting a fold"),
             (FoldFiles, "save", "saving a fold"),
-            (sys.modules["poolblend.ensembling.blenders.search"], "_search", "Optuna's search"),
+            (sys.modules["poolblend.ensembling.blenders.search"], "sampler", "Optuna's search"),
             (Store, "write_blend", "blend card"),
             (submission, "_hidden_score", "scoring"),
             (KeptFile, "keep", "test predictions"),
