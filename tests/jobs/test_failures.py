@@ -19,6 +19,7 @@ from poolblend.store import UnwritableError
 from poolblend.training.gradients import Gradients
 
 DIVERGING = {"pooler": "mean", "tag": "wild", "train": {"lr": 1e30, "clip": None, "warmup": 0}}
+QUICK = {"train": {"epochs": 1, "batch_size": 16, "lr": 1e-3, "head_lr": 1e-2}}
 WILD, NEXT = "tiny-mean-wild-s42", "tiny-max-s42"
 
 
@@ -27,8 +28,7 @@ def run(toy):
     """Settings and store of a run whose first member's loss becomes NaN."""
 
     def make(*members, **keys):
-        quick = {"train": {"epochs": 1, "batch_size": 16, "lr": 1e-3, "head_lr": 1e-2}}
-        settings = config.load(toy(members=[*(members or (DIVERGING,)), "max"], **quick | keys))
+        settings = config.load(toy(members=[*(members or (DIVERGING,)), "max"], **QUICK | keys))
         return settings, open_store(settings)
 
     return make
@@ -137,7 +137,7 @@ def test_a_failure_from_other_inputs_counts_no_more(run, toy, capsys):
     settings, store = run()
     with pytest.raises(PartlyFailedError):
         pipeline.train(settings)
-    tame = config.load(toy(members=[{**DIVERGING, "train": {"lr": 1e-3}}, "max"]))
+    tame = config.load(toy(members=[{**DIVERGING, "train": {"lr": 1e-3}}, "max"], **QUICK))
     pipeline.check(tame)
     shown = " ".join(capsys.readouterr().out.split())
     line = (
