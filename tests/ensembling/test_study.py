@@ -301,8 +301,8 @@ def test_a_lock_dies_with_its_process(searchable, file):
     search(searchable(study=file, trials=5))
     lock = file.path.with_name(f".{file.path.name}.lock")
     holder = (
-        "import sys; from pathlib import Path; from poolblend.store.locks import FileLock\n"
-        "lock = FileLock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True)\n"
+        "import sys; from pathlib import Path; from poolblend.store.locks import ProcessLock\n"
+        "lock = ProcessLock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True)\n"
         "sys.stdin.read()\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

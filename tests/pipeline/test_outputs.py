@@ -6,11 +6,11 @@ import tempfile
 
 import pandas as pd
 import pytest
+from poolblend.jobs.trainer import Trainer
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.jobs.foldmodels import FoldModels
-from poolblend.jobs.trainer import Trainer
 from poolblend.loading.competition import open_store
 
 MEMBER = "tiny-mean-s42"
@@ -131,7 +131,7 @@ def test_infer_prints_one_line_of_the_blend(finished, capsys):
     card = finished.store.read_blend()
     assert lines[0] == (
         f"blend: equal of 2 of 2 members, honest log_loss {card.blenders['equal'].honest:.4f}"
-        f" ({card.written})"
+        f" ({card.provenance.written})"
     )
     assert [line for line in lines[1:] if line] == [
         f"submission: {finished.store.submission_path} (8 rows)"

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from poolblend.store.cards import SEAL, write_card
+from poolblend.cards.card import SEAL
+from poolblend.store.cards import write_raw
 
 
 def edit_card(path: Path, change) -> None:
@@ -11,4 +12,4 @@ def edit_card(path: Path, change) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     del content[SEAL]
     change(content)
-    write_card(path, content)
+    write_raw(path, content)

@@ -5,14 +5,14 @@ import sys
 import pytest
 
 from poolblend.errors import UserError
-from poolblend.store import FileLock
+from poolblend.store import ProcessLock
 from poolblend.store import locks as module
 
 HOLDER = """
 import sys
 from pathlib import Path
-from poolblend.store import FileLock
-lock = FileLock(Path(sys.argv[1]))
+from poolblend.store import ProcessLock
+lock = ProcessLock(Path(sys.argv[1]))
 print(lock.acquire(wait=False), flush=True)
 sys.stdin.read()
 lock.release()
@@ -48,7 +48,7 @@ def elsewhere(path):
 
 
 def test_what_one_process_holds_another_does_not_get(path, elsewhere):
-    lock = FileLock(path)
+    lock = ProcessLock(path)
     assert lock.acquire(wait=False)
     _, got = elsewhere()
     assert not got
@@ -65,7 +65,7 @@ def test_a_process_that_dies_loses_the_lock(path, elsewhere):
     assert got
     process.kill()
     process.wait()
-    lock = FileLock(path)
+    lock = ProcessLock(path)
     assert path.exists()
     assert not lock.is_held()
     assert lock.acquire(wait=False)
@@ -74,22 +74,22 @@ def test_a_process_that_dies_loses_the_lock(path, elsewhere):
 
 
 def test_only_the_file_of_a_dead_holder_is_swept(path, elsewhere):
-    FileLock(path).sweep()
+    ProcessLock(path).sweep()
     assert not path.parent.exists()
     process, _ = elsewhere()
-    FileLock(path).sweep()
+    ProcessLock(path).sweep()
     assert path.exists()
     process.kill()
     process.wait()
-    FileLock(path).sweep()
+    ProcessLock(path).sweep()
     assert not path.exists()
 
 
 def test_a_lock_that_is_let_go_leaves_no_file(path):
-    with FileLock(path):
+    with ProcessLock(path):
         assert path.exists()
     assert not path.exists()
-    FileLock(path).release()
+    ProcessLock(path).release()
 
 
 def test_a_file_removed_while_it_was_waited_for_is_no_lock(path, monkeypatch):
@@ -103,7 +103,7 @@ def test_a_file_removed_while_it_was_waited_for_is_no_lock(path, monkeypatch):
         return True
 
     monkeypatch.setattr(module, "_lock", lock_late)
-    lock = FileLock(path)
+    lock = ProcessLock(path)
     assert lock.acquire()
     assert len(locked) == 2
     assert path.exists()
@@ -115,11 +115,11 @@ def test_a_file_system_without_locks_is_told_of_and_used_all_the_same(path, monk
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr("fcntl.flock", unknown)
-    with FileLock(path):
+    with ProcessLock(path):
         assert "no locks on this file system; start one process at a time" in caplog.text
 
 
 def test_a_place_for_no_lock_is_one_line(path):
     path.parent.write_text("a file in the way")
     with pytest.raises(UserError, match="could not lock .*set `store` to another"):
-        FileLock(path).acquire()
+        ProcessLock(path).acquire()

@@ -134,8 +134,8 @@ def test_a_fold_without_a_card_is_unfinished(store):
 HOLD = """
 import sys; sys.path.insert(0, {src!r})
 from pathlib import Path
-from poolblend.store.locks import FileLock
-lock = FileLock(Path({path!r}))
+from poolblend.store.locks import ProcessLock
+lock = ProcessLock(Path({path!r}))
 lock.acquire()
 print("held", flush=True)
 sys.stdin.read()

@@ -16,11 +16,11 @@ from pydantic import (
 )
 
 from poolblend.config.sections import Backbone
-from poolblend.config.training import Head, Pseudo, Train, Windows, idle_recipe, spelt_out_lora
+from poolblend.config.training import Head, Pseudo, Train, idle_recipe, spelt_out_lora
 from poolblend.options import FileNamePart, Section, Seed, checked
+from poolblend.text_spec import Truncation, Windows
 
 Mask = Literal["attention", "content", "none"]
-Truncation = Literal["auto", "head", "tail", "head_tail"]
 
 
 # Poolers that read a token at its place, whatever tokens count; a test holds this to their code.

@@ -20,10 +20,10 @@ from poolblend.config.training import (
     MaskedLanguage,
     Pseudo,
     Train,
-    Windows,
 )
 from poolblend.config.yaml_file import parse_value, read_yaml
 from poolblend.errors import UserError, excerpt, unknown
+from poolblend.text_spec import Windows
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 SECTIONS: dict[str, type[BaseModel]] = {

@@ -12,7 +12,6 @@ from poolblend.config.members import (
     Mask,
     Member,
     MemberSpec,
-    Truncation,
     check_member,
     check_spec,
     counts_tokens,
@@ -27,9 +26,10 @@ from poolblend.config.sections import (
     Submission,
     backbone_of_member,
 )
-from poolblend.config.training import Checkpoints, Head, Pseudo, Train, Windows
+from poolblend.config.training import Checkpoints, Head, Pseudo, Train
 from poolblend.errors import UserError, excerpt
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
+from poolblend.text_spec import Truncation, Windows
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]

@@ -9,13 +9,6 @@ from pydantic import Field, field_validator, model_validator
 from poolblend.options import FileNamePart, Section
 
 
-class Windows(Section):
-    """Long texts in overlapping windows of `max_length`; poolers see every token once."""
-
-    overlap: int = Field(64, ge=0)  # tokens that two neighbouring windows share
-    most: int | None = Field(None, ge=1)  # windows per text; what is beyond them is cut
-
-
 class Head(Section):
     """What follows the pooler: dropout, an optional normalisation, a linear layer.
 

@@ -15,14 +15,11 @@ from poolblend.cards.blend import BlendMember
 from poolblend.config import Config
 from poolblend.ensembling.journal import check_journal
 from poolblend.errors import UserError
-from poolblend.jobs.pretraining import Pretraining
-from poolblend.jobs.status import look_at
-from poolblend.jobs.trainer import Trainer
-from poolblend.jobs.watch import Watch
+from poolblend.jobs.planning import plan_jobs
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.loading.models import check_members
 from poolblend.store import DamagedError, Store, sha256
-from poolblend.store.cards import read_card
+from poolblend.store.cards import read_raw
 from poolblend.store.survey import (
     BACKBONE,
     BACKBONE_CHECKPOINT,
@@ -91,23 +88,21 @@ def _stale_folds(config: Config, store: Store) -> tuple[dict[str, str], str]:
         members = config.resolve_members()
         located = check_members(config, members)
         competition = load_competition(config, store)
-        pretraining = Pretraining(config, competition, store, members, located, Watch())
-        trainer = Trainer(config, competition, store, pretraining.located(), Watch())
-        inputs = {member.name: trainer.inputs(member) for member in members}
+        folds = range(competition.n_folds)
+        first, then = plan_jobs(config, competition, store, located, members, folds)
     except UserError as error:
         return {}, str(error)
-    others = pretraining.stale()
-    stale = {f"{BACKBONE}{name}": told for name, told in others.items()}
-    for member in members:
-        if member.name in pretraining.waiting and member.backbone.name not in others:
-            continue  # its backbone is not there: trained again, it may be the same
-        for fold in range(competition.n_folds):
-            look = look_at(store, member.name, fold, inputs[member.name])
-            what = f"{member.name} fold {fold} "
-            if look.state == "missing" and not look.failed and store.failure(member.name, fold):
-                stale[what.strip()] = NOT_THERE
-            if look.state == "stale":
-                stale[what.strip()] = look.told.removeprefix(what).removeprefix("is stale: ")
+    statuses = {job.name: job.status(store) for job in [*first, *then]}
+    stale = {
+        name: status.message.removeprefix(f"{name} ").removeprefix("is stale: ")
+        for name, status in statuses.items()
+        if status.state == "stale"
+    }
+    for job in then:
+        status = statuses[job.name]
+        unlike = status.state == "missing" and not status.failed
+        if unlike and job.files(store).failure():
+            stale[job.name] = NOT_THERE
     return stale, ""
 
 
@@ -116,11 +111,11 @@ def _stale_rest(store: Store) -> Iterator[tuple[str, str]]:
     try:
         blend = store.read_blend()
         changes = list(_changed_members(store, blend.members))
-        submission = read_card(store.submission_path.with_suffix(".json"))
+        submission = read_raw(store.submission_path.with_suffix(".json"))
         if changes:
             more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
             yield "blend.json", f"made of {changes[0]} since{more}; run blend.py again"
-        if submission and submission["blend"]["written"] != blend.written:
+        if submission and submission["blend"]["written"] != blend.provenance.written:
             yield store.submission_path.name, "made from an older blend; run infer.py again"
     except (UserError, KeyError, TypeError, AttributeError):
         return  # damaged, which the survey tells
@@ -133,7 +128,7 @@ def _changed_members(store: Store, members: Mapping[str, BlendMember]) -> Iterat
                 card = store.fold_card(name, fold)
             except DamagedError:
                 continue
-            now = card and (card["weights"]["sha256"], card["oof"]["sha256"])
+            now = card and (card.files.weights.sha256, card.files.oof.sha256)
             if now != (made_of.weights_sha256, made_of.oof_sha256):
                 yield f"{name} fold {fold}, which was {'trained again' if card else 'lost'}"
         for file in filter(None, (member.origin.oof_file, member.origin.test_file)):

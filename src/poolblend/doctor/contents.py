@@ -97,24 +97,27 @@ def backbones(run: Run) -> Iterator[Finding]:
 
 def _rehearsed(run: Run, located: Located, members: Sequence[Member]) -> str:
     """Which of them compute in fp32 as half precision fails; UserError for one that cannot work."""
-    from poolblend.competition.tasks import Task
-    from poolblend.jobs.rehearsal import rehearse
-    from poolblend.loading.models import check_member
+    from poolblend.jobs.context import Context
+    from poolblend.jobs.job import FoldJob
+    from poolblend.jobs.planning import plan_jobs
+    from poolblend.jobs.rehearsal import rehearse_jobs
+    from poolblend.jobs.watch import Watch
+    from poolblend.loading.competition import planned_competition
+    from poolblend.loading.models import check_members
 
-    config = run.config
-    classes = () if config.task == "regression" else (0, 1)
-    task = Task(config.task, tuple(config.data.target), classes)
-    slow, saved = [], set()
-    for member in members:
-        try:
-            check_member(config, member, located)
-        except UserError as error:
-            raise UserError(f"member {member.name}: {error}") from None
-        encoder = str(member.train)
-        precision = rehearse(config, task, member, located, save=encoder not in saved)
-        saved.add(encoder)
-        if precision != member.train.precision:
-            slow.append(member.name)
+    found = check_members(run.config, members)
+    competition = planned_competition(run.config, run.store)
+    backbones = {member.backbone: located for member in members}
+    context = Context(run.config, competition, run.store, backbones, Watch())
+    jobs = plan_jobs(run.config, competition, run.store, found, members, [0])[1]
+    todo, unable = rehearse_jobs(context, jobs)
+    if unable:
+        raise UserError(next(iter(unable.values())))
+    slow = [
+        job.member.name
+        for job in todo
+        if isinstance(job, FoldJob) and job.precision != job.member.train.precision
+    ]
     return f"{', '.join(slow)} computes in fp32, as half precision fails" if slow else ""
 
 
@@ -133,8 +136,8 @@ def fold_models(run: Run) -> Iterator[Finding]:
         )
         return
     yield ok(told + "; python train.py --check reads every byte of them" * (told[0] != "0"))
-    notes = [run.store.failure(member.name, fold) for member, fold, _ in run.unfinished]
-    failed = [note["reason"] for note in notes if note]
+    notes = [run.store.fold(member.name, fold).failure() for member, fold, _ in run.unfinished]
+    failed = [note.reason for note in notes if note]
     if failed:
         yield warn(
             f"{len(failed)} failed before, the first for this reason: {failed[0]}",

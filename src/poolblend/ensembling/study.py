@@ -26,7 +26,7 @@ from poolblend.ensembling.journal import SEAL, check_journal, seal
 from poolblend.ensembling.problem import BlendProblem, Trial
 from poolblend.errors import UserError
 from poolblend.store.files import cut_torn_line
-from poolblend.store.locks import FileLock
+from poolblend.store.locks import ProcessLock
 
 SEARCH = "search"
 BATCH, INTERVAL = 25, 1.0  # trials, or seconds, between two writes: what a kill can cost
@@ -71,7 +71,7 @@ class _SharedStudy(Study):
         with _refusing(self._path):
             self._study = _open_journal(self._path, name, self._sign < 0)
         self._seen = len(self.trials())
-        self._place: FileLock | None = None
+        self._place: ProcessLock | None = None
         if self._seen < problem.trials:
             with _refusing(self._path):
                 self.entrant, self._place = self._join()
@@ -89,7 +89,7 @@ class _SharedStudy(Study):
             if self._place is not None:
                 self._place.release()
             for left in self._path.parent.glob(f".{escape(self._path.name)}.*.lock"):
-                FileLock(left).sweep()
+                left.unlink(missing_ok=True)
 
     def trials(self) -> list[Scored]:
         with _refusing(self._path):
@@ -105,10 +105,10 @@ class _SharedStudy(Study):
         self._seen = len(self.trials())
         return self._seen - own
 
-    def _join(self) -> tuple[int, FileLock]:
+    def _join(self) -> tuple[int, ProcessLock]:
         """The first place that no living process has, and the lock on it."""
         for entrant in itertools.count():
-            place = FileLock(self._path.with_name(f".{self._path.name}.{entrant}.lock"))
+            place = ProcessLock(self._path.with_name(f".{self._path.name}.{entrant}.lock"))
             if place.acquire(wait=False):
                 return entrant, place
         raise AssertionError
@@ -209,7 +209,7 @@ def _open_journal(path: Path, name: str, maximize: bool) -> Any:
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
-    lock: Any = FileLock(path.with_name(f".{path.name}.lock"))
+    lock: Any = ProcessLock(path.with_name(f".{path.name}.lock"))
     lock.acquire()
     try:
         cut_torn_line(path)

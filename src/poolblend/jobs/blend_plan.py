@@ -43,11 +43,11 @@ def check_unchanged(store: Store, name: str, origin: MemberOrigin) -> list[str]:
                 f"{name} fold {fold} is in the blend but not in the store; copy or train it "
                 f"({store.fold_folder(name, fold)}), or run blend.py again"
             )
-        if card["weights"]["sha256"] != hashes.weights_sha256:
+        if card.files.weights.sha256 != hashes.weights_sha256:
             raise UserError(
                 f"{name} fold {fold} was trained again after the blend; run blend.py again"
             )
-        columns = card["inputs"]["text"]
+        columns = list(card.inputs.reading.text)
     return columns
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "lookups",
     "new_folds",
     "open_store",
+    "planned_competition",
     "read_tables",
     "restore_task",
     "table_hashes",
@@ -205,6 +206,16 @@ def with_folds(
     hashes = table_hashes(config, "train") | table_hashes(config, "test")
     hashes["folds_sha256"] = sha256(store.folds_path)
     return Competition(**vars(tabled), fold_N=fold_N, data=hashes)
+
+
+def planned_competition(config: Config, store: Store) -> Competition:
+    """The competition as a training would find it; folds that are not there yet are not written."""
+    if store.folds_path.exists():
+        return load_competition(config, store, make_folds=True)  # refuses what training would
+    tabled = read_tables(config)
+    hashes = table_hashes(config, "train") | table_hashes(config, "test")
+    hashes["folds_sha256"] = "not made yet"
+    return Competition(**vars(tabled), fold_N=new_folds(tabled, config), data=hashes)
 
 
 def _positive(config: Config, tables: Tables, task: Task) -> Positive | None:

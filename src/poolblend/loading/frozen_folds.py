@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.provenance import changed
+from poolblend.cards.inputs import changed
 from poolblend.competition.duplicates import find_repeats, text_sets
 from poolblend.competition.foldchecks import check_groups
 from poolblend.competition.folds import assign_folds, resolve_strategy
@@ -39,8 +39,6 @@ def frozen_folds(
     settings than the config's. Raises UserError for folds of other ids, and for a group of
     folds.groups that is in several.
     """
-    if make_folds:
-        store.making().sweep()
     fold_N = _frozen(tabled, config, store, as_configured=make_folds)
     if fold_N is None and given_fold_N is None and not make_folds:
         raise UserError(f"no folds at {store.folds_path} yet; run train.py first (same --config)")

@@ -69,7 +69,7 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
         "values": filling.values,
         "columns": {column: source.name for column, source in filling.sources.items()},
         "positive": card.positive and card.positive._asdict(),
-        "blend": card.model_dump(include={"blender", "metric", "sentence", "written"}),
+        "blend": card.summary().model_dump(),
         "weights": {name: member.weight for name, member in members.items()},
         "test_sha256": sha256(config.data_dir / config.data.test),
         "rows": len(submission),

@@ -75,7 +75,7 @@ def write_pseudo_labels(config: Config, name: str) -> None:
         "name": name,
         **competition.data,
         "task": describe_task(competition.task),
-        "blend": card.model_dump(include={"blender", "metric", "sentence", "written"}),
+        "blend": card.summary().model_dump(),
         "folds": [each.told for each in labels],
         **provenance(),
     }

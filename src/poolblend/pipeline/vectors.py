@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from poolblend.cards.blend import FoldHashes, MemberOrigin
-from poolblend.cards.provenance import changed
 from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged, fold_models, read_blend
@@ -92,11 +91,7 @@ def _complete(config: Config, store: Store) -> dict[str, MemberOrigin]:
     found: dict[str, MemberOrigin] = {}
     for name in store.members():
         cards = [store.fold_card(name, fold) for fold in range(n_folds)]
-        hashes = tuple(
-            FoldHashes(weights_sha256=card["weights"]["sha256"], oof_sha256=card["oof"]["sha256"])
-            for card in cards
-            if card
-        )
+        hashes = tuple(FoldHashes.of(card) for card in cards if card)
         if len(hashes) == n_folds:
             found[name] = MemberOrigin(folds=hashes)
     return found
@@ -126,8 +121,8 @@ def _check_trained_here(store: Store, name: str, competition: Competition) -> No
     """Refuse a member that has seen other rows than its folds tell."""
     expected = {key: competition.data[key] for key in ("train_sha256", "folds_sha256")}
     for fold in range(competition.n_folds):
-        inputs = (store.fold_card(name, fold) or {"inputs": {}})["inputs"]
-        now = changed({key: inputs.get(key) for key in expected}, expected)
+        inputs = store.check_fold(name, fold, model=False, oof=False).inputs
+        now = inputs.model_copy(update=expected).changes_since(inputs)
         if now:
             raise UserError(
                 f"{name} fold {fold} was trained on something else: {'; '.join(now)}; restore "

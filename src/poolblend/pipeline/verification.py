@@ -60,11 +60,11 @@ def verify_oof(config: Config) -> None:
 
 def _other_tokens(models: FoldModels, name: str, fold: int, rows: np.ndarray) -> str:
     """How the rows' tokens differ from those in training; "" where they do not."""
-    then = (models.store.fold_card(name, fold) or {}).get("tokens")
+    then = models.store.check_fold(name, fold, model=False, oof=False).tokens
     now = models.tokens(name, fold, rows)
-    if then in (None, now):  # older cards do not say
+    if then == now:
         return ""
-    return f"its rows are read as {now['count']} tokens, in training as {then['count']} others"
+    return f"its rows are read as {now.count} tokens, in training as {then.count} others"
 
 
 def _scale(task: Task, pred_NK: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from poolblend.cards.blend import (
     Refitted,
     Weighting,
 )
-from poolblend.cards.provenance import provenance
+from poolblend.cards.provenance import Provenance
 from poolblend.competition.metrics import UndefinedScoreError
 from poolblend.config import Config
 from poolblend.ensembling.blenders import by_simplicity
@@ -100,7 +100,7 @@ def blend_card(
             seed=config.seed,
         ),
         config=config.model_dump(mode="json"),
-        **provenance(),
+        provenance=Provenance.here(),
     )
 
 

@@ -30,20 +30,21 @@ files that are not there as it says, means damage: it is named, and nothing is m
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poolblend.cards.blend import BlendCard
+from poolblend.cards.fold import FoldCard
 from poolblend.errors import UserError, unknown
 from poolblend.store.backbones import BackboneFiles
-from poolblend.store.cards import DamagedError, load_card, save_card
+from poolblend.store.cards import DamagedError, read_card, write_card
 from poolblend.store.checkpoints import Checkpoints
 from poolblend.store.files import UnwritableError, write_text
-from poolblend.store.foldfiles import CARD, FoldFiles, Pretrained
+from poolblend.store.foldfiles import CARD, FoldFiles
 from poolblend.store.kept import read_kept, write_kept
-from poolblend.store.locks import FileLock
+from poolblend.store.locks import ProcessLock
 from poolblend.store.pseudo import PseudoFiles
 from poolblend.store.submission import write_submission
 from poolblend.store.vectors import TableName, VectorsFile
@@ -84,64 +85,39 @@ class Store:
         before = "test_vectors" if table == "test" else "vectors"
         return VectorsFile(path.with_name(f"{before}_{path.name}"), member, fold, table)
 
-    def checkpoints(self, member: str, fold: int) -> Checkpoints:
-        folder = self.root / "models" / self.run / member / "checkpoints"
-        return Checkpoints(folder / f"fold{fold}")
-
-    def lock(self, member: str, fold: int) -> FileLock:
-        """Who holds it trains this fold."""
-        return FileLock(self.root / "models" / self.run / member / f".fold{fold}.lock")
-
-    def making(self) -> FileLock:
-        """Who holds it makes what all folds share: the folds, the demo's tables."""
-        return FileLock(self.folds_path.with_name(".making.lock"))
+    def making(self) -> ProcessLock:
+        """Whoever holds it makes what all folds share: the folds, the demo's tables."""
+        return ProcessLock(self.folds_path.with_name(".making.lock"))
 
     # --- fold models -------------------------------------------------------------------------
 
-    def fold_card(self, member: str, fold: int) -> dict[str, Any] | None:
+    def fold(self, member: str, fold: int) -> FoldFiles:
+        """The files of a member's fold, whether they are there or not."""
+        return FoldFiles(member, fold, self.fold_folder(member, fold), self.oof_path(member, fold))
+
+    def fold_card(self, member: str, fold: int) -> FoldCard | None:
         """The card of a finished fold, None where there is none yet, else DamagedError."""
-        return self._fold(member, fold).card()
+        return self.fold(member, fold).card()
 
     def check_fold(
         self, member: str, fold: int, *, model: bool = True, oof: bool = True
-    ) -> dict[str, Any]:
+    ) -> FoldCard:
         """The card of a finished fold, once the hashes of the model's and the OOF file agree."""
-        return self._fold(member, fold).check(model=model, oof=oof)
-
-    def save_fold(
-        self,
-        member: str,
-        fold: int,
-        *,
-        tensors: Mapping[str, torch.Tensor],
-        parts: Sequence[Pretrained],
-        oof: pd.DataFrame,
-        card: Mapping[str, Any],
-    ) -> None:
-        """Write a finished fold in place of what there may be; all of it, or nothing."""
-        self._fold(member, fold).save(tensors=tensors, parts=parts, oof=oof, card=card)
-
-    def mark_failed(
-        self, member: str, fold: int, reason: str, inputs: Mapping[str, Any], written: str
-    ) -> None:
-        """Note why the fold could not be trained from `inputs`; gone once the fold is finished."""
-        told = {"reason": reason, "inputs": inputs, "written": written}
-        self._fold(member, fold).mark_failed(told)
-
-    def failure(self, member: str, fold: int) -> dict[str, Any] | None:
-        """The note of `mark_failed`: reason, inputs, written; None where there is none."""
-        return self._fold(member, fold).failure()
+        return self.fold(member, fold).check(model=model, oof=oof)
 
     def load_tensors(self, member: str, fold: int) -> dict[str, torch.Tensor]:
         """The fold model's weights on the CPU, once the hashes of all its files are checked."""
-        return self._fold(member, fold).tensors()
+        return self.fold(member, fold).tensors()
 
     def read_oof(self, member: str, fold: int) -> pd.DataFrame:
         """The fold's OOF rows (id, fold, pred_<output>…), after their hash has been checked."""
-        return self._fold(member, fold).oof()
+        return self.fold(member, fold).oof()
 
-    def _fold(self, member: str, fold: int) -> FoldFiles:
-        return FoldFiles(member, fold, self.fold_folder(member, fold), self.oof_path(member, fold))
+    def checkpoints(self, member: str, fold: int) -> Checkpoints:
+        return self.fold(member, fold).checkpoints
+
+    def lock(self, member: str, fold: int) -> ProcessLock:
+        return self.fold(member, fold).lock
 
     def folders(self) -> list[Path]:
         """Those that hold artefacts of the run, where they exist."""
@@ -244,13 +220,13 @@ class Store:
     # --- the blend and the submission --------------------------------------------------------
 
     def write_blend(self, card: BlendCard) -> None:
-        save_card(self.blend_path, card)
+        write_card(self.blend_path, card)
 
     def read_blend(self) -> BlendCard:
         """The blend card; UserError where there is none, or it is damaged or of another run."""
         again = "run blend.py again (same --config)"
         try:
-            card = load_card(BlendCard, self.blend_path)
+            card = read_card(self.blend_path, BlendCard)
         except DamagedError as error:
             raise DamagedError(f"{error}; {again}") from None
         if card is None:

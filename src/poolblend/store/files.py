@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poolblend.cards.inputs import FileHash
 from poolblend.errors import UserError
 
 if TYPE_CHECKING:
@@ -155,6 +156,11 @@ def cut_torn_line(path: Path) -> None:
         content = file.read()
         if not content.endswith(b"\n"):
             file.truncate(content.rfind(b"\n") + 1)
+
+
+def hash_file(path: Path) -> FileHash:
+    """The file's content as cards hold it."""
+    return FileHash(sha256=sha256(path), bytes=path.stat().st_size)
 
 
 def described(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from poolblend.errors import UserError
-from poolblend.store.cards import DamagedError, read_card, write_card
+from poolblend.store.cards import DamagedError, read_raw, write_raw
 from poolblend.store.files import no_half_files, sha256
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def write_folds(path: Path, table: pd.DataFrame, made: Mapping[str, Any]) -> Non
     """Write the card first: folds without one count as their user's own."""
     with no_half_files(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
-        write_card(card_path(path), {**made, "folds_sha256": sha256(temporary)})
+        write_raw(card_path(path), {**made, "folds_sha256": sha256(temporary)})
 
 
 def card_path(path: Path) -> Path:
@@ -56,7 +56,7 @@ def card_path(path: Path) -> Path:
 def _read_made(path: Path) -> dict[str, Any] | None:
     card = card_path(path)
     try:
-        made = read_card(card)
+        made = read_raw(card)
     except DamagedError as error:
         raise DamagedError(
             f"{error}; restore it, or delete it to take {path.name} as it is"

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from poolblend.store.files import UnwritableError
-from poolblend.store.locks import FileLock
+from poolblend.store.locks import ProcessLock
 
 COPIED = (
     "copy the run's folders in models/, oof/ and input/ to a folder that can be written, and set "
@@ -80,7 +80,7 @@ def ignores_case(folder: Path) -> bool:
 def try_locking(folder: Path) -> bool:
     """Whether a lock that this process holds is refused to another one."""
     with _temporary(folder, "lock") as path:
-        lock = FileLock(path)
+        lock = ProcessLock(path)
         lock.acquire()
         try:
             second = [sys.executable, "-I", "-S", "-c", SECOND, str(path)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from poolblend.errors import UserError
-from poolblend.store.cards import DamagedError, read_card, write_card
+from poolblend.store.cards import DamagedError, read_raw, write_raw
 from poolblend.store.files import described, no_half_files, sha256
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ class PseudoFiles(NamedTuple):
                 file = new / self.path(fold).name
                 table.to_parquet(file, index=False)
                 folds.append({**card["folds"][fold], **described(file)})
-            write_card(new / CARD, {**card, "folds": folds})
+            write_raw(new / CARD, {**card, "folds": folds})
         return True
 
     def card(self) -> dict[str, Any]:
         """The card; DamagedError where it is not the one that was written."""
         try:
-            card = read_card(self.folder / CARD)
+            card = read_raw(self.folder / CARD)
         except DamagedError as error:
             raise self._damaged(str(error)) from None
         if card is None:

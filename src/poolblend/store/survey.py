@@ -12,7 +12,7 @@ from poolblend.errors import UserError
 from poolblend.store import checkpoints
 from poolblend.store.artefacts import Store
 from poolblend.store.backbones import BackboneFiles
-from poolblend.store.cards import DamagedError, read_card
+from poolblend.store.cards import DamagedError, read_raw
 from poolblend.store.files import sha256, unfinished
 from poolblend.store.folds import card_path, read_folds
 from poolblend.store.vectors import TableName
@@ -115,16 +115,16 @@ def _fold(store: Store, member: str, fold: int) -> Artefact:
     except (DamagedError, OSError) as error:
         return Artefact(member, "damaged", str(error), FOLD, fold)
     kept = len(store.checkpoints(member, fold))
-    failed = store.failure(member, fold)
+    failed = store.fold(member, fold).failure()
     if failed is not None:
-        told = f"{failed['reason']} ({failed['written']}); train.py tries it again"
+        told = f"{failed.reason} ({failed.written}); train.py tries it again"
         return Artefact(member, "failed", told, FOLD, fold)
     told = "goes on at its last checkpoint" if kept else "begins anew"
     return Artefact(member, "unfinished", f"train.py {told}", FOLD, fold)
 
 
 def _backbone(files: BackboneFiles) -> Iterator[Artefact]:
-    place, lock = f"{BACKBONE}{files.name}", files.lock()
+    place, lock = f"{BACKBONE}{files.name}", files.lock
     if lock.path.exists() and lock.is_held():
         yield Artefact(place, "in training", f"by {lock.holder()}")
         return
@@ -159,7 +159,7 @@ def _submission(path: Path) -> Artefact:
     card = path.with_suffix(".json")
     again = f"run infer.py again (same --config), or delete {path.stem}.csv and .json"
     try:
-        told = read_card(card)
+        told = read_raw(card)
         if not path.exists():
             return Artefact(path.name, "unfinished", f"there is but its card; {again}")
         wrong = ""

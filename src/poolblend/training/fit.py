@@ -209,17 +209,6 @@ class Fit:
         averaged: TextModel = self._average.module  # type: ignore[assignment]
         return averaged
 
-    def seconds_of_step(self, epoch: int, step: int) -> float:
-        """Do this step of the plan, out of order, and tell how long it took.
-
-        For estimates: nothing is to be made of the model after that.
-        """
-        self.model.train()
-        self.position = Position(epoch, step)
-        started = time.perf_counter()
-        self._train_step(self._steps[epoch][step])  # on a GPU, its end is timed with the next one
-        return time.perf_counter() - started
-
     def try_step(self) -> None:
         """Do the first step of the plan, to see whether it can be done; no position is kept.
 

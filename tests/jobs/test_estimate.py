@@ -1,0 +1,58 @@
+"""How long the folds that are left will take, as the log says it."""
+
+import pytest
+
+from poolblend import config, pipeline
+from poolblend.jobs import estimate
+from poolblend.printing import duration
+
+TOKENS = {("small", 0): 100, ("small", 1): 100, ("large", 0): 100, ("frozen", 0): 0}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr(estimate.time, "monotonic", lambda: seconds[0])
+
+    def advance(by):
+        seconds[0] += by
+
+    return advance
+
+
+def test_time_left_is_the_tokens_left_at_the_speed_so_far(clock):
+    left = estimate.Estimate(TOKENS)
+    clock(60)
+    first = left.after_epoch("small", 0, trained=0.5, left=0.5)
+    assert first == f"about {duration(50 * 1.2 + 200 * 1.2)} left for 3 folds"
+    clock(60)
+    assert left.after_epoch("small", 0, trained=0.5, left=0) is None  # once per fold
+    clock(120)
+    second = left.after_epoch("small", 1, trained=1, left=0)
+    assert second == f"about {duration(100 * 1.2)} left for 1 fold"
+    clock(600)
+    # The large member's own speed, not the mean.
+    third = left.after_epoch("large", 0, trained=0.5, left=0.5)
+    assert third == "about 10 min left for 1 fold"
+    assert left.after_epoch("frozen", 0, trained=1, left=0) is None
+
+
+def test_nothing_is_said_when_nothing_is_left(clock):
+    left = estimate.Estimate({("small", 0): 100})
+    clock(60)
+    assert left.after_epoch("small", 0, trained=1, left=0) is None
+
+
+def test_durations_are_short_texts():
+    found = [duration(seconds) for seconds in (0.4, 89, 91, 3599, 3600, 11_100)]
+    assert found == ["0 s", "89 s", "2 min", "1 h 00 min", "1 h 00 min", "3 h 05 min"]
+
+
+def test_training_logs_the_time_left_after_the_first_epoch_of_each_fold(toy, caplog):
+    settings = config.load(toy(), ["members=[mean]"])
+    with caplog.at_level("INFO", logger="poolblend"):
+        pipeline.train(settings, folds="0,1")
+    lines = [record.getMessage() for record in caplog.records]
+    left = [line for line in lines if line.startswith("about ")]
+    assert [line.split(" left for ")[1] for line in left] == ["2 folds", "1 fold"]
+    assert ": epoch 1 of 2: " in lines[lines.index(left[0]) - 1]
