@@ -82,7 +82,7 @@ def test_every_room_has_its_place():
     assert rooms - {"__init__", "__pycache__"} == set(SEES)
 
 
-# To be gone: the studies' journal, and the result of a blend, which its pictures take.
+# To be gone.
 KNOWN = {
     "cards/fold.py imports poolblend.config.members.Member",
     "ensembling/journal.py imports poolblend.store.DamagedError",
@@ -91,8 +91,6 @@ KNOWN = {
     "ensembling/journal.py imports poolblend.store.locks.ProcessLock",
     "ensembling/study.py imports poolblend.store.files.cut_torn_line",
     "ensembling/study.py imports poolblend.store.locks.ProcessLock",
-    "report/pictures.py imports poolblend.pipeline.blending.Blend",
-    "report/styled.py imports poolblend.pipeline.blending.Blend",
 }
 
 
@@ -113,8 +111,6 @@ def test_no_modules_import_each_other_in_a_circle():
     for module, path in paths.items():
         named = {name if name in paths else name.rpartition(".")[0] for name in imported(path)}
         graph[module] = (named & set(paths)) - {module}
-    for module in ("report.pictures", "report.styled"):
-        graph[f"poolblend.{module}"].discard("poolblend.pipeline.blending")
     graph["poolblend.loading.frozen_folds"].discard("poolblend.loading.competition")
     graph["poolblend.loading.prechecks"].discard("poolblend.loading.competition")
     try:
