@@ -14,6 +14,7 @@ import pytest
 
 from poolblend import pipeline
 from poolblend.loading.competition import open_store
+from poolblend.report import pictures
 from poolblend.store import files
 from poolblend.store.survey import survey
 
@@ -127,7 +128,7 @@ def test_test_predictions_that_cannot_be_kept_cost_no_submission(
 def test_pictures_that_cannot_be_written_are_one_line(finished, status, monkeypatch):
     blend = finished.blend()
     with refusing(monkeypatch, ".png", errno.ENOSPC):
-        code, line = status(blend.pictures.weights)
+        code, line = status(lambda: pictures.weights(blend))
     assert code == 2
     assert "could not write" in line
     assert ".png" in line

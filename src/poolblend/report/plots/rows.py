@@ -35,7 +35,8 @@ def row_axes(names: Sequence[str], panels: Sequence[float] = (PANEL,)) -> tuple[
     width = breadth(shown) + sum(panels) + COLUMN * len(panels)
     figure = new_figure(width, ROW * len(names) + 1.5)
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=panels)[0]
-    for axes in all_axes:
+    for axes, panel in zip(all_axes, panels, strict=True):
+        axes.locator_params(axis="x", nbins=int(panel / 0.7))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
     all_axes[0].set_yticks(range(len(names)), shown)

@@ -99,7 +99,7 @@ def finish(figure: Figure, title: str, note: str = "") -> Figure:
 @theme()
 def nothing(title: str, reason: str) -> Figure:
     """A picture that says why there is nothing to see."""
-    figure = new_figure(6, 0.7)
+    figure = new_figure(6, 1.4)
     figure.add_subplot().set_axis_off()  # IPython shows nothing of a figure without axes
     return finish(figure, title, reason)
 
