@@ -18,14 +18,14 @@ import transformers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from bench import MAX_LENGTH, arguments, encoder_folder, load_rows, machine, race, timed
-from poolblend.config.training import Train
-from poolblend.loading.models import fit_options
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
-from poolblend.training.batches import encode
+from poolblend.text_spec import TextSpec
 from poolblend.training.devices import choose_device, resolve_precision
+from poolblend.training.encoding import encode
 from poolblend.training.fit import Fit
 from poolblend.training.objectives import choose_objective
+from poolblend.training.options import Train
 
 BATCH_SIZE = 32
 RATE = 5e-5
@@ -40,11 +40,12 @@ def ours(texts: list[str], y: np.ndarray, padding: list[float]) -> float:
     def work() -> None:
         fit = Fit(
             model,
-            encode([texts], base.tokenizer, MAX_LENGTH),
+            encode([texts], base.tokenizer, TextSpec(max_length=MAX_LENGTH)),
             np.arange(len(texts)),
             y[:, None].astype(np.float64),
             choose_objective("binary"),
-            fit_options(Train(epochs=1, batch_size=BATCH_SIZE, lr=RATE, head_lr=None), seed=0),
+            Train(epochs=1, batch_size=BATCH_SIZE, lr=RATE, head_lr=None),
+            seed=0,
         )
         padding.extend(epoch.padding for epoch in fit.run())
 

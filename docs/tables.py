@@ -1,4 +1,4 @@
-"""Write the README's tables of poolers, recipes, metrics, fold strategies and blenders.
+"""Write the README's tables of all that a config can name.
 
   python docs/tables.py            (or: make docs)
 
@@ -16,9 +16,9 @@ README = ROOT / "README.md"
 sys.path.insert(0, str(ROOT / "src"))
 
 from poolblend.competition.metrics import METRICS
-from poolblend.config.training import Train
 from poolblend.modeling.poolers import POOLERS
 from poolblend.registry import declared
+from poolblend.training.options import Train
 
 
 def _arguments(pooler: type) -> str:
@@ -26,6 +26,8 @@ def _arguments(pooler: type) -> str:
     own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     return ", ".join(f"`{p.name}={json.dumps(p.default)}`" for p in own)
 
+
+OTHERS = ("metric", "fold strategy", "blender", "loss", "optimizer", "schedule")
 
 # What a family's table says besides name and description.
 EXTRAS = {
@@ -47,7 +49,7 @@ def table(kind: str) -> str:
 
 
 def recipes() -> str:
-    """A Markdown table of the keys of `train:` that are recipes, which have a description."""
+    """A Markdown table of the recipes' options, the keys of `train:` that have a description."""
     rows = [
         f"| `{name}` | `{json.dumps(field.default)}` | {field.description} |"
         for name, field in Train.model_fields.items()
@@ -61,7 +63,7 @@ def filled(text: str) -> str:
     blocks = {
         "poolers": table("pooler"),
         "recipes": recipes(),
-        "others": "\n\n".join(map(table, ("metric", "fold strategy", "blender"))),
+        "others": "\n\n".join(map(table, OTHERS)),
     }
     for name, block in blocks.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"

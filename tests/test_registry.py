@@ -10,6 +10,10 @@ FAMILIES = {
     "metric": ("poolblend.competition.metrics", "METRICS"),
     "fold strategy": ("poolblend.competition.folds", "STRATEGIES"),
     "blender": ("poolblend.ensembling.blenders", "BLENDERS"),
+    "loss": ("poolblend.training.objectives", "LOSSES"),
+    "optimizer": ("poolblend.training.optimizers", "OPTIMIZERS"),
+    "schedule": ("poolblend.training.schedules", "SCHEDULES"),
+    "recipe": ("poolblend.training.recipes", "RECIPES"),
 }
 
 

@@ -3,9 +3,8 @@
 import pytest
 
 from poolblend import config
-from poolblend.config.training import Train
 from poolblend.errors import UserError
-from poolblend.loading.models import recipes
+from poolblend.training.options import Train
 
 
 @pytest.mark.parametrize(
@@ -39,7 +38,7 @@ def test_a_key_that_does_nothing_is_refused(sets, told):
 def test_the_runs_keys_are_simply_not_for_it(sets):
     frozen = config.load(None, sets).resolve_members()[-1]
     given = {"precision": "fp32", "class_weights": "balanced"} if "precision" in sets[0] else {}
-    assert recipes(frozen) == Train(**given)
+    assert frozen.applied_train == Train(**given)
 
 
 def test_heads_over_one_pooler_have_names_of_their_own_and_more_seeds_make_no_copies():

@@ -29,6 +29,7 @@ from poolblend.store.cards import SEAL, write_card
 
 RUN, MEMBER = "fuzzed", "minilm-max-s42"
 ROWS = 40
+TEST = {"test_sha256": "0" * 64}
 Reader = Callable[[bytes, Path], None]
 
 
@@ -78,7 +79,7 @@ def make_store(root: Path) -> None:
     store.open_studies()
     _study(store)
     store.save_fold(MEMBER, 0, tensors=tensors, parts=parts, oof=oof, card={"inputs": inputs})
-    store.save_test(MEMBER, 0, oof.drop(columns="fold"), {"test_sha256": "0" * 64})
+    store.test_predictions(MEMBER, 0).keep(oof.drop(columns="fold"), TEST)
     store.checkpoints(MEMBER, 0).save(7, tensors, {"epoch": 1})
 
 
@@ -99,9 +100,9 @@ def _fold(store: Store) -> None:
 
 
 def _test(store: Store) -> None:
-    predictions = store.load_test(MEMBER, 0, {"test_sha256": "0" * 64})
+    predictions = store.test_predictions(MEMBER, 0).load(TEST)
     assert predictions is None or len(predictions) == ROWS
-    store.check_test(MEMBER, 0)
+    store.test_predictions(MEMBER, 0).check()
 
 
 def _checkpoint(store: Store) -> None:

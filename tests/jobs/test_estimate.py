@@ -20,27 +20,30 @@ def clock(monkeypatch):
     return advance
 
 
-def test_time_left_is_the_tokens_left_at_the_speed_so_far(clock):
+def test_time_left_is_the_tokens_left_at_the_speed_so_far(clock, caplog):
+    caplog.set_level("INFO", logger="poolblend")
     left = estimate.Estimate(TOKENS)
+    clock(9999)  # backbones are trained, or other processes are waited for
+    left.begin_fold(0.25)  # resumed at the end of an epoch, which is predicted again
+    left.after_epoch("small", 0, 0.25)
+    clock(30)
+    left.after_epoch("small", 0, 0.5)
     clock(60)
-    first = left.after_epoch("small", 0, trained=0.5, left=0.5)
-    assert first == f"about {duration(50 * 1.2 + 200 * 1.2)} left for 3 folds"
-    clock(60)
-    assert left.after_epoch("small", 0, trained=0.5, left=0) is None  # once per fold
+    left.after_epoch("small", 0, 1)  # once for each fold
+    left.begin_fold(0)
     clock(120)
-    second = left.after_epoch("small", 1, trained=1, left=0)
-    assert second == f"about {duration(100 * 1.2)} left for 1 fold"
+    left.after_epoch("small", 1, 1)
+    left.begin_fold(0)
     clock(600)
-    # The large member's own speed, not the mean.
-    third = left.after_epoch("large", 0, trained=0.5, left=0.5)
-    assert third == "about 10 min left for 1 fold"
-    assert left.after_epoch("frozen", 0, trained=1, left=0) is None
-
-
-def test_nothing_is_said_when_nothing_is_left(clock):
-    left = estimate.Estimate({("small", 0): 100})
-    clock(60)
-    assert left.after_epoch("small", 0, trained=1, left=0) is None
+    left.after_epoch("large", 0, 0.5)  # its own speed, not the mean
+    clock(600)
+    left.after_epoch("large", 0, 1)
+    left.after_epoch("frozen", 0, 1)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"about {duration(50 * 1.2 + 200 * 1.2)} left for 3 folds",
+        f"about {duration(100 * 1.2)} left for 1 fold",
+        "about 10 min left for 1 fold",
+    ]
 
 
 def test_durations_are_short_texts():

@@ -79,14 +79,17 @@ def test_tensorboard_holds_the_losses_rates_and_scores_of_the_card(toy, tmp_path
     rates = [rate for _, rate in sent["learning rate"]]
     assert max(rates) == pytest.approx(settings.train.lr)
     assert rates[-1] == pytest.approx(settings.train.lr / 9)  # linear, after one step of warm-up
-    epochs = store.fold_card(MEMBER, 0)["epochs"]
+    card = store.fold_card(MEMBER, 0)
     for tag, key in (("epoch loss", "loss"), ("score", "score")):
         assert [step for step, _ in sent[tag]] == [STEPS // 2, STEPS]
-        assert [value for _, value in sent[tag]] == pytest.approx([e[key] for e in epochs])
+        assert [value for _, value in sent[tag]] == pytest.approx(
+            [getattr(e, key) for e in card.epochs]
+        )
 
     plain = open_store(train(path, "none", f"store={tmp_path / 'plain'}"))
-    for key in ("weights", "oof", "inputs"):
-        assert plain.fold_card(MEMBER, 0)[key] == store.fold_card(MEMBER, 0)[key]
+    untracked = plain.fold_card(MEMBER, 0)
+    assert untracked.inputs == card.inputs
+    assert (untracked.files.weights, untracked.files.oof) == (card.files.weights, card.files.oof)
 
 
 def test_a_run_holds_its_members_settings_and_a_resumed_fold_continues_at_its_step(

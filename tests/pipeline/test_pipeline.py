@@ -40,8 +40,8 @@ def test_the_main_job_ends_in_a_submission_like_the_sample(toy, task):
     assert blend.matrix.oof_MNK.shape[:2] == (2, 60)
     assert not np.isnan(blend.matrix.oof_MNK).any()
     card = json.loads(path.with_suffix(".json").read_text())
-    assert card["weights"].keys() <= set(blend.matrix.members)
-    assert card["rows"] == len(sample)
+    assert card.weights.keys() <= set(blend.matrix.members)
+    assert card.rows == len(sample)
 
 
 @pytest.mark.parametrize("learning", ["balanced", "smoothed", "logistic"])
@@ -108,7 +108,7 @@ def test_two_words_and_a_hidden_test_end_in_probabilities_of_the_positive_label(
     assert blend.card.positive == ("AI", "'AI' is known as a positive label")
     assert "Positive label: 'AI' ('AI' is known as a positive label)." in str(blend)
     fold_card = open_store(settings).fold_card("tiny-mean-s42", 0)
-    assert fold_card["positive"]["label"] == "AI"
+    assert fold_card.positive.label == "AI"
     shown = pd.read_csv(visible)
     assert shown["id"].tolist() == test["id"][2::-1].tolist()
     # The competition puts the hidden test there, beside the same sample.
@@ -128,8 +128,8 @@ def test_two_words_and_a_hidden_test_end_in_probabilities_of_the_positive_label(
     assert other["id"].tolist() == shown["id"].tolist()
     np.testing.assert_allclose(other["generated"], 1 - shown["generated"], atol=1e-6)
     card = json.loads(written.with_suffix(".json").read_text())
-    assert card["positive"]["label"] == "AI"
-    assert card["columns"] == {"generated": "human", "Usage": "copy"}
+    assert card.positive.label == "AI"
+    assert card.columns == {"generated": "human", "Usage": "copy"}
 
 
 def test_a_sample_that_shows_three_labels_a_cell_gets_three(toy, tmp_path):
@@ -223,7 +223,9 @@ def test_folds_are_made_once_and_then_only_read(toy):
         ("folds.seed=7", "folds.seed was 42, is 7"),
         ("folds.strategy=plain", "folds.strategy was stratified, is plain"),
     ):
-        with pytest.raises(UserError, match=f"folds.csv was made otherwise: {told}; set that back"):
+        with pytest.raises(
+            UserError, match=f"folds.csv was made with other settings: {told}; set that back"
+        ):
             pipeline.train(config.load(toy(), [change]), poolers="max", folds="0", overwrite=True)
     assert path.read_bytes() == before
     with pytest.raises(UserError, match=r"holds the folds 0, 1, 2, the config asks for folds.n=4"):
@@ -518,7 +520,7 @@ def test_a_store_that_cannot_be_written_still_infers(toy, monkeypatch, caplog):
     def refuse(*_):
         raise UserError("could not write: read-only")
 
-    monkeypatch.setattr("poolblend.store.Store.save_test", refuse)
+    monkeypatch.setattr("poolblend.store.kept.KeptFile.keep", refuse)
     assert pipeline.infer(settings).is_file()
     assert "test predictions are not kept: could not write: read-only" in caplog.text
 

@@ -3,8 +3,8 @@
 import pytest
 
 from poolblend import config, pipeline
-from poolblend.config.training import Train
 from poolblend.registry import ROOMS, declared
+from poolblend.training.options import Train
 
 
 @pytest.fixture

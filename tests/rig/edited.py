@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from poolblend.cards.card import SEAL
-from poolblend.store.cards import write_raw
+from poolblend.cards.card import SEAL, sha256_of_json
 
 
 def edit_card(path: Path, change) -> None:
@@ -12,4 +11,4 @@ def edit_card(path: Path, change) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     del content[SEAL]
     change(content)
-    write_raw(path, content)
+    path.write_text(json.dumps({**content, SEAL: sha256_of_json(content)}), encoding="utf-8")

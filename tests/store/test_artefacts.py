@@ -11,6 +11,7 @@ from poolblend.store import DamagedError, Store
 from poolblend.store.cards import read_card, write_card
 from poolblend.store.predictions import from_table, to_table
 from rig.blend_cards import blend_card
+from rig.submissions import submission_card
 
 
 class Part:
@@ -177,37 +178,6 @@ def test_a_card_that_does_not_say_what_it_must_is_damaged(store, change):
         store.fold_card("m", 0)
 
 
-def test_test_predictions_count_only_for_what_they_were_made_from(store):
-    table = OOF.drop(columns="fold")
-    assert store.load_test("m", 0, {"weights_sha256": "1"}) is None
-    store.save_test("m", 0, table, {"weights_sha256": "1"})
-    pd.testing.assert_frame_equal(store.load_test("m", 0, {"weights_sha256": "1"}), table)
-    assert store.load_test("m", 0, {"weights_sha256": "2"}) is None
-
-
-@pytest.mark.parametrize("damage", [name for name in DAMAGES if name not in ("gone", "grown")])
-def test_damaged_test_predictions_are_named_and_made_again(store, damage, caplog):
-    store.save_test("m", 0, OOF.drop(columns="fold"), {})
-    path = store.test_path("m", 0)
-    DAMAGES[damage](path)
-    assert store.load_test("m", 0, {}) is None
-    assert f"{path} is damaged; infer.py makes these predictions again" in caplog.text
-
-
-@pytest.mark.parametrize("change", [{"pred_target": [0.25, 0.7500001]}, {"id": ["b", "a"]}])
-def test_other_values_under_the_same_origin_are_damage(store, change):
-    table = OOF.drop(columns="fold")
-    store.save_test("m", 0, table, {})
-    path = store.test_path("m", 0)
-    changed = pd.read_parquet(path)
-    pd.testing.assert_frame_equal(changed, table)
-    kept = dict(changed.attrs)
-    changed = changed.assign(**change)
-    changed.attrs.update(kept)
-    changed.to_parquet(path)
-    assert store.load_test("m", 0, {}) is None
-
-
 def test_no_blend_card_says_what_to_run(store):
     with pytest.raises(UserError, match=r"no blend card at .*run blend.py first"):
         store.read_blend()
@@ -218,7 +188,7 @@ def test_no_blend_card_says_what_to_run(store):
 
 def test_a_submission_is_kept_under_its_date_too(store):
     now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
-    path = store.write_submission(pd.DataFrame({"id": ["a"], "target": [1]}), {"run": "toy"}, now)
+    path = store.write_submission(pd.DataFrame({"id": ["a"], "target": [1]}), submission_card, now)
     assert path.read_text() == "id,target\na,1\n"
     assert sorted(p.name for p in path.parent.iterdir()) == [
         "submission-20260102-030405.csv",
@@ -231,7 +201,7 @@ def test_a_submission_is_kept_under_its_date_too(store):
 def test_no_submission_lies_beside_a_card_that_is_not_its_own(store, monkeypatch):
     frame = pd.DataFrame({"id": ["a"], "target": [1]})
     now = datetime(2026, 1, 2, tzinfo=timezone.utc)
-    path = store.write_submission(frame, {}, now)
+    path = store.write_submission(frame, submission_card, now)
     path.with_name("submission-20260101-000000.json").write_text("{}")  # killed before its table
     replace, cards = Path.replace, []
 
@@ -242,7 +212,7 @@ def test_no_submission_lies_beside_a_card_that_is_not_its_own(store, monkeypatch
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", last)
-    store.write_submission(frame.assign(target=2), {}, now)
+    store.write_submission(frame.assign(target=2), submission_card, now)
     assert {"submission-20260102-000000.json", "submission.json"} <= set(cards)
     assert sorted(each.suffix for each in path.parent.iterdir()) == [".csv"] * 2 + [".json"] * 2
 

@@ -34,7 +34,7 @@ def saved(store):
 
 
 def states(store):
-    return {str(artefact): artefact.state for artefact in survey(store)}
+    return {artefact.name: artefact.state for artefact in survey(store)}
 
 
 def test_what_was_saved_is_vouched_for_file_by_file(store, saved):
@@ -115,7 +115,7 @@ def test_one_that_was_begun_is_unfinished_or_in_training(store):
     files = store.backbone("tiny-mlm")
     files.checkpoints.save(3, {"w": torch.ones(2)}, {})
     (unfinished, _) = survey(store)
-    assert unfinished.told == "train.py goes on at its last checkpoint"
+    assert unfinished.message == "train.py resumes from its last checkpoint"
     (state,) = files.checkpoints.folder.rglob("state.safetensors")
     state.write_bytes(b"")
     assert states(store) == {

@@ -63,14 +63,14 @@ def fitted(kind, task, features, y, weights=None, strength=C):
     objective = objective_of(task)
     weights = np.ones((len(y), 1)) if weights is None else weights
     objective = objective.fitted(objective.targets(y), weights)
-    targets = objective.counted(objective.targets(y))
+    targets = objective.scale(objective.targets(y))
     head = fit_head(kind, features, targets, weights, objective, task_kind=task, C=strength)
     return Learned(head, objective)
 
 
 def predicted(learned, features):
     logits = learned.head(torch.from_numpy(features))
-    return learned.objective.restored(learned.objective.activation(logits).double().numpy())
+    return learned.objective.unscale(learned.objective.activation(logits).double().numpy())
 
 
 def reference(kind, features, y, weights, strength=C):

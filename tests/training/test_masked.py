@@ -4,17 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from poolblend.config.training import Train
-from poolblend.loading.models import fit_options
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import load_masked_lm
-from poolblend.training.batches import encode
 from poolblend.training.fit import Fit
 from poolblend.training.masked import OWN_LOSS, distinct_pieces, held_out_loss
+from poolblend.training.options import Train
+from rig.encoding import encode
 from rig.masked import write_masked_encoder
 from rig.trainings import Killed, kill_after, weights, written
 
-OPTIONS = fit_options(Train(batch_size=8, lr=1e-2, head_lr=None, precision="fp32"), seed=1)
+OPTIONS = Train(batch_size=8, lr=1e-2, head_lr=None, precision="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def begin(folder, tokens, toy_frame):
         torch.manual_seed(0)
         _, model = load_masked_lm(folder, share=0.15)
         rows = np.arange(40)
-        return Fit(model, encoded, rows, OWN_LOSS.targets(rows), OWN_LOSS, OPTIONS)
+        return Fit(model, encoded, rows, OWN_LOSS.targets(rows), OWN_LOSS, OPTIONS, seed=1)
 
     return begin
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 
 from poolblend.errors import UserError
-from poolblend.training.objectives import FITTING, choose_objective, resolve_loss
+from poolblend.training.objectives import LOSSES, choose_objective, resolve_loss
+from poolblend.training.options import Train
+from poolblend.training.recipes.labels import LabelSmoothing
 
 SCALE = (1, 2, 5)  # of an ordinal task: steps of unequal size
 ENCODED = {
@@ -17,7 +17,7 @@ ENCODED = {
     "ordinal": np.array([0, 2, 1, 2, 0]),
 }
 N_OUTPUTS = {"binary": 1, "multiclass": 3, "multilabel": 3, "regression": 3, "ordinal": 1}
-CASES = [(kind, loss) for kind, losses in FITTING.items() for loss in losses]
+CASES = [(kind, loss) for loss in LOSSES for kind in LOSSES[loss].tasks]
 
 
 def of(kind, loss):
@@ -44,7 +44,7 @@ def test_the_loss_is_the_references_and_its_targets_are_one_per_logit(kind, loss
     targets = torch.from_numpy(objective.targets(ENCODED[kind]))
     logits = random_logits(len(targets), objective.n_logits)
     assert targets.shape == logits.shape
-    losses = objective.loss(logits, targets, 0.0)
+    losses = objective.loss(logits, targets)
     assert losses.shape[0] == len(targets)
     torch.testing.assert_close(losses.mean(), reference(loss, logits, targets))
 
@@ -62,15 +62,14 @@ def test_the_first_bias_predicts_the_base_rates(kind, loss):
         expected, given = (targets.sum(axis=0) + 1) / (len(targets) + 2), 1 / (1 + np.exp(-bias))
     else:
         expected = targets.mean(axis=0)
-        given = objective.fitted(targets, weights).restored(bias[None])[0]
+        given = objective.fitted(targets, weights).unscale(bias[None])[0]
     np.testing.assert_allclose(given, expected)
 
 
 def first_bias(objective, targets, weights):
     """What the head's bias is before the first step: 0, unless the objective has better."""
-    if objective.prior is None:
-        return np.zeros(objective.n_logits)
-    return objective.prior(targets, weights)
+    prior = objective.prior(targets, weights)
+    return np.zeros(objective.n_logits) if prior is None else prior
 
 
 def softmax(x):
@@ -102,7 +101,7 @@ def test_predictions_are_one_per_output_and_soft_labels_are_learnt_from(kind, lo
     np.testing.assert_allclose(objective.from_predictions(sure), objective.targets(y))
 
 
-@pytest.mark.parametrize("loss", FITTING["ordinal"])
+@pytest.mark.parametrize("loss", [loss for kind, loss in CASES if kind == "ordinal"])
 def test_an_ordinal_value_learnt_perfectly_is_predicted_again(loss):
     """What a loss is least for, given a value between two classes, predicts that value."""
     objective = of("ordinal", loss)
@@ -133,37 +132,36 @@ def test_the_distance_of_two_softmaxes_is_half_the_divergence_both_ways():
     torch.testing.assert_close(objective.distance(a, b), both / 2)
 
 
-def test_smoothing_moves_the_best_prediction_away_from_certainty():
-    for kind, sure, best in (("binary", 20.0, np.log(0.95 / 0.05)), ("multiclass", 20.0, None)):
-        objective = of(kind, "auto")
-        targets = torch.from_numpy(objective.targets(np.array([1])))
-        logits = torch.zeros(1, objective.n_logits, dtype=torch.float64)
-        logits[0, -1 if kind == "binary" else 1] = sure
-        plain, smooth = (objective.loss(logits, targets, s).item() for s in (0.0, 0.1))
-        assert plain < 1e-6
-        assert smooth > 0.5
-        if best is not None:
-            at_best = objective.loss(torch.tensor([[best]]), targets, 0.1)
-            near = [objective.loss(torch.tensor([[best + d]]), targets, 0.1) for d in (-0.1, 0.1)]
-            assert all(at_best < other for other in near)
-
-
-@given(st.sampled_from([(k, name) for k in FITTING for name in {n for _, n in CASES}]))
-def test_a_loss_fits_its_tasks_and_is_refused_by_others(case):
-    kind, loss = case
-    if loss in FITTING[kind]:
-        assert resolve_loss(kind, loss) == loss
-    else:
-        with pytest.raises(
-            UserError, match=f"train.loss: {loss} does not fit a {kind} task; choose"
-        ):
-            choose_objective(kind, loss)
+def test_every_task_has_one_default_and_a_loss_that_does_not_fit_is_refused():
+    for kind in ENCODED:
+        (default,) = (name for name in LOSSES if kind in LOSSES[name].default_of)
+        assert resolve_loss(kind, "auto") == default
+        for name in LOSSES:
+            if (kind, name) in CASES:
+                assert resolve_loss(kind, name) == name
+            else:
+                refusal = f"train.loss: {name} does not fit a {kind} task; choose .*{default}"
+                with pytest.raises(UserError, match=refusal):
+                    choose_objective(kind, name)
 
 
 @pytest.mark.parametrize(("kind", "loss"), CASES)
-def test_values_cannot_be_smoothed(kind, loss):
-    if loss in ("smooth_l1", "mse"):
+def test_smoothed_labels_move_the_best_prediction_and_values_cannot_be_smoothed(kind, loss):
+    recipe = LabelSmoothing(label_smoothing=0.1)
+    if LOSSES[loss].learns_values:
         with pytest.raises(UserError, match=r"train.label_smoothing is 0.1, but"):
-            resolve_loss(kind, loss, smoothing=0.1)
-    else:
-        assert resolve_loss(kind, loss, smoothing=0.1) == loss
+            recipe.check(None, Train(loss=loss), kind)
+        return
+    recipe.check(None, Train(loss=loss), kind)
+    objective = of(kind, loss)
+    sure = torch.from_numpy(objective.targets(ENCODED[kind]))
+    smooth = recipe.targets(sure, objective)
+    logits = torch.log(sure) if loss == "cross_entropy" else torch.logit(sure)
+    logits = logits.clamp(-20, 20)
+    assert objective.loss(logits, sure).max() < 1e-6
+    assert objective.loss(logits, smooth).mean() > 0.5
+    if loss == "cross_entropy":
+        expected = F.cross_entropy(
+            logits, sure.argmax(dim=1), reduction="none", label_smoothing=0.1
+        )
+        torch.testing.assert_close(objective.loss(logits, smooth)[:, 0], expected)

@@ -180,15 +180,6 @@ class Diversity(CardPart):
     sentence: str
 
 
-class BlendSummary(CardPart):
-    """Which blend it was, as the cards say of what is made with it."""
-
-    blender: str
-    metric: str
-    sentence: str
-    written: str
-
-
 class BlendCard(Card):
     """The card of a blend. Members and rows of weights have the same order.
 
@@ -226,14 +217,6 @@ class BlendCard(Card):
         """The members that have weight on any output."""
         rows = zip(self.members.items(), self.mixture.weights, strict=True)
         return {name: member for (name, member), weights in rows if any(weights)}
-
-    def summary(self) -> BlendSummary:
-        return BlendSummary(
-            blender=self.blender,
-            metric=self.metric,
-            sentence=self.sentence,
-            written=self.provenance.written,
-        )
 
     def describe(self) -> str:
         """One line: which blend it is, of how many members, and its honest score."""

@@ -1,19 +1,19 @@
-"""A backbone's name, from its source alone: its last part, or what tells more than a version."""
+"""The name of a backbone, made of its source: the last part that is not a version."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-# A folder named by a version or (in the hub's cache) by a commit.
+# A folder named after a version or (in the hub's cache) a commit.
 VERSION = re.compile(r"(v|version)?[-_]?\d+([._]\d+)*|[0-9a-f]{40}|snapshots", re.IGNORECASE)
-# Kaggle's models lie in model/framework/variation/version.
+# Kaggle stores a model in model/framework/variation/version.
 FRAMEWORK = re.compile(
     r"transformers|pytorch|torch|tensorflow\d?|tf\d|tflite|jax|flax|keras|onnx|safetensors|other",
     re.IGNORECASE,
 )
-# What a variation may be called without saying of which model it is one: base, 2b-it, v2-xlarge.
-FLAVOUR = re.compile(
+# A variation's name that does not say which model it belongs to: base, 2b-it, v2-xlarge.
+VARIATION = re.compile(
     r"default|nano|micro|tiny|mini|x*-?small|base|medium|x*-?large|huge|giant|x+l|\d+(\.\d+)?[bm]|"
     r"(un)?cased|multilingual|en|it|chat|instruct|hf|v?\d+(\.\d+)*",
     re.IGNORECASE,
@@ -21,22 +21,22 @@ FLAVOUR = re.compile(
 
 
 def name_of(source: str) -> str:
-    """The name of the backbone at `source`: safe in a file name, or empty where none can be made.
+    """A name for the backbone at `source` that is safe in a file name; empty where there is none.
 
-    It is the source's last part. Where that is a version, a framework or a framework's variation,
-    it is the nearest folder above that is neither, with the variation: `deberta-v3-base` of
-    `deberta-v3/transformers/base/1`.
+    It is the last part of the source. A version, a framework and a framework's variation are
+    passed over, and the variation is appended: `deberta-v3/transformers/base/1` becomes
+    `deberta-v3-base`.
     """
     parts = re.split(r"[/\\:]", source.rstrip("/\\"))
-    return _safe(_telling(parts)) or _safe(parts[-1])
+    return _safe(_without_version(parts)) or _safe(parts[-1])
 
 
-def _telling(parts: Sequence[str]) -> str:
+def _without_version(parts: Sequence[str]) -> str:
     kept = list(parts)
     while kept and VERSION.fullmatch(kept[-1]):
         kept.pop()
     variation = ""
-    if len(kept) > 2 and FRAMEWORK.fullmatch(kept[-2]) and _is_flavour(kept[-1]):
+    if len(kept) > 2 and FRAMEWORK.fullmatch(kept[-2]) and _is_variation(kept[-1]):
         variation = kept.pop()
     while kept and FRAMEWORK.fullmatch(kept[-1]):
         kept.pop()
@@ -46,8 +46,8 @@ def _telling(parts: Sequence[str]) -> str:
     return name if variation in ("", "default") else f"{name}-{variation}"
 
 
-def _is_flavour(part: str) -> bool:
-    return all(FLAVOUR.fullmatch(word) for word in re.split(r"[-_]", part))
+def _is_variation(part: str) -> bool:
+    return all(VARIATION.fullmatch(word) for word in re.split(r"[-_]", part))
 
 
 def _safe(part: str) -> str:

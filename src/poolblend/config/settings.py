@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from poolblend.competition.options import Data, Folds, Submission
 from poolblend.config.members import (
     Mask,
     Member,
@@ -18,18 +19,12 @@ from poolblend.config.members import (
     derive_seed,
     merged,
 )
-from poolblend.config.sections import (
-    Backbone,
-    Blend,
-    Data,
-    Folds,
-    Submission,
-    backbone_of_member,
-)
-from poolblend.config.training import Checkpoints, Head, Pseudo, Train
-from poolblend.errors import UserError, excerpt
+from poolblend.config.sections import Backbone, Blend, backbone_of_member
+from poolblend.errors import UserError, quoted
+from poolblend.modeling.options import Head
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
 from poolblend.text_spec import Truncation, Windows
+from poolblend.training.options import Checkpoints, Pseudo, Train
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]
@@ -130,7 +125,7 @@ class Config(Section):
             alike = [member for member in members if member.name.lower() == twice]
             sources = list(dict.fromkeys(member.backbone.source for member in alike))
             if len(sources) > 1:
-                first, second = (excerpt(source) for source in sources[:2])
+                first, second = (quoted(source) for source in sources[:2])
                 raise ValueError(
                     f"two members are named {alike[0].name}, of the backbones {first} and {second}:"
                     " set backbone.name for one of them"

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from poolblend.cards.blend import BlendCard, MemberOrigin
-from poolblend.config import Config
 from poolblend.ensembling.mixture import Mixture
 from poolblend.errors import UserError
-from poolblend.jobs.foldmodels import FoldModels
-from poolblend.loading.texts import Texts
 from poolblend.store import DamagedError, Store
 
 
@@ -49,9 +45,3 @@ def check_unchanged(store: Store, name: str, origin: MemberOrigin) -> list[str]:
             )
         columns = list(card.inputs.reading.text)
     return columns
-
-
-def fold_models(config: Config, store: Store, table: pd.DataFrame, name: str) -> FoldModels:
-    """The store's models over the rows of `table`, which the log calls `name`."""
-    texts = Texts(table, name, config.remote_code, config.batch_tokens)
-    return FoldModels(store, texts, config.batch_tokens, remote_code=config.remote_code)

@@ -31,26 +31,27 @@ class Estimate:
         self._tokens = {job: n for job, n in tokens.items() if n}
         self._trained: dict[str, float] = defaultdict(float)  # tokens, by member
         self._seconds: dict[str, float] = defaultdict(float)
-        self._last = time.monotonic()
+        self._last, self._done = time.monotonic(), 0.0
         self._reported: set[tuple[str, int]] = set()
 
-    def after_epoch(self, member: str, fold: int, *, trained: float, left: float) -> None:
-        """Log the time left, after a fold's first epoch alone.
+    def begin_fold(self, done: float) -> None:
+        """A training begins, with this share of its steps done by an earlier command."""
+        self._last, self._done = time.monotonic(), done
 
-        `trained` and `left` are shares of the fold's optimizer steps: those of this epoch, and
-        those to come.
-        """
+    def after_epoch(self, member: str, fold: int, done: float) -> None:
+        """Log the time left, after a fold's first epoch alone; `done` is a share of its steps."""
         job, now = (member, fold), time.monotonic()
         if job not in self._tokens:
             return
-        self._trained[member] += trained * self._tokens[job]
+        self._trained[member] += (done - self._done) * self._tokens[job]
         self._seconds[member] += now - self._last
-        self._last = now
+        self._last, self._done = now, done
         jobs = list(self._tokens)
         to_train = {each: float(self._tokens[each]) for each in jobs[jobs.index(job) + 1 :]}
-        if left:
-            to_train[job] = left * self._tokens[job]
-        if job in self._reported or not to_train:
+        if done < 1:
+            to_train[job] = (1 - done) * self._tokens[job]
+        # A fold that is resumed at the end of an epoch has trained nothing yet.
+        if job in self._reported or not to_train or not sum(self._trained.values()):
             return
         self._reported.add(job)
         seconds = sum(n * self._seconds_per_token(name) for (name, _), n in to_train.items())
@@ -58,6 +59,6 @@ class Estimate:
         log.info("about %s left for %s", duration(seconds), folds)
 
     def _seconds_per_token(self, member: str) -> float:
-        if member in self._trained:
+        if self._trained[member]:
             return self._seconds[member] / self._trained[member]
         return sum(self._seconds.values()) / sum(self._trained.values())

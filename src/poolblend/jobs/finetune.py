@@ -16,13 +16,13 @@ from accelerate.utils import set_seed
 
 from poolblend.cards.fold import EpochRecord, HeadRecord
 from poolblend.competition.columns import Columns
-from poolblend.jobs.best_epoch import BestEpoch
+from poolblend.jobs.best_epoch import merit, optimism
 from poolblend.jobs.checkpointing import Checkpointer
 from poolblend.jobs.context import Context
 from poolblend.jobs.job import FoldJob
 from poolblend.jobs.scoring import score, shown
 from poolblend.jobs.tracking import Follower, follow
-from poolblend.loading.models import fit_options, new_model, new_objective
+from poolblend.loading.models import new_model, new_objective
 from poolblend.modeling import backbone
 from poolblend.modeling.model import TextModel
 from poolblend.modeling.sources import Located
@@ -86,7 +86,7 @@ def finetune(context: Context, job: FoldJob, located: Located, label: str) -> Fi
         pred_NK,
         n_train=len(fit.rows),
         columns=columns,
-        target_scaler=fit.objective.told_unit,
+        target_scaler=fit.objective.scaler_json,
         epochs=tuple(EpochRecord(**epoch) for epoch in checkpointer.epochs),
         resumed_at_steps=tuple(checkpointer.resumed),
         batches_cut_into=fit.pieces,
@@ -120,7 +120,8 @@ def start(
         dataset.rows,
         dataset.targets,
         objective,
-        fit_options(train, job.seed),
+        train,
+        job.seed,
         dataset.weights,
         # With windows.most, the user has set the limit.
         config.batch_tokens if member.windows and member.windows.most is None else None,
@@ -136,39 +137,31 @@ def _train(
     A checkpoint is written before the epoch's rows are predicted: no kill repeats its training.
     """
     competition = context.competition
-    valid = context.rows_of(job.fold)
-    patience = job.member.train.early_stopping
-    best = None
-    if patience is not None:
-        best = BestEpoch(fit, competition.scorer, competition.scored[valid], patience)
+    valid, scorer = context.rows_of(job.fold), competition.scorer
 
     def after_step() -> None:
         follower.step(fit.last_loss, fit.last_rate, fit.steps_done)
         checkpointer.after_step()
 
-    epochs, steps_before = checkpointer.epochs, fit.steps_done
+    epochs, estimate = checkpointer.epochs, context.estimate
+    estimate.begin_fold(fit.steps_done / fit.n_steps)
     with enough_memory(OUT_OF_MEMORY):
         for epoch in fit.run(progress=checkpointer.label, after_step=after_step):
             checkpointer.write()
             pred_NK = _predict(context, fit, checkpointer, valid)
             epochs.append(asdict(epoch) | {"score": score(competition, valid, pred_NK)})
-            _log_epoch(checkpointer, competition.scorer.name)
+            _log_epoch(checkpointer, scorer.name)
             follower.epoch(epochs[-1], fit.steps_done)
-            context.estimate.after_epoch(
-                job.member.name,
-                job.fold,
-                trained=(fit.steps_done - steps_before) / fit.n_steps,
-                left=1 - fit.steps_done / fit.n_steps,
-            )
-            steps_before = fit.steps_done
-            if best and best.take(pred_NK, [each["score"] for each in epochs]):
+            estimate.after_epoch(job.member.name, job.fold, fit.steps_done / fit.n_steps)
+            if fit.end_epoch(merit(scorer, epochs[-1]["score"]), pred_NK):
                 break
-    if best is None:
+    if fit.kept_epoch is None:
         return pred_NK, fit.finish(), {}
-    pred_NK, weights, number = best.kept([each["score"] for each in epochs])
-    optimism = best.optimism(seed=0)
-    _log_best(checkpointer, number, optimism)
-    return pred_NK, fit.finish(weights), {"kept_epoch": number, "optimism": optimism}
+    number, predictions = fit.kept_epoch
+    estimated = optimism(scorer, competition.scored[valid], predictions, seed=0)
+    _log_best(checkpointer, number, estimated)
+    chosen = {"kept_epoch": number, "optimism": estimated}
+    return predictions[number - 1], fit.finish(), chosen
 
 
 def _predict(

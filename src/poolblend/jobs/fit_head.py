@@ -24,7 +24,7 @@ from poolblend.training.batches import Encoded
 from poolblend.training.devices import choose_device
 from poolblend.training.head_fitting import fit_head as fit_scikit_head
 from poolblend.training.memory import enough_memory
-from poolblend.training.vectors import pooled_vectors
+from poolblend.training.prediction import pooled_vectors
 
 
 def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> FittedFold:
@@ -54,7 +54,7 @@ def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> Fi
     model.head = fit_scikit_head(
         kind,
         x_NF[rows],
-        objective.counted(targets),
+        objective.scale(targets),
         weights,
         objective,
         task_kind=task.kind,
@@ -68,10 +68,10 @@ def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> Fi
     return FittedFold(
         model,
         base,
-        objective.restored(activated_NK.double().numpy()),
+        objective.unscale(activated_NK.double().numpy()),
         n_train=len(rows),
         columns=columns,
-        target_scaler=objective.told_unit,
+        target_scaler=objective.scaler_json,
         head=HeadRecord(seconds=round(seconds, 1), support_vectors=support),
     )
 

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from poolblend.cards.fold import FoldCard, TokenCount
-from poolblend.config.training import Head
+from poolblend.cards.predictions import What
 from poolblend.errors import UserError
 from poolblend.loading.models import new_objective
 from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
 from poolblend.modeling.frozen_heads import SUPPORT
 from poolblend.modeling.model import TextModel, build_model
+from poolblend.modeling.options import Head
 from poolblend.store import Store
 from poolblend.store.foldfiles import FoldFiles
 from poolblend.training.batches import Encoded
@@ -34,14 +35,10 @@ from poolblend.training.devices import (
 from poolblend.training.encoding import digest
 from poolblend.training.memory import enough_memory, release_memory
 from poolblend.training.objectives import Objective
-from poolblend.training.prediction import predict
-from poolblend.training.units import Unit
-from poolblend.training.vectors import pooled_vectors
+from poolblend.training.prediction import pooled_vectors, predict
+from poolblend.training.target_scaler import TargetScaler
 
 log = logging.getLogger(__name__)
-
-# Of a model, a table's tokens and the fold's card; batch_tokens, progress and precision by name.
-Work = Callable[..., np.ndarray]
 
 
 class FoldModels:
@@ -60,41 +57,36 @@ class FoldModels:
         self, member: str, fold: int, rows: np.ndarray, progress: str | None = None
     ) -> np.ndarray:
         """Predictions (N, K) of the table's rows at `rows`."""
-
-        def work(model: TextModel, encoded: Encoded, card: FoldCard, **how: Any) -> np.ndarray:
-            return predict(model, encoded, rows, _objective(card), **how)
-
-        return self._run(member, fold, work, progress)
+        return self._run("predictions", member, fold, rows, progress)
 
     def vectors(
         self, member: str, fold: int, rows: np.ndarray, progress: str | None = None
     ) -> np.ndarray:
         """Pooled vectors (N, width of the pooler) float32 of the table's rows at `rows`."""
-
-        def work(model: TextModel, encoded: Encoded, _: FoldCard, **how: Any) -> np.ndarray:
-            return pooled_vectors(model, encoded, rows, **how)
-
-        return self._run(member, fold, work, progress)
+        return self._run("vectors", member, fold, rows, progress)
 
     def tokens(self, member: str, fold: int, rows: np.ndarray) -> TokenCount:
         """How many tokens the fold's model reads these rows as, and a hash of them."""
         files = self.store.fold(member, fold)
         return TokenCount(**digest(self._encode(files, files.check(model=False, oof=False)), rows))
 
-    def _run(self, member: str, fold: int, work: Work, progress: str | None) -> np.ndarray:
-        """What `work` makes of the fold's model, the table's tokens and the fold's card.
-
-        The model is gone, and its memory given back, when this returns.
-        """
+    def _run(
+        self, what: What, member: str, fold: int, rows: np.ndarray, progress: str | None
+    ) -> np.ndarray:
+        """Predictions or vectors. The model is gone, and its memory given back, on return."""
         files = self.store.fold(member, fold)
         tensors = files.tensors()  # first: hashes of the tokenizer, too
         card = files.check(model=False, oof=False)
         encoded = self._encode(files, card)
         model = self._load(files, card, tensors).to(choose_device())
-        work = partial(work, batch_tokens=self.batch_tokens, progress=progress)
+        work: Callable[..., np.ndarray] = pooled_vectors
+        if what == "predictions":
+            work = partial(predict, objective=_objective(card))
+        how = {"batch_tokens": self.batch_tokens, "progress": progress}
+        compute = partial(work, model, encoded, rows, **how)
         with enough_memory("lower batch_tokens"):
-            result = _computed(work, model, encoded, card, f"{member} fold {fold}")
-        del model, tensors
+            result = _in_a_precision_that_works(compute, card)
+        del model, tensors, compute
         release_memory()
         return result
 
@@ -132,28 +124,27 @@ class FoldModels:
         return model
 
 
-def _computed(
-    work: Work, model: TextModel, encoded: Encoded, card: FoldCard, what: str
-) -> np.ndarray:
-    """The work's result in the card's precision; in fp32 where `auto` does not survive here.
+def _in_a_precision_that_works(compute: Callable[..., np.ndarray], card: FoldCard) -> np.ndarray:
+    """The result in the card's precision; in fp32 where `auto` fails on this machine.
 
     A model that was trained in another precision meets this machine's for the first time.
     """
     wanted: Precision = "fp32" if card.fp32_only else card.member.train.precision
     resolved = resolve_precision(wanted, choose_device())
     if wanted != "auto" or resolved in ("fp32", card.precision):
-        return work(model, encoded, card, precision=wanted)
+        return compute(precision=wanted)
     try:
-        result = work(model, encoded, card, precision=wanted)
-        reason = "" if np.isfinite(result).all() else "it gives NaN or infinite numbers"
+        result = compute(precision=wanted)
+        if np.isfinite(result).all():
+            return result
+        reason = "it gives NaN or infinite numbers"
     except RuntimeError as error:
         if out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:200]
-    if not reason:
-        return result
-    log.warning("%s computes in fp32: in %s it fails (%s)", what, resolved, reason)
-    return work(model, encoded, card, precision="fp32")
+    place = f"{card.member.name} fold {card.fold}"
+    log.warning("%s computes in fp32: in %s it fails (%s)", place, resolved, reason)
+    return compute(precision="fp32")
 
 
 def _head(head: Head, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -168,4 +159,4 @@ def _objective(card: FoldCard) -> Objective:
     loss = "auto" if card.member.head.frozen else card.member.train.loss
     objective = new_objective(card.inputs.task, loss)
     scaler = card.target_scaler
-    return replace(objective, unit=None if scaler is None else Unit.from_json(scaler))
+    return objective.with_scaler(None if scaler is None else TargetScaler.from_json(scaler))

@@ -21,8 +21,8 @@ from poolblend.jobs.job import BackboneJob, FoldJob
 from poolblend.loading.competition import Competition
 from poolblend.loading.dataset import test_hashes
 from poolblend.loading.texts import text_spec
-from poolblend.modeling.reading import tokenizer_source
 from poolblend.modeling.sources import Located
+from poolblend.modeling.tokenizers import tokenizer_source
 from poolblend.store import Store
 from poolblend.text_spec import TextSpec, Windows
 
@@ -102,7 +102,7 @@ def _fold_inputs(
     data, hashes = config.data, competition.data
     pseudo: dict[str, Any] = {}
     if member.pseudo:
-        labels = store.pseudo_sha256(member.pseudo.labels)
+        labels = store.known_pseudo(member.pseudo.labels).labels_sha256()
         pseudo = {"pseudo_labels_sha256": labels, **test_hashes(competition)}
     return FoldInputs(
         train_sha256=hashes["train_sha256"],

@@ -20,22 +20,21 @@ from accelerate.utils import set_seed
 from poolblend.cards.backbone import BackboneCard, HeldOutLoss, MlmRows
 from poolblend.cards.provenance import Provenance
 from poolblend.config import Config
-from poolblend.config.training import MaskedLanguage, Train
 from poolblend.errors import UserError
 from poolblend.jobs.checkpointing import Checkpointer
 from poolblend.jobs.context import Context
 from poolblend.jobs.job import BackboneJob
-from poolblend.loading.models import fit_options
 from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import MaskedLanguageModel, load_masked_lm, trained_parts
+from poolblend.modeling.options import MaskedLanguage
 from poolblend.modeling.sources import Located
 from poolblend.training.batches import Encoded, concatenated
 from poolblend.training.devices import Precision, choose_device, resolve_precision
 from poolblend.training.fit import Epoch, Fit
 from poolblend.training.masked import OWN_LOSS, distinct_pieces, held_out_loss
 from poolblend.training.memory import enough_memory
-from poolblend.training.options import FitOptions
+from poolblend.training.options import Train
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +119,9 @@ def _start(context: Context, job: BackboneJob, located: Located, label: str) -> 
     order = np.random.default_rng(seed).permutation(n_rows)
     trained: Any = model  # a fit takes whatever has an encoder and gives losses
     targets = OWN_LOSS.targets(np.arange(n_rows))
-    options = mlm_options(mlm, config, seed, job.precision)
-    fit = Fit(trained, encoded, np.sort(order[n_held_out:]), targets, OWN_LOSS, options)
+    options = mlm_options(mlm, config, job.precision)
+    rows = np.sort(order[n_held_out:])
+    fit = Fit(trained, encoded, rows, targets, OWN_LOSS, options, seed)
     return Started(base, model, fit, np.sort(order[:n_held_out]))
 
 
@@ -168,9 +168,9 @@ def _mlm(job: BackboneJob) -> MaskedLanguage:
     return job.backbone.mlm
 
 
-def mlm_options(mlm: MaskedLanguage, config: Config, seed: int, precision: Precision) -> FitOptions:
+def mlm_options(mlm: MaskedLanguage, config: Config, precision: Precision) -> Train:
     """How the training goes: the section's own keys, and what of `train` is about the machine."""
-    train = Train(
+    return Train(
         epochs=mlm.epochs,
         batch_size=mlm.batch_size,
         lr=mlm.lr,
@@ -178,4 +178,3 @@ def mlm_options(mlm: MaskedLanguage, config: Config, seed: int, precision: Preci
         precision=precision,
         gradient_checkpointing=config.train.gradient_checkpointing,
     )
-    return fit_options(train, seed)

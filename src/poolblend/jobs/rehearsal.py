@@ -20,7 +20,6 @@ from poolblend.errors import UserError
 from poolblend.jobs.context import Context
 from poolblend.jobs.job import BackboneJob, FoldJob, Job
 from poolblend.jobs.two_rows import TrialError, try_backbone, try_fold
-from poolblend.loading.models import recipes
 from poolblend.training.devices import Precision, choose_device, resolve_precision
 from poolblend.training.fit import DivergedError
 
@@ -76,7 +75,7 @@ def _rehearse_members(
     saved: set[tuple[Backbone, str]] = set()
     for job in jobs:
         context.watch.check()
-        encoder = (job.member.backbone, str(recipes(job.member)))
+        encoder = (job.member.backbone, str(job.member.applied_train))
         try:
             precisions[job.member.name] = _rehearse(context, job, save=encoder not in saved)
         except UserError as error:

@@ -17,10 +17,15 @@ from poolblend.config import Config, Member
 from poolblend.loading.competition import Competition
 from poolblend.loading.texts import Texts, text_spec
 from poolblend.modeling.backbone import check_tokenizer_survives
-from poolblend.modeling.reading import build_tokenizer, readable, tokenizer_and_source
 from poolblend.modeling.sentencepieces import differing, model_file
 from poolblend.modeling.sources import Located
-from poolblend.modeling.tokenizers import FILE, added_tokens
+from poolblend.modeling.tokenizers import (
+    FILE,
+    added_tokens,
+    build_tokenizer,
+    tokenizer_and_source,
+)
+from poolblend.modeling.trust import readable
 
 log = logging.getLogger(__name__)
 

@@ -41,10 +41,10 @@ class Follower:
             values = {"loss": loss, "learning rate": rate}
             self.attempt(lambda: self.tracker.log(values, step=n))
 
-    def epoch(self, told: Mapping[str, Any], n: int) -> None:
+    def epoch(self, epoch: Mapping[str, Any], n: int) -> None:
         """What the card says of the epoch that ended with step `n`."""
         if self.tracker:
-            values = {"epoch loss": told["loss"], "score": told["score"]}
+            values = {"epoch loss": epoch["loss"], "score": epoch["score"]}
             known = {key: value for key, value in values.items() if value is not None}
             self.attempt(lambda: self.tracker.log(known, step=n))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,16 +21,16 @@ from poolblend.cards.provenance import Provenance
 from poolblend.competition.tasks import Task
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config
-from poolblend.config.training import Head
 from poolblend.errors import Stopped, UserError
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.jobs.job import BackboneJob, FoldJob
 from poolblend.jobs.pretrain import mlm_options
-from poolblend.loading.models import fit_options, new_model, new_objective, recipes
+from poolblend.loading.models import new_model, new_objective
 from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import load_masked_lm, trained_parts
 from poolblend.modeling.model import TextModel
+from poolblend.modeling.options import Head
 from poolblend.modeling.sources import Located
 from poolblend.store import Store, UnwritableError
 from poolblend.store.predictions import to_table
@@ -41,7 +40,7 @@ from poolblend.training.fit import DivergedError, Fit
 from poolblend.training.masked import OWN_LOSS
 from poolblend.training.memory import enough_memory
 from poolblend.training.objectives import Objective
-from poolblend.training.options import FitOptions
+from poolblend.training.options import Train
 from poolblend.training.prediction import predict
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ def try_fold(job: FoldJob, task: Task, located: Located, precision: Precision, s
 
     Raises TrialError, which says what fails and how, or DivergedError.
     """
-    train = recipes(job.member).model_copy(update={"precision": precision})
+    train = job.member.applied_train.model_copy(update={"precision": precision})
     head = Head() if job.member.head.frozen else job.member.head
     member = job.member.model_copy(update={"train": train, "head": head})
     with _own_random_numbers(), enough_memory(OUT_OF_MEMORY):
@@ -88,7 +87,7 @@ class _FoldTrial:
         )
         model.pooler.fit(self.encoded.ids)
         targets = self.objective.targets(_labels(self.task))
-        fit = Fit(model, self.encoded, ROWS, targets, self.objective, self._options())
+        fit = Fit(model, self.encoded, ROWS, targets, self.objective, self._options(), seed=0)
         with _named(f"a forward pass of {name} fails"):
             pred_NK = self._predict(fit.model, fit.objective)
         if not np.isfinite(pred_NK).all():
@@ -101,12 +100,10 @@ class _FoldTrial:
             with _if_there_is_room(name), TemporaryDirectory(prefix="poolblend-") as folder:
                 self._save_and_load(Store(Path(folder), "trial"), base, model, fit.objective)
 
-    def _options(self) -> FitOptions:
-        """The member's recipes, such that one step of two rows meets all of them."""
-        train = self.member.train
-        update = {"epochs": 1, "batch_size": 2, "accumulation": 1, "adversarial_start": 0.0}
-        swa_epochs = min(train.swa_epochs, 1)
-        return fit_options(train.model_copy(update=update | {"swa_epochs": swa_epochs}), seed=0)
+    def _options(self) -> Train:
+        """The member's options, such that two rows are one step."""
+        update = {"epochs": 1, "batch_size": 2, "accumulation": 1}
+        return self.member.train.model_copy(update=update)
 
     def _encode(self, folder: Path, tokenizer_sha256: str) -> Encoded:
         texts = _two_texts(self.config)
@@ -170,7 +167,7 @@ class _FoldTrial:
             device="",
             precision=train.precision,
             fp32_only=train.precision == "fp32",
-            target_scaler=objective.told_unit,
+            target_scaler=objective.scaler_json,
             reads_padding=base.reads_padding,
             seconds=0,
             config={},
@@ -185,13 +182,15 @@ def try_backbone(job: BackboneJob, source: Located, precision: Precision) -> Non
     config, mlm, name = job.config, job.backbone.mlm, job.name
     spec = job.inputs.reading.model_copy(update={"windows": None})
     encoded = _two_texts(config).encode(source.folder, source.files_sha256, spec)
-    options = mlm_options(mlm, config, job.inputs.seed, precision)
+    options = mlm_options(mlm, config, precision)
     # A rate that is too high is the training's to find.
-    options = replace(options, epochs=1, lr=min(options.lr, 1e-5))
+    options = options.model_copy(update={"epochs": 1, "lr": min(options.lr, 1e-5)})
     with _own_random_numbers(), enough_memory(OUT_OF_MEMORY):
         base, model = load_masked_lm(source.folder, share=mlm.mask, remote_code=config.remote_code)
         trained: Any = model
-        fit = Fit(trained, encoded, ROWS, OWN_LOSS.targets(ROWS), OWN_LOSS, options)
+        fit = Fit(
+            trained, encoded, ROWS, OWN_LOSS.targets(ROWS), OWN_LOSS, options, job.inputs.seed
+        )
         with _named(f"a training step of {name} fails"):
             fit.try_step()
         fit.finish()

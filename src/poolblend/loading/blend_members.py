@@ -20,7 +20,7 @@ from poolblend.errors import UserError, unknown
 from poolblend.loading.collapse import describe_collapsed, without_collapsed
 from poolblend.loading.competition import (
     Competition,
-    Tabled,
+    CompetitionTables,
     new_folds,
     read_tables,
     with_folds,
@@ -66,14 +66,14 @@ def gather(
             f"no finished fold of run {store.run} yet{_all_failed(config, store)}; run train.py "
             "first (same --config)"
         )
-    tabled = read_tables(config)
-    _check_columns(config, tabled.tables.train)
-    outside = _read_outside(config, tabled, members_from, trained, names)
+    read = read_tables(config)
+    _check_columns(config, read.tables.train)
+    outside = _read_outside(config, read, members_from, trained, names)
     known = [*trained, *outside]
     for name in names or ():
         if name not in known:
             raise unknown("member", name, known)
-    competition = _with_folds(tabled, config, store, outside)
+    competition = _with_folds(read, config, store, outside)
     lacking = {} if names else _incomplete(config, store, trained, competition.n_folds)
     wanted = sorted(set(names or known) - lacking.keys())
     if not wanted:
@@ -122,7 +122,7 @@ def _check_columns(config: Config, train: pd.DataFrame) -> None:
 
 def _read_outside(
     config: Config,
-    tabled: Tabled,
+    read: CompetitionTables,
     folder: Path | None,
     taken: Sequence[str],
     names: Sequence[str] | None,
@@ -130,12 +130,12 @@ def _read_outside(
     """The members of the folder, the named ones alone where any are; test files checked, too."""
     if folder is None:
         return {}
-    task, id = tabled.task, tabled.tables.id
+    task, id = read.task, read.tables.id
     members = read_members(
         folder,
         id=id,
         task=task,
-        train=tabled.tables.train,
+        train=read.tables.train,
         numbered=config.data.id is None,
         taken=taken,
         only=names,
@@ -144,7 +144,7 @@ def _read_outside(
     if tests:
         build_test(
             {name: test.table for name, test in tests.items()},
-            tabled.tables.test[id],
+            read.tables.test[id],
             task.outputs,
             probabilities=task.probabilistic,
             simplex=task.kind == "multiclass",
@@ -154,26 +154,26 @@ def _read_outside(
 
 
 def _with_folds(
-    tabled: Tabled, config: Config, store: Store, outside: Mapping[str, OutsideMember]
+    read: CompetitionTables, config: Config, store: Store, outside: Mapping[str, OutsideMember]
 ) -> Competition:
     """The run's frozen folds; where it has none, those that outside members share, or new ones.
 
     Folds are written once the members have been checked against them: they stay for good.
     """
     if not outside or read_folds(store.folds_path) is not None:
-        return with_folds(tabled, config, store)
+        return with_folds(read, config, store)
     tables = {name: member.oof for name, member in outside.items()}
     files = {name: member.path for name, member in outside.items()}
-    ids = tabled.tables.train[tabled.tables.id]
+    ids = read.tables.train[read.tables.id]
     fold_N = shared_folds(tables, ids, files=files)
     if fold_N is None:
         log.info(
             "the members' files say nothing of folds: new ones are scored over, which may part "
             "rows that a model has learned together"
         )
-        fold_N = new_folds(tabled, config)
-    _build(config, tabled, fold_N, tables, files)
-    return with_folds(tabled, config, store, given_fold_N=fold_N)
+        fold_N = new_folds(read, config)
+    _build(config, read, fold_N, tables, files)
+    return with_folds(read, config, store, given_fold_N=fold_N)
 
 
 def _incomplete(
@@ -253,19 +253,19 @@ def _oof(
 
 def _build(
     config: Config,
-    tabled: Tabled,
+    read: CompetitionTables,
     fold_N: np.ndarray,
     tables: Mapping[str, pd.DataFrame],
     paths: Mapping[str, Path],
 ) -> OofMatrix:
-    train, task = tabled.tables.train, tabled.task
-    ids = train[tabled.tables.id].to_numpy()
+    train, task = read.tables.train, read.task
+    ids = train[read.tables.id].to_numpy()
     order = np.argsort(ids, kind="stable")
     groups = config.drawn_groups
     return build_matrix(
         tables,
         pd.DataFrame({"id": ids[order], "fold": fold_N[order]}),
-        tabled.scored[order],
+        read.scored[order],
         task.outputs,
         probabilities=task.probabilistic,
         simplex=task.kind == "multiclass",

@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from poolblend.competition.columns import Columns, fit_columns
-from poolblend.competition.weights import balanced_weights
 from poolblend.config import Config, Member
-from poolblend.errors import UserError
-from poolblend.loading.competition import Competition, describe_task
+from poolblend.loading.competition import Competition
 from poolblend.loading.texts import Texts, text_spec
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
 from poolblend.store.predictions import from_table
 from poolblend.training.batches import Encoded, concatenated
 from poolblend.training.objectives import Objective
+from poolblend.training.recipes import label_weights
 
 log = logging.getLogger(__name__)
 
@@ -88,11 +87,10 @@ class Datasets:
         given_N = competition.weight_N
         weights = np.ones(len(competition.y)) if given_N is None else given_N / given_N[rows].mean()
         weights = weights[:, None]
-        if member.train.class_weights == "balanced":
-            balanced = balanced_weights(competition.task, competition.y[rows])
-            balanced = balanced.reshape(len(rows), -1)
-            weights = np.repeat(weights, balanced.shape[1], axis=1)
-            weights[rows] *= balanced
+        by_label = label_weights(member.applied_train, competition.y[rows])
+        if by_label is not None:
+            weights = np.repeat(weights, by_label.shape[1], axis=1)
+            weights[rows] *= by_label
         return weights
 
     def _with_pseudo(
@@ -107,18 +105,8 @@ class Datasets:
         if member.pseudo is None:
             return dataset
         competition, task = self.competition, self.competition.task
-        table = self.store.read_pseudo(
-            member.pseudo.labels,
-            fold,
-            train_sha256=competition.data["train_sha256"],
-            folds_sha256=competition.data["folds_sha256"],
-            task=describe_task(task),
-        )
-        if table.attrs != test_hashes(competition):
-            raise UserError(
-                f"pseudo-labels {member.pseudo.labels} were made for another test table; make them "
-                "anew under another name (infer.py --pseudo-labels NAME)"
-            )
+        files = self.store.known_pseudo(member.pseudo.labels)
+        table = files.read(fold, data=competition.data, task=task)
         ids = competition.tables.test[competition.tables.id]
         pred_NK = from_table(table, ids, task.outputs)
         sure_N = _confidence(pred_NK, task.kind) >= member.pseudo.confidence
@@ -130,7 +118,7 @@ class Datasets:
         n_train = len(competition.y)
         labels = objective.from_predictions(pred_NK)
         weights = np.full((len(ids), dataset.weights.shape[1]), member.pseudo.weight)
-        if member.train.class_weights == "balanced":
+        if label_weights(member.applied_train, competition.y[dataset.rows]) is not None:
             weights *= _expected_weights(dataset, labels)
         log.info("%s fold %d: %d pseudo-labels of %d", member.name, fold, sure_N.sum(), len(ids))
         return FoldDataset(

@@ -1,29 +1,20 @@
-"""Members to models: where their backbones are, whether they can work, and new ones to train."""
+"""From members to models: where their backbones are, whether they can work, new models."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
-from functools import partial
 from typing import Any
 
 from poolblend.competition.tasks import Task
 from poolblend.config import Config, Member
-from poolblend.config.members import FROZEN_TRAIN
-from poolblend.config.training import Train
 from poolblend.errors import UserError
 from poolblend.modeling import backbone, masked_lm
-from poolblend.modeling.adapters import add_lora, check_lora
-from poolblend.modeling.freezing import freeze
-from poolblend.modeling.layers import check_layers
 from poolblend.modeling.model import TextModel, build_model
 from poolblend.modeling.poolers import POOLERS, EncoderShape, Pooler, build_pooler
-from poolblend.modeling.reinit import reinitialise
 from poolblend.modeling.sources import Located, locate
 from poolblend.training.head_fitting import check_head
 from poolblend.training.objectives import Objective, choose_objective, resolve_loss
-from poolblend.training.optim import check_layer_decay
-from poolblend.training.options import FitOptions, LossOptions
+from poolblend.training.recipes import active_recipes
 
 
 def check_members(config: Config, members: Sequence[Member]) -> dict[str, Located]:
@@ -48,13 +39,18 @@ def check_members(config: Config, members: Sequence[Member]) -> dict[str, Locate
 
 def check_member(config: Config, member: Member, located: Located) -> None:
     """Raise UserError for what cannot work on the backbone, as far as its files alone tell."""
-    train = recipes(member)
+    train = member.applied_train
+
+    def check_recipes(encoder: Any) -> None:
+        for recipe in active_recipes(train):
+            recipe.check(encoder, train, config.task)
+
     shape = backbone.check(
         located.folder,
         member.max_length,
         remote_code=config.remote_code,
         attention=train.attention,
-        also=partial(_check_recipes, train=train),
+        also=check_recipes,
     )
     if member.backbone.mlm:
         masked_lm.check(
@@ -63,20 +59,11 @@ def check_member(config: Config, member: Member, located: Located) -> None:
             remote_code=config.remote_code,
         )
     pooler = build_pooler(member.pooler, shape, member.pooler_args)
-    if train.class_weights != "none" and config.task == "regression":
-        raise UserError("train.class_weights: a regression has no classes; set it to none")
     if member.head.kind == "linear":
-        resolve_loss(config.task, train.loss, smoothing=train.label_smoothing)
+        resolve_loss(config.task, train.loss)
     else:
         check_head(member.head.kind, config.task)
         _check_frozen(pooler, shape, member, located, config.remote_code)
-
-
-def recipes(member: Member) -> Train:
-    """What of the member's `train` applies to it: to a frozen encoder, only how it computes."""
-    if not member.head.frozen:
-        return member.train
-    return Train(**member.train.model_dump(include=set(FROZEN_TRAIN)))
 
 
 def _check_frozen(
@@ -107,26 +94,6 @@ def _without_weights(shape: EncoderShape) -> list[str]:
     ]
 
 
-def _check_recipes(encoder: Any, train: Train) -> None:
-    """Raise UserError for what the recipes want of an encoder that it does not have."""
-    frozen, anew = train.freeze_layers or 0, train.reinit_layers
-    check_layers(encoder, frozen, "train.freeze_layers")
-    check_layers(encoder, anew, "train.reinit_layers")
-    n_layers = encoder.config.num_hidden_layers
-    if frozen + anew > n_layers:
-        raise UserError(
-            f"train.freeze_layers is {frozen} and train.reinit_layers {anew}, of {n_layers} "
-            "layers: some would be frozen with random weights; lower one"
-        )
-    if frozen == n_layers:
-        for key, acts in (("layer_decay", train.layer_decay < 1), ("awp", train.awp)):
-            if acts:
-                raise UserError(f"train.{key} does nothing where all {n_layers} layers are frozen")
-    if train.lora is not None:
-        check_lora(encoder, train.lora.modules)
-    check_layer_decay(encoder, train.layer_decay)
-
-
 def new_model(
     member: Member, located: Located, *, n_logits: int, n_columns: int, remote_code: bool
 ) -> tuple[backbone.Backbone, TextModel, bool]:
@@ -134,10 +101,11 @@ def new_model(
 
     What is random is drawn from torch's global generator.
     """
-    train = recipes(member)
+    train = member.applied_train
+    recipes = active_recipes(train)
     base = backbone.load(located.folder, remote_code=remote_code, attention=train.attention)
-    if train.reinit_layers:
-        reinitialise(base.encoder, train.reinit_layers)
+    for recipe in recipes:
+        recipe.prepare_encoder(base.encoder)
     model, adopted = build_model(
         base,
         pooler=member.pooler,
@@ -149,24 +117,11 @@ def new_model(
         dropout=member.head.dropout,
         norm=member.head.norm,
     )
-    if train.freeze_layers is not None:
-        freeze(model, train.freeze_layers)
-    if train.lora is not None:
-        lora = train.lora
-        add_lora(
-            base.encoder, r=lora.r, alpha=lora.alpha, dropout=lora.dropout, modules=lora.modules
-        )
+    for recipe in recipes:
+        recipe.prepare_model(model)
     return base, model, adopted
 
 
 def new_objective(task: Task, loss: str = "auto") -> Objective:
     """What is minimised to learn the task."""
     return choose_objective(task.kind, loss, n_outputs=len(task.outputs), classes=task.classes)
-
-
-def fit_options(train: Train, seed: int) -> FitOptions:
-    """The keys of `train` that a fit takes."""
-    given = train.model_dump()
-    losses = LossOptions(**{field.name: given[field.name] for field in fields(LossOptions)})
-    own = {f.name: given[f.name] for f in fields(FitOptions) if f.name in given}
-    return FitOptions(**own, losses=losses, seed=seed)

@@ -6,9 +6,7 @@ Nothing is written: folds that are not frozen yet are those that would be.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -49,38 +47,27 @@ def dry_run(
     check_tracking(config)
     located = check_members(config, members)
     store = open_store(config)
-    with ExitStack() as stack:
-        config = _with_temporary_demo(config, stack)
-        competition = planned_competition(config, store)
-        try_folds(competition)
-        backbones = {member.backbone: located[member.name] for member in members}
-        context = Context(config, competition, store, backbones, Watch())
-        first, jobs = plan_jobs(config, competition, store, located, members, numbers)
-        planned = [_planned(context, job) for job in jobs]
-        print(f"run {store.run} in {store.root}: {len(planned)} folds\n")
-        print("\n".join([*_describe_folds(planned, overwrite), *_describe_tokens(planned)]))
-        due = [each.job for each in planned if _is_due(each.status, overwrite, skip_failed)]
-        before = [job for job in first if job.status(store).state != "finished"]
-        unable = rehearse_jobs(context, [*before, *due])[1]
-        for name, reason in dict.fromkeys(
-            (job.member.name, unable[job.name]) for job in due if job.name in unable
-        ):
-            print("\n".join(wrapped(f"{name} cannot be trained: {reason}")))
-        count = sum(job.name not in unable for job in due)
-        to_train = {0: "nothing is", 1: "1 fold is"}.get(count, f"{count} folds are")
-        print(f"{to_train} to be trained")
-        if before:
-            names = ", ".join(job.backbone.name for job in before)
-            print(f"before that, backbones are trained on the competition's texts: {names}")
-
-
-def _with_temporary_demo(config: Config, stack: ExitStack) -> Config:
-    """Where the demo's tables do not exist yet, they are made in a temporary folder."""
-    if not config.data.demo or config.data_dir.exists():
-        return config
-    folder = stack.enter_context(TemporaryDirectory())
-    data = config.data.model_copy(update={"dir": folder})
-    return config.model_copy(update={"data": data, "store": folder})
+    competition = planned_competition(config, store)
+    try_folds(competition)
+    backbones = {member.backbone: located[member.name] for member in members}
+    context = Context(config, competition, store, backbones, Watch())
+    first, jobs = plan_jobs(config, competition, store, located, members, numbers)
+    planned = [_planned(context, job) for job in jobs]
+    print(f"run {store.run} in {store.root}: {len(planned)} folds\n")
+    print("\n".join([*_describe_folds(planned, overwrite), *_describe_tokens(planned)]))
+    due = [each.job for each in planned if _is_due(each.status, overwrite, skip_failed)]
+    before = [job for job in first if job.status(store).state != "finished"]
+    unable = rehearse_jobs(context, [*before, *due])[1]
+    for name, reason in dict.fromkeys(
+        (job.member.name, unable[job.name]) for job in due if job.name in unable
+    ):
+        print("\n".join(wrapped(f"{name} cannot be trained: {reason}")))
+    count = sum(job.name not in unable for job in due)
+    to_train = {0: "nothing is", 1: "1 fold is"}.get(count, f"{count} folds are")
+    print(f"{to_train} to be trained")
+    if before:
+        names = ", ".join(job.backbone.name for job in before)
+        print(f"before that, backbones are trained on the competition's texts: {names}")
 
 
 def _planned(context: Context, job: FoldJob) -> PlannedFold:

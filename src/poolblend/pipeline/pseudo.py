@@ -10,15 +10,15 @@ Shape legend: N rows, M members, K outputs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 from threadpoolctl import threadpool_limits
 
-from poolblend.cards.blend import BlendCard
-from poolblend.cards.provenance import provenance
+from poolblend.cards.blend import BlendCard, Weighting
+from poolblend.cards.provenance import Provenance
+from poolblend.cards.pseudo import PseudoCard, PseudoFold, PseudoMember
+from poolblend.cards.submission import BlendInUse
 from poolblend.competition.metrics import Scorer, make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
@@ -30,9 +30,10 @@ from poolblend.ensembling.mixture import Mixture
 from poolblend.ensembling.problem import StudyFile
 from poolblend.errors import UserError, quoted
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
-from poolblend.jobs.test_predictions import KeptPredictions
+from poolblend.jobs.predict_job import PredictWork, plan_predictions, run_all
+from poolblend.jobs.predictions import test_rows
 from poolblend.loading.blend_members import Members, gather
-from poolblend.loading.competition import describe_task, open_store
+from poolblend.loading.competition import open_store, table_hashes
 from poolblend.options import FileNamePart
 from poolblend.store import Store
 from poolblend.store.predictions import to_table
@@ -41,14 +42,6 @@ from poolblend.store.probe import COPIED, check_writable
 NO_RANKS = (
     "which are no labels; run blend.py with --set blend.space=plain first, then this command again"
 )
-
-
-class _Labels(NamedTuple):
-    """One fold's pseudo-labels, what their card says of them, and what is printed."""
-
-    table: pd.DataFrame
-    told: dict[str, Any]
-    line: str
 
 
 def write_pseudo_labels(config: Config, name: str) -> None:
@@ -61,27 +54,32 @@ def write_pseudo_labels(config: Config, name: str) -> None:
     store = open_store(config)
     card, _ = read_blend(store)
     _check_blend(store, card)
-    if not store.pseudo(name).folder.exists():
+    files = store.pseudo(name)
+    if not files.folder.exists():
         check_writable([store.pseudo_folder], COPIED)
     gathered = gather(config, store, list(card.members), None)
     competition = gathered.competition
-    mixtures = _cross_fitted(store, card, gathered)
-    predictions = KeptPredictions(config, store, competition.tables, competition.task)
-    labels = [
-        _labels(fold, mixture, gathered, predictions) for fold, mixture in enumerate(mixtures)
-    ]
-    told = {
-        "run": config.run,
-        "name": name,
+    rows, outputs = test_rows(config, competition.tables), competition.task.outputs
+    work = PredictWork(store, {"test": rows}, outputs)
+    tables, folds, lines = [], [], []
+    for fold, mixture in enumerate(_cross_fitted(store, card, gathered)):
+        made, pred_NK = _predict_fold(config, fold, mixture, gathered, work)
+        tables.append(to_table(rows.ids_N, pred_NK, outputs))
+        folds.append(made)
+        of = ", ".join(f"{member} {each.weight:.2f}" for member, each in made.members.items())
+        sureness = _sureness(pred_NK, competition.task)
+        lines.append(f"fold {fold}: {len(pred_NK)} rows, {sureness}, by {of}")
+    labels_card = PseudoCard(
+        run=config.run,
+        name=name,
         **competition.data,
-        "task": describe_task(competition.task),
-        "blend": card.summary().model_dump(),
-        "folds": [each.told for each in labels],
-        **provenance(),
-    }
-    files = store.pseudo(name)
-    written = files.save([each.table for each in labels], told)
-    print("\n".join(each.line for each in labels))
+        task=competition.task,
+        blend=BlendInUse.of(card),
+        folds=tuple(folds),
+        provenance=Provenance.here(),
+    )
+    written = files.save(tables, labels_card)
+    print("\n".join(lines))
     print(f"pseudo-labels {name}: {files.folder}{'' if written else ' (kept earlier, the same)'}")
 
 
@@ -153,32 +151,30 @@ def fold_mixtures(
     return mixtures
 
 
-def _labels(
-    fold: int, mixture: Mixture, gathered: Members, predictions: KeptPredictions
-) -> _Labels:
-    """The test predictions of this fold's models, mixed."""
-    weighty_M = np.asarray(mixture.weights_MK.any(axis=1))
-    mixture = mixture.only(weighty_M)
-    names = np.array(gathered.matrix.members)[weighty_M].tolist()
-    members: dict[str, dict[str, Any]] = {
-        name: {
-            "fold": fold,
-            "weight": float(share),
-            "weights_sha256": gathered.origins[name].folds[fold].weights_sha256,
-        }
-        for name, share in zip(names, mixture.share_M, strict=True)
-    }
-    pred_MNK = np.stack(
-        [predictions.predict(name, fold, made["weights_sha256"]) for name, made in members.items()]
-    )
-    pred_NK = mixture.apply(pred_MNK)
-    task = gathered.competition.task
-    if task.probabilistic:
+def _predict_fold(
+    config: Config, fold: int, mixture: Mixture, gathered: Members, work: PredictWork
+) -> tuple[PseudoFold, np.ndarray]:
+    """The test predictions (N, K) of this fold's models, mixed, and what they were made by."""
+    used_M = np.asarray(mixture.weights_MK.any(axis=1))
+    mixture = mixture.only(used_M)
+    names = np.array(gathered.matrix.members)[used_M].tolist()
+    used = {name: gathered.origins[name] for name in names}
+    jobs = plan_predictions(config, used, "test", "predictions", table_hashes(config, "test"))
+    results = run_all([job for job in jobs if job.origin.fold == fold], work)
+    pred_NK = mixture.apply(np.stack([result.values for result in results]))
+    if gathered.competition.task.probabilistic:
         pred_NK = np.clip(pred_NK, 0, 1)  # a sum of weights may exceed 1 in its last digit
-    told = {"fold": fold, "without": fold, "members": members, "mixture": mixture.to_json()}
-    of = ", ".join(f"{name} {made['weight']:.2f}" for name, made in members.items())
-    line = f"fold {fold}: {len(pred_NK)} rows, {_sureness(pred_NK, task)}, by {of}"
-    return _Labels(to_table(predictions.ids, pred_NK, task.outputs), told, line)
+    members = {
+        name: PseudoMember(
+            fold=fold,
+            weight=float(share),
+            weights_sha256=origin.folds[fold].weights_sha256,
+        )
+        for (name, origin), share in zip(used.items(), mixture.share_M, strict=True)
+    }
+    weighting = Weighting.model_validate(mixture.to_json())
+    made = PseudoFold(fold=fold, without=fold, members=members, mixture=weighting)
+    return made, pred_NK
 
 
 def _sureness(pred_NK: np.ndarray, task: Task) -> str:

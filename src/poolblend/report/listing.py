@@ -8,17 +8,20 @@ from typing import Any
 import yaml
 
 from poolblend.config import Config
-from poolblend.config.training import Train
 from poolblend.errors import UserError
 from poolblend.printing import grouped, wrapped
 from poolblend.registry import declared
 from poolblend.report.standings import standing, standings_table
 from poolblend.store import Store
+from poolblend.training.options import Train
 
 FAMILIES = {
     "metrics": "metric",
     "fold strategies (folds.strategy)": "fold strategy",
     "blenders (blend.fitter)": "blender",
+    "losses (train.loss)": "loss",
+    "optimizers (train.optimizer)": "optimizer",
+    "schedules (train.schedule)": "schedule",
 }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from poolblend.cards.inputs import FileHash
 from poolblend.errors import UserError
 from poolblend.store.cards import read_card, write_card
 from poolblend.store.checkpoints import Checkpoints
-from poolblend.store.files import flush, hash_file, no_half_files, sha256
+from poolblend.store.files import flush, hash_file, no_half_files, read_parquet, sha256
 from poolblend.store.locks import ProcessLock
 
 if TYPE_CHECKING:
@@ -158,16 +156,11 @@ class FoldFiles(NamedTuple):
 
     def oof(self) -> pd.DataFrame:
         """The fold's OOF rows (id, fold, pred_<output>…), after their hash has been checked."""
-        import pandas as pd
-
         card = self.check(model=False, oof=False)
-        content = self.oof_path.read_bytes()  # once: another process may replace the file
-        if hashlib.sha256(content).hexdigest() != card.files.oof.sha256:
-            raise self._damaged(f"{self.oof_path} is damaged: {OTHER_HASH}")
         try:
-            return pd.read_parquet(io.BytesIO(content))
-        except (OSError, ValueError) as error:  # a whole file that never held a table
-            raise self._damaged(f"{self.oof_path} is damaged: {error}") from None
+            return read_parquet(self.oof_path, card.files.oof, "its card")
+        except DamagedError as error:
+            raise self._damaged(str(error)) from None
 
     def _files(self, card: FoldCard) -> Iterator[tuple[Path, FileHash]]:
         """The files that the card vouches for, with what it says of each."""

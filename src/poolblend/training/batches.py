@@ -129,11 +129,11 @@ def _windows(
         ),
         # Padding is read from any token at all: it does not count.
         _padded(at, width, 0, encoded.pad_left),
-        _most(max(len(windows) for windows, _, _ in cut), longest, window_tokens),
+        _windows_per_pass(max(len(windows) for windows, _, _ in cut), longest, window_tokens),
     )
 
 
-def _most(n_windows: int, length: int, window_tokens: int | None) -> int | None:
+def _windows_per_pass(n_windows: int, length: int, window_tokens: int | None) -> int | None:
     """How many windows make up a pass; None where even the longest row needs one pass alone."""
     if window_tokens is None or n_windows * length <= window_tokens:
         return None

@@ -80,7 +80,7 @@ def batchwise(
 def _halved(
     waiting: list[np.ndarray], lengths: np.ndarray, batch_tokens: int
 ) -> tuple[list[np.ndarray], int]:
-    """The rows still to be run, in batches of half the tokens of the first; how many these are."""
+    """The rows that are left, in batches of half the tokens of the first; and that number."""
     free_cached()
     first = waiting[0]
     if len(first) > 1:

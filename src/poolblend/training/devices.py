@@ -1,4 +1,4 @@
-"""Where a model runs, in which precision, and what to make of its running out of memory."""
+"""Where a model runs, in which precision, and whether it ran out of memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils.memory import should_reduce_batch_size
 
 from poolblend.errors import UserError
+from poolblend.training.options import Precision
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FP32_ONLY = "fp32_only"  # in a card: `auto` is fp32, since the encoder fails in half precision
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -65,7 +65,7 @@ def device_works() -> bool:
 
 
 def free_cached() -> None:
-    """Give the device back what the failed attempt held, before the next one."""
+    """Free what the failed attempt held on the device, before the next one."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

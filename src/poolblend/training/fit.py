@@ -1,14 +1,14 @@
 """The loop: fine-tune a model on some rows.
 
-Shape legend: B batch, N rows, K outputs.
+Shape legend: N rows, K outputs, L logits.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,20 +17,20 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from poolblend.errors import UserError
-from poolblend.modeling.adapters import merge_for_good, merged
-from poolblend.modeling.checkpointing import checkpoint_activations
+from poolblend.modeling.layers import checkpoint_activations
 from poolblend.modeling.model import TextModel
 from poolblend.training import state
-from poolblend.training.averaging import is_due, weight_average
 from poolblend.training.batches import Encoded, padding_share, plan_steps
 from poolblend.training.devices import accelerator, choose_device, resolve_precision
 from poolblend.training.gradients import Gradients
 from poolblend.training.objectives import Objective
-from poolblend.training.optim import build_optimizer, build_schedule, parameter_groups
-from poolblend.training.options import FitOptions
+from poolblend.training.optimizers import build_optimizer
+from poolblend.training.options import Train
+from poolblend.training.recipes import active_recipes
+from poolblend.training.schedules import build_schedule
 from poolblend.training.state import Position, State, under
 
-AVERAGE, NOTE = "average.", "note."
+RECIPE, NOTE = "recipe.", "note."
 
 
 class DivergedError(UserError):
@@ -51,10 +51,12 @@ class Fit:
     """One fine-tuning of `model`, in place, on `rows` of `encoded`.
 
     Aligned with `encoded` are the objective's `targets` (N, L), and `weights` (N, 1 or L), which
-    scale the losses. `window_tokens` bounds what the encoder reads at once of one row's windows.
-    Between two optimizer steps, `state` says all that another process needs to
-    go on from there with `restore`, to the same bits. `notes` are tensors of the caller's that are
-    kept with it.
+    scale the losses. Batches and their order come from `seed`; dropout from torch's global
+    generator, which the caller seeds before it builds the model. `window_tokens` bounds what the
+    encoder reads at once of one row's windows.
+
+    Between two optimizer steps, `state` returns all that another process needs to resume with
+    `restore`, to the same bits. `notes` are tensors of the caller's that are kept with it.
     """
 
     def __init__(
@@ -64,11 +66,14 @@ class Fit:
         rows: np.ndarray,
         targets: np.ndarray,
         objective: Objective,
-        options: FitOptions,
+        options: Train,
+        seed: int,
         weights: np.ndarray | None = None,
         window_tokens: int | None = None,
     ) -> None:
-        self.encoded, self.rows, self.options = encoded, rows, options
+        self.encoded, self.rows = encoded, rows
+        self.options, self.seed = options, seed
+        self.recipes = active_recipes(options)
         self.position = Position()
         self.last_loss = self.last_rate = math.nan  # of the last step; the rate that is `lr`'s
         self.notes: dict[str, Tensor] = {}
@@ -78,32 +83,40 @@ class Fit:
         targets = targets[rows]
         weights = np.ones((len(rows), 1)) if weights is None else weights[rows]
         self.objective = objective.fitted(targets, weights)
-        targets = self.objective.counted(targets)
+        targets = self.objective.scale(targets)
         _start_at_base_rates(model, self.objective, targets, weights)
-        self._gradients = Gradients(
-            model, encoded, rows, targets, weights, self.objective, options.losses, window_tokens
-        )
         self._steps = plan_steps(
             encoded.lengths_N[rows],
             options.epochs,
             options.batch_size,
             options.accumulation,
-            options.seed,
+            seed,
         )
-        optim = _optimizer(model, options)
+        optimizer = build_optimizer(model, options, self.recipes)
+        steps = [len(epoch) for epoch in self._steps]
+        constant = (recipe.constant_rate_from(steps) for recipe in self.recipes)
         self._schedule = build_schedule(
             options.schedule,
-            optim,
+            optimizer,
             n_steps=self.n_steps,
             warmup=options.warmup,
-            hold_from=sum(map(len, self._steps[: -options.swa_epochs]))
-            if options.swa_epochs
-            else None,
+            constant_from=next((step for step in constant if step is not None), None),
         )
         model.to(self._accelerator.device)
-        self._average = weight_average(model, options)
-        self.model, self._optim = self._accelerator.prepare(model, optim)
-        self._gradients.model = self.model
+        for recipe in self.recipes:
+            recipe.begin(model, options)
+        self.model, self._optimizer = self._accelerator.prepare(model, optimizer)
+        self._gradients = Gradients(
+            self.model,
+            encoded,
+            rows,
+            targets,
+            weights,
+            self.objective,
+            self.recipes,
+            self._accelerator,
+            window_tokens,
+        )
 
     @property
     def n_steps(self) -> int:
@@ -118,31 +131,26 @@ class Fit:
         """Into how many a batch is cut, more than one where the device ran out of memory."""
         return self._gradients.pieces
 
-    @property
-    def adversarial_from(self) -> int:
-        """The first step, counted from 0, whose gradients are adversarial."""
-        return self.options.adversarial_from(self.n_steps)
-
     def state(self) -> State:
-        """Where the training is, between two steps; valid until the next one."""
+        """The training between two steps; valid until the next one."""
         live = state.capture(
-            self.model, self._optim, self._schedule, self._accelerator.scaler, self.position
+            self.model, self._optimizer, self._schedule, self._accelerator.scaler, self.position
         )
-        average = {} if self._average is None else self._average.state_dict()
-        kept = {f"{AVERAGE}{k}": v for k, v in average.items()}
-        kept |= {f"{NOTE}{k}": v for k, v in self.notes.items()}
-        own = {"pieces": self.pieces, "unit": self.objective.told_unit}
+        kept = {f"{NOTE}{name}": tensor for name, tensor in self.notes.items()}
+        for recipe in self.recipes:
+            kept |= {f"{RECIPE}{recipe.name}.{k}": v for k, v in recipe.state().items()}
+        own = {"pieces": self.pieces, "target_scaler": self.objective.scaler_json}
         return State(live.tensors | kept, live.rest | own)
 
     def restore(self, saved: State) -> None:
-        """Go on from there. Raises KeyError, TypeError, ValueError or RuntimeError if it cannot."""
-        if saved.rest.get("unit") != self.objective.told_unit:
-            raise ValueError("values were learned in another unit")
+        """Resume; KeyError, TypeError, ValueError or RuntimeError where that cannot be."""
+        if saved.rest.get("target_scaler") != self.objective.scaler_json:
+            raise ValueError("targets were scaled otherwise")
         self.position = state.restore(
-            saved, self.model, self._optim, self._schedule, self._accelerator.scaler
+            saved, self.model, self._optimizer, self._schedule, self._accelerator.scaler
         )
-        if self._average is not None:
-            self._average.load_state_dict(under(AVERAGE, saved.tensors))
+        for recipe in self.recipes:
+            recipe.restore(under(f"{RECIPE}{recipe.name}.", saved.tensors))
         self.notes = under(NOTE, saved.tensors)
         self._gradients.pieces = saved.rest["pieces"]
 
@@ -184,52 +192,65 @@ class Fit:
 
     @contextmanager
     def evaluated(self) -> Iterator[TextModel]:
-        """The model as it would be kept now: of averaged weights, with adapters merged."""
-        with merged(self._kept.encoder):
+        """The model as it would be kept now."""
+        with ExitStack() as stack:
+            for recipe in self.recipes:
+                stack.enter_context(recipe.evaluating(self._kept))
             yield self._kept
 
-    def snapshot(self) -> dict[str, Tensor]:
-        """Copies of the weights that would be kept now, for `finish`."""
-        return {name: tensor.clone() for name, tensor in self._kept.state_dict().items()}
+    def end_epoch(self, merit: float | None, pred_NK: np.ndarray) -> bool:
+        """Whether training ends after this epoch; to be called once for each that `run` yields.
 
-    def finish(self, weights: Mapping[str, Tensor] | None = None) -> TextModel:
-        """End the training: the model to be kept, with the weights of a snapshot if given."""
+        `merit` is the epoch's score, larger is better; None where it is undefined. `pred_NK` are
+        the predictions that were scored.
+        """
+        ends = [recipe.after_epoch(merit, pred_NK, self._snapshot) for recipe in self.recipes]
+        return any(ends)
+
+    @property
+    def kept_epoch(self) -> tuple[int, list[np.ndarray]] | None:
+        """The number of the epoch that is kept, and each epoch's predictions; None: the last is."""
+        found = (recipe.kept_epoch() for recipe in self.recipes)
+        return next((each for each in found if each is not None), None)
+
+    def finish(self) -> TextModel:
+        """End the training: the model to be kept."""
         kept = self._kept
         self._accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self._accelerator.free_memory()
-        if weights is not None:
-            kept.load_state_dict(weights)
-        merge_for_good(kept.encoder)
+        for recipe in self.recipes:
+            recipe.finish(kept)
         return kept
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self._kept.state_dict().items()}
 
     @property
     def _kept(self) -> TextModel:
-        if self._average is None or self._average.n_averaged == 0:
-            return self.model
-        averaged: TextModel = self._average.module  # type: ignore[assignment]
-        return averaged
+        found = (recipe.kept() for recipe in self.recipes)
+        return next((model for model in found if model is not None), self.model)
 
     def try_step(self) -> None:
-        """Do the first step of the plan, to see whether it can be done; no position is kept.
+        """Do the first step of the plan as if it were the last, to see whether it can be done.
 
-        Raises DivergedError where its loss is not finite, and whatever model and device raise.
+        So it meets all recipes. No position is kept. Raises DivergedError where its loss is not
+        finite, and whatever model and device raise.
         """
         self.model.train()
-        self._step(self._steps[0][0])
-        if self._average is not None:
-            self._average.update_parameters(self.model)
+        self._step(self._steps[0][0], self.n_steps - 1)
+        for recipe in self.recipes:
+            recipe.after_step(self.model, self.options.epochs - 1, ends_epoch=True)
 
     def _train_step(self, step: Sequence[np.ndarray]) -> None:
         started = time.perf_counter()
-        loss = self._step(step)
-        self.last_loss = loss
-        self.position.step += 1
-        self.position.loss += loss * sum(map(len, step))
-        if self._average is not None and is_due(
-            self.options, self.position, len(self._steps[self.position.epoch])
-        ):
-            self._average.update_parameters(self.model)
-        self.position.seconds += time.perf_counter() - started
+        self.last_loss = self._step(step, self.steps_done)
+        position = self.position
+        position.step += 1
+        position.loss += self.last_loss * sum(map(len, step))
+        ends_epoch = position.step == len(self._steps[position.epoch])
+        for recipe in self.recipes:
+            recipe.after_step(self.model, position.epoch, ends_epoch=ends_epoch)
+        position.seconds += time.perf_counter() - started
 
     @property
     def cure(self) -> str:
@@ -237,40 +258,27 @@ class Fit:
         resolved = resolve_precision(self.options.precision, choose_device())
         return "lower train.lr" + ", or set train.precision=fp32" * (resolved != "fp32")
 
-    def _step(self, step: Sequence[np.ndarray]) -> float:
-        """Change the weights once; the mean loss before that."""
-        adversarial = self.steps_done >= self.adversarial_from
-        loss = self._gradients.of_step(
-            step, self._accelerator, self._optim, adversarial=adversarial
-        )
+    def _step(self, step: Sequence[np.ndarray], number: int) -> float:
+        """Change the weights once, as the step of this number; the mean loss before that."""
+        loss = self._gradients.of_step(step, number, self.n_steps)
         if not np.isfinite(loss):
             raise DivergedError(
                 f"the training loss became {loss} in epoch {self.position.epoch + 1}; {self.cure}"
             )
         if self.options.clip is not None:
             self._accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
-        group = self._optim.param_groups[0]
+        group = self._optimizer.param_groups[0]
         self.last_rate = self.options.lr * group["lr"] / group["initial_lr"]
-        self._optim.step()
+        self._optimizer.step()
         self._schedule.step()
-        self._optim.zero_grad()
+        self._optimizer.zero_grad()
         return loss
-
-
-def _optimizer(model: TextModel, options: FitOptions) -> torch.optim.Optimizer:
-    groups = parameter_groups(
-        model,
-        lr=options.lr,
-        head_lr=options.head_lr,
-        layer_decay=options.layer_decay,
-        weight_decay=options.weight_decay,
-    )
-    return build_optimizer(options.optimizer, groups)
 
 
 def _start_at_base_rates(
     model: TextModel, objective: Objective, targets: np.ndarray, weights: np.ndarray
 ) -> None:
-    if objective.prior is not None:
+    bias_L = objective.prior(targets, weights)
+    if bias_L is not None:
         with torch.no_grad():
-            model.head.linear.bias.copy_(torch.from_numpy(objective.prior(targets, weights)))
+            model.head.linear.bias.copy_(torch.from_numpy(bias_L))

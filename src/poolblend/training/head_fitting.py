@@ -18,14 +18,15 @@ from sklearn.svm import SVR
 from torch import Tensor
 
 from poolblend.errors import UserError
-from poolblend.modeling.frozen_heads import FrozenKind, KernelHead, LinearHead, Standardise
+from poolblend.modeling.frozen_heads import KernelHead, LinearHead, Standardise
+from poolblend.modeling.options import FrozenKind
 from poolblend.training.objectives import Objective
 
 log = logging.getLogger(__name__)
 
 LABELS = ("binary", "multiclass", "multilabel")
 VALUES = ("regression", "ordinal")
-FITTING: dict[FrozenKind, tuple[str, ...]] = {"ridge": VALUES, "svr": VALUES, "logistic": LABELS}
+TASKS_OF: dict[FrozenKind, tuple[str, ...]] = {"ridge": VALUES, "svr": VALUES, "logistic": LABELS}
 MAX_ITERATIONS = 10_000
 LEAST_SHARE = 1e-3  # a label's share of a row below which it is left out
 CACHE = 1000  # megabytes in which libsvm keeps columns of the kernel
@@ -35,8 +36,8 @@ SLOW_ROWS = 20_000
 
 def check_head(kind: FrozenKind, task_kind: str) -> None:
     """Raise UserError where heads of the kind do not fit the task."""
-    if task_kind not in FITTING[kind]:
-        fitting = [name for name, kinds in FITTING.items() if task_kind in kinds]
+    if task_kind not in TASKS_OF[kind]:
+        fitting = [name for name, kinds in TASKS_OF.items() if task_kind in kinds]
         raise UserError(
             f"head.kind: {kind} does not fit a {task_kind} task; choose {' or '.join(fitting)}"
         )
@@ -72,16 +73,17 @@ def fit_head(
             ridge = Ridge(alpha=1 / (2 * C)).fit(x_NF, targets_NL, weights_NL[:, 0])
             weight_LF, bias_L = np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
         else:
-            bias_L = _priors(objective, targets_NL, weights_NL)
-            fitting = _one_of_all if task_kind == "multiclass" else _each_apart
-            weight_LF, bias_L = fitting(x_NF, targets_NL, weights_NL, bias_L, C)
+            prior_L = objective.prior(targets_NL, weights_NL)
+            assert prior_L is not None
+            fitting = _multinomial if task_kind == "multiclass" else _each_label
+            weight_LF, bias_L = fitting(x_NF, targets_NL, weights_NL, prior_L, C)
         _put(head.linear.weight, weight_LF)
         _put(head.linear.bias, bias_L)
     _put_scaling(head.standardise, scaler.mean_, scale_F)
     return head.requires_grad_(False)
 
 
-def _one_of_all(
+def _multinomial(
     x_NF: np.ndarray, share_NC: np.ndarray, weights_NL: np.ndarray, bias_L: np.ndarray, C: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (C, F) and biases (C,); a class that no row has keeps its base rate."""
@@ -101,10 +103,10 @@ def _one_of_all(
     return weight_CF, bias_C
 
 
-def _each_apart(
+def _each_label(
     x_NF: np.ndarray, share_NL: np.ndarray, weights_NL: np.ndarray, bias_L: np.ndarray, C: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (L, F) and biases (L,); a label that all rows share, or none, keeps its base rate."""
+    """Weights (L, F) and biases (L,); a label that all rows have, or none, keeps its base rate."""
     weight_LF, bias_L = np.zeros((share_NL.shape[1], x_NF.shape[1])), bias_L.copy()
     for label, share_N in enumerate(share_NL.T):
         sides_N2 = np.stack([1 - share_N, share_N], axis=1)
@@ -131,11 +133,6 @@ def _logistic(
             "logistic regression did not converge in %d iterations; lower head.C", MAX_ITERATIONS
         )
     return model
-
-
-def _priors(objective: Objective, targets_NL: np.ndarray, weights_NL: np.ndarray) -> np.ndarray:
-    assert objective.prior is not None
-    return objective.prior(targets_NL, weights_NL)
 
 
 def _support_vectors(

@@ -1,4 +1,4 @@
-"""What a masked language model is trained on, and how well it guesses texts that it never saw.
+"""What a masked language model is trained on, and its loss on texts held out.
 
 Shape legend: N rows.
 """
@@ -19,24 +19,17 @@ from poolblend.training.devices import Precision
 from poolblend.training.objectives import Objective
 
 
-def _as_it_is(value: Tensor, *_: object) -> Tensor:
-    return value
+class OwnLoss(Objective):
+    """The model's outputs are its losses already."""
+
+    def targets(self, y: np.ndarray) -> np.ndarray:
+        return np.zeros((len(y), 1))
+
+    def loss(self, logits: Tensor, y_BL: Tensor) -> Tensor:
+        return logits
 
 
-def _no_targets(y: np.ndarray) -> np.ndarray:
-    return np.zeros((len(y), 1))
-
-
-# The model's outputs are its losses already.
-OWN_LOSS = Objective(
-    n_logits=1,
-    targets=_no_targets,
-    from_predictions=_no_targets,
-    loss=_as_it_is,
-    activation=_as_it_is,
-    prior=None,
-    distance=lambda a, b: (a - b).square().mean(dim=1),
-)
+OWN_LOSS = OwnLoss("masked language", n_outputs=1, classes=())
 
 
 def distinct_pieces(encoded: Encoded, special: Sequence[int]) -> Encoded:
@@ -83,7 +76,7 @@ def held_out_loss(
             model,  # type: ignore[arg-type]  # of a model it wants what every one has
             encoded,
             rows,
-            lambda batch: model(batch)[0],
+            model,
             batch_tokens=batch_tokens,
             precision=precision,
             after_batch=after_batch,

@@ -1,4 +1,4 @@
-"""The device's memory, where it is too small or to be given back."""
+"""The device's memory: where it is too small, and how it is freed."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def enough_memory(advice: str) -> Iterator[None]:
         if not isinstance(error, MemoryError) and not out_of_memory(error):
             raise
         reason = " ".join(str(error).split(". ")[0].split())[:200]
-        told = f" ({reason})" if reason else ""
-        raise TooLittleMemoryError(f"the device is out of memory{told}; {advice}") from None
+        shown = f" ({reason})" if reason else ""
+        raise TooLittleMemoryError(f"the device is out of memory{shown}; {advice}") from None
 
 
 def release_memory() -> None:
-    """Give a dropped model's memory back before the next one is loaded."""
+    """Free a dropped model's memory before the next one is loaded."""
     gc.collect()
     torch.cuda.empty_cache()
-    # Batches of ever other shapes leave glibc's heap full of holes, over 1 GB after one fold of
-    # MiniLM, growing with each. Other C libraries lack the function, or the need.
+    # Batches of changing shapes fragment glibc's heap: over 1 GB after one fold of MiniLM, growing
+    # with each fold. Other C libraries lack the function, or do not need it.
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

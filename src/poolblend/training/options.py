@@ -1,52 +1,66 @@
-"""How a model is fine-tuned, as plain values."""
+"""How a fold model is trained: the options of `train:`, pseudo-labels, checkpoints."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Literal
 
-from poolblend.training.devices import Precision
+from pydantic import Field, field_validator
 
+from poolblend.options import FileNamePart, Section, checked
+from poolblend.training.recipes import with_recipes
 
-@dataclass(frozen=True)
-class LossOptions:
-    """What is made of each row's loss; keys of a config's `train:` section."""
-
-    dropout_samples: int = 1
-    label_smoothing: float = 0.0
-    rdrop: float = 0.0
-    fgm: float | None = None
-    awp: float | None = None
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
-@dataclass(frozen=True)
-class FitOptions:
-    """How a model is fine-tuned; keys of a config's `train:` section, and a seed.
+class Pseudo(Section):
+    """Rows of test with the predictions of a blend as labels, joined to each fold's own rows."""
 
-    Batches and their order come from `seed`; dropout from torch's global generator, which the
-    caller seeds before it builds the model. `accumulation` batches make one optimizer step, whose
-    loss is the mean over all their rows.
-    """
+    labels: FileNamePart  # what `infer.py --pseudo-labels NAME` has kept
+    weight: float = Field(1.0, gt=0)  # of such a row, where a train row counts 1
+    confidence: float = Field(0.0, ge=0, lt=1)  # least probability of its likeliest label
 
-    epochs: int
-    batch_size: int
-    accumulation: int
-    optimizer: str
-    lr: float
-    head_lr: float | None
-    layer_decay: float
-    weight_decay: float
-    schedule: str
-    warmup: float
-    clip: float | None
-    precision: Precision
-    gradient_checkpointing: bool
-    seed: int
-    losses: LossOptions = field(default_factory=LossOptions)
-    adversarial_start: float = 0.0
-    ema: float | None = None
-    swa_epochs: int = 0
 
-    def adversarial_from(self, n_steps: int) -> int:
-        """The first of `n_steps`, counted from 0, whose gradients are adversarial."""
-        wanted = self.losses.fgm or self.losses.awp
-        return int(self.adversarial_start * n_steps) if wanted else n_steps
+class Checkpoints(Section):
+    """When a fold in training is saved so that it can resume; it always is after each epoch."""
+
+    minutes: float | None = Field(10, gt=0)  # between two within an epoch; null: none by time
+    steps: int | None = Field(None, ge=1)  # optimizer steps between two; null: none by count
+
+
+class Loop(Section):
+    """The options of the training loop itself."""
+
+    # Fixed: choosing the best epoch on the fold makes its OOF predictions dishonest.
+    epochs: int = Field(2, ge=1)
+    batch_size: int = Field(32, ge=1)
+    accumulation: int = Field(1, ge=1)  # batches per optimizer step
+    optimizer: str = "adamw"
+    lr: float = Field(5e-5, gt=0)
+    head_lr: float | None = Field(5e-4, gt=0)  # of head and pooler; null: the same as lr
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: str = "linear"
+    warmup: float = Field(0.1, ge=0, le=1)  # share of all steps
+    clip: float | None = Field(1.0, gt=0)  # gradient norm; null: no clipping
+    loss: str = "auto"  # auto: by the task
+    precision: Precision = "auto"
+    gradient_checkpointing: bool = False
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, value: str) -> str:
+        return checked("optimizer", value)
+
+    @field_validator("schedule")
+    @classmethod
+    def _known_schedule(cls, value: str) -> str:
+        return checked("schedule", value)
+
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, value: str) -> str:
+        return checked("loss", value, ("auto",))
+
+
+class Train(with_recipes(Loop)):  # type: ignore[misc]
+    """One fold's fine-tuning: the loop, and the options of every recipe."""

@@ -1,11 +1,11 @@
-"""Predict any rows of a table, longest first, in their own order.
+"""What a model makes of any rows of a table, in their own order: predictions, or pooled vectors.
 
-Shape legend: N rows, K outputs.
+Shape legend: N rows, K outputs, H width of the pooler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -13,38 +13,23 @@ from torch import Tensor
 from poolblend.modeling.model import Batch, TextModel
 from poolblend.training.batches import Encoded
 from poolblend.training.batchwise import batchwise
-from poolblend.training.devices import Precision
 from poolblend.training.objectives import Objective
 
 
 def predict(
-    model: TextModel,
-    encoded: Encoded,
-    rows: np.ndarray,
-    objective: Objective,
-    *,
-    batch_tokens: int,
-    precision: Precision,
-    progress: str | None = None,
-    after_batch: Callable[[], None] | None = None,
+    model: TextModel, encoded: Encoded, rows: np.ndarray, objective: Objective, **how: Any
 ) -> np.ndarray:
     """Predictions (N, K) float64 in the order of `rows`: probabilities, or values in regression.
 
-    The model stays on its device and in the mode it was in. `batch_tokens` bounds a batch's tokens,
-    padding included; where the device runs out of memory it is halved, down to single rows.
+    `how` is what `batchwise` takes.
     """
 
     def outputs(batch: Batch) -> Tensor:
         return objective.activation(model(batch).float())
 
-    pred_NK = batchwise(
-        model,
-        encoded,
-        rows,
-        outputs,
-        batch_tokens=batch_tokens,
-        precision=precision,
-        progress=progress,
-        after_batch=after_batch,
-    )
-    return objective.restored(pred_NK.double().numpy())
+    return objective.unscale(batchwise(model, encoded, rows, outputs, **how).double().numpy())
+
+
+def pooled_vectors(model: TextModel, encoded: Encoded, rows: np.ndarray, **how: Any) -> np.ndarray:
+    """Pooled vectors (N, H) float32 in the order of `rows`, which the head sees."""
+    return batchwise(model, encoded, rows, model.pool, **how).numpy()

@@ -1,5 +1,5 @@
-"""A training between two optimizer steps, as tensors and JSON: all that must be written down so
-that the rest of it, done by another process, ends in the same bits.
+"""A training between two steps as tensors and JSON: what another process needs to resume it to
+the same bits.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def capture(
 
 
 def restore(state: State, model: nn.Module, optimizer: Any, schedule: Any, scaler: Any) -> Position:
-    """Put these, and the random generators, into the state; the position it was captured at.
+    """Set these, and the random generators, to the state; returns the position in the training.
 
     Raises KeyError, TypeError, ValueError or RuntimeError for a state of something else.
     """
-    # Clones, because what a file is read into may be aligned otherwise than what training allots.
+    # Clones: a file is read into memory that may be aligned differently from what torch allocates.
     tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
     weights = under(MODEL, tensors)
     weights |= {name: weights[first] for name, first in _named_twice(model).items()}
@@ -99,9 +99,9 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _named_twice(model: nn.Module) -> dict[str, str]:
-    """Names of tensors that the model holds under an earlier name, too, and that name.
+    """Further names of tensors that the model holds twice (tied embeddings), with the first name.
 
-    Tied embeddings, for one: safetensors writes each tensor once.
+    safetensors writes each tensor once.
     """
     first: dict[int, str] = {}
     named = {
@@ -126,7 +126,7 @@ def _capture_random() -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _restore_random(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
     torch.set_rng_state(tensors["torch"])
-    # A fold that began on another kind of device goes on with that of this one as it is.
+    # A fold that began on another kind of device keeps this device's generator as it is.
     if "cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda"])
     if "mps" in tensors and torch.backends.mps.is_available():

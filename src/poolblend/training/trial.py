@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from poolblend.training.devices import DTYPES
-from poolblend.training.optim import build_optimizer
+from poolblend.training.optimizers import OPTIMIZERS
 
 # Largest relative error: some 20 times what devices that work have, far below a wrong result.
 TOLERANCES = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.02}
@@ -38,7 +38,7 @@ def trial_step(device: torch.device, precision: str) -> list[Tensor]:
         torch.randn(64, 64, generator=generator).to(device, dtype) for _ in range(3)
     )
     weights = [first_HH.requires_grad_(), second_HH.requires_grad_()]
-    optimizer = build_optimizer("adamw", [{"params": weights, "lr": 1e-3}])
+    optimizer = OPTIMIZERS["adamw"]([{"params": weights, "lr": 1e-3}])
     half = DTYPES.get(precision)
     with torch.autocast(device.type, dtype=half, enabled=half is not None):
         output_BH = F.gelu(F.layer_norm(x_BH @ first_HH, (64,))) @ second_HH / 8

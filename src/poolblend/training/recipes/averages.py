@@ -1,0 +1,103 @@
+"""Averages of a model's weights over its training, which may predict better than the last ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, PrivateAttr
+
+from poolblend.training.recipes.contract import Recipe, register
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim.swa_utils import AveragedModel
+
+    from poolblend.modeling.model import TextModel
+
+
+class _Average(Recipe):
+    _average: Any = PrivateAttr(None)  # an AveragedModel, empty at first
+
+    def kept(self) -> TextModel | None:
+        average = self._average
+        return None if average is None or average.n_averaged == 0 else average.module
+
+    def state(self) -> dict[str, Tensor]:
+        return self._average.state_dict()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self._average.load_state_dict(state)
+
+
+@register("ema")
+class Ema(_Average):
+    """Keep an exponential moving average of the weights, with this decay (EMA)."""
+
+    ema: float | None = Field(None, gt=0, lt=1, examples=[0.9])
+
+    def check_options(self, train: Any, head: Any, task: str) -> None:
+        if self.active and train.swa_epochs:
+            raise ValueError("train.ema and swa_epochs exclude each other; leave one out")
+
+    def begin(self, model: TextModel, train: Any) -> None:
+        assert self.ema is not None
+        self._average = moving_average(model, self.ema)
+
+    def after_step(self, model: TextModel, epoch: int, *, ends_epoch: bool) -> None:
+        self._average.update_parameters(model)
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of the model's weights and buffers, empty at first.
+
+    The decay rises to `decay` as (1 + n) / (10 + n) over the first steps, n being those seen:
+    else a short training would keep much of where it began.
+    """
+    from torch.optim.swa_utils import AveragedModel
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(n)) / (10 + int(n)))
+        for mean, value in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, share)
+            else:
+                mean.copy_(value)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+@register("swa_epochs")
+class SwaEpochs(_Average):
+    """Keep the mean of the weights at the ends of the last N epochs (SWA).
+
+    Meanwhile the learning rate stays as it is. Source: stochastic weight averaging, Izmailov et al.
+    2018, arXiv:1803.05407.
+    """
+
+    swa_epochs: int = Field(0, ge=0, examples=[2])
+    _first_epoch: int = PrivateAttr(0)
+
+    def check_options(self, train: Any, head: Any, task: str) -> None:
+        if self.swa_epochs == 1 or self.swa_epochs > train.epochs:
+            raise ValueError(
+                f"train.swa_epochs is {self.swa_epochs} of {train.epochs} epochs; set it to 2 or "
+                "more, up to all of them, or to 0"
+            )
+        if self.active and head.norm == "batch":
+            raise ValueError(
+                "head.norm=batch has statistics that train.swa_epochs cannot average; take layer"
+            )
+
+    def begin(self, model: TextModel, train: Any) -> None:
+        from torch.optim.swa_utils import AveragedModel
+
+        self._average = AveragedModel(model, use_buffers=True)
+        self._first_epoch = train.epochs - self.swa_epochs
+
+    def constant_rate_from(self, steps_of_epochs: Sequence[int]) -> int | None:
+        return sum(steps_of_epochs[: -self.swa_epochs])
+
+    def after_step(self, model: TextModel, epoch: int, *, ends_epoch: bool) -> None:
+        if ends_epoch and epoch >= self._first_epoch:
+            self._average.update_parameters(model)
