@@ -185,7 +185,7 @@ def reliability(result: BlendResult) -> Figure:
     best_NK = matrix.oof_MNK[matrix.members.index(choice.member)]
     probabilities = {choice.member: best_NK.ravel()}
     if any(mixture.space.name == "rank" for mixture in used.fold_mixtures):
-        title += " (The blend averages ranks, which are no probabilities.)"
+        title += " (The blend averages ranks, not probabilities.)"
     elif len(matrix.members) > 1:
         probabilities[f"{choice.blender} blend"] = used.honest_pred_NK.ravel()
     figure = plots.reliability(truth(task, matrix.y).ravel(), probabilities, title)
