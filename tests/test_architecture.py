@@ -85,12 +85,6 @@ def test_every_room_has_its_place():
 # To be gone.
 KNOWN = {
     "cards/fold.py imports poolblend.config.members.Member",
-    "ensembling/journal.py imports poolblend.store.DamagedError",
-    "ensembling/journal.py imports poolblend.store.cards.DamagedError",
-    "ensembling/journal.py imports poolblend.store.files.cut_torn_line",
-    "ensembling/journal.py imports poolblend.store.locks.ProcessLock",
-    "ensembling/study.py imports poolblend.store.files.cut_torn_line",
-    "ensembling/study.py imports poolblend.store.locks.ProcessLock",
 }
 
 

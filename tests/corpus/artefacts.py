@@ -10,7 +10,6 @@ import json
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,11 +17,6 @@ import pandas as pd
 import torch
 
 from poolblend import config, pipeline
-from poolblend.competition.metrics import make_scorer
-from poolblend.competition.tasks import Task
-from poolblend.ensembling.blenders import BLENDERS
-from poolblend.ensembling.problem import BlendProblem, StudyFile
-from poolblend.ensembling.spaces import Space
 from poolblend.jobs.blend_plan import read_blend
 from poolblend.store import Store, read_folds
 from poolblend.store.cards import SEAL, write_card
@@ -33,18 +27,6 @@ TEST = {"test_sha256": "0" * 64}
 Reader = Callable[[bytes, Path], None]
 
 
-def _problem() -> BlendProblem:
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 2, ROWS)
-    z_MNK = (y + rng.normal(0, 1, (2, ROWS)))[:, :, None]
-    scorer = make_scorer("roc_auc", Task("binary", ("target",), (0, 1)))
-    fold_N = np.arange(ROWS) % 2
-    return BlendProblem(z_MNK, y, fold_N, scorer, Space("plain", "binary"), trials=20)
-
-
-PROBLEM = _problem()
-
-
 class Tokenizer:
     """What a model folder holds beside the weights."""
 
@@ -53,7 +35,7 @@ class Tokenizer:
 
 
 def make_store(root: Path) -> None:
-    """Fill a store: folds, a fold model, a checkpoint, test predictions, a blend and its study."""
+    """Fill a store: folds, a fold model, a checkpoint, test predictions, a blend."""
     rng = np.random.default_rng(0)
     target = rng.integers(0, 2, ROWS)
     ids = [f"r{i}" for i in range(ROWS)]
@@ -76,8 +58,6 @@ def make_store(root: Path) -> None:
     tensors = {"weight": torch.ones(2, 2)}
     inputs = {"text": ["text"]}
     parts = [Tokenizer()]
-    store.open_studies()
-    _study(store)
     store.save_fold(MEMBER, 0, tensors=tensors, parts=parts, oof=oof, card={"inputs": inputs})
     store.test_predictions(MEMBER, 0).keep(oof.drop(columns="fold"), TEST)
     store.checkpoints(MEMBER, 0).save(7, tensors, {"epoch": 1})
@@ -120,12 +100,6 @@ def _blend(store: Store) -> None:
     assert np.isfinite(mixture.weights_MK).all()
 
 
-def _study(store: Store) -> None:
-    study = StudyFile(store.studies_folder / "all-rows.log", "all rows")
-    fit = BLENDERS["optuna"](replace(PROBLEM, study=study))
-    assert np.isfinite(fit.weights_M).all()
-
-
 def _lock(store: Store) -> None:
     lock = store.lock(MEMBER, 0)
     assert not lock.is_held()
@@ -146,7 +120,6 @@ CHECKS: dict[str, tuple[str, Callable[[Store], None]]] = {
     "folds": (f"input/{RUN}/folds.csv", _folds),
     "folds card": (f"input/{RUN}/folds.json", _folds),
     "blend card": (f"oof/{RUN}/blend.json", _blend),
-    "study log": (f"oof/{RUN}/studies/all-rows.log", _study),
     "lock": (f"{MODEL}/.fold0.lock", _lock),
 }
 FILES = _files()

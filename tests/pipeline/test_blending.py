@@ -4,6 +4,7 @@ import logging
 import shutil
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
@@ -85,10 +86,33 @@ def test_the_order_of_rows_and_files_changes_nothing(elsewhere):
     first = pipeline.blend(settings, members_from=str(folder)).card
     for file in folder.glob("*.csv"):
         pd.read_csv(file).sample(frac=1, random_state=1).to_csv(file, index=False)
-    shutil.rmtree(open_store(settings).studies_folder)
     again = pipeline.blend(settings, members_from=str(folder)).card
     assert again.blenders == first.blenders
     assert again.sentence == first.sentence
+
+
+def test_the_search_is_kept_as_a_study_only_where_it_is_asked_for(elsewhere, caplog):
+    path, folder = elsewhere()
+    sets = ["blend.trials=5", "blend.fitters=[optuna]", "blend.resamples=50"]
+    study_path = open_store(config.load(path)).study_path
+    pipeline.blend(config.load(path, sets), members_from=str(folder))
+    assert not study_path.exists()
+    asked = [*sets, "blend.study=true"]
+    for _ in range(2):  # the second replaces the first
+        report = pipeline.blend(config.load(path, asked), members_from=str(folder))
+    journal = optuna.storages.journal.JournalFileBackend(str(study_path))
+    storage = optuna.storages.JournalStorage(journal)
+    study = optuna.load_study(study_name=None, storage=storage)
+    assert study.study_name == "toy"
+    assert study.direction.name == "MAXIMIZE"
+    history = report.reports["optuna"].searches[""]
+    assert [trial.value for trial in study.trials] == [-trial.loss for trial in history]
+    names = report.matrix.members
+    weights = [tuple(trial.params[name] for name in names) for trial in study.trials]
+    assert weights == [trial.weights_M for trial in history]
+    assert not [file for file in study_path.parent.iterdir() if file.name.startswith(".")]
+    pipeline.blend(config.load(path, ["blend.study=true", FITTERS]), members_from=str(folder))
+    assert "no search ran, so there is no study to write" in caplog.text
 
 
 def test_folds_that_the_members_carry_are_the_ones_scored_over(elsewhere):
@@ -360,17 +384,6 @@ def test_very_many_classes_are_blended_by_the_likeliest_and_scored_by_all(
     weights_M = blend.reports["convex"].weights_M
     assert weights_M == pytest.approx(plain.reports["convex"].weights_M, abs=0.1)
     pipeline.infer(settings)
-
-
-def test_a_search_is_continued_and_not_repeated(elsewhere):
-    path, folder = elsewhere()
-    settings = config.load(path, ["blend.trials=15"])
-    first = pipeline.blend(settings, members_from=str(folder))
-    again = pipeline.blend(settings, members_from=str(folder))
-    assert again.card.blenders == first.card.blenders
-    longer = config.load(path, ["blend.trials=25"])
-    searched = pipeline.blend(longer, members_from=str(folder)).reports["optuna"].searches[""]
-    assert sum(trial.source == "search" for trial in searched) == 25
 
 
 def test_an_ordinal_competition_runs_through_with_cut_points(toy, tmp_path):

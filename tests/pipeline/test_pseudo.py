@@ -12,11 +12,11 @@ from poolblend.cards.blend import FitOptions
 from poolblend.competition.metrics import make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.ensembling import compact
-from poolblend.ensembling.fitting import BlendOptions, fit_blends
-from poolblend.ensembling.honesty import compare
+from poolblend.ensembling.fitting import Fitted, fit_blends
+from poolblend.ensembling.honesty import compare, fits_without_folds
 from poolblend.ensembling.matrix import OofMatrix
-from poolblend.ensembling.mixture import Mixture
-from poolblend.ensembling.spaces import Space
+from poolblend.ensembling.mixture import Mixture, Space
+from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.pipeline import pseudo
@@ -45,8 +45,11 @@ def test_a_folds_labels_are_its_own_models_predictions_mixed_by_its_own_weights(
     settings = blended("blend.fitter=equal")
     weights_FM = np.array([[0.3, 0.7], [0.6, 0.4], [0.9, 0.1]])
     space, none_K = Space("logit", "binary"), np.zeros(1)
-    mixtures = [Mixture(space, weights_M[:, None], none_K) for weights_M in weights_FM]
-    monkeypatch.setattr(pseudo, "fold_mixtures", lambda *_, **__: mixtures)
+    fits = [
+        {"equal": Fitted(Mixture(space, weights_M[:, None], none_K), {})}
+        for weights_M in weights_FM
+    ]
+    monkeypatch.setattr(pseudo, "fits_without_folds", lambda *_: fits)
     pipeline.write_pseudo_labels(settings, "first")
     printed = capsys.readouterr().out
     store = open_store(settings)
@@ -94,7 +97,7 @@ def test_models_without_weight_are_not_run(blended):
 
 BINARY = Task("binary", ("t",), (0, 1))
 SCORER = make_scorer("log_loss", BINARY)
-OPTIONS = BlendOptions(trials=8)
+OPTIONS = Blend(trials=8)
 
 
 def seen():
@@ -107,17 +110,22 @@ def seen():
     return OofMatrix(ids_N, fold_N, y, oof_MN[:, :, None], ("a", "b", "c"), ("t",))
 
 
-@pytest.mark.parametrize("blender", ["convex", "greedy", "stack"])
-def test_the_weights_of_a_fold_do_not_see_its_labels(blender):
+@pytest.mark.parametrize("blender", ["convex", "greedy", "stack", "optuna"])
+def test_the_weights_of_a_fold_are_those_of_its_honest_score_and_do_not_see_its_labels(blender):
     given = seen()
     y = np.where(given.fold_N == 2, 1 - given.y, given.y)
     before, after = (
-        pseudo.fold_mixtures(blender, matrix, SCORER, OPTIONS)
+        [
+            fitted[blender].mixture.to_json()
+            for fitted in fits_without_folds([blender], matrix, SCORER, OPTIONS)
+        ]
         for matrix in (given, replace(given, y=y))
     )
-    assert after[2].to_json() == before[2].to_json()
+    report = compare(given, SCORER, OPTIONS.model_copy(update={"fitters": [blender]}))
+    assert before == [m.to_json() for m in report.reports[blender].fold_mixtures]
+    assert after[2] == before[2]
     for fold in (0, 1, 3):
-        assert after[fold].to_json() != before[fold].to_json()
+        assert after[fold] != before[fold]
     in_sample, poisoned = (
         fit_blends([blender], matrix, SCORER, OPTIONS)[blender].mixture
         for matrix in (given, replace(given, y=y))
@@ -125,16 +133,7 @@ def test_the_weights_of_a_fold_do_not_see_its_labels(blender):
     assert poisoned.to_json() != in_sample.to_json()
 
 
-@pytest.mark.parametrize("blender", ["shrunk", "optuna"])
-def test_the_weights_are_those_of_the_honest_score_and_no_search_is_repeated(blender, tmp_path):
-    report = compare(seen(), SCORER, OPTIONS, studies=tmp_path).reports[blender]
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    mixtures = pseudo.fold_mixtures(blender, seen(), SCORER, OPTIONS, studies=tmp_path)
-    assert [m.to_json() for m in mixtures] == [m.to_json() for m in report.fold_mixtures]
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_of_very_many_classes_the_weights_are_those_that_the_blend_fits(monkeypatch, tmp_path):
+def test_of_very_many_classes_the_weights_are_those_that_the_blend_fits(monkeypatch):
     monkeypatch.setattr(compact, "LARGE", 10_000)
     rng = np.random.default_rng(0)
     y = rng.integers(200, size=120)
@@ -145,20 +144,17 @@ def test_of_very_many_classes_the_weights_are_those_that_the_blend_fits(monkeypa
     scorer = make_scorer("log_loss", task)
     ids_N, fold_N = np.arange(120).astype(str), np.arange(120) % 3
     matrix = OofMatrix(ids_N, fold_N, y, oof_MNK, ("a", "b", "c"), task.outputs)
-    options = BlendOptions(fitters=("equal", "best", "convex"))
+    options = Blend(fitters=["equal", "best", "convex"])
     report = compare(*compact.compacted(matrix, scorer), options).reports["convex"]
     card = SimpleNamespace(
         blender="convex",
         blenders=("equal", "best", "convex"),
         metric="log_loss",
-        options=FitOptions(
-            space="auto", weights="shared", thresholds="auto", trials=8, seed=options.seed
-        ),
+        options=FitOptions(space="auto", weights="shared", thresholds="auto", trials=8, seed=42),
     )
     gathered = SimpleNamespace(matrix=matrix, competition=SimpleNamespace(task=task))
-    store = SimpleNamespace(open_studies=lambda: None, blend_path=tmp_path)
     for made, fitted in zip(
-        pseudo._cross_fitted(store, card, gathered), report.fold_mixtures, strict=True
+        pseudo._cross_fitted(card, gathered), report.fold_mixtures, strict=True
     ):
         assert made.weights_MK.shape == (3, 200)
         assert (made.weights_MK == fitted.weights_MK[:, :1]).all()
@@ -197,13 +193,13 @@ def test_members_from_elsewhere_are_refused_by_name(trained, tmp_path):
 def test_ranks_are_refused_even_those_that_one_fold_alone_chose(blended, monkeypatch):
     settings = blended("blend.fitter=equal", "blend.space=plain")
 
-    def ranked(*args, **kwargs):
-        mixtures = fold_mixtures(*args, **kwargs)
-        space = replace(mixtures[1].space, name="rank")
-        return [mixtures[0], replace(mixtures[1], space=space), mixtures[2]]
+    def ranked(*args):
+        for fold, fitted in enumerate(fits_without_folds(*args)):
+            mixture = fitted["equal"].mixture
+            ranks = replace(mixture, space=replace(mixture.space, name="rank"))
+            yield {"equal": Fitted(ranks if fold == 1 else mixture, {})}
 
-    fold_mixtures = pseudo.fold_mixtures
-    monkeypatch.setattr(pseudo, "fold_mixtures", ranked)
+    monkeypatch.setattr(pseudo, "fits_without_folds", ranked)
     with pytest.raises(UserError, match="without fold 1 the blend averages ranks"):
         pipeline.write_pseudo_labels(settings, "first")
     pipeline.blend(settings.model_copy(update={"metric": "roc_auc", "blend": rank(settings)}))

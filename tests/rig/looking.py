@@ -10,7 +10,7 @@ from poolblend.loading.competition import open_store
 from poolblend.store import DamagedError, sha256
 from poolblend.store.survey import survey
 
-TRANSIENT = re.compile(r"\.tmp(/|$)|\.lock$|(^|/)checkpoints(/|$)|(^|/)studies/")
+TRANSIENT = re.compile(r"\.tmp(/|$)|\.lock$|(^|/)checkpoints(/|$)")
 CARD = re.compile(r"(^|/)(card|blend|folds|submission[^/]*)\.json$")
 # When, where and in how many attempts; two runs of the same differ in nothing else.
 CIRCUMSTANCES = {"written", "seconds", "resumed", "resumed_at_steps", "commit", "store"}

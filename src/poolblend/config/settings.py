@@ -19,7 +19,8 @@ from poolblend.config.members import (
     derive_seed,
     merged,
 )
-from poolblend.config.sections import Backbone, Blend, backbone_of_member
+from poolblend.config.sections import Backbone, backbone_of_member
+from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
 from poolblend.modeling.options import Head
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated

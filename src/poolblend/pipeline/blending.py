@@ -16,20 +16,22 @@ from poolblend.config import Config
 from poolblend.ensembling import compact
 from poolblend.ensembling.blenders import BLENDERS
 from poolblend.ensembling.choice import choose
-from poolblend.ensembling.fitting import BlendOptions
-from poolblend.ensembling.honesty import compare
+from poolblend.ensembling.honesty import Comparison, compare
 from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.options import Blend
+from poolblend.ensembling.study import make_study
 from poolblend.errors import UserError
 from poolblend.loading.blend_members import gather
 from poolblend.loading.competition import open_store
 from poolblend.report.blend_card import blend_card
 from poolblend.report.findings import look_into, row_slices
 from poolblend.report.result import BlendResult
+from poolblend.store import Store
 from poolblend.store.probe import COPIED, check_writable
 
 log = logging.getLogger(__name__)
 
-SEARCH, STACK = "optuna", "stack"
+STACK = "stack"
 
 
 def blend(
@@ -47,22 +49,13 @@ def blend(
     _check_thresholds(config, scorer)
     by_column = row_slices(config, gathered)
     fitters, matrix, scorer = _limit_size(config, gathered.matrix, scorer)
-    options = BlendOptions(
-        fitters=fitters,
-        space=config.blend.space,
-        weights=config.blend.weights,
-        thresholds=config.blend.thresholds,
-        trials=config.blend.trials,
-        seed=config.seed,
-    )
+    options = config.blend.model_copy(update={"fitters": list(fitters)})
     # Thousands of small matrix products: on more threads they mostly wait for each other.
     with (
         _progress(matrix, options, gathered.competition.n_folds) as bar,
         threadpool_limits(1, "blas"),
     ):
-        comparison = compare(
-            matrix, scorer, options, studies=store.open_studies(), progress=bar.update
-        )
+        comparison = compare(matrix, scorer, options, seed=config.seed, progress=bar.update)
         choice = choose(comparison, config.blend.fitter, resamples=config.blend.resamples)
         findings = look_into(
             comparison, choice, by_column, seed=config.seed, resamples=config.blend.resamples
@@ -73,6 +66,8 @@ def blend(
         card = blend_card(config, gathered, comparison, choice, findings)
     store.write_blend(card)
     log.info("blend card: %s", store.blend_path)
+    if config.blend.study:
+        _write_studies(store, comparison)
     return BlendResult(comparison, choice, findings, card, store.figures_folder)
 
 
@@ -84,14 +79,32 @@ def _check_thresholds(config: Config, scorer: Scorer) -> None:
         )
 
 
+def _write_studies(store: Store, comparison: Comparison) -> None:
+    """Keep the searches on all rows, a study per output where each has weights of its own."""
+    searches = [
+        (f"{store.run}: {output}" if output else store.run, trials)
+        for report in comparison.reports.values()
+        for output, trials in report.searches.items()
+    ]
+    if not searches:
+        log.warning("blend.study=true: no search ran, so there is no study to write")
+        return
+    members, better = comparison.matrix.members, comparison.scorer.better
+    with store.study_journal() as journal:
+        for name, trials in searches:
+            make_study(trials, members, better, name=name, storage=journal)
+    log.info("Optuna's study: %s", store.study_path)
+
+
 @contextmanager
-def _progress(matrix: OofMatrix, options: BlendOptions, n_folds: int) -> Iterator[tqdm]:
+def _progress(matrix: OofMatrix, options: Blend, n_folds: int) -> Iterator[tqdm]:
     """A bar of the search's trials, where there is a search."""
     parts = len(matrix.outputs) if options.weights == "per_output" else 1
     trials = max(1, options.trials // parts) * parts * (n_folds + 1)
-    searches = len(matrix.members) > 1 and SEARCH in (options.fitters or BLENDERS)
+    compared = options.fitters or BLENDERS
+    searches = len(matrix.members) > 1 and any(BLENDERS[name].searches for name in compared)
     disable = None if searches else True
-    with tqdm(total=trials, desc=SEARCH, unit="trial", disable=disable) as bar:
+    with tqdm(total=trials, desc="optuna", unit="trial", disable=disable) as bar:
         yield bar
 
 

@@ -9,8 +9,6 @@ Shape legend: N rows, M members, K outputs.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from threadpoolctl import threadpool_limits
@@ -19,15 +17,13 @@ from poolblend.cards.blend import BlendCard, Weighting
 from poolblend.cards.provenance import Provenance
 from poolblend.cards.pseudo import PseudoCard, PseudoFold, PseudoMember
 from poolblend.cards.submission import BlendInUse
-from poolblend.competition.metrics import Scorer, make_scorer
+from poolblend.competition.metrics import make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.ensembling import compact
-from poolblend.ensembling.fitting import BlendOptions, fit_blends
-from poolblend.ensembling.honesty import fold_masks
-from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.honesty import fits_without_folds
 from poolblend.ensembling.mixture import Mixture
-from poolblend.ensembling.problem import StudyFile
+from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
 from poolblend.jobs.predict_job import PredictWork, plan_predictions, run_all
@@ -62,7 +58,7 @@ def write_pseudo_labels(config: Config, name: str) -> None:
     rows, outputs = test_rows(config, competition.tables), competition.task.outputs
     work = PredictWork(store, {"test": rows}, outputs)
     tables, folds, lines = [], [], []
-    for fold, mixture in enumerate(_cross_fitted(store, card, gathered)):
+    for fold, mixture in enumerate(_cross_fitted(card, gathered)):
         made, pred_NK = _predict_fold(config, fold, mixture, gathered, work)
         tables.append(to_table(rows.ids_N, pred_NK, outputs))
         folds.append(made)
@@ -111,43 +107,22 @@ def _check_blend(store: Store, card: BlendCard) -> None:
             )
 
 
-def _cross_fitted(store: Store, card: BlendCard, gathered: Members) -> list[Mixture]:
+def _cross_fitted(card: BlendCard, gathered: Members) -> list[Mixture]:
     """For each fold the mixture of the card's blender without it, as its honest score has it."""
-    options = BlendOptions(**card.options.model_dump())
+    options = Blend(**card.options.model_dump(exclude={"seed"}))
     matrix, scorer = gathered.matrix, make_scorer(card.metric, gathered.competition.task)
     # As blend.py fits very many classes, unless stack is among the blenders.
     compacted = "stack" not in card.blenders and compact.is_compactable(matrix, scorer)
     if compacted:
         matrix, scorer = compact.compacted(matrix, scorer)
     with threadpool_limits(1, "blas"):  # as in blend.py: the same bits
-        mixtures = fold_mixtures(
-            card.blender, matrix, scorer, options, studies=store.open_studies()
-        )
+        fits = fits_without_folds([card.blender], matrix, scorer, options, card.options.seed)
+        mixtures = [fitted[card.blender].mixture for fitted in fits]
     if compacted:
         mixtures = [compact.widened(each, len(gathered.matrix.outputs)) for each in mixtures]
     for fold, mixture in enumerate(mixtures):
         if mixture.space.name == "rank":
             raise UserError(f"without fold {fold} the blend averages ranks, {NO_RANKS}")
-    return mixtures
-
-
-def fold_mixtures(
-    blender: str,
-    matrix: OofMatrix,
-    scorer: Scorer,
-    options: BlendOptions,
-    *,
-    studies: Path | None = None,
-) -> list[Mixture]:
-    """The blender's mixtures without each fold in turn, in rising order: weights, space and all.
-
-    Those of `honesty.compare`, which leaves its searches in the folder `studies`: none is repeated.
-    """
-    mixtures = []
-    for fold, held_N in zip(np.unique(matrix.fold_N), fold_masks(matrix), strict=True):
-        study = StudyFile(studies, f"without fold {fold}") if studies else None
-        fitted = fit_blends([blender], matrix.rows(~held_N), scorer, options, study=study)
-        mixtures.append(fitted[blender].mixture)
     return mixtures
 
 

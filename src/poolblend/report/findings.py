@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal
-
 import pandas as pd
 
 from poolblend.competition.templates import text_columns
@@ -50,9 +47,12 @@ def look_into(
     if choice.n_members > MANY:
         blender = "equal"
     # The space and whether cuts are fitted are already chosen, for all of the many small fits.
-    thresholds: Literal["fitted", "default"] = "fitted" if comparison.form.cuts else "default"
-    options = replace(comparison.options, space=comparison.form.space, thresholds=thresholds)
-    honest_taken = cross_fit(blender, matrix, scorer, options).honest_taken
+    chosen = {
+        "space": comparison.form.space,
+        "thresholds": "fitted" if comparison.form.cuts else "default",
+    }
+    options = comparison.options.model_copy(update=chosen)
+    honest_taken = cross_fit(blender, matrix, scorer, options, seed=seed).honest_taken
     without = contributions.leave_one_out(matrix, scorer, options, blender, honest_taken, **drawn)
     refitted = QUICK if blender in ("equal", "best") else blender
     refits_RM = contributions.weight_stability(matrix, scorer, options, refitted, seed=seed)

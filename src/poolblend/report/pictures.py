@@ -156,7 +156,7 @@ def importances(result: BlendResult, output: str = "") -> Figure:
     if not trials:
         return _nothing(result, "importances", title, NO_SEARCH)
     name = _file("importances", output, searches(result))
-    seed = result.comparison.options.seed
+    seed = result.comparison.seed
     share = trial_importances(trials, result.matrix.members, seed)
     if not share:
         reason = "There are too few trials, or all of them have the same score."

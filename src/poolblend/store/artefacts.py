@@ -16,7 +16,7 @@
     oof/<run>/pseudo/<name>/fold0.parquet          id, pred_<output>… of the test table, for fold 0
     oof/<run>/pseudo/<name>/card.json              which models and weights made them
     oof/<run>/blend.json                           the blend card
-    oof/<run>/studies/<rows>.log                   Optuna's trials, to continue a search
+    oof/<run>/study.log                            Optuna's journal of the search, on request
     oof/<run>/figures/<name>.png, .svg             the blend's pictures
     oof/<run>/blend.html                           the notebook, executed, as one file
     submissions/<run>/submission.csv, .json        and a dated copy of both
@@ -30,7 +30,8 @@ files that are not there as it says, means damage: it is named, and nothing is m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,7 @@ from poolblend.errors import UserError, unknown
 from poolblend.store.backbones import BackboneFiles
 from poolblend.store.cards import DamagedError, read_card, write_card
 from poolblend.store.checkpoints import Checkpoints
-from poolblend.store.files import UnwritableError, write_csv, write_text
+from poolblend.store.files import UnwritableError, no_half_files, write_csv, write_text
 from poolblend.store.foldfiles import CARD, FoldFiles
 from poolblend.store.kept import KeptFile, write_with_card
 from poolblend.store.locks import ProcessLock
@@ -54,6 +55,7 @@ from poolblend.store.pseudo import PseudoFiles
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+    from optuna.storages import JournalStorage
 
 
 class Store:
@@ -64,7 +66,7 @@ class Store:
         self.folds_path = root / "input" / run / "folds.csv"
         self.backbones_folder = root / "models" / run / "backbones"  # no member has that name
         self.blend_path = root / "oof" / run / "blend.json"
-        self.studies_folder = self.blend_path.with_name("studies")
+        self.study_path = self.blend_path.with_name("study.log")
         self.pseudo_folder = self.blend_path.with_name("pseudo")
         self.report_path = self.blend_path.with_suffix(".html")
         self.figures_folder = self.blend_path.with_name("figures")
@@ -191,9 +193,15 @@ class Store:
             raise DamagedError(f"{self.blend_path} is of another run, {card.run}; {again}")
         return card
 
-    def open_studies(self) -> Path:
-        """The folder where Optuna keeps its trials, which is made."""
-        return _made(self.studies_folder)
+    @contextmanager
+    def study_journal(self) -> Iterator[JournalStorage]:
+        """An empty journal for Optuna's studies; it replaces study.log when the block ends well."""
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+        with no_half_files(self.study_path) as temporary:
+            lock = JournalFileOpenLock(str(temporary))
+            yield JournalStorage(JournalFileBackend(str(temporary), lock_obj=lock))
 
     def open_tracking(self) -> Path:
         """The folder where trackers keep their files, which is made."""

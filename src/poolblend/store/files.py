@@ -163,14 +163,6 @@ def _flush_names(folder: Path) -> None:
             os.close(handle)
 
 
-def cut_torn_line(path: Path) -> None:
-    """Cut a file of lines off after its last whole one; nothing where there is no such file."""
-    with suppress(FileNotFoundError), path.open("rb+") as file:
-        content = file.read()
-        if not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
-
-
 def hash_file(path: Path) -> FileHash:
     """The file's content as cards hold it."""
     return FileHash(sha256=sha256(path), bytes=path.stat().st_size)
