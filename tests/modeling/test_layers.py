@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from poolblend.training.optim import build_optimizer, parameter_groups
 from torch.testing import assert_close
 
 from poolblend.errors import UserError
@@ -14,7 +15,6 @@ from poolblend.modeling.layers import (
     module_depths,
     reinitialise,
 )
-from poolblend.training.optim import build_optimizer, parameter_groups
 from rig.families import FAMILIES, N_LAYERS, depth_of
 
 every_family = pytest.mark.parametrize("name", FAMILIES)

@@ -236,10 +236,10 @@ def test_slices_and_what_each_member_brings_are_told(elsewhere):
     path, folder = elsewhere()
     settings = config.load(path, ["blend.slices=[target]", FITTERS])
     blend = pipeline.blend(settings, members_from=str(folder))
-    assert list(blend.slices) == ["words of text", "target"]
-    assert blend.slices["target"]["rows"].sum() == 60
-    assert blend.refits_RM.shape[1] == 3
-    assert list(blend.without.index) == list(blend.matrix.members)
+    assert list(blend.findings.slices) == ["words of text", "target"]
+    assert blend.findings.slices["target"]["rows"].sum() == 60
+    assert blend.findings.refits_RM.shape[1] == 3
+    assert list(blend.findings.without.index) == list(blend.matrix.members)
     assert blend.card == open_store(settings).read_blend()
     told = str(blend)
     assert "gain without it" in told
@@ -424,9 +424,9 @@ def test_groups_are_drawn_whole_for_every_interval(elsewhere):
     assert by_rows.matrix.group_N is None
     assert by_groups.matrix.group_N is not None
     assert by_groups.choice.over_member["convex"] != by_rows.choice.over_member["convex"]
-    assert not by_groups.members["low"].equals(by_rows.members["low"])
-    assert by_rows.slices["target"]["low"].notna().any()
-    assert by_groups.slices["target"]["low"].isna().all()  # fewer than 30 groups
+    assert not by_groups.findings.scores["low"].equals(by_rows.findings.scores["low"])
+    assert by_rows.findings.slices["target"]["low"].notna().any()
+    assert by_groups.findings.slices["target"]["low"].isna().all()  # fewer than 30 groups
 
 
 def test_the_groups_of_the_folds_are_drawn_whole_too(elsewhere):
@@ -496,12 +496,14 @@ def test_a_member_may_have_any_name(elsewhere, name):
     for place in (folder, folder / "test"):
         (place / "gbm.csv").rename(place / f"{name}.csv")
     renamed = pipeline.blend(settings, members_from=str(folder))
-    for column, table in expected.slices.items():
-        pd.testing.assert_frame_equal(renamed.slices[column], table)
+    for column, table in expected.findings.slices.items():
+        pd.testing.assert_frame_equal(renamed.findings.slices[column], table)
     assert [*table.columns] == ["rows", "best member", "equal", "convex", "gain", "low", "high"]
 
 
 def test_rows_may_be_sliced_by_their_ids(elsewhere):
     path, folder = elsewhere()
     settings = config.load(path, [FITTERS, "blend.slices=[id]"])
-    assert pipeline.blend(settings, members_from=str(folder)).slices["id"]["rows"].sum() == 60
+    assert (
+        pipeline.blend(settings, members_from=str(folder)).findings.slices["id"]["rows"].sum() == 60
+    )

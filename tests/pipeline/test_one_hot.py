@@ -7,7 +7,7 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.loading.competition import load_competition, open_store, read_tables
-from poolblend.report.pictures import Pictures
+from poolblend.report import pictures
 
 CLASSES = ["odd", "bad", "good"]  # not in sorted order
 MEMBER = "tiny-mean-s42"
@@ -130,9 +130,8 @@ def test_every_blender_and_the_pictures_take_shares(one_hot):
     assert len(scores) == 8
     assert np.isfinite(list(scores.values())).all()
     assert scores["convex"] <= min(scores["equal"], scores["best"]) + 1e-9
-    pictures = Pictures(blend)
     for draw in (pictures.reliability, pictures.q_statistic):
-        assert draw().axes
+        assert draw(blend).axes
 
 
 def test_rows_that_are_no_choice_among_the_columns_are_refused_by_id(one_hot):

@@ -301,7 +301,7 @@ def test_a_member_of_two_settings_is_refused(toy):
     pipeline.train(config.load(toy()), poolers="mean", folds="0")
     pipeline.train(config.load(toy(), ["train.lr=0.002"]), poolers="mean", folds="1,2")
     with pytest.raises(
-        UserError, match="is two: from fold 0 to fold 1, train.lr was 0.001, is 0.002"
+        UserError, match="folds of two kinds: from fold 0 to fold 1, train.lr was 0.001, is 0.002"
     ):
         pipeline.blend(config.load(toy()))
 

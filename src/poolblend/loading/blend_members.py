@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.blend import FileHash, FoldHashes, MemberOrigin
+from poolblend.cards.blend import FoldHashes, MemberOrigin, OutsideFile
 from poolblend.cards.fold import FoldCard
 from poolblend.config import Config
 from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
@@ -77,8 +77,8 @@ def gather(
     lacking = {} if names else _incomplete(config, store, trained, competition.n_folds)
     wanted = sorted(set(names or known) - lacking.keys())
     if not wanted:
-        told = "; ".join(f"{name} {what}" for name, what in lacking.items())
-        raise UserError(f"no member of run {store.run} is complete ({told}); run train.py again")
+        reasons = "; ".join(f"{name} {reason}" for name, reason in lacking.items())
+        raise UserError(f"no member of run {store.run} is complete ({reasons}); run train.py again")
     cards = {name: _cards(store, name, competition) for name in wanted if name not in outside}
     tables = {name: _oof(store, competition, name, outside) for name in wanted}
     paths = {name: member.path for name, member in outside.items()}
@@ -196,8 +196,8 @@ def _incomplete(
 def _all_failed(config: Config, store: Store) -> str:
     """Why there is no finished fold, for those that failed."""
     names = [member.name for member in config.resolve_members()]
-    told = [(name, _failed(store, name, config.folds.n)) for name in names]
-    failed = [f"{name}{why}" for name, why in told if why]
+    reasons = {name: _failed(store, name, config.folds.n) for name in names}
+    failed = [f"{name}{reason}" for name, reason in reasons.items() if reason]
     return f": {'; '.join(failed)}" if failed else ""
 
 
@@ -205,8 +205,8 @@ def _failed(store: Store, name: str, n_folds: int) -> str:
     """The reasons that the store notes for folds that could not be trained, in brackets."""
     notes = {fold: store.fold(name, fold).failure() for fold in range(n_folds)}
     known = {(name, fold): note.reason for fold, note in notes.items() if note}
-    told = [line.removeprefix(f"{name} ") for line in grouped(known)]
-    return f" ({'; '.join(told)})" if told else ""
+    reasons = [line.removeprefix(f"{name} ") for line in grouped(known)]
+    return f" ({'; '.join(reasons)})" if reasons else ""
 
 
 def _missing(store: Store, name: str, n_folds: int) -> list[str]:
@@ -236,8 +236,8 @@ def _cards(store: Store, name: str, competition: Competition) -> list[FoldCard]:
         differing = card.inputs.changes_since(whole[0].inputs)
         if differing:
             raise UserError(
-                f"member {name} is two: from fold 0 to fold {fold}, {'; '.join(differing)}; train "
-                "its folds alike with --overwrite"
+                f"member {name} has folds of two kinds: from fold 0 to fold {fold}, "
+                f"{'; '.join(differing)}; train all its folds again with --overwrite"
             )
     return whole
 
@@ -279,10 +279,7 @@ def _origin_of_trained(cards: Sequence[FoldCard]) -> MemberOrigin:
     stopped = [card for card in cards if card.kept_epoch is not None]
     known = [card.optimism for card in stopped if card.optimism is not None]
     return MemberOrigin(
-        folds=[
-            FoldHashes(weights_sha256=card.files.weights.sha256, oof_sha256=card.files.oof.sha256)
-            for card in cards
-        ],
+        folds=tuple(FoldHashes.of(card) for card in cards),
         stopped_early=bool(stopped),
         optimism=sum(known) / len(known) if known else None,
     )
@@ -291,12 +288,12 @@ def _origin_of_trained(cards: Sequence[FoldCard]) -> MemberOrigin:
 def _origin_of_outside(member: OutsideMember) -> MemberOrigin:
     test = member.test
     return MemberOrigin(
-        oof_file=_file_hash(member.path, member.sha256),
-        test_file=_file_hash(test.path, test.sha256) if test else None,
+        oof_file=_outside_file(member.path, member.sha256),
+        test_file=_outside_file(test.path, test.sha256) if test else None,
     )
 
 
-def _file_hash(path: Path, sha256: str) -> FileHash:
+def _outside_file(path: Path, sha256: str) -> OutsideFile:
     # Bytes of a path that are no text are written as escapes: a card is text.
     text = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
-    return FileHash(path=text, sha256=sha256)
+    return OutsideFile(path=text, sha256=sha256)

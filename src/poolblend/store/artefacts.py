@@ -69,6 +69,7 @@ class Store:
         self.study_path = self.blend_path.with_name("study.log")
         self.pseudo_folder = self.blend_path.with_name("pseudo")
         self.report_path = self.blend_path.with_suffix(".html")
+        self.figures_folder = self.blend_path.with_name("figures")
         self.submission_path = (output or root) / "submissions" / run / "submission.csv"
         self.tracking_folder = root / "tracking" / run
 
@@ -205,10 +206,6 @@ class Store:
     def open_tracking(self) -> Path:
         """The folder where trackers keep their files, which is made."""
         return _made(self.tracking_folder)
-
-    def figure_path(self, name: str) -> Path:
-        """Where a picture goes, less its ending."""
-        return self.blend_path.parent / "figures" / name
 
     def write_report(self, html: str) -> None:
         write_text(self.report_path, html)
