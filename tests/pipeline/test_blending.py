@@ -12,7 +12,8 @@ from poolblend import config, pipeline
 from poolblend.ensembling import compact
 from poolblend.errors import UserError
 from poolblend.loading.competition import open_store
-from poolblend.store import Store, read_folds
+from poolblend.store import read_folds
+from poolblend.store.foldfiles import FoldFiles
 from rig.edited import edit_card
 
 FITTERS = "blend.fitters=[equal,best,convex]"
@@ -308,17 +309,17 @@ def test_a_member_trained_here_that_collapsed_in_one_fold_is_left_out_with_that_
 ):
     settings = config.load(toy("multilabel", blend={}), [FITTERS])
     pipeline.train(settings)
-    read = Store.read_oof
+    read = FoldFiles.oof
 
-    def collapsed(store, name, fold):
-        table = read(store, name, fold)
-        if (name, fold) == ("tiny-max-s42", 1):
+    def collapsed(files):
+        table = read(files)
+        if (files.member, files.fold) == ("tiny-max-s42", 1):
             rng = np.random.default_rng(0)
             predicted = [column for column in table if column.startswith("pred_")]
             table[predicted] = 0.3 + rng.normal(0, 1e-7, (len(table), len(predicted)))
         return table
 
-    monkeypatch.setattr(Store, "read_oof", collapsed)
+    monkeypatch.setattr(FoldFiles, "oof", collapsed)
     blend = pipeline.blend(settings)
     assert blend.matrix.members == ("tiny-mean-s42",)
     said = blend.card.left_out["tiny-max-s42"]

@@ -107,7 +107,7 @@ def test_two_words_and_a_hidden_test_end_in_probabilities_of_the_positive_label(
     settings, blend, visible = run_all(path)
     assert blend.card.positive == ("AI", "'AI' is known as a positive label")
     assert "Positive label: 'AI' ('AI' is known as a positive label)." in str(blend)
-    fold_card = open_store(settings).fold_card("tiny-mean-s42", 0)
+    fold_card = open_store(settings).fold("tiny-mean-s42", 0).card()
     assert fold_card.positive.label == "AI"
     shown = pd.read_csv(visible)
     assert shown["id"].tolist() == test["id"][2::-1].tolist()

@@ -36,7 +36,7 @@ def test_no_line_is_wider_than_a_hundred_columns(toy, listed):
 
 
 def test_what_is_stored_is_told_of_the_members_of_the_config_and_of_others(finished, listed):
-    cards = [finished.store.fold_card("tiny-mean-s42", fold) for fold in (0, 1)]
+    cards = [finished.store.fold("tiny-mean-s42", fold).card() for fold in (0, 1)]
     scores = [card["score"] for card in cards]
     others = config.load(None, ["members=[max]"]).members
     more = finished.settings.model_copy(update={"members": others})

@@ -111,7 +111,7 @@ def _changed_members(store: Store, members: Mapping[str, BlendMember]) -> Iterat
     for name, member in members.items():
         for fold, made_of in enumerate(member.origin.folds):
             try:
-                card = store.fold_card(name, fold)
+                card = store.fold(name, fold).card()
             except DamagedError:
                 continue
             now = card and (card.files.weights.sha256, card.files.oof.sha256)

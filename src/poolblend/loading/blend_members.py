@@ -210,12 +210,12 @@ def _failed(store: Store, name: str, n_folds: int) -> str:
 
 
 def _missing(store: Store, name: str, n_folds: int) -> list[str]:
-    return [str(fold) for fold in range(n_folds) if store.fold_card(name, fold) is None]
+    return [str(fold) for fold in range(n_folds) if store.fold(name, fold).card() is None]
 
 
 def _cards(store: Store, name: str, competition: Competition) -> list[FoldCard]:
     """The cards of all folds, or a refusal: a blend takes complete members of these very data."""
-    cards = [store.fold_card(name, fold) for fold in range(competition.n_folds)]
+    cards = [store.fold(name, fold).card() for fold in range(competition.n_folds)]
     missing = _missing(store, name, competition.n_folds)
     if missing:
         raise UserError(
@@ -248,7 +248,7 @@ def _oof(
     if name in outside:
         return outside[name].oof
     folds = range(competition.n_folds)
-    return pd.concat([store.read_oof(name, fold) for fold in folds], ignore_index=True)
+    return pd.concat([store.fold(name, fold).oof() for fold in folds], ignore_index=True)
 
 
 def _build(
