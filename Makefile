@@ -4,7 +4,7 @@ PYTHON_KAGGLE ?= $(PYTHON)
 BIN := .venv/bin
 KAGGLE := .venv-kaggle/bin
 
-.PHONY: quickstart test check docs bench fuzz test-kaggle clean
+.PHONY: quickstart test test-all check docs bench fuzz test-kaggle clean
 
 # The main job, end to end, on a demo competition made from this machine's own files.
 quickstart: .venv/requirements
@@ -14,6 +14,10 @@ quickstart: .venv/requirements
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The long runs, too: kills at every moment, every kind of damage to every file.
+test-all: check
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m ""
 
 # All tests with what Kaggle preinstalls; then whether its submissions are those of the pins.
 test-kaggle: .venv-kaggle/requirements .venv/requirements

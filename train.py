@@ -4,17 +4,17 @@
   python train.py --pooler max --fold 0                  one fold model
   python train.py --config configs/disaster-tweets.yaml --pooler mean,attention --fold all
   python train.py --config configs/trec.yaml --set train.epochs=3 --set data.dir=~/data/trec
-  python train.py --time-limit 8h30m                     stop in time, with all that is done kept
-  python train.py --list                                 what can be named; how far members are
-  python train.py --dry-run                              what it would train, in about what time
-  python train.py --check                                is all that was written still whole?
+  python train.py --time-limit 8h30m                     stop before; what is done is kept
+  python train.py --list                                 names for the config; finished folds
+  python train.py --dry-run                              what it would train, on how many tokens
+  python train.py --check                                is any stored file damaged or stale?
   python train.py --doctor                               will it run on this machine?
 
-Finished folds are skipped and begun ones taken up at their last checkpoint: the same command
-continues after any interruption, and started twice it shares the folds between the two. A fold that
-is damaged, or whose settings or data changed, is named and left alone, unless --overwrite says to
-train it again. A fold that fails for a reason of its own (a loss of NaN, too little memory) is
-noted and the others are trained; the exit status is then 1, and the same command tries it again.
+Finished folds are skipped, and interrupted folds resume from their last checkpoint: the same
+command continues after any interruption. Two processes with the same command share the folds. A
+fold that is damaged, or whose settings or data changed, is reported and not trained, unless
+--overwrite is given. If a fold fails (a loss of NaN, too little memory), the reason is stored and
+the other folds are trained; the exit status is then 1, and the same command tries the fold again.
 """
 
 import sys
@@ -31,25 +31,28 @@ def main() -> None:
         "--pooler",
         default="all",
         metavar="NAMES",
-        help="a name, a comma list, or all: the config's",
+        help="a pooler, a comma-separated list, or all of the config (default)",
     )
     parser.add_argument(
-        "--fold", default="all", metavar="FOLDS", help="a number, a comma list, or all"
+        "--fold",
+        default="all",
+        metavar="FOLDS",
+        help="a number, a comma-separated list, or all (default)",
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="train again what is damaged or was trained from other inputs",
+        help="train again folds that are damaged or stale",
     )
     parser.add_argument(
         "--skip-failed",
         action="store_true",
-        help="leave out folds that failed before, rather than try them again",
+        help="do not try again folds that failed before",
     )
     parser.add_argument(
         "--time-limit",
         metavar="TIME",
-        help="stop before, such as 8h30m or 45m, and exit with status 0",
+        help="stop before this time, such as 8h30m or 45m, with exit status 0",
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
@@ -60,13 +63,15 @@ def main() -> None:
     instead.add_argument(
         "--dry-run",
         action="store_true",
-        help="instead, tell jobs, tokens and an estimate of the time; nothing is written",
+        help="instead, print the folds to train and their tokens; nothing is written",
     )
     instead.add_argument(
-        "--check", action="store_true", help="instead, read all artefacts and name damaged ones"
+        "--check",
+        action="store_true",
+        help="instead, read all stored files and report damage",
     )
     instead.add_argument(
-        "--doctor", action="store_true", help="instead, try what the run needs on this machine"
+        "--doctor", action="store_true", help="instead, test what the run needs on this machine"
     )
     args = pipeline.parse(parser)
     settings = config.load(args.config, args.set, seed=args.seed)

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from poolblend.competition.demo import build_demo
-from poolblend.competition.tables import read_table
-from poolblend.config.sections import MINILM, MINILM_SHA256
+from poolblend.competition.files import read_table
+from poolblend.modeling.options import MINILM, MINILM_SHA256
 from poolblend.modeling.sources import locate
 
 MAX_LENGTH = 128

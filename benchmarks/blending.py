@@ -34,8 +34,8 @@ from poolblend.competition.metrics import make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.blenders import BLENDERS
 from poolblend.ensembling.matrix import OofMatrix
-from poolblend.ensembling.problem import BlendProblem
-from poolblend.ensembling.spaces import Space
+from poolblend.ensembling.mixture import Space
+from poolblend.ensembling.problem import BlendProblem, starting_blenders
 
 BINARY = Task("binary", ("target",), (0, 1))
 ORDINAL = Task("ordinal", ("score",), (0, 1, 2, 3, 4, 5))
@@ -126,9 +126,8 @@ def overhead(given: BlendProblem, evaluation: float, trials: int = 100) -> None:
     """What a trial of `optuna` takes beside its one evaluation of the metric."""
     from dataclasses import replace
 
-    starts = {"equal": BLENDERS["equal"](given)}
-    names = [name for name in BLENDERS if BLENDERS[name].space is None and name != "optuna"]
-    searched = replace(given, trials=trials, starts=dict.fromkeys(names, starts["equal"]))
+    starts = dict.fromkeys(starting_blenders(), BLENDERS["equal"](given))
+    searched = replace(given, trials=trials, starts=starts)
     started = time.perf_counter()
     BLENDERS["optuna"](searched)
     each = (time.perf_counter() - started) / trials - evaluation
@@ -192,30 +191,29 @@ def classes(n_rows: int = 5_000, n_members: int = 10, n_classes: int = 2_500) ->
 
     Members see one signal through noise of their own; folds are five.
     """
-    from dataclasses import replace
-
     from threadpoolctl import threadpool_limits
 
     from poolblend.ensembling import choice, compact, contributions, diversity, honesty
-    from poolblend.ensembling.fitting import BlendOptions
+    from poolblend.ensembling.options import Blend
 
     matrix, task = many_classes(n_rows, n_members, n_classes)
     size = f"{n_rows:,} rows x {n_members} members x {n_classes:,} classes"
     for metric in ("log_loss", "f1_macro"):
         scorer = make_scorer(metric, task)
-        fitters = tuple(name for name in BLENDERS if name != "stack")
+        fitters = [name for name in BLENDERS if name != "stack"]
         watch = Watch()
         with threadpool_limits(1, "blas"):
             small = matrix, scorer
             if compact.is_compactable(*small):
                 small = compact.compacted(*small)
             watch("each row's own columns")
-            compared = honesty.compare(*small, BlendOptions(fitters=fitters))
+            compared = honesty.compare(*small, Blend(fitters=fitters))
             watch("fits and cross-fits")
             chosen = choice.choose(compared)
             contributions.member_table(*small, compared.member_taken)
             watch("intervals")
-            options = replace(compared.options, space=compared.form.space, thresholds="default")
+            form = {"space": compared.form.space, "thresholds": "default"}
+            options = compared.options.model_copy(update=form)
             taken = honesty.cross_fit("convex", *small, options).honest_taken
             contributions.leave_one_out(*small, options, "convex", taken)
             watch("each member left out")

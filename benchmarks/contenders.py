@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import optuna
 
 from poolblend.ensembling.blenders.search import sampler
-from poolblend.ensembling.problem import without_crumbs
-from poolblend.ensembling.study import SEARCH, Scored
+from poolblend.ensembling.problem import prune_small_weights
 
 Mapping = tuple[tuple[float, float], Callable, Callable]  # bounds, point to weights, and back
+
+
+class Scored(NamedTuple):
+    """Weights (M,) and their loss."""
+
+    weights_M: np.ndarray
+    loss: float
 
 
 class Ours:
     """The library's own: Optuna's CMA-ES on offsets."""
 
     def __init__(self, starts: list[Scored], seed: int) -> None:
-        self.ask, self._tell = sampler(best_of(starts), seed)
+        self.ask, self._tell = sampler(*best_of(starts), seed)
 
     def tell(self, weights_M: np.ndarray, loss: float) -> None:
         self._tell(loss)
@@ -39,13 +46,15 @@ class Walk:
         n_members = len(self.best.weights_M)
         moved_M = self.best.weights_M + self.step / n_members * self.rng.normal(size=n_members)
         moved_M = np.maximum(moved_M, 0)
-        return without_crumbs(moved_M / moved_M.sum()) if moved_M.any() else self.best.weights_M
+        if not moved_M.any():
+            return self.best.weights_M
+        return prune_small_weights(moved_M / moved_M.sum())
 
     def tell(self, weights_M: np.ndarray, loss: float) -> None:
         better = loss < self.best.loss
         self.step = min(max(self.step * (1.5 if better else 1.5**-0.1), 0.01), 2.0)
         if better:
-            self.best = Scored(SEARCH, weights_M, loss)
+            self.best = Scored(weights_M, loss)
 
 
 class ByOptuna:

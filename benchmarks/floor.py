@@ -22,7 +22,7 @@ from poolblend import config
 from poolblend.competition.tasks import Task
 from poolblend.competition.templates import text_columns
 from poolblend.ensembling.resampling import bootstrap
-from poolblend.loading.competition import Tabled, load_competition, open_store
+from poolblend.loading.competition import CompetitionTables, load_competition, open_store
 
 
 def main() -> None:
@@ -52,14 +52,14 @@ def arguments(doc: str | None) -> tuple[str | None, list[str]]:
     return args.config, args.set
 
 
-def out_of_fold(tabled: Tabled, text: list[str], fold_N: np.ndarray) -> np.ndarray:
+def out_of_fold(read: CompetitionTables, text: list[str], fold_N: np.ndarray) -> np.ndarray:
     """Each row's prediction (N, K) by the model that has not seen the row's fold.
 
     The cells of several text columns, or of a template's, are joined with spaces.
     """
-    columns = [tabled.tables.train[column].tolist() for column in text_columns(text)]
+    columns = [read.tables.train[column].tolist() for column in text_columns(text)]
     texts = np.array([" ".join(row) for row in zip(*columns, strict=True)], dtype=object)
-    y, task = tabled.task.learnable(tabled.y), tabled.task
+    y, task = read.task.learnable(read.y), read.task
     pred_NK = np.zeros((len(y), len(task.outputs)))
     for fold in range(int(fold_N.max()) + 1):
         held = fold_N == fold

@@ -13,9 +13,9 @@ import numpy as np
 
 import floor
 from poolblend import config
-from poolblend.competition.folds import resolve_strategy
+from poolblend.competition.assignment import resolve_strategy
 from poolblend.config import Config
-from poolblend.loading.competition import Tabled, new_folds, read_tables
+from poolblend.loading.competition import CompetitionTables, new_folds, read_tables
 
 
 def main() -> None:
@@ -24,22 +24,21 @@ def main() -> None:
     if grouped.folds.groups is None:
         raise SystemExit("folds.groups names no column; add --set folds.groups=COLUMN")
     parted = config.load(path, [*settings, "folds.groups=null", "folds.strategy=auto"])
-    tabled = read_tables(grouped)
+    read = read_tables(grouped)
     for each in (parted, grouped):
-        print(told(tabled, each))
+        print(told(read, each))
 
 
-def told(tabled: Tabled, settings: Config) -> str:
+def told(read: CompetitionTables, settings: Config) -> str:
     """One line: the strategy, the score over all rows, and each fold's."""
-    fold_N = new_folds(tabled, settings)
-    pred_NK = floor.out_of_fold(tabled, settings.data.text, fold_N)
-    scorer, y = tabled.scorer, tabled.y
+    fold_N = new_folds(read, settings)
+    pred_NK = floor.out_of_fold(read, settings.data.text, fold_N)
+    scorer, y = read.scorer, read.y
     taken = scorer.take(pred_NK)
     each = [
         scorer.score_taken(y[fold_N == k], taken[fold_N == k]) for k in range(int(fold_N.max()) + 1)
     ]
-    grouped = settings.folds.groups is not None
-    strategy = resolve_strategy(settings.folds.strategy, tabled.task, grouped=grouped)
+    strategy = resolve_strategy(settings.folds, read.task)
     sizes = np.bincount(fold_N).tolist()
     return (
         f"{strategy}: {scorer.name} {scorer.score_taken(y, taken, fold_N):.4f}; folds "

@@ -29,10 +29,10 @@ from threadpoolctl import threadpool_limits
 
 from poolblend.competition.metrics import METRICS, Scorer, make_scorer
 from poolblend.ensembling.choice import choose
-from poolblend.ensembling.fitting import BlendOptions
 from poolblend.ensembling.honesty import compare
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.mixture import Mixture
+from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError
 from rig.noise import TASKS, draw, kinds_of_folds
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--trials", type=int, default=10)
     args = parser.parse_args()
-    options = BlendOptions(trials=args.trials)
+    options = Blend(trials=args.trials)
     total: Misses = defaultdict(list)
     for metric in [args.metric] if args.metric else list(METRICS):
         for kind in METRICS[metric].tasks:
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def measure(
-    metric: str, kind: str, folds: str, options: BlendOptions, draws: int, resamples: int
+    metric: str, kind: str, folds: str, options: Blend, draws: int, resamples: int
 ) -> Misses:
     """Of each blender and what it is compared with, a row per draw: above, below, true gain."""
     scorer = make_scorer(metric, TASKS[kind])

@@ -17,8 +17,9 @@ from sentence_transformers import SentenceTransformer
 from bench import MAX_LENGTH, arguments, encoder_folder, load_rows, machine, race, timed
 from poolblend.modeling import backbone
 from poolblend.modeling.model import TextModel, build_model
-from poolblend.training.batches import encode
+from poolblend.text_spec import TextSpec
 from poolblend.training.devices import Precision, choose_device
+from poolblend.training.encoding import encode
 from poolblend.training.objectives import choose_objective
 from poolblend.training.prediction import predict
 
@@ -35,7 +36,7 @@ def build() -> tuple[TextModel, object]:
 
 def ours(texts: list[str], model: TextModel, tokenizer: object, precision: Precision) -> float:
     def work() -> None:
-        encoded = encode([texts], tokenizer, MAX_LENGTH)
+        encoded = encode([texts], tokenizer, TextSpec(max_length=MAX_LENGTH))
         predict(
             model,
             encoded,

@@ -29,13 +29,12 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from contenders import SAMPLERS, best_of
+from contenders import SAMPLERS, Scored, best_of
 from poolblend.competition.metrics import make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.blenders import BLENDERS
-from poolblend.ensembling.problem import BlendProblem, mix
-from poolblend.ensembling.spaces import Space
-from poolblend.ensembling.study import SEARCH, Scored
+from poolblend.ensembling.mixture import Space, mix
+from poolblend.ensembling.problem import BlendProblem
 
 QUICK = ("ours", "walk", "cma-offset-.1", "cma-log", "random-log")
 BUDGETS = (100, 200, 500)
@@ -106,7 +105,7 @@ class Run:
             loss = problem.loss(weights_M)
             scoring += time.perf_counter() - before
             sampler.tell(weights_M, loss)
-            self.tried.append(Scored(SEARCH, weights_M, loss))
+            self.tried.append(Scored(weights_M, loss))
         self.start = best_of(starts)
         self.overhead = (time.perf_counter() - started - scoring) / self.trials
 
@@ -120,8 +119,8 @@ def measure(name: str, label: str, problem: BlendProblem) -> Iterator[dict[str, 
     runs = []
     for rows in [np.ones(len(problem.y), dtype=bool), *(~held_N for held_N in folds)]:
         part = problem.rows(rows)
-        fits = {start: BLENDERS[start](part).weights_M for start in STARTS}
-        starts = [Scored(start, w_M, part.loss(w_M)) for start, w_M in fits.items()]
+        fits = [BLENDERS[start](part).weights_M for start in STARTS]
+        starts = [Scored(weights_M, part.loss(weights_M)) for weights_M in fits]
         runs.append(Run(name, part, starts))
 
     def honest(weights: Callable[[Run], np.ndarray]) -> float:

@@ -20,8 +20,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from bench import MAX_LENGTH, arguments, encoder_folder, load_rows, machine, race, timed
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
-from poolblend.training.batches import encode
+from poolblend.text_spec import TextSpec
 from poolblend.training.devices import choose_device, resolve_precision
+from poolblend.training.encoding import encode
 from poolblend.training.fit import Fit
 from poolblend.training.objectives import choose_objective
 from poolblend.training.options import Train
@@ -39,7 +40,7 @@ def ours(texts: list[str], y: np.ndarray, padding: list[float]) -> float:
     def work() -> None:
         fit = Fit(
             model,
-            encode([texts], base.tokenizer, MAX_LENGTH),
+            encode([texts], base.tokenizer, TextSpec(max_length=MAX_LENGTH)),
             np.arange(len(texts)),
             y[:, None].astype(np.float64),
             choose_objective("binary"),

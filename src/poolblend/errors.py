@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend, and stops that the user asked for: one line each."""
+"""Errors that the user can fix, and stops that the user asked for: one line each."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from itertools import accumulate
 _QUOTE = reprlib.Repr()
 _QUOTE.maxstring = 80
 MOST_NAMES, MOST_LETTERS = 40, 250  # of names listed in a message
+LONGEST = 1000  # characters of a message; the middle of a longer one is left out
 
 
 class UserError(Exception):
     """What was wrong (value and place), what was expected, and what to do next, in one line.
 
     Scripts print it as ``error: …`` and end with exit status 2. Anything else that escapes is a
-    bug and keeps its traceback.
+    bug and keeps its traceback. Line breaks and control characters in the message are escaped.
     """
+
+    def __str__(self) -> str:
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+        half = LONGEST // 2
+        return text if len(text) <= LONGEST else f"{text[:half]}…{text[1 - half :]}"
 
     def _render_traceback_(self) -> list[str]:
         """One line in a notebook, too: IPython asks an exception for this."""
@@ -25,13 +31,13 @@ class UserError(Exception):
 
 
 class PartlyFailedError(UserError):
-    """What a command could not do, raised when it has done all the rest; exit status 1."""
+    """Part of a command's work failed, and all the rest is done; exit status 1."""
 
 
 class Stopped(Exception):  # noqa: N818 - to stop when asked to is no error
-    """A command that was asked to stop, and did so with everything kept; `status` is its exit's.
+    """A command was asked to stop and has kept all its work; the message says how to continue.
 
-    Its text says how to continue.
+    `status` is the exit status.
     """
 
     def __init__(self, message: str, status: int) -> None:
@@ -43,7 +49,7 @@ class Stopped(Exception):  # noqa: N818 - to stop when asked to is no error
 
 
 def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> UserError:
-    """The error for a name that is not among `known`, with the nearest one that is.
+    """The error for a name that is not among `known`, with the nearest known one.
 
     `kind` is the noun of the sentence ("pooler"), `where` an optional place ("in configs/x.yaml").
     """
@@ -54,22 +60,9 @@ def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> U
     ends = accumulate(map(len, names))
     shown = [name for name, end in zip(names, ends, strict=True) if end < MOST_LETTERS][:MOST_NAMES]
     listed = ", ".join(shown) + ", …" * (len(names) > len(shown))
-    return UserError(f"unknown {kind} '{name}'{place}{hint} known: {listed or 'none'}")
+    return UserError(f"unknown {kind} {quoted(name)}{place}{hint} known: {listed or 'none'}")
 
 
 def quoted(value: object) -> str:
-    """A cell, id or name as messages show it: in quotes, on one line, the middle of a long one cut.
-
-    A repr escapes line breaks and whatever else would spoil the one line of an error.
-    """
+    """`value` in quotes and on one line, as messages show it; the middle of a long one is cut."""
     return _QUOTE.repr(str(value))
-
-
-def excerpt(value: object, longest: int = 60) -> str:
-    """`value` in at most `longest` characters, its middle left out, nothing unprintable in it."""
-    text = value if isinstance(value, str) else repr(value)
-    if len(text) > longest:
-        end = (longest - 1) // 2
-        text = f"{text[: longest - 1 - end]}…{text[-end:]}"
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"

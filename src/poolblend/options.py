@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from poolblend.errors import excerpt, unknown
+from poolblend.errors import unknown
 from poolblend.registry import declared
 
-# Windows takes these for devices, whatever follows the first full stop.
+# Names of devices on Windows, whatever follows the first full stop.
 _DEVICES = {
     "con",
     "prn",
@@ -45,14 +45,15 @@ def _path(path: str) -> str:
 
 
 def checked(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
+    """`name` where it is registered in the family `kind` or among `also`; else UserError."""
     known = (*declared(kind), *also)
     if name not in known:
-        raise unknown(kind, excerpt(name), known)
+        raise unknown(kind, name, known)
     return name
 
 
 def repeated(names: Iterable[str]) -> str | None:
-    """The first of `names` that is there twice."""
+    """The first of `names` that occurs more than once."""
     return next((name for name, times in Counter(names).items() if times > 1), None)
 
 
@@ -62,7 +63,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
 
 
 class Section(BaseModel):
-    """A group of keys: unknown keys and wrong types are refused, values never change."""
+    """A group of keys: unknown keys and wrong types are refused, and values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

@@ -10,7 +10,7 @@ WIDTH = 100
 
 
 def aligned(rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
-    """The rows as lines, two spaces between their columns; those in `right` end alike."""
+    """The rows as lines with aligned columns; those in `right` are aligned on the right."""
     rows = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     flush_right = set(right)
@@ -25,7 +25,7 @@ def aligned(rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[st
 
 
 def wrapped(text: str, indent: str = "", hanging: str = "  ") -> list[str]:
-    """The text in lines of at most `WIDTH`; `hanging` begins all but the first."""
+    """The text in lines of at most `WIDTH`; all but the first begin with `hanging`."""
     return textwrap.wrap(
         text,
         WIDTH,

@@ -1,8 +1,8 @@
 """Registries: one `@register("name")` adds a pooler, a metric, a fold strategy or a blender.
 
-A registry can be asked for its names in two ways. `Registry` holds what has been imported.
-`declared` reads the decorators from the source instead, so that `--help` and the config's checks
-know every name without importing torch or scikit-learn.
+The first line of an entry's docstring is its description. `Registry` holds the entries that have
+been imported. `declared` reads names and descriptions from the source instead, so that `--help` and
+the checks of a config import neither torch nor scikit-learn.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from poolblend.errors import unknown
 T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parent
 
-# Where each family lives, relative to the package: a module, or a package of modules.
+# The modules of each family, relative to the package. No module holds entries of two families.
 ROOMS = {
-    "pooler": "modeling/poolers",
-    "metric": "competition/metrics",
+    "pooler": "modeling/poolers/*.py",
+    "metric": "competition/metrics/*.py",
     "fold strategy": "competition/folds.py",
-    "blender": "ensembling/blenders",
+    "blender": "ensembling/blenders/*.py",
     "loss": "training/objectives.py",
     "optimizer": "training/optimizers.py",
     "schedule": "training/schedules.py",
-    "recipe": "training/recipes",
+    "recipe": "training/recipes/*.py",
 }
 
 
 class Registry(Generic[T]):
-    """Named entries of one family; an unknown name is an error that suggests the nearest."""
+    """The entries of one family by name; the error for an unknown name suggests the nearest."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, T] = {}
 
     def add(self, name: str, entry: T) -> T:
-        """Enter `entry` under `name`; a second entry of the same name is a bug."""
+        """Enter `entry` under `name`; ValueError where the name is taken."""
         if name in self._entries:
             raise ValueError(f"{self.kind} '{name}' is registered twice")
         self._entries[name] = entry
@@ -66,15 +66,13 @@ class Registry(Generic[T]):
 
 @cache
 def declared(kind: str) -> dict[str, str]:
-    """Every registered name of a family with the first line of its docstring, read from source.
+    """Every registered name of a family and its description, read from the source.
 
-    `kind` is a key of `ROOMS`. Only a top-level class or function under `@register("name", …)`
-    counts, which is the one way in; the tests hold this equal to what importing the room gives.
+    `kind` is a key of `ROOMS`. Only top-level classes and functions under `@register("name", …)`
+    count. The tests compare the result with what importing the modules registers.
     """
-    room = PACKAGE / ROOMS[kind]
-    files = sorted(room.glob("*.py")) if room.is_dir() else [room]
     found: dict[str, str] = {}
-    for file in files:
+    for file in sorted(PACKAGE.glob(ROOMS[kind])):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 for name in _names_registered(node):

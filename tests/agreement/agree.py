@@ -66,8 +66,6 @@ def compare(
         kept.unlink()
     run(reader, "infer", config)
     found = [largest(own, submission(folder))]
-    for study in oof.glob("studies/*"):
-        study.unlink()
     (oof / "blend.json").unlink()
     run(reader, "blend", config)
     others = blend_weights(oof)

@@ -54,27 +54,6 @@ def test_no_threshold_of_a_binary_task_scores_better(name: str, data: st.DataObj
     assert scorer.score(y, pred_N1, cuts) == pytest.approx(best, abs=1e-14)
 
 
-@settings(deadline=None, max_examples=60)
-@given(data=st.data())
-def test_macro_f1_has_the_best_threshold_of_every_label(data: st.DataObject) -> None:
-    y, pred_NK = binary_rows(data, K=2)
-    scorer = make_scorer("f1_macro", MULTILABEL)
-    grid = itertools.product(*(thresholds(pred_NK[:, k]) for k in range(2)))
-    best = max(scorer.score(y, pred_NK, np.array(each)) for each in grid)
-    assert scorer.score(y, pred_NK, cut(scorer, y, pred_NK)) == pytest.approx(best, abs=1e-14)
-
-
-@settings(deadline=None, max_examples=60)
-@given(data=st.data())
-def test_micro_f1_has_the_best_threshold_for_all_labels(data: st.DataObject) -> None:
-    y, pred_NK = binary_rows(data, K=2)
-    scorer = make_scorer("f1_micro", MULTILABEL)
-    best = max(scorer.score(y, pred_NK, np.full(2, each)) for each in thresholds(pred_NK))
-    cuts = cut(scorer, y, pred_NK)
-    assert cuts[0] == cuts[1]
-    assert scorer.score(y, pred_NK, cuts) == pytest.approx(best, abs=1e-14)
-
-
 @pytest.mark.parametrize("task", [ORDINAL, UNEVEN])
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
@@ -92,17 +71,6 @@ def test_no_cut_points_have_a_better_kappa(task: Task, data: st.DataObject) -> N
     tried = itertools.combinations_with_replacement(thresholds(pred_N1), 3)
     best = max(scorer.score(y, pred_N1, np.array(each)) for each in tried)
     assert scorer.score(y, pred_N1, cuts) == pytest.approx(best, abs=1e-12)
-
-
-def test_cut_points_of_a_scale_with_gaps_are_fitted_to_the_distances_between_values() -> None:
-    rng = np.random.default_rng(1)
-    y = rng.choice(5, 300, p=[0.3, 0.3, 0.29, 0.1, 0.01])
-    pred_N1 = np.array([1.0, 2, 3, 4, 10])[y][:, None] + rng.normal(0, 2, (300, 1))
-    gapped = make_scorer("qwk", Task("ordinal", ("t",), (1, 2, 3, 4, 10)))
-    even = make_scorer("qwk", Task("ordinal", ("t",), (1, 2, 3, 4, 5)))
-    ours, of_places = cut(gapped, y, pred_N1), cut(even, y, pred_N1)
-    assert gapped.score(y, pred_N1, ours) > gapped.score(y, pred_N1, of_places) + 0.1
-    assert even.score(y, pred_N1, of_places) >= even.score(y, pred_N1, ours)
 
 
 def drawn(scorer: Scorer, seed: int, n_rows: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -148,28 +116,10 @@ class TestFittedCuts:
         default = scorer.task.default_cuts
         np.testing.assert_array_equal(cut(scorer, y, certain_NK), default)
 
-    def test_leave_labels_and_predictions_as_they_were(self, scorer: Scorer, seed: int) -> None:
-        y, pred_NK = drawn(scorer, seed)
-        kept = y.copy(), pred_NK.copy()
-        fit_cuts(scorer, y, pred_NK)
-        np.testing.assert_array_equal(y, kept[0])
-        np.testing.assert_array_equal(pred_NK, kept[1])
-
 
 def test_a_threshold_lies_midway_between_the_predictions_that_it_parts() -> None:
     y, pred_N1 = np.array([0, 0, 1, 1]), np.array([[0.1], [0.2], [0.3], [0.4]])
     assert cut(make_scorer("f1", BINARY), y, pred_N1) == pytest.approx([0.25])
-
-
-def test_a_threshold_is_one_half_where_that_decides_alike() -> None:
-    y, pred_N1 = np.array([0, 0, 1, 1]), np.array([[0.1], [0.3], [0.6], [0.7]])
-    for name in ONE_CUT:
-        assert cut(make_scorer(name, BINARY), y, pred_N1) == [0.5]
-
-
-def test_cut_points_lie_midway_between_the_predictions_that_they_part() -> None:
-    y, pred_N1 = np.array([0, 1, 2, 3]), np.array([[5.0], [6.0], [8.0], [9.0]])
-    assert cut(make_scorer("qwk", ORDINAL), y, pred_N1) == pytest.approx([5.5, 7.0, 8.5])
 
 
 def test_of_equally_good_thresholds_the_nearest_to_one_half_is_taken() -> None:
@@ -178,15 +128,6 @@ def test_of_equally_good_thresholds_the_nearest_to_one_half_is_taken() -> None:
     y = np.array([1, 0, 1, 0])  # three rows are right below the first row, and below the third
     assert cut(accuracy, y, low_N1) == pytest.approx([0.35])
     assert cut(accuracy, y, high_N1) == pytest.approx([0.65])
-
-
-def test_rows_without_a_positive_have_a_cut_all_the_same() -> None:
-    nothing, pred_N1 = np.zeros(4, dtype=np.int64), np.array([[0.2], [0.6], [0.6], [0.9]])
-    for name in ONE_CUT:
-        scorer = make_scorer(name, BINARY)
-        cuts = cut(scorer, nothing, pred_N1)
-        assert np.isfinite(scorer.score(nothing, pred_N1, cuts))
-        assert np.isfinite(scorer.score(1 - nothing, pred_N1, cut(scorer, 1 - nothing, pred_N1)))
 
 
 def test_rows_of_one_class_leave_cut_points_at_the_default() -> None:

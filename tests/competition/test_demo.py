@@ -24,7 +24,7 @@ Tables = dict[str, pd.DataFrame]
 
 @pytest.fixture(scope="module")
 def tables() -> Tables:
-    return build_demo()
+    return build_demo(720, 240)
 
 
 @pytest.fixture(scope="module")
@@ -57,55 +57,40 @@ def write(path: Path, *docstrings: str) -> None:
     )
 
 
-def test_tables_have_the_columns_and_sizes_asked_for(tables: Tables) -> None:
+def test_tables_have_the_sizes_asked_for_and_balanced_classes(tables: Tables) -> None:
     assert {name: (list(table), len(table)) for name, table in tables.items()} == {
-        "train": (["id", "text", "library"], 2400),
-        "test": (["id", "text"], 800),
-        "sample_submission": (["id", "library"], 800),
-        "test_labels": (["id", "library"], 800),
+        "train": (["id", "text", "library"], 720),
+        "test": (["id", "text"], 240),
+        "sample_submission": (["id", "library"], 240),
+        "test_labels": (["id", "library"], 240),
     }
-    assert list(tables["sample_submission"]["id"]) == list(tables["test"]["id"])
-    assert list(tables["test_labels"]["id"]) == list(tables["test"]["id"])
+    for name in ("sample_submission", "test_labels"):
+        assert list(tables[name]["id"]) == list(tables["test"]["id"])
     assert tables["sample_submission"]["library"].nunique() == 1
+    for split, n in (("train", 120), ("test_labels", 40)):
+        assert tables[split]["library"].value_counts().to_dict() == dict.fromkeys(demo.LIBRARIES, n)
 
 
-@pytest.mark.parametrize("split", ["train", "test_labels"])
-def test_classes_are_balanced_to_within_one_row(tables: Tables, split: str) -> None:
-    counts = tables[split]["library"].value_counts()
-    assert set(counts.index) == set(demo.LIBRARIES)
-    assert counts.max() - counts.min() <= 1
-
-
-def test_ids_are_unique_and_their_order_tells_nothing(tables: Tables, rows: pd.DataFrame) -> None:
+def test_ids_and_their_order_say_nothing_of_classes_and_splits(
+    tables: Tables, rows: pd.DataFrame
+) -> None:
     assert list(rows["id"]) == [f"d{n:04d}" for n in range(1, len(rows) + 1)]
     assert tables["train"]["id"].is_monotonic_increasing
     assert tables["test"]["id"].is_monotonic_increasing
     place = pd.Series(range(len(rows))) / len(rows)
-    by_split = rows["id"].isin(tables["test"]["id"])
-    for group in (rows["library"], by_split):
-        assert place.groupby(group).mean().between(0.45, 0.55).all()
-        assert place.groupby(group).std().between(0.26, 0.32).all()
+    for group in (rows["library"], rows["id"].isin(tables["test"]["id"])):
+        assert place.groupby(group).mean().between(0.4, 0.6).all()
 
 
-def test_no_text_occurs_twice(rows: pd.DataFrame) -> None:
-    letters = rows["text"].str.lower().str.replace(r"[^a-z]", "", regex=True)
-    assert letters.is_unique
-
-
-def test_no_opening_is_copied_from_docstring_to_docstring(rows: pd.DataFrame) -> None:
-    assert rows["text"].map(lambda text: demo._keys(text)[1]).is_unique
-
-
-def test_no_text_names_a_library(rows: pd.DataFrame) -> None:
+def test_texts_are_different_lines_of_prose_that_name_no_library(rows: pd.DataFrame) -> None:
+    texts = rows["text"]
+    assert texts.str.lower().str.replace(r"[^a-z]", "", regex=True).is_unique
+    assert texts.map(lambda text: demo._keys(text)[1]).is_unique  # how they open
+    assert texts.str.split().str.len().between(demo.FEWEST_WORDS, demo.MOST_WORDS).all()
+    assert (texts == texts.str.split().str.join(" ")).all()
+    assert not texts.str.contains(r"[`{}=<>\\|]|>>>|https?:|:\w+:`").any()
     names = r"torch|transformers|sklearn|scikit|pandas|scipy|numpy|python|hugging|\bnp\.|\bpd\."
-    assert not rows["text"].str.contains(names, case=False).any()
-
-
-def test_texts_are_one_line_of_prose_of_sensible_length(rows: pd.DataFrame) -> None:
-    words = rows["text"].str.split().str.len()
-    assert words.between(demo.FEWEST_WORDS, demo.MOST_WORDS).all()
-    assert (rows["text"] == rows["text"].str.split().str.join(" ")).all()
-    assert not rows["text"].str.contains(r"[`{}=<>\\|]|>>>|https?:|:\w+:`").any()
+    assert not texts.str.contains(names, case=False).any()
 
 
 def test_every_library_is_read_across_many_modules(tmp_path: Path) -> None:
@@ -152,25 +137,6 @@ def test_same_tables_in_every_process_and_nothing_imported(tmp_path: Path) -> No
     assert said[0][1] == str({name: table.to_csv(index=False) for name, table in here.items()})
 
 
-def test_order_of_the_file_system_is_irrelevant(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = build_demo(60, 12)
-    walk = os.walk
-
-    def backwards(top):
-        for at, folders, files in walk(top):
-            folders.sort(reverse=True)
-            yield at, folders, sorted(files, reverse=True)
-
-    monkeypatch.setattr(os, "walk", backwards)
-    for name, table in build_demo(60, 12).items():
-        pd.testing.assert_frame_equal(table, plain[name])
-
-
-def test_another_seed_reads_other_texts() -> None:
-    one, other = (set(build_demo(60, 12, seed)["train"]["text"]) for seed in (1, 2))
-    assert len(one & other) < len(one) / 2
-
-
 @pytest.mark.parametrize(
     ("docstring", "text"),
     [
@@ -184,10 +150,7 @@ def test_another_seed_reads_other_texts() -> None:
             "what :func:`is_torch_available` allows here.\n\n    code(1)",
             "See the guide for how LIB and LIB load what LIB allows here.",
         ),
-        (
-            "Return *one* line of ``plain`` words without any of the markup around it:\n\n>>> x",
-            "",
-        ),
+        ("Return *one* line of ``plain`` words without any of the markup around it:\n\n>>> x", ""),
         (
             "Return one sentence of words that is long enough to be kept. It equals the sum of\n"
             "\n.. math:: x",
@@ -214,12 +177,6 @@ def test_text_of_two_libraries_is_in_neither(libraries: Path) -> None:
     texts = [*tables["train"]["text"], *tables["test"]["text"]]
     assert len(texts) == 12
     assert shared not in texts
-
-
-def test_case_and_punctuation_make_no_new_text(tmp_path: Path) -> None:
-    words = "these words open two docstrings which differ in nothing that a reader would notice"
-    write(tmp_path / "a.py", f"Say {words}.", f"say, These {words[6:]}!")
-    assert len(demo._candidates(tmp_path, 10, 0)) == 1
 
 
 def test_train_and_test_come_from_the_same_modules(libraries: Path) -> None:
@@ -255,13 +212,9 @@ def test_generated_broken_and_private_code_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "nul.py").write_bytes(b'"""' + prose("nul", 1).encode() + b'"""\0')
     (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere.py")
     (tmp_path / "latin.py").write_bytes(b'"""\xe9"""\n')
+    (tmp_path / "escape.py").write_text('pattern = "\\d"\n')  # which warns nobody
     (tmp_path / "private.py").write_text(f'def _f():\n    """{prose("private", 1)}"""\n')
     assert demo._candidates(tmp_path, 10, 0) == [prose("ours", 1)]
-
-
-def test_invalid_escapes_in_other_peoples_code_warn_nobody(tmp_path: Path) -> None:
-    (tmp_path / "escape.py").write_text(f'"""{prose("escape", 1)}"""\npattern = "\\d"\n')
-    assert demo._candidates(tmp_path, 10, 0) == [prose("escape", 1)]
 
 
 def test_too_little_text_is_refused_with_what_can_be_asked_for(libraries: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poolblend.competition.escapes import with_doubled_quotes
+from poolblend.competition.delimited import with_doubled_quotes
 from poolblend.competition.files import read_table
 
 PIECES = ["a", "b ", '"', "\\", ",", "\n", '\\"', '""', "é", "\\alpha", "\\\\", "{"]

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from refusals import refused
 
 from poolblend.competition.filling import Filling, find_filling
 from poolblend.competition.names import match_names
-from poolblend.competition.sample import Sample
+from poolblend.competition.options import Submission
 from poolblend.competition.submission import build_submission, check_submission
 from poolblend.competition.tasks import Task
+from rig.tables import refused, unlabelled
 
 IDS = ["x", "y", "z"]
 STATUS = Task("multiclass", ("Status",), ("C", "CL", "D"))
@@ -29,10 +29,14 @@ PRED_N2 = np.array([[0.1, 0.6], [0.5, 0.2], [0.9, 0.8]])
 PRED_N3 = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1]])
 
 
-def find(task: Task, columns: dict[str, object], values: str = "auto", **keys: object) -> Filling:
-    own = {key: keys.pop(key) for key in ("given", "test", "own_rows") if key in keys}
-    rows = pd.DataFrame({"id": IDS} | columns)
-    return find_filling(Sample(task, rows, "id", **own), values, **keys)
+def find(
+    task: Task, columns: dict[str, object], values: str = "auto", takes: str = "labels", **keys
+) -> Filling:
+    """`given` is the config's submission.columns."""
+    own = {key: keys.pop(key) for key in ("test", "own_rows") if key in keys}
+    tables = unlabelled(pd.DataFrame({"id": IDS} | columns), **own)
+    options = Submission(values=values, columns=keys.pop("given", {}), **keys)
+    return find_filling(task, tables, options, takes)
 
 
 def made(task: Task, filling: Filling) -> dict[str, list]:
@@ -67,25 +71,6 @@ def test_a_column_for_each_class_is_matched_by_name_whatever_its_affix_and_order
         plain = [re.sub(r"status_|_prob|p\(|\)", "", column.casefold()) for column in columns]
         column = columns[plain.index(label.casefold())]
         assert cells[column] == PRED_N3[:, k].tolist()
-
-
-def test_numbers_are_matched_though_one_begins_another() -> None:
-    numbers = Task("multiclass", ("y",), tuple(range(11)))
-    filling = find(numbers, {f"class_{k}": 0 for k in range(11)})
-    assert {c: source.name for c, source in filling.sources.items()} == {
-        f"class_{k}": str(k) for k in range(11)
-    }
-    floats = Task("multiclass", ("y",), (0.0, 1.0, 2.0))
-    assert find(floats, {f"class_{k}": 0 for k in range(3)}).sources["class_2"].place == 2
-
-
-@pytest.mark.parametrize("prefix", ["winner_", ""])
-def test_a_prefix_may_be_the_samples_or_the_classes(prefix: str) -> None:
-    names = ["model_a", "model_b", "tie"]
-    longer = tuple(f"winner_{name}" for name in names)
-    task = Task("multiclass", ("w",), tuple(names) if prefix else longer)
-    filling = find(task, {f"{prefix}{name}": 0.3 for name in names})
-    assert [source.place for source in filling.sources.values()] == [0, 1, 2]
 
 
 @settings(deadline=None)
@@ -130,11 +115,6 @@ def test_columns_of_a_binary_task_hold_the_probability_of_the_label_they_name(
     assert found.keys() == cells.keys()
     for column, wanted in cells.items():
         assert found[column] == pytest.approx(wanted)
-
-
-def test_labels_asked_for_are_one_hot_in_a_column_for_each_class() -> None:
-    filling = find(STATUS, {"Status_C": 0, "Status_CL": 0, "Status_D": 0}, "labels")
-    assert list(made(STATUS, filling).values()) == [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -233,11 +213,6 @@ def test_the_users_word_decides_and_names_tell_the_rest(
         made(task, filling)
 
 
-def test_a_class_that_the_user_names_is_its_probability_or_one_minus_it() -> None:
-    filling = find(AUTHOR, {"p": 0.5}, given={"p": "human"})
-    assert made(AUTHOR, filling)["p"] == pytest.approx([0.9, 0.5, 0.1])
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -283,10 +258,6 @@ class TestCellsOfSeveralLabels:
             separator.join(pair) for pair in (["D", "CL"], ["C", "CL"], ["CL", "C"])
         ]
 
-    def test_numbers_are_labels_as_well(self) -> None:
-        task = Task("multiclass", ("y",), (1, 2, 3))
-        assert made(task, find(task, {"y": "1 2", "Usage": "P"}))["y"] == ["3 2", "1 2", "2 1"]
-
     def test_a_label_of_several_words_is_one(self) -> None:
         task = Task("multiclass", ("y",), ("a", "a b", "b"))
         assert made(task, find(task, {"y": "a b"}))["y"] == ["b", "a", "a b"]
@@ -298,9 +269,6 @@ class TestCellsOfSeveralLabels:
         assert "submission.top" in str(caught.value)
         assert made(STATUS, find(STATUS, {"Status": cells}, top=2))["Status"][0] == "D CL"
         assert made(STATUS, find(STATUS, {"Status": cells}, top=1))["Status"] == ["D", "C", "CL"]
-
-    def test_a_placeholder_of_several_words_is_no_list(self) -> None:
-        assert made(STATUS, find(STATUS, {"Status": "some label"}))["Status"] == ["D", "C", "CL"]
 
     def test_where_there_are_no_labels_they_are_refused(self) -> None:
         with refused("submission.top=4, but there are 3 labels; lower it"):
@@ -346,12 +314,3 @@ def test_a_copied_column_must_stay_as_it_is() -> None:
     with refused("submission column 'Usage' is to be copied, but differs from the sample's"):
         changed = submission.assign(Usage="Private")
         check_submission(changed, filling.template, id="id", copied=["Usage"])
-
-
-def test_one_column_of_labels_holds_the_names_of_the_columns_of_a_one_hot_task() -> None:
-    task = Task("multiclass", ("win_a", "win_b", "tie"), ("win_a", "win_b", "tie"))
-    sample = pd.DataFrame({"id": ["1", "2"], "label": ["win_a", "tie"]})
-    filling = find_filling(Sample(task, sample, "id"))
-    pred_NK = np.array([[0.1, 0.2, 0.7], [0.1, 0.8, 0.1]])
-    made = build_submission(task, filling, ["1", "2"], pred_NK, id="id")
-    assert made["label"].tolist() == ["tie", "win_b"]

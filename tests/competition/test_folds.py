@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import logging
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refusals import refused
-from sklearn.model_selection import StratifiedKFold
 
-from poolblend.competition.foldchecks import check_groups
-from poolblend.competition.folds import (
-    DEFAULTS,
-    GROUPED_DEFAULTS,
-    STRATEGIES,
-    assign_folds,
-    resolve_strategy,
-)
+from poolblend.competition.assignment import DEFAULTS, assign_folds, resolve_strategy
+from poolblend.competition.folds import STRATEGIES
+from poolblend.competition.groups import check_groups
+from poolblend.competition.options import Folds
 from poolblend.competition.tasks import KINDS, Task
 from poolblend.registry import declared
+from rig.tables import refused
 
 TASKS = {
     "binary": Task("binary", ("target",), ("ham", "spam")),
@@ -34,6 +28,14 @@ TASKS = {
 PAIRS = [(name, kind) for name in STRATEGIES for kind in STRATEGIES[name].tasks]
 GROUPED = [(name, kind) for name, kind in PAIRS if STRATEGIES[name].grouped]
 ALONE = [(name, kind) for name, kind in PAIRS if not STRATEGIES[name].grouped]
+
+
+def assign(name: str, task: Task, y: np.ndarray, n: int, seed: int, **keys: object) -> np.ndarray:
+    """Folds by this strategy; `keys` are groups and sets of rows, and further keys of `folds`."""
+    rows = {key: keys.pop(key) for key in ("group_N", "set_N") if key in keys}
+    groups = "prompt" if rows.get("group_N") is not None else None
+    folds = Folds(strategy=name, n=n, seed=seed, groups=groups, **keys)
+    return assign_folds(folds, task, y, **rows)
 
 
 def groups_for(name: str, N: int) -> np.ndarray | None:
@@ -72,9 +74,9 @@ def test_each_row_is_in_one_fold_and_no_fold_is_empty(
     n = data.draw(st.integers(2, 4 if grouped else 6), "n")
     N = data.draw(st.integers(40 if grouped else 4 * n, 60), "N")
     y = draw(kind, data.draw(st.integers(0, 10**6), "seed"), N, 2 * n if grouped else n)
-    bins = data.draw(st.integers(1, 20))
+    bins = data.draw(st.integers(2, 20))
     group_N = groups_for(name, N)
-    fold_N = assign_folds(name, TASKS[kind], y, n, seed=1, bins=bins, group_N=group_N)
+    fold_N = assign(name, TASKS[kind], y, n, seed=1, bins=bins, group_N=group_N)
     assert fold_N.shape == (N,)
     assert fold_N.dtype == np.int64
     assert set(fold_N.tolist()) == set(range(n))
@@ -86,7 +88,7 @@ def test_folds_follow_the_seed_and_nothing_else(name: str, kind: str) -> None:
     kept = y.copy()
 
     def folds(seed: int) -> list[int]:
-        return assign_folds(name, TASKS[kind], y, 5, seed, group_N=groups_for(name, 60)).tolist()
+        return assign(name, TASKS[kind], y, 5, seed, group_N=groups_for(name, 60)).tolist()
 
     assert folds(1) == folds(1)
     assert folds(1) != folds(2)
@@ -94,29 +96,12 @@ def test_folds_follow_the_seed_and_nothing_else(name: str, kind: str) -> None:
     np.testing.assert_array_equal(y, kept)
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "ordinal"])
-@settings(deadline=None, max_examples=50)
-@given(seed=st.integers(0, 10**6), n=st.integers(2, 6), N=st.integers(24, 100))
-def test_stratified_deals_every_class_out_evenly(kind: str, seed: int, n: int, N: int) -> None:
-    y = draw(kind, seed, N, n)
-    fold_N = assign_folds("stratified", TASKS[kind], y, n, seed)
-    assert all(spread(fold_N, y == k, n) <= 1 for k in range(len(TASKS[kind].classes)))
-    assert spread(fold_N, y >= 0, n) <= 1
-
-
-@settings(deadline=None, max_examples=50)
-@given(seed=st.integers(0, 10**6), n=st.integers(2, 6), N=st.integers(20, 100))
-def test_plain_folds_are_of_equal_size(seed: int, n: int, N: int) -> None:
-    y = draw("regression", seed, N)
-    assert spread(assign_folds("plain", TASKS["regression"], y, n, seed), np.arange(N), n) <= 1
-
-
 def test_multilabel_stratified_spreads_a_rare_label_over_the_folds() -> None:
     y = draw("multilabel", 0, 500)
     for seed in range(5):
         rare = np.random.default_rng(seed).choice(500, 5, replace=False)
         y[:, 2] = np.isin(np.arange(500), rare)
-        fold_N = assign_folds("multilabel_stratified", TASKS["multilabel"], y, 5, seed)
+        fold_N = assign("multilabel_stratified", TASKS["multilabel"], y, 5, seed)
         assert spread(fold_N, rare, 5) == 0
         assert all(spread(fold_N, y[:, k] == 1, 5) <= 2 for k in range(2))
 
@@ -127,59 +112,19 @@ def test_regression_stratified_deals_every_bin_of_one_target_out_evenly(
     seed: int, n: int, N: int
 ) -> None:
     y = np.random.default_rng(seed).normal(size=(N, 1))
-    fold_N = assign_folds("regression_stratified", TASKS["regression"], y, n, seed, bins=5)
+    fold_N = assign("regression_stratified", TASKS["regression"], y, n, seed, bins=5)
     middle_N = y[:, 0].argsort().argsort() + 0.5
     assert all(spread(fold_N, middle_N * 5 // N == k, n) <= 1 for k in range(5))
 
 
-def test_more_bins_bring_the_folds_closer_together() -> None:
-    y = np.random.default_rng(0).normal(size=(600, 1))
-
-    def distance(bins: int) -> float:
-        folds = [
-            assign_folds("regression_stratified", TASKS["regression"], y, 5, seed, bins=bins)
-            for seed in range(10)
-        ]
-        return float(np.mean([np.std([y[f == k].mean() for k in range(5)]) for f in folds]))
-
-    assert distance(30) < 0.5 * distance(3) < distance(1)
-
-
-def test_equal_values_are_dealt_out_evenly_even_where_one_value_is_frequent() -> None:
-    y = np.repeat([[0.0], [1.0], [2.5]], [150, 30, 20], axis=0)
-    fold_N = assign_folds("regression_stratified", TASKS["regression"], y, 5, 0)
-    assert all(spread(fold_N, y[:, 0] == value, 5) == 0 for value in (0, 1, 2.5))
-
-
-def test_regression_stratified_balances_several_targets_at_once() -> None:
-    rng = np.random.default_rng(0)
-    y = rng.normal(size=(400, 3))
-    ratios = []
-    for seed in range(5):
-        deviations = [
-            np.std([y[fold_N == k].mean(axis=0) for k in range(5)], axis=0).mean()
-            for fold_N in (
-                assign_folds(name, TASKS["regression"], y, 5, seed)
-                for name in ("regression_stratified", "plain")
-            )
-        ]
-        ratios.append(deviations[0] / deviations[1])
-    assert np.mean(ratios) < 0.6
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_auto_is_the_strategy_of_the_tasks_kind(kind: str) -> None:
-    name = resolve_strategy("auto", TASKS[kind])
-    assert name == DEFAULTS[kind]
+    name = resolve_strategy(Folds(), TASKS[kind])
+    assert name == DEFAULTS[kind][0]
     assert kind in STRATEGIES[name].tasks
     y = draw(kind, 0, 40, 5)
-    expected = assign_folds(name, TASKS[kind], y, 5, 3)
-    np.testing.assert_array_equal(assign_folds("auto", TASKS[kind], y, 5, 3), expected)
-
-
-def test_an_unknown_strategy_names_the_nearest() -> None:
-    with refused("unknown fold strategy 'stratifed'; did you mean 'stratified'? known: auto, "):
-        resolve_strategy("stratifed", TASKS["binary"])
+    expected = assign(name, TASKS[kind], y, 5, 3)
+    np.testing.assert_array_equal(assign("auto", TASKS[kind], y, 5, 3), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -190,18 +135,12 @@ def test_a_strategy_that_does_not_fit_the_task_is_refused_with_those_that_do(kin
             f"fold strategy '{name}' does not fit a {kind} task; "
             f"choose one of: auto, {', '.join(fitting)}"
         ):
-            assign_folds(name, TASKS[kind], draw(kind, 0, 40), 5, 0)
-
-
-@pytest.mark.parametrize("n", [1, 0, -3])
-def test_fewer_than_two_folds_are_refused(n: int) -> None:
-    with refused(f"{n} folds cannot be: expected at least 2"):
-        assign_folds("plain", TASKS["binary"], draw("binary", 0, 9), n, 0)
+            assign(name, TASKS[kind], draw(kind, 0, 40), 5, 0)
 
 
 def test_more_folds_than_rows_are_refused() -> None:
     with refused("10 folds of 9 rows leave some empty; use 9 at most"):
-        assign_folds("plain", TASKS["binary"], draw("binary", 0, 9), 10, 0)
+        assign("plain", TASKS["binary"], draw("binary", 0, 9), 10, 0)
 
 
 def test_a_class_with_fewer_rows_than_folds_is_refused_by_name() -> None:
@@ -210,9 +149,9 @@ def test_a_class_with_fewer_rows_than_folds_is_refused_by_name() -> None:
         "class 'spam' of column 'target' has 4 rows, fewer than the 5 folds; lower folds.n, "
         "or set folds.rare=spread"
     ):
-        assign_folds("auto", TASKS["binary"], y, 5, 0, rare="refuse")
-    assign_folds("auto", TASKS["binary"], y, 4, 0, rare="refuse")
-    assign_folds("plain", TASKS["binary"], y, 5, 0, rare="refuse")
+        assign("auto", TASKS["binary"], y, 5, 0, rare="refuse")
+    assign("auto", TASKS["binary"], y, 4, 0, rare="refuse")
+    assign("plain", TASKS["binary"], y, 5, 0, rare="refuse")
 
 
 class TestRareClasses:
@@ -236,7 +175,7 @@ class TestRareClasses:
         counts[:2] = [max(1, count) for count in counts[:2]]
         task, y = self.drawn(seed, counts)
         n = min(n, len(y))
-        fold_N = assign_folds("auto", task, y, n, seed)
+        fold_N = assign("auto", task, y, n, seed)
         assert spread(fold_N, y >= 0, n) <= 1
         for k in range(len(counts)):
             assert spread(fold_N, y == k, n) <= 1
@@ -250,7 +189,7 @@ class TestRareClasses:
         order = np.argsort(y, kind="stable")
         pairs[order] = np.arange(len(y)) // 2
         given = {"group_N": pairs} if grouped else {"set_N": pairs}
-        fold_N = assign_folds("auto", task, y, 5, 0, **given)
+        fold_N = assign("auto", task, y, 5, 0, **given)
         assert [len(set(fold_N[y == k].tolist())) for k in range(7)] == [5, 5, 5, 2, 2, 1, 1]
 
     @pytest.mark.parametrize(
@@ -267,111 +206,46 @@ class TestRareClasses:
     def test_are_told_in_one_line(
         self, counts: list[int], told: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        assign_folds("auto", *self.drawn(0, counts), 5, 0)
+        assign("auto", *self.drawn(0, counts), 5, 0)
         start = "classes with too few rows or groups to be in all 5 folds, such as "
         assert [record.getMessage() for record in caplog.records] == [start + told]
-
-    def test_that_are_frequent_enough_are_not_mentioned(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        assign_folds("auto", *self.drawn(0, [9, 8, 5, 0]), 5, 0)
-        assert not caplog.records
-
-    @pytest.mark.parametrize("counts", [[9, 8, 7], [50, 20, 5, 3, 1]])
-    def test_leave_the_folds_of_scikit_learn_as_they_are(self, counts: list[int]) -> None:
-        task, y = self.drawn(1, counts)
-        splitter = StratifiedKFold(5, shuffle=True, random_state=3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            folds = [rows for _, rows in splitter.split(y, y)]
-        fold_N = assign_folds("auto", task, y, 5, 3)
-        for fold, rows in enumerate(folds):
-            assert np.flatnonzero(fold_N == fold).tolist() == rows.tolist()
-
-    def test_may_be_all_classes_there_are(self) -> None:
-        task, y = self.drawn(0, [1, 2] * 1200)
-        fold_N = assign_folds("auto", task, y, 5, 0)
-        assert spread(fold_N, y >= 0, 5) <= 1
-        for k in range(1, 2400, 2):
-            assert len(set(fold_N[y == k].tolist())) == 2
-
-
-def test_a_class_that_occurs_in_no_row_is_no_reason_to_refuse() -> None:
-    y = np.repeat([0, 2], [6, 6])
-    fold_N = assign_folds("auto", TASKS["multiclass"], y, 3, 0)
-    assert spread(fold_N, y == 0, 3) == spread(fold_N, y == 2, 3) == 0
-    y = np.repeat([0, 2], [6, 2])
-    with refused("class 'c' of column 'label' has 2 rows, fewer than the 3 folds"):
-        assign_folds("auto", TASKS["multiclass"], y, 3, 0, rare="refuse")
 
 
 class TestGroups:
     """No group is ever parted, and groups go with a strategy that keeps them."""
 
-    @pytest.mark.parametrize(("name", "kind"), GROUPED)
-    @settings(deadline=None, max_examples=20)
-    @given(seed=st.integers(0, 10**6), n=st.integers(2, 4))
-    def test_every_group_is_in_one_fold(self, name: str, kind: str, seed: int, n: int) -> None:
-        y = draw(kind, seed, 120, 20)
-        group_N = np.random.default_rng(seed).permutation(np.arange(120) % 30).astype(str)
-        fold_N = assign_folds(name, TASKS[kind], y, n, seed, group_N=group_N)
-        assert all(len(set(fold_N[group_N == g].tolist())) == 1 for g in set(group_N))
-        assert set(fold_N.tolist()) == set(range(n))
-
     @pytest.mark.parametrize("kind", KINDS)
     def test_auto_with_groups_is_the_group_strategy_of_the_tasks_kind(self, kind: str) -> None:
-        name = resolve_strategy("auto", TASKS[kind], grouped=True)
-        assert name == GROUPED_DEFAULTS[kind] != "group"
+        name = resolve_strategy(Folds(groups="prompt"), TASKS[kind])
+        assert name == DEFAULTS[kind][1] != "group"
         assert STRATEGIES[name].grouped
-
-    @pytest.mark.parametrize(("name", "kind"), [pair for pair in GROUPED if pair[0] != "group"])
-    def test_targets_are_balanced_where_the_strategy_says_so(self, name: str, kind: str) -> None:
-        rng = np.random.default_rng(0)
-        level_N = np.repeat(rng.random(60), 8)  # groups differ
-        y = {
-            "regression": level_N[:, None] + rng.normal(0, 0.1, (480, 2)),
-            "multilabel": (rng.random((480, 3)) < level_N[:, None]).astype(np.int64),
-        }.get(kind, (rng.random(480) < level_N).astype(np.int64))
-
-        def distance(name: str, seed: int) -> float:
-            group_N = np.arange(480) // 8
-            fold_N = assign_folds(name, TASKS[kind], y, 5, seed, group_N=group_N)
-            return float(np.std([y[fold_N == k].mean(axis=0) for k in range(5)], axis=0).mean())
-
-        ours, plain = (np.mean([distance(each, s) for s in range(5)]) for each in (name, "group"))
-        assert ours < 0.6 * plain
-
-    @pytest.mark.parametrize(("name", "kind"), GROUPED)
-    def test_a_group_strategy_without_groups_is_refused(self, name: str, kind: str) -> None:
-        with refused(f"fold strategy '{name}' keeps groups whole, and folds.groups names none"):
-            assign_folds(name, TASKS[kind], draw(kind, 0, 40, 5), 5, 0)
 
     @pytest.mark.parametrize(("name", "kind"), ALONE)
     def test_groups_with_a_strategy_that_parts_them_are_refused(self, name: str, kind: str) -> None:
         fitting = ", ".join(each for each, of in GROUPED if of == kind)
         with refused(
-            f"fold strategy '{name}' parts the groups of folds.groups; choose one of: auto, "
+            f"fold strategy '{name}' splits the groups of folds.groups; choose one of: auto, "
             f"{fitting}, or leave folds.groups out"
         ):
-            assign_folds(name, TASKS[kind], draw(kind, 0, 40), 5, 0, group_N=np.arange(40))
+            assign(name, TASKS[kind], draw(kind, 0, 40), 5, 0, group_N=np.arange(40))
 
     def test_a_constant_group_is_refused(self) -> None:
         with refused("folds.groups: the column holds one value in all rows, expected a group for"):
-            assign_folds("auto", TASKS["binary"], draw("binary", 0, 9), 2, 0, group_N=np.zeros(9))
+            assign("auto", TASKS["binary"], draw("binary", 0, 9), 2, 0, group_N=np.zeros(9))
 
     def test_fewer_groups_than_folds_are_refused(self) -> None:
         group_N = np.arange(40) % 4
         y = draw("regression", 0, 40)
         with refused("folds.groups: the column holds 4 groups, fewer than the 5 folds; use fewer"):
-            assign_folds("auto", TASKS["regression"], y, 5, 0, group_N=group_N)
-        assert assign_folds("auto", TASKS["regression"], y, 4, 0, group_N=group_N).max() == 3
+            assign("auto", TASKS["regression"], y, 5, 0, group_N=group_N)
+        assert assign("auto", TASKS["regression"], y, 4, 0, group_N=group_N).max() == 3
 
     def test_a_class_that_one_group_holds_alone_is_refused_where_that_is_asked_for(self) -> None:
         y, group_N = np.repeat([0, 1], [30, 6]), np.arange(36) // 6
         with refused("class 'spam' of column 'target' is in no row of fold "):
-            assign_folds("auto", TASKS["binary"], y, 2, 0, group_N=group_N, rare="refuse")
-        assign_folds("auto", TASKS["binary"], y, 2, 0, group_N=group_N)
-        fold_N = assign_folds("group", TASKS["binary"], y, 2, 0, group_N=group_N, rare="refuse")
+            assign("auto", TASKS["binary"], y, 2, 0, group_N=group_N, rare="refuse")
+        assign("auto", TASKS["binary"], y, 2, 0, group_N=group_N)
+        fold_N = assign("group", TASKS["binary"], y, 2, 0, group_N=group_N, rare="refuse")
         assert np.bincount(fold_N).tolist() == [18, 18]
 
     def test_a_group_in_several_folds_is_named_with_them(self) -> None:
@@ -392,7 +266,7 @@ class TestEqualTexts:
             y = draw(kind, seed, 120, 30)
             set_N = np.random.default_rng(seed).permutation(np.r_[np.arange(80), np.arange(40)])
             group_N = np.arange(120) // 2 if STRATEGIES[name].grouped else None
-            fold_N = assign_folds(name, TASKS[kind], y, 3, seed, group_N=group_N, set_N=set_N)
+            fold_N = assign(name, TASKS[kind], y, 3, seed, group_N=group_N, set_N=set_N)
             assert all(len(set(fold_N[set_N == each].tolist())) == 1 for each in range(40))
             assert set(fold_N.tolist()) == {0, 1, 2}
             if group_N is not None:
@@ -402,15 +276,8 @@ class TestEqualTexts:
     def test_different_texts_change_nothing(self, name: str, kind: str) -> None:
         y, group_N = draw(kind, 3, 80, 12), groups_for(name, 80)
         task, set_N = TASKS[kind], np.random.default_rng(0).permutation(80)
-        folds = assign_folds(name, task, y, 5, 1, group_N=group_N, set_N=set_N)
-        np.testing.assert_array_equal(folds, assign_folds(name, task, y, 5, 1, group_N=group_N))
-
-    def test_first_rows_are_assigned_as_if_alone_and_the_others_follow(self) -> None:
-        y = draw("binary", 0, 60, 20)
-        first = np.arange(0, 60, 2)
-        fold_N = assign_folds("auto", TASKS["binary"], y, 3, 1, set_N=np.arange(60) // 2)
-        expected = assign_folds("auto", TASKS["binary"], y[first], 3, 1)
-        np.testing.assert_array_equal(fold_N, np.repeat(expected, 2))
+        folds = assign(name, task, y, 5, 1, group_N=group_N, set_N=set_N)
+        np.testing.assert_array_equal(folds, assign(name, task, y, 5, 1, group_N=group_N))
 
     def test_groups_that_share_a_text_are_one_and_the_log_says_so(
         self, caplog: pytest.LogCaptureFixture
@@ -419,25 +286,18 @@ class TestEqualTexts:
         set_N = np.array([0, 1, 1, 2, 3, 4, 5, 6])
         y, task = np.arange(8.0)[:, None], TASKS["regression"]
         caplog.set_level(logging.INFO)
-        fold_N = assign_folds("group", task, y, 3, 0, group_N=group_N, set_N=set_N)
+        fold_N = assign("group", task, y, 3, 0, group_N=group_N, set_N=set_N)
         assert len(set(fold_N[:4].tolist())) == 1
         assert set(fold_N.tolist()) == {0, 1, 2}
         assert "folds keep 4 groups whole, which equal texts join to 3" in caplog.text
         with refused(
             "holds 4 groups, which equal texts join to 3 (folds.keep_together), fewer than the 4"
         ):
-            assign_folds("group", task, y, 4, 0, group_N=group_N, set_N=set_N)
+            assign("group", task, y, 4, 0, group_N=group_N, set_N=set_N)
 
     def test_rows_of_too_few_different_texts_are_refused(self) -> None:
         y, set_N = np.repeat([0, 1], [6, 6]), np.r_[np.arange(6), np.repeat(6, 6)]
         with refused("class 'spam' of column 'target' has 1 rows of different texts, fewer than"):
-            assign_folds("auto", TASKS["binary"], y, 2, 0, set_N=set_N, rare="refuse")
+            assign("auto", TASKS["binary"], y, 2, 0, set_N=set_N, rare="refuse")
         with refused("8 folds of 7 rows of different texts leave some empty; use 7 at most"):
-            assign_folds("plain", TASKS["binary"], y, 8, 0, set_N=set_N)
-
-    def test_a_class_that_vanishes_from_a_fold_is_refused(self) -> None:
-        # Class 2 is only in rows that follow the first of their set, all in one fold.
-        y = np.r_[np.repeat([0, 1], [6, 6]), [2, 2, 2]]
-        set_N = np.r_[np.arange(12), [0, 0, 0]]
-        with refused("class 'c' of column 'label' is in no row of fold "):
-            assign_folds("auto", TASKS["multiclass"], y, 3, 0, set_N=set_N, rare="refuse")
+            assign("plain", TASKS["binary"], y, 8, 0, set_N=set_N)

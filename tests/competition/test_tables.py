@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import warnings
+import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow
-import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from refusals import refused
 
-from poolblend.competition.joins import Lookup
-from poolblend.competition.tables import (
-    Tables,
-    load_tables,
-    load_test,
-    parse_column,
-    read_table,
-)
+from poolblend.competition.files import read_table
+from rig.tables import load, load_without_train, refused
 
 TRAIN = "id,keyword,text,target\n1,fire,a fire,1\n4,,calm,0\n5,NA,null,1\n7,flood,,0\n"
 TEST = "id,keyword,text\n2,,nothing\n3,x,\n"
@@ -34,12 +22,6 @@ def folder(tmp_path: Path) -> Path:
     for name, content in (("train", TRAIN), ("test", TEST), ("sample", SAMPLE)):
         (tmp_path / f"{name}.csv").write_text(content, encoding="utf-8")
     return tmp_path
-
-
-def load(folder: Path, **changes: object) -> Tables:
-    arguments: dict = {"id": "id", "text": ["text"], "targets": ["target"]} | changes
-    paths = (folder / f"{name}.csv" for name in ("train", "test", "sample"))
-    return load_tables(*paths, **arguments)
 
 
 def test_tables_hold_ids_and_texts_as_strings_and_targets_as_numbers(folder: Path) -> None:
@@ -59,95 +41,17 @@ def test_a_missing_text_becomes_empty_and_is_counted_per_column(folder: Path) ->
     assert tables.test["keyword"].tolist() == ["", "x"]
 
 
-def test_columns_that_are_no_text_keep_their_gaps(folder: Path) -> None:
-    assert load(folder).train["keyword"].isna().tolist() == [False, True, False, False]
-
-
-def test_targets_in_the_test_table_are_dropped(folder: Path) -> None:
-    (folder / "test.csv").write_text("id,text,target\n2,a,0\n3,b,1\n")
-    assert load(folder).test.columns.tolist() == ["id", "text"]
-
-
-def test_ids_keep_their_leading_zeros(folder: Path) -> None:
-    for name in ("train", "test", "sample"):
-        path = folder / f"{name}.csv"
-        path.write_text(re.sub(r"(?m)^(\d)", r"00\1", path.read_text()))
-    tables = load(folder)
-    assert tables.train["id"].tolist()[0] == "001"
-    assert tables.sample["id"].tolist() == ["003", "002"]
-
-
-def test_a_byte_order_mark_is_no_part_of_the_first_column(folder: Path) -> None:
-    path = folder / "train.csv"
-    for content in (TRAIN, TRAIN.replace("id,", '"id",')):
-        path.write_text(content, encoding="utf-8-sig")
-        assert read_table(path).columns[0] == "id"
-
-
 def test_parquet_reads_as_the_same_csv_does(folder: Path) -> None:
     wanted = load(folder, text=["keyword", "text"])
     for name in ("train", "test", "sample"):
         table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
         table.set_index("id").to_parquet(folder / f"{name}.parquet")
-    paths = (folder / f"{name}.parquet" for name in ("train", "test", "sample"))
-    found = load_tables(*paths, id="id", text=["keyword", "text"], targets=["target"])
+    names = {"train": "train.parquet", "test": "test.parquet"}
+    found = load(folder, text=["keyword", "text"], **names, sample_submission="sample.parquet")
     assert found.missing_texts == wanted.missing_texts
     for name in ("train", "test", "sample"):
         columns = getattr(wanted, name).columns
         pd.testing.assert_frame_equal(getattr(found, name)[columns], getattr(wanted, name))
-
-
-def test_cells_of_parquet_are_written_out_exactly_and_keep_their_gaps(tmp_path: Path) -> None:
-    columns = {
-        "integer": [2**53 + 1, None],
-        "float": [float("nan"), 0.1 + 0.2],
-        "text": ["null", ""],
-        "list": [["a", "b"], None],
-    }
-    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
-    table = read_table(tmp_path / "t.parquet").fillna("gap")
-    assert table["integer"].tolist() == ["9007199254740993", "gap"]
-    assert table["float"].tolist() == ["gap", "0.30000000000000004"]
-    assert table["text"].tolist() == ["null", "gap"]
-    assert table["list"].tolist()[1] == "gap"
-
-
-@pytest.mark.parametrize(
-    ("cells", "parsed"),
-    [
-        (["1", "-2", "+3"], [1, -2, 3]),
-        (["1", "2.5", "1e3"], [1.0, 2.5, 1000.0]),
-        (["1", "spam"], ["1", "spam"]),
-        (["007", "8"], ["007", "8"]),
-        (["0.5", "0"], [0.5, 0.0]),
-        (["True", "False"], ["True", "False"]),
-        (["99999999999999999999", "1"], None),
-    ],
-)
-def test_a_column_is_parsed_only_as_far_as_every_cell_allows(
-    cells: list[str], parsed: list | None
-) -> None:
-    found = parse_column(pd.Series(cells, dtype=str)).tolist()
-    wanted = cells if parsed is None else parsed
-    assert found == wanted
-    assert [type(value) for value in found] == [type(value) for value in wanted]
-
-
-def test_a_column_with_a_gap_is_left_as_it_is() -> None:
-    column = pd.Series(["1", None], dtype=str)
-    assert parse_column(column) is column
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
-def test_integers_are_parsed_exactly(numbers: list[int]) -> None:
-    assert parse_column(pd.Series([str(number) for number in numbers])).tolist() == numbers
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
-def test_floats_are_parsed_exactly(numbers: list[float]) -> None:
-    assert parse_column(pd.Series([repr(number) for number in numbers])).tolist() == numbers
 
 
 def test_sample_rows_keeps_a_seeded_part_of_train_in_file_order(tmp_path: Path) -> None:
@@ -170,36 +74,12 @@ def test_sample_rows_keeps_a_seeded_part_of_train_in_file_order(tmp_path: Path) 
 def test_predicting_reads_the_same_test_and_sample_without_train(folder: Path) -> None:
     wanted = load(folder)
     (folder / "train.csv").unlink()
-    found = load_test(folder / "test.csv", folder / "sample.csv", id="id", text=["text"])
+    found = load_without_train(folder)
     pd.testing.assert_frame_equal(found.test, wanted.test)
     pd.testing.assert_frame_equal(found.sample, wanted.sample)
     (folder / "sample.csv").write_text("id,target\n2,0\n9,0\n")
     with refused("lacks 1 of the 2 ids in"):
-        load_test(folder / "test.csv", folder / "sample.csv", id="id", text=["text"])
-
-
-def test_missing_texts_counts_only_the_rows_kept(folder: Path) -> None:
-    counts = {
-        load(folder, sample_rows=1, seed=seed).missing_texts["text"] - 1 for seed in range(20)
-    }
-    assert counts == {0, 1}
-
-
-def test_a_missing_file_names_its_neighbours(folder: Path) -> None:
-    with refused(f"no file {folder / 'tran.csv'}; did you mean 'train.csv'? the folder holds: "):
-        read_table(folder / "tran.csv")
-    with refused(f"no file {folder / 'zzz'}; check the path: the folder holds: sample.csv, test"):
-        read_table(folder / "zzz")
-    with refused(f"no file {folder / 'no' / 'a.csv'}: there is no folder {folder / 'no'}"):
-        read_table(folder / "no" / "a.csv")
-    with refused(f"{folder} is a folder; expected a .csv or .parquet file"):
-        read_table(folder)
-
-
-def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "train.xlsx").write_text("x")
-    with refused("train.xlsx ends in '.xlsx'; expected a .csv or .parquet file"):
-        read_table(tmp_path / "train.xlsx")
+        load_without_train(folder)
 
 
 def test_a_missing_column_names_the_nearest(folder: Path) -> None:
@@ -209,118 +89,25 @@ def test_a_missing_column_names_the_nearest(folder: Path) -> None:
     ):
         load(folder, text=["txt"])
     with refused("unknown column 'labels' in"):
-        load(folder, targets=["labels"])
+        load(folder, target=["labels"])
     (folder / "sample.csv").write_text("ID,target\n2,0\n3,0\n")
     with refused(f"unknown column 'id' in {folder / 'sample.csv'}"):
         load(folder)
 
 
-def test_a_test_table_without_a_text_column_is_refused(folder: Path) -> None:
-    (folder / "test.csv").write_text("id,txt\n2,a\n3,b\n")
-    with refused(f"unknown column 'text' in {folder / 'test.csv'}; did you mean 'txt'?"):
-        load(folder)
-
-
-@pytest.mark.parametrize("name", ["train", "test", "sample"])
-def test_repeated_ids_are_refused_with_value_and_rows(folder: Path, name: str) -> None:
-    path = folder / f"{name}.csv"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, lines[2]]) + "\n")
-    value = lines[2].split(",")[0]
-    with refused(
-        f"{path} has id '{value}' in rows 3 and {len(lines) + 1} of column 'id' (1 such repeats)"
-    ):
-        load(folder)
-
-
-def test_a_missing_id_is_refused_with_its_row(folder: Path) -> None:
-    (folder / "train.csv").write_text('id,text,target\n1,"two\nlines",0\n,b,1\n')
-    with refused("train.csv row 3 has no id in column 'id' (1 such rows)"):
-        load(folder)
-
-
-def test_a_parquet_index_named_like_a_column_is_refused(tmp_path: Path) -> None:
-    table = pd.DataFrame({"id": ["a"], "text": ["x"]}, index=pd.Index(["b"], name="id"))
-    table.to_parquet(tmp_path / "t.parquet")
-    with refused("t.parquet cannot be read as parquet: cannot insert id, already exists"):
-        read_table(tmp_path / "t.parquet")
-
-
 def test_rows_of_parquet_count_from_one(folder: Path) -> None:
     pd.DataFrame({"id": ["1", "1"], "text": "a", "target": 0}).to_parquet(folder / "t.parquet")
-    paths = (folder / "t.parquet", folder / "test.csv", folder / "sample.csv")
     with refused("has id '1' in rows 1 and 2 of column 'id'"):
-        load_tables(*paths, id="id", text=["text"], targets=["target"])
-
-
-@pytest.mark.parametrize(
-    ("train", "test"),
-    [
-        (["ext_0", "4", "5", "7"], ["2", "3"]),
-        (["0f3a", "1b2c", "77", "9e01"], ["2", "3"]),
-        (["0", "1", "2", "3"], ["test_0", "test_1"]),
-        (["1", "2.5", "1e3", "-4"], ["0002", "3"]),
-    ],
-)
-def test_ids_of_any_looks_go_together(folder: Path, train: list[str], test: list[str]) -> None:
-    for name, ids in (("train", train), ("test", test), ("sample", test[::-1])):
-        table = read_table(folder / f"{name}.csv").assign(id=ids)
-        table.to_csv(folder / f"{name}.csv", index=False)
-    tables = load(folder)
-    assert tables.train["id"].tolist() == train
-    assert tables.test["id"].tolist() == test == tables.sample["id"].tolist()[::-1]
+        load(folder, train="t.parquet")
 
 
 def test_ids_are_the_same_whatever_type_a_file_gives_them(folder: Path) -> None:
     pd.DataFrame({"id": [2, 3], "text": ["a", "b"]}).to_parquet(folder / "test.parquet")
-    paths = (folder / "train.csv", folder / "test.parquet", folder / "sample.csv")
-    tables = load_tables(*paths, id="id", text=["text"], targets=["target"])
+    tables = load(folder, test="test.parquet")
     assert tables.test["id"].tolist() == ["2", "3"]
     pd.DataFrame({"id": [2.0, 3.0], "text": ["a", "b"]}).to_parquet(folder / "test.parquet")
     with refused("the first '2.0' ('2' there differs only in how the number is written)"):
-        load_tables(*paths, id="id", text=["text"], targets=["target"])
-
-
-@pytest.mark.parametrize("content", ["", "id,text,target\n"])
-def test_an_empty_table_is_refused(folder: Path, content: str) -> None:
-    (folder / "train.csv").write_text(content)
-    with refused("train.csv has no rows; expected a header and at least one row"):
-        load(folder)
-
-
-def test_empty_target_cells_are_refused_with_count_and_first_row(folder: Path) -> None:
-    (folder / "train.csv").write_text("id,text,target\n1,a,1\n2,b,\n3,c,\n")
-    with refused("has 2 empty cells in target column 'target', the first in row 3"):
-        load(folder)
-
-
-def test_bytes_that_are_not_utf8_are_refused_with_offset_and_line(folder: Path) -> None:
-    (folder / "train.csv").write_bytes("id,text,target\n1,ok,0\n2,café,1\n".encode("latin-1"))
-    with refused(r"byte 0xe9 at offset 27 (line 3), in Windows-1252 'ok,0\n2,café,1\n'; save"):
-        load(folder)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "id,text\n1,a\n2,b,c\n",
-        "id,text\n1,a,b\n2,c,d\n",
-        'id,text\n1,"a\n',
-    ],
-    ids=["one row too long", "all rows too long", "open quote"],
-)
-def test_a_broken_csv_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
-    (tmp_path / "train.csv").write_text(content)
-    with warnings.catch_warnings(), refused("train.csv cannot be read as CSV: ") as caught:
-        warnings.simplefilter("ignore")
-        read_table(tmp_path / "train.csv")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "train.parquet").write_text("no parquet")
-    with refused("train.parquet cannot be read as parquet: "):
-        read_table(tmp_path / "train.parquet")
+        load(folder, test="test.parquet")
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MOST_CELLS", 5), ("MOST_BYTES", 50)])
@@ -334,14 +121,6 @@ def test_a_parquet_file_is_refused_by_what_its_footer_tells_of_its_size(
     monkeypatch.setattr("pyarrow.parquet.ParquetFile.read", lambda _: pytest.fail("was read"))
     with refused(f"{path} holds 3 rows of 2 columns, 0.0 GB unpacked, expected at most"):
         read_table(path)
-
-
-def test_a_sample_submission_of_other_ids_is_refused(folder: Path) -> None:
-    (folder / "sample.csv").write_text("id,target\n2,0\n3,0\n9,0\n")
-    with refused(
-        f"{folder / 'test.csv'} lacks 1 of the 3 ids in {folder / 'sample.csv'}, the first '9'"
-    ):
-        load(folder)
 
 
 class TestRowsToSubmit:
@@ -368,19 +147,11 @@ class TestRowsToSubmit:
         assert line.startswith(f"{larger / 'test.csv'} holds 2 ids that {larger / 'sample.csv'} la")
         assert "submission.ids: sample" in line
 
-    def test_predicting_without_train_does_the_same(self, larger: Path) -> None:
-        paths = (larger / "test.csv", larger / "sample.csv")
-        found = load_test(*paths, id="id", text=["text"])
-        pd.testing.assert_frame_equal(found.sample, load(larger).sample)
-        assert not found.own_rows
-        kept = load_test(*paths, id="id", text=["text"], submission_ids="sample")
-        assert kept.sample["id"].tolist() == ["3", "2"]
-
     def test_the_samples_rows_are_kept_where_asked_for(
         self, larger: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO")
-        tables = load(larger, submission_ids="sample")
+        tables = load(larger, ids="sample")
         assert tables.sample["id"].tolist() == ["3", "2"]
         assert len(tables.test) == 4
         assert tables.own_rows
@@ -390,19 +161,13 @@ class TestRowsToSubmit:
         self, larger: Path
     ) -> None:
         (larger / "sample.csv").write_text("id,target\nx,0\ny,1\nz,0\n")
-        tables = load(larger, submission_ids="test")
+        tables = load(larger, ids="test")
         assert tables.sample["id"].tolist() == ["1", "2", "3", "4"]
         assert tables.sample["target"].dtype == np.int64
         for ids in ("auto", "sample"):
             with refused("sample.csv lacks 4 of the 4 ids in") as caught:
-                load(larger, submission_ids=ids)
+                load(larger, ids=ids)
             assert "submission.ids: test" in str(caught.value)
-
-    def test_tests_order_is_taken_where_asked_for(self, folder: Path) -> None:
-        assert load(folder).sample["id"].tolist() == ["3", "2"]
-        tables = load(folder, submission_ids="test")
-        assert tables.sample["id"].tolist() == ["2", "3"]
-        assert tables.own_rows
 
 
 class TestFurtherColumns:
@@ -419,39 +184,18 @@ class TestFurtherColumns:
         (folder / "more.csv").write_text("keyword,topic\nx,c\ny,d\n")
         for name, content in (("train", TRAIN.replace("4,,", "4,fire,")), ("test", TEST)):
             (folder / f"{name}.csv").write_text(content.replace("2,,", "2,y,"))
-        test_joins = [Lookup(folder / "more.csv", "keyword")]
-        tables = load(
-            folder,
-            text=["topic", "text"],
-            joins=[Lookup(folder / "words.csv", "keyword")],
-            test_joins=test_joins,
-            weight="weight",
-        )
+        joins = [{"train": "words.csv", "test": "more.csv", "on": "keyword"}]
+        tables = load(folder, text=["topic", "text"], joins=joins, weight="weight")
         assert tables.train["topic"].tolist() == ["a", "a", "", "b"]
         assert tables.train["weight"].tolist() == [2, 2, 1, 0.5]
         assert tables.test["topic"].tolist() == ["d", "c"]
-        paths = (folder / "test.csv", folder / "sample.csv")
-        found = load_test(*paths, id="id", text=["{topic} {text}"], joins=test_joins)
+        found = load_without_train(folder, text=["{topic} {text}"], joins=joins)
         pd.testing.assert_frame_equal(found.test, tables.test)
 
     @pytest.mark.parametrize("key", ["numeric", "categorical", "soft"])
     def test_a_list_of_columns_must_be_there(self, folder: Path, key: str) -> None:
         with refused(f"unknown column 'nope' in {folder / 'train.csv'}"):
             load(folder, **{key: ["nope"]})
-
-    @pytest.mark.parametrize("key", ["weight", "groups"])
-    def test_a_column_must_be_there(self, folder: Path, key: str) -> None:
-        with refused(f"unknown column 'keywords' in {folder / 'train.csv'}; did you mean 'keywor"):
-            load(folder, **{key: "keywords"})
-
-    def test_inputs_must_be_in_the_test_table_too(self, folder: Path) -> None:
-        (folder / "test.csv").write_text("id,text\n2,a\n3,b\n")
-        for key in ("numeric", "categorical"):
-            with refused(f"unknown column 'keyword' in {folder / 'test.csv'}"):
-                paths = (folder / "test.csv", folder / "sample.csv")
-                load_test(*paths, id="id", text=["text"], **{key: ["keyword"]})
-        (folder / "train.csv").write_text(TRAIN.replace("4,,", "4,x,"))
-        load(folder, groups="keyword")
 
     def test_categories_that_train_lacks_are_told_where_they_are_most(
         self, folder: Path, caplog: pytest.LogCaptureFixture
@@ -462,7 +206,7 @@ class TestFurtherColumns:
                 table.to_csv(folder / f"{name}.csv", index=False)
             caplog.clear()
             load(folder, categorical=["topic"])
-            line = "100 % of the cells in categorical column 'topic' hold what train does not"
+            line = "100 % of the cells in categorical column 'topic' hold categories that train"
             assert (line in caplog.text) == told
 
     @pytest.mark.parametrize("name", ["train", "test"])
@@ -496,12 +240,6 @@ class TestFurtherColumns:
         with refused(f"{folder / 'train.csv'} {told}"):
             load(folder, **{key: "extra" if key == "weight" else ["extra"]}, sample_rows=2)
 
-    @pytest.mark.parametrize("cell", ["", "  "])
-    def test_a_row_without_a_group_is_refused(self, folder: Path, cell: str) -> None:
-        (folder / "train.csv").write_text(TRAIN.replace("flood", cell).replace("4,,", "4,x,"))
-        with refused("has 1 empty cells in group column 'keyword', the first in row 5; fill"):
-            load(folder, groups="keyword")
-
     def test_a_target_outside_the_classes_is_refused_with_its_row(self, folder: Path) -> None:
         with refused(
             f"{folder / 'train.csv'} row 3 holds '0' in target column 'target' (2 such rows), "
@@ -512,8 +250,93 @@ class TestFurtherColumns:
 
     @pytest.mark.parametrize("key", ["text", "numeric", "categorical"])
     def test_no_model_reads_what_it_is_to_predict(self, folder: Path, key: str) -> None:
-        for column in ("target", "id", "keyword"):
+        for column in ("keyword",) if key == "text" else ("target", "id", "keyword"):
             with refused(f"column '{column}' is read as text, number or category, and also named"):
                 load(folder, **{key: [column]}, weight="keyword")
         with refused("column 'target' is read as text"):
             load(folder, text=["{text} {target}"])
+
+
+NO_IDS = {
+    "train": "text,target\na,1\nb,0\nc,1\n",
+    "test": "key,text\n7,x\n8,y\n",
+    "sample": "key,target\n8,0\n7,0\n",
+}
+
+
+@pytest.fixture
+def no_ids(tmp_path: Path) -> Path:
+    """Tables without ids: rows of train are numbered, those of test found by the sample."""
+    for name, content in NO_IDS.items():
+        (tmp_path / f"{name}.csv").write_text(content, encoding="utf-8")
+    return tmp_path
+
+
+def test_rows_are_numbered_and_the_samples_first_column_holds_the_ids(no_ids: Path) -> None:
+    tables = load(no_ids, id=None)
+    assert tables.id == "key"
+    assert tables.train["key"].tolist() == ["0", "1", "2"]
+    assert tables.test["key"].tolist() == ["7", "8"]
+    assert tables.sample["key"].tolist() == ["8", "7"]
+
+
+def test_a_row_keeps_its_number_whatever_is_sampled(tmp_path: Path) -> None:
+    rows = "".join(f"text {k},{k % 2}\n" for k in range(40))
+    for name, content in (NO_IDS | {"train": "text,target\n" + rows}).items():
+        (tmp_path / f"{name}.csv").write_text(content)
+    kept = load(tmp_path, id=None, sample_rows=10).train
+    assert kept["text"].tolist() == [f"text {k}" for k in kept["key"]]
+
+
+def test_ids_of_train_that_are_repeated_may_be_numbered_over(no_ids: Path) -> None:
+    (no_ids / "train.csv").write_text("key,text,target\n5,a,1\n5,b,0\n")
+    with refused("has id '5' in rows 2 and 3 of column 'key'"):
+        load(no_ids, id="key")
+    assert load(no_ids, id=None).train["key"].tolist() == ["0", "1"]
+    with refused("sample.csv begins with column 'key', which the config names, too; expected its"):
+        load(no_ids, id=None, groups="key")
+
+
+def test_a_test_table_may_call_the_samples_ids_by_another_name(no_ids: Path) -> None:
+    (no_ids / "test.csv").write_text("n,row,text\n1,7,x\n2,8,y\n3,9,z\n")
+    (no_ids / "sample.csv").write_text("key,target\n9,0\n8,0\n7,0\n")
+    assert load(no_ids, id=None).test["key"].tolist() == ["7", "8", "9"]
+
+
+def test_a_test_table_without_ids_follows_the_samples_order(
+    no_ids: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    (no_ids / "test.csv").write_text("text\nx\ny\n")
+    tables = load(no_ids, id=None)
+    assert tables.test["key"].tolist() == ["8", "7"]
+    assert "test.csv has no ids: its rows are taken for those of" in caplog.text
+    found = load_without_train(no_ids, id=None)
+    pd.testing.assert_frame_equal(found.test, tables.test)
+    assert found.id == "key"
+    (no_ids / "test.csv").write_text("text\nx\ny\nz\n")
+    with refused("sample.csv has, and 3 rows, not 2; expected that column, or a row for each"):
+        load(no_ids, id=None)
+
+
+def test_a_sample_whose_first_column_holds_no_ids_is_refused(no_ids: Path) -> None:
+    (no_ids / "sample.csv").write_text("target,key\n0,7\n0,8\n")
+    with refused("sample.csv begins with column 'target', which the config names, too"):
+        load(no_ids, id=None)
+    (no_ids / "sample.csv").write_text("key,target\n7,0\n7,0\n")
+    with refused("sample.csv has id '7' in rows 2 and 3 of column 'key'"):
+        load(no_ids, id=None)
+
+
+def test_a_column_without_a_name_can_be_named(no_ids: Path) -> None:
+    for name in NO_IDS:
+        path = no_ids / f"{name}.csv"
+        pd.read_csv(path).rename(columns={"key": "id"}).to_csv(path)
+    tables = load(no_ids, id="Unnamed: 0")
+    assert tables.train["Unnamed: 0"].tolist() == ["0", "1", "2"]
+    assert tables.test["Unnamed: 0"].tolist() == ["0", "1"]
+
+
+def test_a_missing_id_column_names_the_key(no_ids: Path) -> None:
+    with refused("known: target, text; data.id names the ids' column, or is null where train has"):
+        load(no_ids, id="key")

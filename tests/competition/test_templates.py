@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from refusals import refused
 
 from poolblend.competition.templates import fill, is_template, text_columns
+from rig.tables import refused
 
 
 @pytest.mark.parametrize(

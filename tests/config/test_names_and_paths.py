@@ -15,12 +15,10 @@ def test_a_path_that_is_no_config_is_refused_in_one_line(tmp_path, write, refuse
         tmp_path: "is a folder",
         tmp_path / "loop.yaml": "symbolic links|no config file",
         tmp_path / "absent.yaml": "no config file .*absent.yaml; configs/ holds: .*quickstart",
-        tmp_path / ("x" * 300): "File name too long|no config file",
         write("seed: 1") / "inside": "no config file|Not a directory",
         "": "is a folder",
         "a\0b": "no config file|null byte|null character",
         "~no-such-user/x.yaml": "home",
-        "\udcff.yaml": "no config file|surrogates",
     }
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.yaml")
@@ -29,13 +27,8 @@ def test_a_path_that_is_no_config_is_refused_in_one_line(tmp_path, write, refuse
         refused(line, path)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such file or directory")],
-    ids=str,
-)
-def test_a_file_that_cannot_be_opened_is_refused_in_one_line(write, refused, monkeypatch, error):
-    path = write("seed: 1")
+def test_a_file_that_cannot_be_opened_is_refused_in_one_line(write, refused, monkeypatch):
+    path, error = write("seed: 1"), PermissionError(13, "Permission denied")
 
     def fail(*args, **kwargs):
         raise error
@@ -44,21 +37,14 @@ def test_a_file_that_cannot_be_opened_is_refused_in_one_line(write, refused, mon
     refused(f"cannot read .*mine.yaml: {error.strerror}", path)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["con", "NUL", "Aux", "prn", "com1", "LPT9", "con.txt", "nul.tar.gz", "a.", ".", "..", ".a",
-     "-a", "a/b", "a\\b", "C:", "/abs", "../up", "a b", "é", "a\0", "", "x" * 101, "~"],
-)  # fmt: skip
 @pytest.mark.parametrize("key", ["run", "backbone.name", "tag"])
-def test_a_name_that_is_no_safe_file_name_is_refused(refused, key, name):
-    quoted = json.dumps(name)
-    item = f"{key}={quoted}"
-    if key == "tag":
-        item = f"members=[{{pooler: max, tag: {quoted}}}]"
-    if key == "backbone.name" and not name:
-        assert config.load(None, [item, "backbone.source=a/b"]).backbone.name == "b"
-    else:
-        refused("part of a file name|no text holds", None, [item])
+def test_a_name_that_is_no_safe_file_name_is_refused(refused, key):
+    names = ["con", "NUL", "lpt9", "con.txt", "a.", "..", ".a", "-a", "a/b", "a\\b", "C:", "/abs"]
+    for name in [*names, "a b", "é", "a\0", "x" * 101, "~"]:
+        item = f"{key}={json.dumps(name)}"
+        if key == "tag":
+            item = f"members=[{{pooler: max, tag: {json.dumps(name)}}}]"
+        refused("part of a file name", None, [item])
 
 
 @pytest.mark.parametrize("name", ["con1", "null", "a.con", "x" * 100, "1", "A_b-c.d"])
@@ -69,14 +55,10 @@ def test_a_safe_file_name_is_taken(name):
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        ("package:x/..", None),
         ("/", None),
-        ("..", None),
         ("../..", None),
         (".", None),
-        ("中文/模型", None),
         ("", None),
-        ("~", None),
         ("x/con", "windows"),
         ("C:\\x", "x"),
         ("C:\\models\\my model\\", "my-model"),
@@ -145,10 +127,10 @@ def test_any_other_source_is_named_by_its_last_part(source, name):
     assert config.load(None, [f"backbone={json.dumps(source)}"]).backbone.name == name
 
 
-def test_two_backbones_of_one_name_are_told_to_take_another(refused):
+def test_two_backbones_of_one_name_need_another(refused):
     members = "members=[{pooler: mean, backbone: a/bert/1}, {pooler: mean, backbone: b/bert/1}]"
     refused(
-        "named bert-mean-s42, of the backbones a/bert/1 and b/bert/1: set backbone.name",
+        "named bert-mean-s42, of the backbones 'a/bert/1' and 'b/bert/1': set backbone.name",
         None,
         [members],
     )

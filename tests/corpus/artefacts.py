@@ -10,7 +10,6 @@ import json
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,30 +17,15 @@ import pandas as pd
 import torch
 
 from poolblend import config, pipeline
-from poolblend.competition.metrics import make_scorer
-from poolblend.competition.tasks import Task
-from poolblend.ensembling.blenders import BLENDERS
-from poolblend.ensembling.problem import BlendProblem, StudyFile
-from poolblend.ensembling.spaces import Space
-from poolblend.jobs.blend_plan import read_recipe
+from poolblend.jobs.blend_plan import read_blend
 from poolblend.store import Store, read_folds
-from poolblend.store.cards import SEAL, write_card
+from rig.cards import checkpoint_card, fold_card
+from rig.edited import edit_card
 
 RUN, MEMBER = "fuzzed", "minilm-max-s42"
 ROWS = 40
+TEST = {"test_sha256": "0" * 64}
 Reader = Callable[[bytes, Path], None]
-
-
-def _problem() -> BlendProblem:
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 2, ROWS)
-    z_MNK = (y + rng.normal(0, 1, (2, ROWS)))[:, :, None]
-    scorer = make_scorer("roc_auc", Task("binary", ("target",), (0, 1)))
-    fold_N = np.arange(ROWS) % 2
-    return BlendProblem(z_MNK, y, fold_N, scorer, Space("plain", "binary"), trials=20)
-
-
-PROBLEM = _problem()
 
 
 class Tokenizer:
@@ -52,7 +36,7 @@ class Tokenizer:
 
 
 def make_store(root: Path) -> None:
-    """Fill a store: folds, a fold model, a checkpoint, test predictions, a blend and its study."""
+    """Fill a store: folds, a fold model, a checkpoint, test predictions, a blend."""
     rng = np.random.default_rng(0)
     target = rng.integers(0, 2, ROWS)
     ids = [f"r{i}" for i in range(ROWS)]
@@ -73,13 +57,15 @@ def make_store(root: Path) -> None:
     store = Store(root, RUN)
     oof = pd.DataFrame({"id": ids, "fold": 0, "pred_1": 0.5})
     tensors = {"weight": torch.ones(2, 2)}
-    inputs = {"text": ["text"]}
     parts = [Tokenizer()]
-    store.open_studies()
-    _study(store)
-    store.save_fold(MEMBER, 0, tensors=tensors, parts=parts, oof=oof, card={"inputs": inputs})
-    store.save_test(MEMBER, 0, oof.drop(columns="fold"), {"test_sha256": "0" * 64})
-    store.checkpoints(MEMBER, 0).save(7, tensors, {"epoch": 1})
+    store.fold(MEMBER, 0).save(
+        tensors=tensors,
+        parts=parts,
+        oof=oof,
+        make_card=lambda hashes: fold_card(hashes, member=MEMBER),
+    )
+    store.test_predictions(MEMBER, 0).keep(oof.drop(columns="fold"), TEST)
+    store.checkpoints(MEMBER, 0).save(7, tensors, checkpoint_card(7))
 
 
 def _files() -> dict[str, bytes]:
@@ -93,15 +79,15 @@ def _files() -> dict[str, bytes]:
 
 def _fold(store: Store) -> None:
     card = store.fold_card(MEMBER, 0)
-    assert card is None or card["member"] == MEMBER
+    assert card is None or card.place == (MEMBER, 0)
     store.load_tensors(MEMBER, 0)
     assert len(store.read_oof(MEMBER, 0)) == ROWS
 
 
 def _test(store: Store) -> None:
-    predictions = store.load_test(MEMBER, 0, {"test_sha256": "0" * 64})
+    predictions = store.test_predictions(MEMBER, 0).load(TEST)
     assert predictions is None or len(predictions) == ROWS
-    store.check_test(MEMBER, 0)
+    store.test_predictions(MEMBER, 0).check()
 
 
 def _checkpoint(store: Store) -> None:
@@ -115,14 +101,8 @@ def _folds(store: Store) -> None:
 
 
 def _blend(store: Store) -> None:
-    recipe = read_recipe(store)
-    assert np.isfinite(recipe.mixture.weights_MK).all()
-
-
-def _study(store: Store) -> None:
-    study = StudyFile(store.studies_folder / "all-rows.log", "all rows")
-    fit = BLENDERS["optuna"](replace(PROBLEM, study=study))
-    assert np.isfinite(fit.weights_M).all()
+    _, mixture = read_blend(store)
+    assert np.isfinite(mixture.weights_MK).all()
 
 
 def _lock(store: Store) -> None:
@@ -140,12 +120,12 @@ CHECKS: dict[str, tuple[str, Callable[[Store], None]]] = {
     "fold weights": (f"{MODEL}/fold0/model.safetensors", _fold),
     "OOF predictions": (f"oof/{RUN}/{MEMBER}/fold0.parquet", _fold),
     "test predictions": (f"oof/{RUN}/{MEMBER}/test_fold0.parquet", _test),
+    "test predictions card": (f"oof/{RUN}/{MEMBER}/test_fold0.json", _test),
     "checkpoint card": (f"{CHECKPOINT}/card.json", _checkpoint),
     "checkpoint state": (f"{CHECKPOINT}/state.safetensors", _checkpoint),
     "folds": (f"input/{RUN}/folds.csv", _folds),
     "folds card": (f"input/{RUN}/folds.json", _folds),
     "blend card": (f"oof/{RUN}/blend.json", _blend),
-    "study log": (f"oof/{RUN}/studies/all-rows.log", _study),
     "lock": (f"{MODEL}/.fold0.lock", _lock),
 }
 FILES = _files()
@@ -163,10 +143,8 @@ def _reader(damaged: str, check: Callable[[Store], None], *, seal: bool) -> Read
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(held)
         with suppress(ValueError, RecursionError):  # what is no JSON stays as it is
-            card = json.loads(content) if seal else None
-            if isinstance(card, dict):
-                card.pop(SEAL, None)
-                write_card(folder / damaged, card)
+            if seal and isinstance(json.loads(content), dict):
+                edit_card(folder / damaged, lambda _: None)
         check(Store(folder, RUN))
 
     return read

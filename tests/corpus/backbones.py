@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from poolblend.modeling import backbone
-from poolblend.training.batches import collate, encode
+from poolblend.training.batches import collate
 from rig import toys
+from rig.encoding import encode
 
 WEIGHTS = "model.safetensors"
 LENGTH = 16

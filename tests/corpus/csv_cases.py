@@ -42,19 +42,14 @@ ENCODINGS = cases(
     "train",
     {
         "UTF-8 with a mark": (TRAIN.encode("utf-8-sig"), ROWS),
-        "a mark before a quoted header": ("\ufeff" + TRAIN.replace("id", '"id"', 1), ROWS),
         "UTF-16": (TRAIN.encode("utf-16"), "train.csv is not UTF-8 but UTF-16: .*'CSV UTF-8'"),
-        "UTF-16 BE": (b"\xfe\xff" + TRAIN.encode("utf-16-be"), "not UTF-8 but UTF-16: "),
         "UTF-16 LE, no mark": (TRAIN.encode("utf-16-le"), "not UTF-8 but UTF-16LE: every other"),
         "UTF-16 BE, no mark": (TRAIN.encode("utf-16-be"), "not UTF-8 but UTF-16BE: every other"),
-        "UTF-32": (TRAIN.encode("utf-32"), "not UTF-8 but UTF-32"),
         "Latin-1": (
             CAFE.replace("“", "").replace("”", "").encode("latin-1"),
             r"not UTF-8: byte 0xe9 at offset 31 \(line 3\), in Windows-1252 '.*café calm",
         ),
         "Windows-1252": (CAFE.encode("cp1252"), r"\(line 3\), in Windows-1252 '.*café “cal"),
-        "Shift-JIS": (TRAIN.replace("calm", "日本").encode("shift-jis"), "not UTF-8: byte 0x93"),
-        "a character cut off at the end": (CAFE.encode()[:-3] + b"\xe2\x80", "0xe2 at offset"),
         "surrogates": (b"id,text,target\n1,\xed\xa0\x80,0\n", "not UTF-8: byte 0xed at offset 17"),
         "any letters": (CAFE, texts("a fire", "café “calm”", "rain", "sun")),
     },
@@ -66,8 +61,6 @@ CHARACTERS = cases(
     {
         "NUL in the header": (TRAIN.replace("text", "te\0xt"), "holds a NUL byte in line 1"),
         "NUL in a text": (TRAIN.replace("calm", "ca\0lm"), "holds a NUL byte in line 3"),
-        "NUL at the end": (TRAIN + "\0\0\0", "holds a NUL byte in line 6"),
-        "only NUL": (b"\0" * 9999, "begins with NUL bytes; it is damaged"),
         "an end-of-file mark of DOS": (TRAIN + "\x1a", r"row 6 has 1 cells, .*'\\x1a'"),
         "control characters in a text": (
             TRAIN.replace("calm", "\x01\x1b[31m\x7f"),
@@ -82,13 +75,8 @@ LINES = cases(
     {
         "CRLF": (TRAIN.replace("\n", "\r\n"), ROWS),
         "CR": (TRAIN.replace("\n", "\r"), ROWS),
-        "mixed ends": (TRAIN.replace("\n", "\r\n", 2), ROWS),
-        "none at the end": (TRAIN.rstrip(), ROWS),
         "empty": ("", "train.csv has no rows; expected a header"),
         "blank lines only": ("\n \n\r\n\t\n", "train.csv has no rows"),
-        "a header only": ("id,text,target\n", "train.csv has no rows"),
-        "a mark only": (b"\xef\xbb\xbf", "train.csv has no rows"),
-        "blank lines between": (TRAIN.replace("\n", "\n\n \n"), ROWS),
         "blank lines and gaps": ("id,text,target,more\n\n1,a,0,\n \n\n2,b,1,\n", ids("1", "2")),
         "blank lines first": ("\n\r\n  \n" + TRAIN, ROWS),
         "quoted line breaks": (
@@ -108,18 +96,11 @@ QUOTES = cases(
             ROWS,
         ),
         "open in the last row": (TRAIN + '5,"a,1\n', "quote that opens in row 6 is never closed"),
-        "open at the very end": (TRAIN + '5,a,"', "quote that opens in row 6 is never closed"),
         "open in a middle row": (TRAIN.replace("calm", '"calm'), "opens in row 3 is never closed"),
-        "open in the header": ('"' + TRAIN, "opens in row 1 is never closed"),
-        "inches": (TRAIN.replace("calm", 'a 6" pipe'), texts("a fire", 'a 6" pipe', "rain", "sun")),
         "single ones": (TRAIN.replace("calm", "'a, b'"), "row 3 has 4 cells, the header 3 "),
         "backslashes before quotes": (
             TRAIN.replace("calm", r'"a \", b"'),
             texts("a fire", 'a ", b', "rain", "sun"),
-        ),
-        "backslashes before some quotes, others doubled": (
-            TRAIN.replace("calm", r'"a \"b\" ""c"""'),
-            texts("a fire", 'a "b" "c"', "rain", "sun"),
         ),
         "backslashes before quotes in a broken file": (
             TRAIN.replace("calm", r'"a \"b\", c"').replace("rain", '"d "e" f"'),
@@ -129,10 +110,6 @@ QUOTES = cases(
             TRAIN.replace("calm", r'"C:\new\"').replace("rain", r'"G\""odel, \alpha\\"'),
             texts("a fire", "C:\\new\\", r"G\"odel, \alpha\\", "sun"),
         ),
-        "backslashes before quotes in cells without quotes alone": (
-            TRAIN.replace("calm", r"Kurt G\"odel"),
-            texts("a fire", r"Kurt G\"odel", "rain", "sun"),
-        ),
     },
 )
 
@@ -141,26 +118,16 @@ SHAPES = cases(
     "train",
     {
         "a row too long": (TRAIN.replace("calm", "ca,lm"), r"row 3 has 4 cells, .*'2,ca,lm,0'"),
-        "every row too long": (TRAIN.replace("\n", ",\n").replace(",\n", "\n", 1), "row 2 has 4"),
         "a row too short": (TRAIN.replace("calm,0", "calm"), "row 3 has 2 cells, the header 3 "),
         "two columns of a name": (TRAIN.replace("text", "id"), "has two columns 'id', expected"),
         "unnamed columns": (
             ",id,,text,target\n0,1,,a,1\n1,2,,b,0\n",
             lambda t: list(t.train) == ["Unnamed: 0", "id", "Unnamed: 2", "text", "target"],
         ),
-        "an index of pandas, twice": (
-            ",Unnamed: 0,id,text,target\n0,0,1,a,1\n1,1,2,b,0\n",
-            lambda t: {"Unnamed: 0", "Unnamed: 0.1"} < set(t.train),
-        ),
-        "spaces in the header": (TRAIN.replace(",t", ", t"), "'text' .*; did you mean ' text'?"),
         "a header in capitals": (TRAIN.replace("text", "Text"), r"mean 'Text'\? known: Text"),
-        "quotes in the header": (TRAIN.replace("text", '"""text"""'), "did you mean '\"text\"'"),
-        "a line break in the header": (TRAIN.replace("text", '"text\n"'), r"you mean 'text\\n'"),
         "no header": (TRAIN.split("\n", 1)[1], "two columns '1', .* a header where there is none"),
         "semicolons": (TRAIN.replace(",", ";"), "seems to have ';' between its cells .*commas"),
-        "semicolons and decimal commas": ("id;text;target\n1;a, b;0,5\n", "seems to have ';'"),
         "tabs": (TRAIN.replace(",", "\t"), r"seems to have '\\t' between its cells"),
-        "bars": (TRAIN.replace(",", "|"), r"seems to have '\|' between its cells"),
         "thousands of columns": (
             f"id,text,{WIDE},target\n" + "".join(f"{k},a,{WIDE},{k % 2}\n" for k in range(4)),
             lambda t: t.train.shape == (4, 3003) and t.train["c2999"][3] == "c2999",
@@ -168,14 +135,6 @@ SHAPES = cases(
         "an unknown column among thousands": (f"id,{WIDE}\n1,{WIDE}\n", r"known: .*, … \(3001\)"),
         "a million cells in a row": (TRAIN + MANY_CELLS, "row 6 has 1000000 cells, the header 3"),
         "a million cells in the header": (MANY_CELLS, "has 1000000 columns in its header"),
-        "a text of 1 MB": (
-            TRAIN.replace("calm", "very " * 200_000),
-            lambda t: t.train["text"][1] == "very " * 200_000,
-        ),
-        "a text of 1 MB and a gap at the end": (
-            "id,text,target,more\n1," + "very " * 200_000 + ",0,\n2,b,1,\n",
-            ids("1", "2"),
-        ),
         "a text of 1 MB and a row too short": (
             "id,text,target\n1," + "very " * 200_000 + ",0\n2,b\n",
             "row 3 has 2 cells, the header 3 .'2,b'",
@@ -195,20 +154,14 @@ OTHER_FORMATS = [
         {
             "gzip": (gzip.compress(TRAIN.encode()), "as CSV: it holds gzip data; unpack it"),
             "zip": (zipped("train.csv"), "a zip archive or an Excel workbook; unpack or save"),
-            "xlsx": (zipped("xl/workbook.xml"), "a zip archive or an Excel workbook"),
-            "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 99, "an old Excel workbook"),
             "parquet": (b"PAR1" + b"\0" * 99 + b"PAR1", "parquet data; let its name end in .parq"),
             "HTML": ("\n<!DOCTYPE html>\n<html>Sign in</html>", "a web page; download the file"),
             "JSON": ('[{"id": 1, "text": "a", "target": 0}]', "it holds JSON; save it as CSV"),
-            "JSON with a mark": (b'\xef\xbb\xbf{"id": [1], "text": ["a"]}', "it holds JSON"),
-            "JSON lines": ('{"id": 1, "text": "a"}\n{"id": 2, "text": "b"}\n', "it holds JSON"),
             "a Git LFS pointer": ("version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-            "Feather": (b"ARROW1\0\0" + b"\0" * 99, "it holds Feather data; write it as parquet"),
             "a header like a format's mark": (
                 "PAR1,BZh9,id,text,target\n1,1,1,a,1\n1,1,2,b,0\n",
                 ids("1", "2"),
             ),
-            "SQLite": (b"SQLite format 3\0" + b"\0" * 99, "an SQLite database"),
             "noise": (bytes(range(250, 0, -1)) * 9, "not UTF-8: byte 0xfa"),
         },
     ),

@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poolblend.competition.tables import load_tables, parse_column, read_table
+from poolblend.competition.cells import parse_column
+from poolblend.competition.files import read_table
+from poolblend.competition.options import Data, Folds, Submission
+from poolblend.competition.tables import load_tables
 from poolblend.competition.tasks import Task, make_task
 from poolblend.ensembling.matrix import build_matrix
 from poolblend.loading.outside import read_predictions
@@ -40,12 +43,11 @@ def _read(name: str) -> Callable[[bytes, Path], None]:
 
 def _load(damaged: str) -> Callable[[bytes, Path], None]:
     def load(content: bytes, folder: Path) -> None:
-        contents = {"train": TRAIN, "test": TEST, "sample": SAMPLE}
+        contents = {"train": TRAIN, "test": TEST, "sample_submission": SAMPLE}
         for name, text in contents.items():
             data = content if name == damaged else text.encode()
             (folder / f"{name}.csv").write_bytes(data)
-        paths = (folder / f"{name}.csv" for name in contents)
-        tables = load_tables(*paths, id="id", text=["text"], targets=["target"])
+        tables = load_tables(folder, Data(), "multiclass", Folds(), Submission())
         make_task("multiclass", tables.train, ["target"])
 
     return load
@@ -90,7 +92,7 @@ READERS: dict[str, Callable[[bytes, Path], None]] = {
     "read_table of parquet": _read("table.parquet"),
     "load_tables: train": _load("train"),
     "load_tables: test": _load("test"),
-    "load_tables: sample submission": _load("sample"),
+    "load_tables: sample submission": _load("sample_submission"),
     "read_folds": _folds,
     "read_predictions of CSV": _predictions("csv"),
     "read_predictions of parquet": _predictions("parquet"),

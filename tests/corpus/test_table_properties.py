@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from poolblend.competition.cells import parse_column
+from poolblend.competition.files import read_table
 from poolblend.competition.filling import find_filling
-from poolblend.competition.folds import STRATEGIES, assign_folds
-from poolblend.competition.sample import Sample
+from poolblend.competition.options import Submission
 from poolblend.competition.submission import build_submission, check_submission
-from poolblend.competition.tables import load_tables, parse_column, read_table
 from poolblend.competition.tasks import Task, make_task
-from poolblend.ensembling.matrix import build_matrix
 from poolblend.errors import UserError
+from rig.tables import load, unlabelled
 
 RULES = settings(
     max_examples=60,
@@ -91,13 +91,13 @@ def test_ids_never_change_on_their_way_through_the_tables(
     tmp_path: Path, ids: list[str], as_parquet: bool
 ) -> None:
     columns = {"id": ids, "text": "a", "target": 0}
-    paths = []
+    ending = "parquet" if as_parquet else "csv"
     for name, keys in (("train", 3), ("test", 2), ("sample", 3)):
         table = pd.DataFrame(columns).iloc[:: -1 if name == "sample" else 1, :keys]
-        path = tmp_path / f"{name}.{'parquet' if as_parquet else 'csv'}"
+        path = tmp_path / f"{name}.{ending}"
         table.to_parquet(path) if as_parquet else table.to_csv(path, index=False)
-        paths.append(path)
-    found = load_tables(*paths, id="id", text=["text"], targets=["target"])
+    names = {key: f"{key}.{ending}" for key in ("train", "test")}
+    found = load(tmp_path, **names, sample_submission=f"sample.{ending}")
     assert found.train["id"].tolist() == found.test["id"].tolist() == ids
     assert found.sample["id"].tolist() == ids[::-1]
 
@@ -128,35 +128,6 @@ def test_a_column_is_parsed_without_loss_or_not_at_all(cells: list[str]) -> None
         assert parsed is column
 
 
-@st.composite
-def targets(draw: st.DrawFn, kinds: tuple[str, ...]) -> tuple[Task, np.ndarray]:
-    kind = draw(st.sampled_from(kinds))
-    n = draw(st.integers(1, 6) | st.integers(7, 40))
-    if kind in ("multilabel", "regression"):
-        cell = st.integers(0, 1) if kind == "multilabel" else st.floats(-1e6, 1e6)
-        rows = draw(st.lists(st.tuples(cell, cell), min_size=n, max_size=n))
-        return Task(kind, ("a", "b")), np.array(rows)
-    classes = tuple(range(2 if kind == "binary" else draw(st.integers(2, 5))))
-    labels = draw(st.lists(st.sampled_from(classes), min_size=n, max_size=n))
-    return Task(kind, ("a",), classes), np.array(labels)
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@settings(RULES, max_examples=40)
-@given(data=st.data(), n=st.integers(-1, 8), seed=st.integers(0, 99))
-def test_every_row_is_in_one_of_n_folds_none_of_them_empty_or_all_is_refused(
-    strategy: str, data: st.DataObject, n: int, seed: int
-) -> None:
-    task, y = data.draw(targets(STRATEGIES[strategy].tasks))
-    try:
-        fold_N = assign_folds(strategy, task, y, n, seed)
-    except UserError:
-        return
-    assert fold_N.shape == (len(y),)
-    assert np.array_equal(np.unique(fold_N), np.arange(n))
-    assert np.array_equal(fold_N, assign_folds(strategy, task, y, n, seed))
-
-
 @RULES
 @given(ids=UNIQUE_IDS, data=st.data(), kind=st.sampled_from(["binary", "regression", "multiclass"]))
 def test_a_submission_holds_each_ids_own_prediction_in_the_samples_order(
@@ -169,7 +140,7 @@ def test_a_submission_holds_each_ids_own_prediction_in_the_samples_order(
     columns = data.draw(st.permutations(["id", *outputs]))
     sample = pd.DataFrame({"id": [ids[n] for n in order]} | dict.fromkeys(outputs, 0.5))[columns]
     pred_NK = np.random.default_rng(len(ids)).random((len(ids), len(outputs)))
-    filling = find_filling(Sample(task, sample, "id"), "probabilities")
+    filling = find_filling(task, unlabelled(sample), Submission(values="probabilities"))
     made = build_submission(task, filling, ids, pred_NK, id="id")
     check_submission(made, sample, id="id")
     by_id = made.set_index("id")[outputs]
@@ -179,48 +150,6 @@ def test_a_submission_holds_each_ids_own_prediction_in_the_samples_order(
             build_submission(task, filling, ids[1:], pred_NK[1:], id="id")
         with pytest.raises(UserError, match="keep the sample's order of rows"):
             check_submission(made[::-1].reset_index(drop=True), sample, id="id")
-
-
-def joined(tables: dict[str, pd.DataFrame], ids: list[str]) -> np.ndarray:
-    folds = pd.DataFrame({"id": ids, "fold": np.arange(len(ids)) % 2})
-    return build_matrix(tables, folds, np.zeros(len(ids)), ["y"], probabilities=False).oof_MNK
-
-
-def member(ids: list[str], pred_N: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({"id": ids, "fold": np.arange(len(ids)) % 2, "pred_y": pred_N})
-
-
-@RULES
-@given(ids=UNIQUE_IDS, data=st.data())
-def test_members_are_joined_by_id_whatever_the_order_of_their_rows(
-    ids: list[str], data: st.DataObject
-) -> None:
-    pred_N = np.random.default_rng(len(ids)).normal(size=len(ids))
-    table = member(ids, pred_N)
-    moved = table.iloc[data.draw(st.permutations(range(len(ids))))]
-    np.testing.assert_array_equal(joined({"a": table, "b": moved}, ids), [pred_N[:, None]] * 2)
-
-
-DAMAGES = {
-    "missing": lambda table, n: table.drop(n),
-    "extra": lambda table, n: pd.concat([table, table.iloc[[n]].assign(id="another id")]),
-    "repeated": lambda table, n: pd.concat([table, table.iloc[[n]]]),
-    "NaN": lambda table, n: table.assign(pred_y=table["pred_y"].where(table.index != n)),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-@RULES
-@given(ids=UNIQUE_IDS, data=st.data())
-def test_a_row_too_few_too_many_or_unpredicted_is_refused_by_name_and_never_filled(
-    damage: str, ids: list[str], data: st.DataObject
-) -> None:
-    n = data.draw(st.integers(0, len(ids) - 1))
-    whole = member(ids, np.zeros(len(ids)))
-    wrong = DAMAGES[damage](whole, n)
-    named = re.escape(repr("another id" if damage == "extra" else ids[n]))
-    with pytest.raises(UserError, match=f"^member 'wrong' cannot be blended: .*{named}"):
-        joined({"right": whole, "wrong": wrong}, ids)
 
 
 @RULES

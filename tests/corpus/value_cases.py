@@ -62,7 +62,6 @@ IDS: dict[str, tuple[Damage, Expected]] = {
         test_and_sample(["0011", "0012"], ["11", "12"]),
         r"sample.csv lacks 2 of the 2 ids .* '0011' \('11' there differs only in how the number",
     ),
-    "an exponent in train": (train_ids("100000", "1e5"), ids("100000", "1e5")),
     "an exponent in the sample": (
         test_and_sample(["100000", "2"], ["1e5", "2"]),
         r"lacks 1 of the 2 .* '100000' \('1e5' there differs only in how the number is written",
@@ -71,25 +70,10 @@ IDS: dict[str, tuple[Damage, Expected]] = {
         test_and_sample(["11.0", "12.0"], ["11", "12"]),
         r"lacks 2 of the 2 .* '11.0' \('11' there differs only in how the number is written\)",
     ),
-    "floats in the sample": (
-        test_and_sample(["11", "12"], ["11.0", "12.0"]),
-        r"'11' \('11.0' there differs only in how the number is written\); expected the same ids",
-    ),
-    "letters among numbers": (train_ids("1", "b2"), ids("1", "b2")),
-    "those of another corpus beside numbers": (train_ids("1", "ext_0"), ids("1", "ext_0")),
-    "hexadecimal in train, digits in the test table": (
-        train_ids("00a3f1", "b7c901"),
-        ids("00a3f1", "b7c901"),
-    ),
-    "numbers in train, names in the test table": (
-        test_and_sample(["test_0", "test_1"], ["test_1", "test_0"]),
-        lambda t: t.test["id"].tolist() == ["test_0", "test_1"],
-    ),
     "names in the test table, numbers in the sample": (
         test_and_sample(["test_0", "test_1"], ["0", "1"]),
         r"'test_0' \('0' there differs only in what stands before its number\); expected the same",
     ),
-    "empty": (train_ids("1", "", ""), r"train.csv row 3 has no id in column 'id' \(2 such rows\)"),
     "only spaces": (train_ids("1", " \u00a0 "), "train.csv row 3 has no id"),
     "spaces around, in both": (
         all_of(train_ids(" a", "b "), test_and_sample([" c", "d "], ["d ", " c"])),
@@ -100,40 +84,22 @@ IDS: dict[str, tuple[Damage, Expected]] = {
         r"the first 'c' \('c ' there differs only in spaces around it\)",
     ),
     "repeated": (train_ids("1", "2", "3", "2"), "has id '2' in rows 3 and 5 of column 'id'"),
-    "repeated in the test table": (test_and_sample(["11", "11"], ["11"]), "test.csv has id '11'"),
-    "of two cases": (
-        all_of(LETTERS, train_ids("Ab", "aB", "ab")),
-        ids("Ab", "aB", "ab"),
-    ),
+    "of two cases": (all_of(LETTERS, train_ids("Ab", "aB", "ab")), ids("Ab", "aB", "ab")),
     "of another case in the sample": (
         all_of(LETTERS, test_and_sample(["cC", "d"], ["cc", "d"])),
         r"'cC' \('cc' there differs only in upper and lower case\)",
-    ),
-    "composed and decomposed": (
-        all_of(LETTERS, train_ids(E_ACUTE, E_COMBINED)),
-        ids(E_ACUTE, E_COMBINED),
     ),
     "composed in one file, decomposed in the other": (
         all_of(LETTERS, test_and_sample([E_ACUTE, "d"], [E_COMBINED, "d"])),
         "there differs only in how Unicode composes it",
     ),
-    "odd names": (all_of(LETTERS, train_ids(*ODD_IDS)), ids(*ODD_IDS)),
     "very long": (all_of(LETTERS, train_ids(LONG, LONG + "y")), ids(LONG, LONG + "y")),
-    "very long and repeated": (train_ids(LONG, LONG), "has id 'xxx.*xxx' in rows 2 and 3"),
-    "very long and lacking": (
-        all_of(LETTERS, test_and_sample(["c", LONG], ["c", "d"])),
-        "lacks 1 of the 2 ids in .*, the first 'xxx.*xxx'; expected",
-    ),
     "numbers beyond any type": (
         all_of(train_ids("9" * 400, "1"), test_and_sample(["9" * 400, "2"], ["2", "9" * 400])),
         ids("9" * 400, "1"),
     ),
     "a line break": (all_of(LETTERS, train_ids("a\nb", "c")), r"row 2 has id 'a\\nb' in column"),
     "a control character": (all_of(LETTERS, train_ids("a", "b\x1b")), r"row 3 has id 'b\\x1b'"),
-    "those of train in the test table": (
-        test_and_sample(["1", "2"], ["1", "2"]),
-        lambda t: t.test["id"].tolist() == ["1", "2"],
-    ),
 }
 
 
@@ -172,41 +138,27 @@ CLASSES = [f"c{k}" for k in range(10_000)]
 FINITE = "a regression target holds finite numbers only"
 
 TARGETS: dict[str, tuple] = {
-    "infinity": target_case("regression", ["1", "inf"], f"holds inf in 1 rows; {FINITE}"),
     "minus infinity": target_case("regression", ["1", "-Infinity"], f"holds -inf .* {FINITE}"),
-    "nan as text": target_case("regression", ["1", "nan", "NaN"], f"holds nan.* 2 rows; {FINITE}"),
     "nan as a label": target_case("multiclass", ["1", "2", "nan"], "holds nan, which is no label"),
-    "inf as a label": target_case("binary", ["1", "0", "inf"], "holds inf, which is no label"),
     "too large": target_case("regression", ["1", "1e400"], f"holds 1e400 in 1 rows; {FINITE}"),
     "empty": target_case("binary", ["1", "", "0", ""], "has 2 empty .* 'target', .* in row 3"),
     "spaces": target_case("regression", ["1", " "], f"holds   in 1 rows; {FINITE}"),
     "dates": target_case("regression", ["2020-01-01", "2020-01-02"], f"2020-01-01, .* {FINITE}"),
-    "text": target_case("regression", ["high", "1"], f"'target' holds high in 1 rows; {FINITE}"),
     "thousands": target_case("regression", ["1,000", "2,000.5"], "1,000, 2,000.5 .* write 1234.5"),
-    "decimal commas": target_case("regression", ["0,5", "1"], "holds 0,5 .*; write 1234.5 for"),
-    "underscores": target_case("regression", ["1_000", "2"], f"holds 1_000 in 1 rows; {FINITE}"),
     "spaces around numbers": target_case("regression", ["1 ", " 2"], targets(1, 2)),
     "exponents": target_case("regression", ["1e3", "-.5E-1", "+7."], targets(1000.0, -0.05, 7.0)),
-    "beyond 64 bits": target_case("regression", ["9" * 20, "1"], targets("9" * 20, "1")),
     "integers and floats": target_case("binary", ["1", "1.0", "0"], targets(1.0, 1.0, 0.0)),
     "truths": target_case("binary", ["True", "False"], targets("True", "False"), "True"),
     "truths, wanted as numbers": target_case("binary", ["True", "False"], r"text \('True'\), the"),
-    "truths in two forms": target_case("binary", ["True", "False", "TRUE"], "3 labels .False, T"),
     "yes and no": target_case("binary", ["Yes", "No", "No"], targets("Yes", "No", "No"), "No"),
     "a label with a space": target_case("binary", ["Yes", "No", "No "], "'No' and 'No ', which"),
-    "leading zeros": target_case("binary", ["01", "02"], targets("01", "02"), "01"),
-    "text among numbers": target_case("binary", ["1", "0", "?"], r"holds 3 labels \(0, 1, \?\)"),
     "one label": target_case("binary", ["1", "1"], "holds the one label '1'; a binary task needs"),
     "amounts": target_case("binary", list(range(9)), r"9 labels \(0, 1, 2, 3, 4, …\); a binary"),
-    "ten thousand classes": target_case("binary", CLASSES, "holds 10000 labels"),
     "gaps in an order": target_case("ordinal", [1, 2, 5], targets(1, 2, 5)),
     "an order of words": target_case("ordinal", ["low", "high"], "an ordinal task needs numbers"),
-    "labels of 1 MB": target_case("binary", ["a" + LONG, "b" + LONG, "c"], "holds 3 labels"),
     "a line break in a label": target_case("ordinal", ["a\nb", "c"], r"holds a\\nb, c; an ordinal"),
     "two in multilabel": multilabel([0, 1, 2, 0], "holds 2 in 1 rows; .* only 0 and 1"),
-    "minus one in multilabel": multilabel([0, 1, -1, -1], "'target' holds -1 in 2 rows"),
     "truths in multilabel": multilabel(["True"] * 4, "holds True in 4 .* write 1 for true and 0"),
-    "one column in multilabel": (files(), "unknown column 'other' in", "multilabel"),
 }
 
 BOTH = lambda t: t.sample["id"].tolist() == ["12", "11"]  # noqa: E731
@@ -217,30 +169,18 @@ SAMPLES = [
         "sample",
         {
             "rows in another order": ("id,target\n12,0\n11,0\n", BOTH),
-            "columns in another order": ("target,id\n0,12\n0,11\n", BOTH),
             "empty cells": ("id,target\n12,\n11,\n", BOTH),
-            "fractions": ("id,target\n12,0.5\n11,0.5\n", BOTH),
             "another name for one column": ("id,prediction\n12,0\n11,0\n", BOTH),
-            "infinite": ("id,target\n12,inf\n11,-inf\n", BOTH),
             "no id column": ("target\n0\n0\n", "unknown column 'id' in .*sample.csv"),
-            "another id column": ("ID,target\n11,0\n12,0\n", "sample.csv; did you mean 'ID'"),
             "a row too many": ("id,target\n11,0\n12,0\n13,0\n", "test.csv lacks 1 of .* '13'"),
             "fewer rows than test": (
                 "id,target\n12,0\n",
                 lambda t: t.sample["id"].tolist() == ["11", "12"] and not t.own_rows,
             ),
             "other ids": ("id,target\na,0\nb,0\n", "lacks 2 of the 2 .* '11'; expected"),
-            "a repeated id": ("id,target\n11,0\n11,0\n", "has id '11' in rows 2 and 3"),
-            "an empty id": ("id,target\n11,0\n,0\n", "sample.csv row 3 has no id"),
             "a column too many": ("id,target,x\n11,0,0\n12,0,0\n", "has columns target, x, but"),
             "no column of values": ("id\n11\n12\n", "sample.csv has no column beside 'id'"),
             "values as text": ("id,target\n11,yes\n12,no\n", r"the sample's holds text \('yes'\)"),
-            "empty": ("", "sample.csv has no rows"),
-            "only a header": ("id,target\n", "sample.csv has no rows"),
-            "semicolons": ("id;target\n11;0\n12;0\n", "sample.csv seems to have ';'"),
-            "UTF-16": ("id,target\n11,0\n".encode("utf-16"), "sample.csv is not UTF-8 but UTF-16"),
-            "a row too short": ("id,target\n11,0\n12\n", "sample.csv .* row 3 has 1 cells"),
-            "two columns of a name": ("id,target,target\n11,0,0\n", "two columns 'target'"),
         },
     ),
     Case(
@@ -267,19 +207,14 @@ SAMPLES = [
 
 TEXTS = {
     "empty": "",
-    "only spaces": "  \t \u00a0 ",
     "only emoji": "🔥👩‍👩‍👧🏳️‍🌈",
     "right to left": "\u202eשלום مرحبا\u202c",
     "combining": "Z\u0351\u036b\u0343a\u0300\u0300" * 50,
-    "zero width": "\u200b\u200d\ufeff",
     "1 MB": "a b " * 250_000,
     "special tokens": "[CLS] a [SEP] </s> <pad> [MASK] <|endoftext|>",
     "control characters": "\x01\x07\x1b[2J\x7f\u0085\u2028",
     "line breaks": "a\r\nb\rc\nd",
-    "formulas": "=cmd|'/c calc'!A0",
-    "HTML": "<script>alert(1)</script>&amp;",
     "NA": "NA",
-    "beyond the basic plane": "\U0010ffff\U0001f600",
     "quotes and commas": '"","",",\\"',
 }
 

@@ -12,12 +12,12 @@ from poolblend.competition.tasks import Task
 from poolblend.ensembling import compact
 from poolblend.ensembling.choice import choose
 from poolblend.ensembling.compact import compacted, expanded, is_compactable, is_large
-from poolblend.ensembling.fitting import BlendOptions
 from poolblend.ensembling.honesty import compare
 from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.mixture import Space
+from poolblend.ensembling.options import Blend
 from poolblend.ensembling.problem import mix
 from poolblend.ensembling.smooth import truth
-from poolblend.ensembling.spaces import Space
 
 M, N, K = 4, 240, 200
 WEIGHTS = ([1, 0, 0, 0], [0.25] * 4, [0.5, 0.5, 0, 0], [0.1, 0.2, 0.3, 0.4])
@@ -57,21 +57,12 @@ def test_what_blends_decide_is_what_they_decide_among_all_classes(
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_the_log_loss_of_a_mean_of_probabilities_is_that_of_all_classes(
-    weights: list[float],
-) -> None:
+def test_log_loss_is_near_that_of_all_classes(weights: list[float]) -> None:
     matrix, scorer = many_classes("log_loss")
-    whole = score(matrix, scorer, "plain", weights)
-    assert score(*compacted(matrix, scorer), "plain", weights) == pytest.approx(whole, abs=1e-4)
-
-
-@pytest.mark.parametrize("weights", WEIGHTS)
-def test_the_log_loss_of_a_mean_of_logits_is_near_that_of_all_classes(
-    weights: list[float],
-) -> None:
-    matrix, scorer = many_classes("log_loss")
-    whole = score(matrix, scorer, "logit", weights)
-    assert score(*compacted(matrix, scorer), "logit", weights) == pytest.approx(whole, rel=0.02)
+    for space, within in (("plain", {"abs": 1e-4}), ("logit", {"rel": 0.02})):
+        whole = score(matrix, scorer, space, weights)
+        found = score(*compacted(matrix, scorer), space, weights)
+        assert found == pytest.approx(whole, **within)
 
 
 def test_scores_of_some_rows_are_those_rows_own() -> None:
@@ -103,18 +94,11 @@ def test_probabilities_stay_probabilities_that_sum_to_one() -> None:
     np.testing.assert_allclose(small.oof_MNK.sum(axis=2), 1, atol=1e-4)
 
 
-def test_rows_are_worked_on_in_chunks_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    matrix, scorer = many_classes("log_loss")
-    whole, _ = compacted(matrix, scorer)
-    monkeypatch.setattr(compact, "CHUNK", 7 * M * K)
-    np.testing.assert_array_equal(compacted(matrix, scorer)[0].oof_MNK, whole.oof_MNK)
-
-
 @pytest.mark.parametrize("metric", ["log_loss", "f1_macro"])
 def test_the_scores_in_the_end_are_those_of_all_classes(metric: str) -> None:
     matrix, scorer = many_classes(metric)
     small, its_scorer = compacted(matrix, scorer)
-    options = BlendOptions(fitters=("equal", "best", "convex"), space="logit")
+    options = Blend(fitters=["equal", "best", "convex"], space="logit")
     comparison = compare(small, its_scorer, options)
     choice = choose(comparison, "convex", resamples=60)
     whole, settled = expanded(comparison, choice, matrix, scorer)

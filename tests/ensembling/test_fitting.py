@@ -8,37 +8,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import expit
+from simulated import AUC, BINARY, F1, LOG_LOSS, matrix
 
 from poolblend.competition.cuts import fit_cuts
 from poolblend.competition.metrics import Scorer, make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.blenders import BLENDERS
 from poolblend.ensembling.fitting import (
-    BlendOptions,
     Form,
     choose_form,
     cross_fitted,
     fit_blends,
 )
 from poolblend.ensembling.matrix import OofMatrix
-from poolblend.ensembling.spaces import fit_space
+from poolblend.ensembling.mixture import fit_space
+from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError
 
-BINARY = Task("binary", ("t",), (0, 1))
 MULTILABEL = Task("multilabel", ("p", "q"))
-AUC, F1, LOG_LOSS = (make_scorer(name, BINARY) for name in ("roc_auc", "f1", "log_loss"))
 MACRO = make_scorer("f1_macro", MULTILABEL)
 MCRMSE = make_scorer("mcrmse", Task("regression", ("p", "q")))
 QWK = make_scorer("qwk", Task("ordinal", ("t",), (0, 1, 2, 3)))
 FOLDS = 4
-
-
-def matrix(y: np.ndarray, oof_MNK: np.ndarray, outputs: tuple[str, ...] = ("t",)) -> OofMatrix:
-    n_members, n_rows = oof_MNK.shape[:2]
-    members = tuple(f"m{m}" for m in range(n_members))
-    return OofMatrix(
-        np.arange(n_rows).astype(str), np.arange(n_rows) % FOLDS, y, oof_MNK, members, outputs
-    )
 
 
 def seen(scorer: Scorer, seed: int = 0, n_rows: int = 160, M: int = 3) -> OofMatrix:
@@ -68,12 +59,12 @@ class TestWeightsPerOutput:
     @pytest.mark.parametrize("scorer", [MACRO, MCRMSE], ids=lambda scorer: scorer.name)
     def test_are_those_of_each_output_alone(self, scorer: Scorer, space: str) -> None:
         given, form = seen(scorer), Form(space, cuts=scorer is MACRO)
-        options = BlendOptions(weights="per_output")
+        options = Blend(weights="per_output")
         together = fit_blends(self.names, given, scorer, options, form=form)
         for k, output in enumerate(given.outputs):
             y = given.y[:, k] if scorer is MACRO else given.y[:, [k]]
             alone = matrix(y, given.oof_MNK[:, :, [k]], (output,))
-            each = fit_blends(self.names, alone, scorer.of_output(k), BlendOptions(), form=form)
+            each = fit_blends(self.names, alone, scorer.of_output(k), Blend(), form=form)
             for name in self.names:
                 mine, theirs = each[name].mixture, together[name].mixture
                 np.testing.assert_allclose(theirs.weights_MK[:, [k]], mine.weights_MK, atol=1e-12)
@@ -83,24 +74,6 @@ class TestWeightsPerOutput:
                 )
                 if form.cuts:
                     np.testing.assert_allclose(theirs.cuts[[k]], mine.cuts, atol=1e-12)
-
-    def test_differ_where_another_member_is_the_better_one(self) -> None:
-        rng = np.random.default_rng(0)
-        y = rng.normal(size=(200, 2))
-        noise_MK = np.array([[0.1, 3.0], [3.0, 0.1]])
-        given = matrix(y, y + noise_MK[:, None] * rng.normal(size=(2, 200, 2)), ("p", "q"))
-        for weights, wanted in [("shared", [0.5, 0.5, 0.5, 0.5]), ("per_output", [1, 0, 0, 1])]:
-            options = BlendOptions(weights=weights, space="plain")
-            found = fit_blends(["convex"], given, MCRMSE, options)["convex"].mixture.weights_MK
-            assert found.ravel() == pytest.approx(wanted, abs=0.1)
-
-    def test_of_one_output_are_shared(self) -> None:
-        given = seen(F1)
-        both = [
-            fit_blends(["convex"], given, F1, BlendOptions(weights=weights))["convex"].mixture
-            for weights in ("shared", "per_output")
-        ]
-        np.testing.assert_array_equal(both[0].weights_MK, both[1].weights_MK)
 
     @pytest.mark.parametrize(
         ("metric", "task"),
@@ -119,9 +92,7 @@ class TestWeightsPerOutput:
             given = replace(given, y=given.y[:, 0], oof_MNK=oof_MNK, outputs=task.outputs)
         message = f"{metric} of a {task.kind} task is no mean over its outputs"
         with pytest.raises(UserError, match=re.escape(message)) as refusal:
-            fit_blends(
-                ["equal"], given, make_scorer(metric, task), BlendOptions(weights="per_output")
-            )
+            fit_blends(["equal"], given, make_scorer(metric, task), Blend(weights="per_output"))
         assert "\n" not in str(refusal.value)
 
 
@@ -133,14 +104,7 @@ class TestTheForm:
         logits_N = 4 * rng.normal(size=1600)
         y = (rng.random(1600) < expit(logits_N)).astype(np.int64)
         given = matrix(y, expit(logits_N + 4 * rng.normal(size=(30, 1600)))[:, :, None])
-        assert choose_form(given, LOG_LOSS, BlendOptions()) == Form("logit", cuts=False)
-
-    @pytest.mark.parametrize("seed", range(4))
-    def test_is_ranks_where_members_are_on_different_scales(self, seed: int) -> None:
-        given = seen(AUC, seed, n_rows=400)
-        scaled_MNK = 0.5 + (given.oof_MNK - 0.5) * np.array([0.01, 0.01, 1])[:, None, None]
-        form = choose_form(replace(given, oof_MNK=scaled_MNK), AUC, BlendOptions())
-        assert form == Form("rank", cuts=False)
+        assert choose_form(given, LOG_LOSS, Blend()) == Form("logit", cuts=False)
 
     @pytest.mark.parametrize("seed", range(4))
     def test_fits_cuts_where_positive_labels_are_rare(self, seed: int) -> None:
@@ -148,7 +112,7 @@ class TestTheForm:
         signal_N = rng.normal(size=600)
         y = (rng.random(600) < expit(2 * signal_N - 3)).astype(np.int64)
         given = matrix(y, expit(2 * signal_N - 4 + 0.5 * rng.normal(size=(3, 600)))[:, :, None])
-        assert choose_form(given, F1, BlendOptions()).cuts
+        assert choose_form(given, F1, Blend()).cuts
 
     @pytest.mark.parametrize("scorer", [F1, AUC, LOG_LOSS, MCRMSE], ids=lambda each: each.name)
     def test_is_mostly_the_plainest_where_nothing_else_is_better(self, scorer: Scorer) -> None:
@@ -161,7 +125,7 @@ class TestTheForm:
                 y = (rng.random(160) < p_N).astype(np.int64)
                 near_MN = np.clip(p_N + 0.02 * rng.normal(size=(2, 160)), 0.02, 0.98)
                 given = matrix(y, near_MN[:, :, None])
-            plain.append(choose_form(given, scorer, BlendOptions()) == Form("plain", cuts=False))
+            plain.append(choose_form(given, scorer, Blend()) == Form("plain", cuts=False))
         assert sum(plain) >= 6
 
     @pytest.mark.parametrize("scorer", [F1, AUC, QWK], ids=lambda scorer: scorer.name)
@@ -172,7 +136,7 @@ class TestTheForm:
         y, oof_MNK = given.y.copy(), given.oof_MNK.copy()
         y[held_N] = rng.permutation(1 - y[held_N] if scorer is not QWK else y[held_N])
         oof_MNK[:, held_N] = rng.random(oof_MNK[:, held_N].shape)
-        options = BlendOptions(trials=5)
+        options = Blend(trials=5)
         before = fit_blends(list(BLENDERS), given.rows(~held_N), scorer, options)
         poisoned = replace(given, y=y, oof_MNK=oof_MNK).rows(~held_N)
         after = fit_blends(list(BLENDERS), poisoned, scorer, options)
@@ -185,7 +149,7 @@ class TestTheForm:
     )
     def test_given_is_obeyed(self, form: Form) -> None:
         given = seen(F1)
-        fitted = fit_blends(["equal", "greedy", "stack"], given, F1, BlendOptions(), form=form)
+        fitted = fit_blends(["equal", "greedy", "stack"], given, F1, Blend(), form=form)
         for name, (mixture, _) in fitted.items():
             assert mixture.space.name == ("logit" if name == "stack" else form.space)
             if form.cuts:
@@ -194,33 +158,13 @@ class TestTheForm:
             else:
                 assert mixture.cuts is None
 
-    @pytest.mark.parametrize("space", ["plain", "logit", "rank"])
-    def test_has_the_space_asked_for(self, space: str) -> None:
-        assert choose_form(seen(AUC), AUC, BlendOptions(space=space)) == Form(space, cuts=False)
-
-    @pytest.mark.parametrize(("thresholds", "cuts"), [("fitted", True), ("default", False)])
-    @pytest.mark.parametrize("scorer", [F1, QWK], ids=lambda scorer: scorer.name)
-    def test_has_the_cuts_asked_for(self, scorer: Scorer, thresholds: str, cuts: bool) -> None:
-        options = BlendOptions(thresholds=thresholds)
-        for seed in range(3):
-            assert choose_form(seen(scorer, seed), scorer, options).cuts == cuts
-
     def test_has_ranks_only_for_order_or_for_cuts_of_their_own(self) -> None:
         """Ranks are no probabilities and no values: neither log loss nor one half fits them."""
         low = replace(seen(F1), oof_MNK=np.array([0.01, 0.01, 1])[:, None, None] * seen(F1).oof_MNK)
-        assert choose_form(low, F1, BlendOptions(thresholds="default")).space != "rank"
-        assert choose_form(low, LOG_LOSS, BlendOptions()).space != "rank"
-        assert choose_form(low, AUC, BlendOptions(space="rank")) == Form("rank", False)
-        assert choose_form(low, F1, BlendOptions(space="rank")) == Form("rank", True)
-
-    def test_fits_no_cuts_where_the_metric_takes_none(self) -> None:
-        options = BlendOptions(thresholds="fitted")
-        for scorer in (AUC, LOG_LOSS, MCRMSE):
-            assert not choose_form(seen(scorer), scorer, options).cuts
-
-    def test_that_the_task_does_not_know_is_refused(self) -> None:
-        with pytest.raises(UserError, match="unknown blend.space 'logit' for a regression task"):
-            fit_blends(["equal"], seen(MCRMSE), MCRMSE, BlendOptions(space="logit"))
+        assert choose_form(low, F1, Blend(thresholds="default")).space != "rank"
+        assert choose_form(low, LOG_LOSS, Blend()).space != "rank"
+        assert choose_form(low, AUC, Blend(space="rank")) == Form("rank", False)
+        assert choose_form(low, F1, Blend(space="rank")) == Form("rank", True)
 
 
 class TestCrossFitted:
@@ -239,19 +183,14 @@ class TestCrossFitted:
             wanted = scorer.take(space.forward(held).mean(axis=0), cuts)
             np.testing.assert_array_equal(taken[held_N], wanted)
 
-    def test_takes_the_plain_mean_as_it_is(self) -> None:
-        given = seen(AUC)
-        taken = cross_fitted(given.oof_MNK, given.y, masks(given), AUC, Form("plain", False))
-        np.testing.assert_allclose(taken, given.oof_MNK.mean(axis=0)[:, 0], rtol=1e-12)
-
 
 class TestFits:
     def test_come_simplest_first_and_only_those_asked_for(self) -> None:
-        found = fit_blends(["optuna", "convex", "equal"], seen(AUC), AUC, BlendOptions(trials=3))
+        found = fit_blends(["optuna", "convex", "equal"], seen(AUC), AUC, Blend(trials=3))
         assert list(found) == ["equal", "convex", "optuna"]
 
     def test_of_a_search_start_from_all_simpler_blends_in_its_space(self) -> None:
-        given, options = seen(AUC), BlendOptions(trials=4, space="plain")
+        given, options = seen(AUC), Blend(trials=4, space="plain")
         search = fit_blends(["optuna"], given, AUC, options)["optuna"].searches[""]
         simpler = [name for name in BLENDERS if name not in ("optuna", "stack")]
         weights = fit_blends(simpler, given, AUC, options)
@@ -261,28 +200,11 @@ class TestFits:
             np.testing.assert_array_equal(trial.weights_M, wanted_M)
 
     def test_of_each_output_have_a_search_of_their_own_and_share_the_trials(self) -> None:
-        options = BlendOptions(trials=6, weights="per_output", space="plain")
+        options = Blend(trials=6, weights="per_output", space="plain")
         searches = fit_blends(["optuna"], seen(MCRMSE), MCRMSE, options)["optuna"].searches
         assert list(searches) == ["p", "q"]
         for history in searches.values():
             assert [trial.source for trial in history].count("search") == 3
-
-    def test_tell_of_their_progress(self) -> None:
-        ticks: list[int] = []
-        options = BlendOptions(trials=5)
-        fit_blends(["optuna"], seen(AUC), AUC, options, progress=lambda: ticks.append(1))
-        assert len(ticks) == 5
-
-    def test_leave_the_matrix_as_it_was(self) -> None:
-        given = seen(MACRO)
-        kept = given.y.copy(), given.oof_MNK.copy()
-        fit_blends(list(BLENDERS), given, MACRO, BlendOptions(trials=3))
-        np.testing.assert_array_equal(given.y, kept[0])
-        np.testing.assert_array_equal(given.oof_MNK, kept[1])
-
-    def test_of_an_unknown_name_suggest_the_nearest(self) -> None:
-        with pytest.raises(UserError, match="unknown blender 'convx'; did you mean 'convex'"):
-            fit_blends(["convx"], seen(AUC), AUC, BlendOptions())
 
 
 @pytest.mark.parametrize(
@@ -299,4 +221,4 @@ def test_ranks_are_refused_where_more_than_order_counts(
     scorer = make_scorer(metric, task)
     given = seen(scorer)
     with pytest.raises(UserError, match=f"and {metric} needs more; use {remedy}"):
-        choose_form(given, scorer, BlendOptions(space="rank", thresholds="default"))
+        choose_form(given, scorer, Blend(space="rank", thresholds="default"))

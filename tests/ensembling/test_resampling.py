@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from simulated import AUC, F1, MAE
 
-from poolblend.competition.metrics import make_scorer
-from poolblend.competition.tasks import Task
 from poolblend.ensembling.resampling import bootstrap, draws, gain
 from poolblend.errors import UserError
 
-BINARY = Task("binary", ("t",), (0, 1))
-AUC, F1 = make_scorer("roc_auc", BINARY), make_scorer("f1", BINARY)
-RMSE = make_scorer("rmse", Task("regression", ("t",)))
 Y = np.array([0, 0, 0, 1, 1, 1])
 LABELS = np.array([0, 1, 0, 0, 1, 1])
 
@@ -45,25 +41,6 @@ def test_groups_are_drawn_whole() -> None:
     assert seen == set(range(7))
 
 
-def test_groups_of_one_row_each_are_no_groups() -> None:
-    lone = [np.sort(rows) for rows in draws(30, np.arange(30) * 7 % 30, resamples=400)]
-    plain = [np.sort(rows) for rows in draws(30, seed=7, resamples=400)]
-    for many in (lone, plain):
-        counts = np.array([np.bincount(rows, minlength=30) for rows in many])
-        np.testing.assert_allclose(counts.mean(axis=0), 1, atol=0.25)
-        assert counts.var() == pytest.approx(1 - 1 / 30, abs=0.05)
-
-
-def test_intervals_of_correlated_rows_are_wider_in_groups() -> None:
-    rng = np.random.default_rng(0)
-    group_N = np.repeat(np.arange(40), 10)
-    y = np.zeros((400, 1))
-    taken = np.repeat(rng.gamma(2, size=40), 10)[:, None]
-    plain_R = bootstrap(y, [taken], RMSE, resamples=200)[0]
-    grouped_R = bootstrap(y, [taken], RMSE, group_N=group_N, resamples=200)[0]
-    assert grouped_R.std() > 2 * plain_R.std()
-
-
 def test_the_same_rows_are_drawn_for_all_that_is_compared() -> None:
     first_R, second_R = bootstrap(Y, iter([LABELS, LABELS]), F1, resamples=30)
     np.testing.assert_array_equal(first_R, second_R)
@@ -81,8 +58,7 @@ def test_losses_are_those_of_the_rows_drawn() -> None:
 def test_the_spread_of_resamples_is_the_standard_error() -> None:
     """Over rows of a known variance, resampled means spread as the theory of means says."""
     values_N1 = np.random.default_rng(0).normal(5, 2, size=(400, 1))
-    mae = make_scorer("mae", Task("regression", ("t",)))
-    losses_R = bootstrap(np.zeros((400, 1)), [values_N1], mae, resamples=600)[0]
+    losses_R = bootstrap(np.zeros((400, 1)), [values_N1], MAE, resamples=600)[0]
     assert losses_R.std() == pytest.approx(np.abs(values_N1).std() / 20, rel=0.1)
 
 

@@ -1,11 +1,11 @@
-"""Feed every reader of outside bytes with damaged input: it reads it, or refuses it in one line.
+"""Fuzz every reader of files: each must read a damaged input, or refuse it in one line.
 
     python tests/fuzz/fuzz_readers.py --minutes 5
     python tests/fuzz/fuzz_readers.py --inputs 1000 --only config --seed 7 --crashes found
 
-Inputs are seeded mutations of right contents. Each reader runs in a process of its own, with a
-limit of time per input and of memory, so that hangs and deaths of the interpreter count too. Crash
-inputs are kept in the folder given, minimised a little; their presence makes the exit status 1.
+Inputs are seeded mutations of valid contents. Each reader runs in a process of its own, with limits
+of time per input and of memory, so that hangs and deaths of the interpreter are found as well.
+Inputs that crash a reader are written to the folder given, and make the exit status 1.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Reader = Callable[[bytes, Path], None]
 
 
 class Hang(BaseException):
-    """The time for one input is over; no reader may catch this."""
+    """The time for one input is over. No reader may catch this."""
 
 
 def main() -> None:
@@ -55,13 +55,12 @@ def main() -> None:
     readers = _named(args)
     if not readers:
         sys.exit(f"no reader is called anything like '{args.only}'")
-    tallies = {}
+    crashed = False
     for corpus, name in readers:
-        print(f"{name} …", end=" ", flush=True)
-        tallies[name] = _run(args, corpus, name, 60 * args.minutes / len(readers), crashes)
-        print(f"{tallies[name]['inputs']:,} inputs", flush=True)
-    _report(tallies)
-    if any(tally["crashes"] for tally in tallies.values()):
+        tally = _run(args, corpus, name, 60 * args.minutes / len(readers), crashes)
+        print(f"{name}: {json.dumps(tally)}", flush=True)
+        crashed |= tally["crashes"] > 0
+    if crashed:
         print(f"crash inputs and tracebacks are in {crashes}")
         sys.exit(1)
 
@@ -81,23 +80,19 @@ def _arguments() -> argparse.Namespace:
 
 
 def _named(args: argparse.Namespace) -> list[tuple[str, str]]:
-    """Corpus and name of every reader to be fed; a corpus that is not there is said."""
-    found = []
-    for corpus in args.corpus or CORPORA:
-        try:
-            readers = importlib.import_module(corpus).READERS
-        except ModuleNotFoundError as error:
-            if error.name != corpus:
-                raise
-            sys.exit(f"no corpus {corpus}")
-        found += [(corpus, name) for name in readers if args.only in name]
-    return found
+    """Corpus and name of each reader that is to be fuzzed."""
+    return [
+        (corpus, name)
+        for corpus in args.corpus or CORPORA
+        for name in importlib.import_module(corpus).READERS
+        if args.only in name
+    ]
 
 
 def _run(
     args: argparse.Namespace, corpus: str, name: str, seconds: float, crashes: Path
 ) -> dict[str, Any]:
-    """Feed one reader in processes of its own, a new one where one has died."""
+    """Fuzz one reader in a process of its own, and start another one where it has died."""
     tally: dict[str, Any] = dict(inputs=0, refused=0, accepted=0, crashes=0, slowest=0.0)
     until, deaths = time.monotonic() + seconds, 0
     current = crashes / f".current-{_slug(name)}"
@@ -112,10 +107,10 @@ def _run(
             tally[key] += part.get(key, 0)
         tally["slowest"] = max(tally["slowest"], part.get("slowest", 0.0))
         if worker.returncode:
-            told = f"the process ended with status {worker.returncode}\n{worker.stderr[-5000:]}"
+            message = f"the process ended with status {worker.returncode}\n{worker.stderr[-5000:]}"
             if not current.exists():
-                sys.exit(f"{name}: {told}")
-            _keep(crashes, name, current.read_bytes(), told)
+                sys.exit(f"{name}: {message}")
+            _keep(crashes, name, current.read_bytes(), message)
             tally["inputs"] += 1
             tally["crashes"] += 1
             deaths += 1
@@ -126,7 +121,7 @@ def _run(
 
 
 def _work(args: argparse.Namespace) -> None:
-    """Feed one reader until the time or the inputs are over; the tally so far, line by line."""
+    """Fuzz one reader until time or inputs are over; print the tally after each input."""
     warnings.simplefilter("ignore")
     logging.disable()
     corpus = importlib.import_module(args.corpus[0])
@@ -141,7 +136,7 @@ def _work(args: argparse.Namespace) -> None:
         number = args.started + tally["inputs"]
         content = seeds[number] if number < len(seeds) else make_input(rng, seeds)
         current.write_bytes(content)
-        outcome, told = feed(reader, content, args.seconds)
+        outcome, message = feed(reader, content, args.seconds)
         tally["slowest"] = max(tally["slowest"], time.monotonic() - now)
         tally["inputs"] += 1
         if outcome in ("accepted", "refused"):
@@ -149,13 +144,13 @@ def _work(args: argparse.Namespace) -> None:
         elif outcome not in seen:
             seen.add(outcome)
             tally["crashes"] += 1
-            _keep(args.crashes, args.worker, minimise(reader, content, outcome, args.seconds), told)
+            _keep(args.crashes, args.worker, content, message)
         print(json.dumps(tally), flush=True)
     current.unlink(missing_ok=True)
 
 
 def feed(reader: Reader, content: bytes, seconds: float) -> tuple[str, str]:
-    """`accepted`, `refused`, or what tells one crash from another; and the traceback."""
+    """`accepted`, `refused`, or a name for the kind of crash; and its traceback."""
     from poolblend.errors import UserError
 
     signal.signal(signal.SIGALRM, _stop)
@@ -170,8 +165,8 @@ def feed(reader: Reader, content: bytes, seconds: float) -> tuple[str, str]:
                 return "refused", ""
             return "a refusal of more than a line", line
         except (Exception, Hang, SystemExit) as error:
-            told = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-            return _fingerprint(error), told
+            message = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+            return _fingerprint(error), message
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.setitimer(signal.ITIMER_PROF, 0)
@@ -179,7 +174,7 @@ def feed(reader: Reader, content: bytes, seconds: float) -> tuple[str, str]:
 
 
 def _fingerprint(error: BaseException) -> str:
-    """Kind of error, and the line of ours that it came from; a hang may be anywhere."""
+    """Kind of error, and the line of our code that it came from; a hang may be anywhere."""
     if isinstance(error, Hang):
         return "a hang"
     frames = traceback.extract_tb(error.__traceback__)
@@ -187,51 +182,26 @@ def _fingerprint(error: BaseException) -> str:
     return f"{type(error).__name__} at {last[-1].filename}:{last[-1].lineno}"
 
 
-def minimise(reader: Reader, content: bytes, outcome: str, seconds: float) -> bytes:
-    """A shorter content with the same outcome: parts are left out, larger ones first."""
-    until, size = time.monotonic() + 2 * seconds, len(content) // 2
-    while size and time.monotonic() < until:
-        for start in range(0, len(content), size):
-            shorter = content[:start] + content[start + size :]
-            if time.monotonic() < until and feed(reader, shorter, seconds)[0] == outcome:
-                content = shorter
-                break
-        else:
-            size //= 2
-    return content
-
-
 def _stop(*_: object) -> None:
     raise Hang("the time for one input is over")
 
 
 def _limit_memory() -> None:
-    """No more address space than now, and then some; where the system tells how much is taken."""
+    """Limit the address space to MEMORY more than now, where the system says how much that is."""
     taken = Path("/proc/self/statm")
     if taken.exists():
         bytes_taken = int(taken.read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (bytes_taken + MEMORY, resource.RLIM_INFINITY))
 
 
-def _keep(crashes: Path, name: str, content: bytes, told: str) -> None:
+def _keep(crashes: Path, name: str, content: bytes, message: str) -> None:
     stem = f"{_slug(name)}-{hashlib.sha256(content).hexdigest()[:12]}"
     (crashes / f"{stem}.input").write_bytes(content)
-    (crashes / f"{stem}.txt").write_text(told, encoding="utf-8", errors="backslashreplace")
+    (crashes / f"{stem}.txt").write_text(message, encoding="utf-8", errors="backslashreplace")
 
 
 def _slug(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name)
-
-
-def _report(tallies: dict[str, dict[str, Any]]) -> None:
-    columns = ("inputs", "refused", "accepted", "crashes")
-    total = {key: sum(tally[key] for tally in tallies.values()) for key in columns}
-    total["slowest"] = max(tally["slowest"] for tally in tallies.values())
-    print(f"\n| {'reader':<38} |   inputs |  refused | accepted |  crashes | slowest, s |")
-    print(f"| {'-' * 38} | {' | '.join(['-------:'] * 4)} | ---------: |")
-    for name, tally in (tallies | {"all": total}).items():
-        counts = " | ".join(f"{tally[key]:>8,}" for key in columns)
-        print(f"| {name:<38} | {counts} | {tally['slowest']:>10.2f} |")
 
 
 if __name__ == "__main__":

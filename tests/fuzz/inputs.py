@@ -1,4 +1,4 @@
-"""Inputs for readers: right contents, damaged in the ways that files get damaged, and worse."""
+"""Inputs for the fuzz driver: valid contents, damaged in many ways."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = [
 
 
 def make_input(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
-    """Mostly a damaged seed, else words that readers stumble over, else plain noise."""
+    """Mostly a damaged seed, sometimes words that are hard to read, sometimes random bytes."""
     luck = rng.random()
     if luck < 0.05:
         return rng.randbytes(rng.randrange(200))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from poolblend import config, pipeline
 from poolblend.doctor import examine
 from poolblend.errors import PartlyFailedError, Stopped, UserError
-from poolblend.jobs.trainer import Trainer
+from poolblend.jobs.runners import inline
 from poolblend.loading.competition import open_store
 from poolblend.modeling.poolers import POOLERS
 from poolblend.store import UnwritableError
@@ -40,16 +40,16 @@ def finished(store, name, n=3):
 
 def failing(monkeypatch, error, name=WILD, fold=None):
     """Training a fold of that name, or this one, ends in the error."""
-    whole = Trainer.train
+    whole = inline.run
     tried = []
 
-    def train(self, member, number, place):
-        if member.name == name and fold in (None, number):
-            tried.append(number)
+    def run(job, context, place):
+        if job.member.name == name and fold in (None, job.fold):
+            tried.append(job.fold)
             raise error
-        whole(self, member, number, place)
+        whole(job, context, place)
 
-    monkeypatch.setattr(Trainer, "train", train)
+    monkeypatch.setattr(inline, "run", run)
     return tried
 
 
@@ -65,10 +65,10 @@ def test_a_diverging_member_costs_no_other(run, caplog):
     assert "--skip-failed" in str(end.value)
     assert "Traceback" not in caplog.text
     for fold in range(3):
-        note = store.failure(WILD, fold)
-        assert "became" in note["reason"]
-        assert note["inputs"]["settings"]["train"]["lr"] == 1e30
-        assert note["written"].startswith("20")
+        note = store.fold(WILD, fold).failure()
+        assert "became" in note.reason
+        assert note.inputs["settings"]["train"]["lr"] == 1e30
+        assert note.written.startswith("20")
         assert len(store.checkpoints(WILD, fold)) == 0  # they lead to the same end
 
 
@@ -124,13 +124,13 @@ def test_a_fold_finished_later_is_failed_no_more(toy, monkeypatch):
         failing(patch, UserError("no luck"), NEXT, fold=1)
         with pytest.raises(PartlyFailedError, match="1 of 6 folds: tiny-max-s42 fold 1: no luck"):
             pipeline.train(settings)
-    alone = {f: store.fold_card(NEXT, f)["weights"] for f in (0, 2)}
+    alone = {f: store.fold_card(NEXT, f).files.weights for f in (0, 2)}
     pipeline.train(settings, skip_failed=True)
     assert finished(store, NEXT) == [0, 2]
     pipeline.train(settings)
     assert finished(store, NEXT) == [0, 1, 2]
-    assert store.failure(NEXT, 1) is None
-    assert {f: store.fold_card(NEXT, f)["weights"] for f in (0, 2)} == alone
+    assert store.fold(NEXT, 1).failure() is None
+    assert {f: store.fold_card(NEXT, f).files.weights for f in (0, 2)} == alone
 
 
 def test_a_failure_from_other_inputs_counts_no_more(run, toy, capsys):
@@ -170,9 +170,9 @@ def test_blend_says_what_it_leaves_out_and_why(run):
     with pytest.raises(PartlyFailedError):
         pipeline.train(settings)
     blend = pipeline.blend(settings)
-    (what,) = blend.card["left_out"].values()
+    (what,) = blend.card.left_out.values()
     assert what.startswith("is not trained yet (fold 0, 1: ")
-    assert what == blend.card["left_out"][WILD]
+    assert what == blend.card.left_out[WILD]
     assert f"Not in this blend: {WILD} is not trained yet (fold 0, 1: " in str(blend)
 
 
@@ -191,7 +191,7 @@ def test_whatever_ends_one_fold_ends_no_queue(run, monkeypatch, caplog, error, r
     failing(monkeypatch, error)
     with pytest.raises(PartlyFailedError):
         pipeline.train(settings)
-    assert [store.failure(WILD, fold)["reason"] for fold in range(3)] == [reason] * 3
+    assert [store.fold(WILD, fold).failure().reason for fold in range(3)] == [reason] * 3
     assert finished(store, NEXT) == [0, 1, 2]
     foreseen = isinstance(error, UserError | MemoryError)
     assert sum(bool(record.exc_info) for record in caplog.records) == (0 if foreseen else 1)
@@ -211,7 +211,7 @@ def test_what_concerns_every_fold_stops_at_once_and_marks_none(run, monkeypatch,
     failing(monkeypatch, error)
     with pytest.raises(type(error)):
         pipeline.train(settings)
-    assert store.failure(WILD, 0) is None
+    assert store.fold(WILD, 0).failure() is None
     assert finished(store, NEXT) == []
 
 
@@ -223,7 +223,7 @@ def test_a_device_that_is_lost_stops_the_queue(run, monkeypatch):
     monkeypatch.setattr(failures, "device_works", lambda: False)
     with pytest.raises(UserError, match="the device does not compute any more after .* fold 0"):
         pipeline.train(settings)
-    assert "illegal memory access" in store.failure(WILD, 0)["reason"]
+    assert "illegal memory access" in store.fold(WILD, 0).failure().reason
     assert finished(store, NEXT) == []
 
 
@@ -269,27 +269,26 @@ def test_a_note_that_is_damaged_is_none(run):
     path = store.fold_folder(WILD, 0) / "failed.json"
     told = json.loads(path.read_text())
     path.write_text(json.dumps(told | {"reason": "another"}))
-    assert store.failure(WILD, 0) is None
+    assert store.fold(WILD, 0).failure() is None
     path.write_text("{")
-    assert store.failure(WILD, 0) is None
+    assert store.fold(WILD, 0).failure() is None
 
 
 def test_what_another_process_failed_meanwhile_is_not_tried_again(run, monkeypatch):
     settings, store = run()
-    whole, tried, moments = Trainer.train, [], itertools.count()
+    whole, tried, moments = inline.run, [], itertools.count()
 
-    def train(self, member, fold, place):
-        if member.name == WILD:
-            tried.append(fold)
-            if fold == 0:  # as another process would, which has the others
+    def run_job(job, context, place):
+        if job.member.name == WILD:
+            tried.append(job.fold)
+            if job.fold == 0:  # as another process would, which has the others
                 for other in (1, 2):
-                    store.mark_failed(
-                        WILD, other, "theirs", self.inputs(member), f"{next(moments)}"
-                    )
+                    theirs = job.model_copy(update={"fold": other})
+                    theirs.note_failure(store, f"theirs {next(moments)}")
             raise UserError("mine")
-        whole(self, member, fold, place)
+        whole(job, context, place)
 
-    monkeypatch.setattr(Trainer, "train", train)
+    monkeypatch.setattr(inline, "run", run_job)
     with pytest.raises(PartlyFailedError, match="3 of 6 folds"):
         pipeline.train(settings)
     assert tried == [0]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from poolblend import config, pipeline
-from poolblend.jobs.blend_plan import fold_models
 from poolblend.loading.competition import load_competition, open_store
 from rig import toys
 from rig.families import write_family
+from rig.fold_models import fold_models
 
 pytestmark = pytest.mark.usefixtures("_imported")
 
@@ -36,7 +36,7 @@ def test_a_row_is_predicted_alone_as_it_was_beside_others(
     competition = load_competition(settings, store)
     train = competition.tables.train.set_index("id", drop=False)
     for member in (f"{name}-mean-s42", f"{name}-mean-logistic-s42"):
-        assert store.fold_card(member, 0)["reads_padding"] == reads_padding
+        assert store.fold_card(member, 0).reads_padding == reads_padding
         oof = store.read_oof(member, 0)
         rows = train.loc[oof["id"]]
         models = fold_models(settings, store, rows, "train")

@@ -89,7 +89,7 @@ def test_a_frozen_member_is_blended_with_a_fine_tuned_one_and_predicts_its_oof_a
     pipeline.train(settings)
     pipeline.blend(settings)
     store, name = open_store(settings), f"tiny-mean-{kind}-s42"
-    assert store.read_blend()["members"].keys() == {name, "tiny-max-s42"}
+    assert store.read_blend().members.keys() == {name, "tiny-max-s42"}
     assert pipeline.infer(settings).is_file()
     capsys.readouterr()
     pipeline.verify_oof(settings)
@@ -106,7 +106,7 @@ def test_columns_beside_the_text_reach_the_head(toy):
         path = toy("regression", name=f"numbers_{number}")
         settings = load(with_numbers(path) if number else path, MEAN_SVR)
         pipeline.train(settings, folds="0")
-        scores[number] = open_store(settings).fold_card(SVR, 0)["score"]
+        scores[number] = open_store(settings).fold_card(SVR, 0).score
     assert scores[True] < 0.95 * scores[False]
 
 
@@ -119,7 +119,7 @@ def test_rows_are_pooled_once_for_all_folds_and_heads(toy, pooled):
     pipeline.train(settings)
     assert sorted(np.concatenate(pooled)) == list(range(60))
     store = open_store(settings)
-    assert {store.fold_card(name, 2)["rows"]["train"] for name in (SVR, RIDGE)} == {40}
+    assert {store.fold_card(name, 2).rows.train for name in (SVR, RIDGE)} == {40}
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,12 @@ def test_the_card_tells_the_head_and_nothing_is_left_of_the_training(toy):
     pipeline.train(settings, folds="0")
     store = open_store(settings)
     card = store.fold_card(SVR, 0)
-    assert card["epochs"] == []
-    assert card["inputs"]["settings"]["head"] == {"kind": "svr", "C": 1.0}
-    assert card["inputs"]["settings"]["train"].keys() == {"precision", "class_weights"}
-    assert 0 < card["head"]["support_vectors"] <= card["rows"]["train"]
-    assert len(tensors(settings, SVR)["head.support_SF"]) == card["head"]["support_vectors"]
-    assert card["head"]["seconds"] <= card["seconds"]
+    assert card.epochs == ()
+    assert card.inputs.settings["head"] == {"kind": "svr", "C": 1.0}
+    assert card.inputs.settings["train"].keys() == {"precision", "class_weights"}
+    assert 0 < card.head.support_vectors <= card.rows.train
+    assert len(tensors(settings, SVR)["head.support_SF"]) == card.head.support_vectors
+    assert card.head.seconds <= card.seconds
     assert not list(store.root.rglob("checkpoint*"))
 
 
@@ -245,7 +245,7 @@ def test_pseudo_labels_join_a_frozen_members_rows(toy, pooled):
     pipeline.train(joined)
     assert sum(map(len, pooled)) == 60 + 15
     name = "tiny-mean-logistic-more-s42"
-    assert open_store(joined).fold_card(name, 0)["rows"]["train"] == 30 + 15
+    assert open_store(joined).fold_card(name, 0).rows.train == 30 + 15
     heads = [
         tensors(settings, member)["head.linear.weight"]
         for settings, member in ((plain, "tiny-mean-logistic-s42"), (joined, name))

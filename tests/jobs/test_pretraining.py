@@ -12,6 +12,7 @@ from poolblend.errors import Stopped, UserError
 from poolblend.loading.competition import open_store
 from poolblend.modeling import backbone
 from poolblend.training.fit import Fit
+from rig.cards import checkpoint_card
 from rig.masked import write_masked_encoder
 from rig.toys import write_toy
 
@@ -120,11 +121,11 @@ def test_the_encoder_learns_is_kept_as_a_backbone_and_its_members_begin_there(wh
 
 def test_the_card_tells_the_loss_on_texts_held_out_before_and_after(whole, path):
     card = open_store(config.load(path, [f"store={whole}"])).backbone(NAME).check()
-    assert card["rows"] == {"train": 30, "held_out": 2}
-    assert [epoch["number"] for epoch in card["epochs"]] == [1, 2]
-    assert card["held_out_loss"]["after"] == card["epochs"][-1]["held_out_loss"]
-    assert card["held_out_loss"]["before"] != card["held_out_loss"]["after"]
-    assert card["inputs"]["mlm"] == MLM | {"mask": 0.15}
+    assert (card.rows.train, card.rows.held_out) == (30, 2)
+    assert [epoch.number for epoch in card.epochs] == [1, 2]
+    assert card.held_out_loss.after == card.epochs[-1].held_out_loss
+    assert card.held_out_loss.before != card.held_out_loss.after
+    assert card.inputs.mlm == MLM | {"mask": 0.15}
 
 
 def test_a_second_run_trains_nothing_and_another_member_shares_the_backbone(
@@ -140,7 +141,7 @@ def test_a_second_run_trains_nothing_and_another_member_shares_the_backbone(
     assert set(steps) == {"TextModel"}
     assert stored(store.root).items() > before.items()
     cards = [store.fold_card(f"tiny-mlm-{pooler}-s42", 0) for pooler in ("mean", "max")]
-    assert cards[0]["inputs"]["backbone_sha256"] == cards[1]["inputs"]["backbone_sha256"]
+    assert cards[0].inputs.backbone_sha256 == cards[1].inputs.backbone_sha256
 
 
 def test_the_log_tells_both_losses(settings, caplog):
@@ -167,12 +168,12 @@ def test_a_killed_training_is_taken_up_to_the_same_bits(settings, whole, at_step
 def test_what_is_left_by_a_process_killed_at_the_end_is_swept(finished, at_step):
     settings, store = finished
     files = store.backbone(NAME)
-    files.checkpoints.save(3, {"w": torch.ones(2)}, {"inputs": {}})
-    files.lock().path.touch()
+    inputs = files.card().inputs.as_json()
+    files.checkpoints.save(3, {"w": torch.ones(2)}, checkpoint_card(inputs=inputs))
     steps = at_step()
     train(settings)
     assert steps == []
-    assert {path.name for path in files.folder.parent.iterdir()} == {NAME}
+    assert len(files.checkpoints) == 0
 
 
 def test_the_watch_stops_it_with_a_checkpoint(settings, at_step, monkeypatch):
@@ -184,7 +185,7 @@ def test_the_watch_stops_it_with_a_checkpoint(settings, at_step, monkeypatch):
     with pytest.raises(Stopped, match=rf"backbone {NAME} at step 3 of {STEPS}$"):
         train(settings)
     files = open_store(settings).backbone(NAME)
-    assert files.checkpoints.newest().card["step"] == 3
+    assert files.checkpoints.newest().card.step == 3
     assert not files.folder.exists()
 
 
@@ -286,17 +287,17 @@ def test_one_that_another_process_trains_is_waited_for(
 ):
     settings = settings()
     store, steps = open_store(settings), at_step()
-    lock = store.backbone(NAME).lock()
+    lock = store.backbone(NAME).lock
     lock.acquire()
 
     def other(_):
         shutil.copytree(whole / "models/toy/backbones" / NAME, store.backbone(NAME).folder)
         lock.release()
 
-    monkeypatch.setattr("poolblend.jobs.pretraining.time.sleep", other)
+    monkeypatch.setattr("poolblend.jobs.runners.inline.time.sleep", other)
     with caplog.at_level("INFO", logger="poolblend"):
         train(settings)
-    assert f"backbone {NAME} is trained by process " in caplog.text
+    assert f"jobs are done elsewhere (backbone {NAME} by process " in caplog.text
     assert set(steps) == {"TextModel"}
     assert stored(store.root) == stored(whole)
 

@@ -7,14 +7,13 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from poolblend.jobs.finetuning import FineTuner
+from poolblend.jobs.trainer import Trainer
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
-from poolblend.jobs.blend_plan import fold_models
-from poolblend.jobs.finetuning import FineTuner
-from poolblend.jobs.trainer import Trainer
 from poolblend.jobs.watch import Watch
 from poolblend.loading import texts
 from poolblend.loading.competition import load_competition, open_store
@@ -22,8 +21,9 @@ from poolblend.loading.models import check_members
 from poolblend.modeling import backbone
 from poolblend.modeling.tokenizers import Kept
 from poolblend.store.cards import read_card, write_card
-from poolblend.store.files import described
+from poolblend.store.files import hash_file
 from rig import tokenizers, toys
+from rig.fold_models import fold_models
 
 QUICK = {"members": ["mean"], "folds": {"n": 2}, "train": {"epochs": 1, "batch_size": 16}}
 
@@ -205,7 +205,7 @@ def test_folds_of_one_backbone_are_read_each_by_its_own_tokenizer(toy, tmp_path)
     folder = store.fold_folder("tiny-mean-s42", 1)
     shutil.copy(tmp_path / "other/tokenizer.json", folder)
     card = read_card(folder / "card.json")
-    card["files"]["tokenizer.json"] = described(folder / "tokenizer.json")
+    card["files"]["tokenizer.json"] = hash_file(folder / "tokenizer.json").model_dump()
     write_card(folder / "card.json", card)
     table = load_competition(loaded, store).tables.train
     models, rows = fold_models(loaded, store, table, "train"), np.arange(len(table))

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from poolblend.jobs.trainer import Trainer
 from transformers import AutoModel, AutoTokenizer
 
 from poolblend import config, pipeline
 from poolblend.doctor import examine
 from poolblend.errors import PartlyFailedError, UserError
 from poolblend.jobs import rehearsal
-from poolblend.jobs.trainer import Trainer
 from poolblend.loading.competition import open_store
 from poolblend.modeling.model import TextModel
 from poolblend.training import devices
@@ -84,8 +84,8 @@ def test_an_encoder_that_fails_in_half_precision_is_trained_and_read_in_fp32(
     assert [each.split()[0] for each in told] == ["deberta-mean-s42", "deberta-max-s42"]
     assert "in bf16 a forward pass of deberta-mean-s42 fails (RuntimeError: value cannot" in told[0]
     for card in cards(store, "deberta-mean-s42"):
-        assert (card["precision"], card["fp32_only"]) == ("fp32", True)
-        assert card["inputs"]["settings"]["train"]["precision"] == "auto"
+        assert (card.precision, card.fp32_only) == ("fp32", True)
+        assert card.inputs.settings["train"]["precision"] == "auto"
     pipeline.train(settings)  # and nothing is stale
     pipeline.blend(settings)
     pipeline.infer(settings)
@@ -145,7 +145,7 @@ def test_a_backbone_is_trained_on_further_in_fp32_where_half_fails(toy, deberta,
     )
     pipeline.train(settings, folds="0")
     store = open_store(settings)
-    assert store.backbone("deberta-mlm").check()["precision"] == "fp32"
+    assert store.backbone("deberta-mlm").check().precision == "fp32"
     assert "deberta-mlm-mean-s42 computes in fp32" in caplog.text
 
 
@@ -293,5 +293,5 @@ def test_the_same_weights_come_out_with_and_without_a_rehearsal(toy, tmp_path, m
             monkeypatch.setattr(queue, "_rehearse", lambda *_: None)
         settings = config.load(toy(members=["mean"]), [f"store={tmp_path / name}"])
         pipeline.train(settings)
-        made.append([card["weights"] for card in cards(open_store(settings), "tiny-mean-s42")])
+        made.append([card.files.weights for card in cards(open_store(settings), "tiny-mean-s42")])
     assert made[0] == made[1]

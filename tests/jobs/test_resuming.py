@@ -10,7 +10,7 @@ import pytest
 
 from poolblend import config, pipeline
 from poolblend.errors import Stopped, UserError
-from poolblend.jobs.keeping import Keeper
+from poolblend.jobs.checkpointing import Checkpointer
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import open_store
 from poolblend.store import Checkpoints
@@ -116,7 +116,7 @@ def test_what_a_process_leaves_that_is_killed_at_a_folds_end_is_swept(two, monke
     train(killed)
     assert left(killed) == []
     assert stored(killed) == stored(whole)
-    assert store.fold_card("tiny-max-s42", 0)["resumed_at_steps"] == []
+    assert store.fold_card("tiny-max-s42", 0).resumed_at_steps == ()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -140,12 +140,12 @@ def test_a_signal_finishes_the_step_keeps_it_and_says_how_to_continue(
     assert checkpoint.name == "step-00000003"
     with caplog.at_level("INFO", logger="poolblend"):
         train(stopped)
-    assert f"tiny-max-s42 fold 0: goes on at step 3 of {STEPS}" in caplog.text
+    assert f"tiny-max-s42 fold 0: resumes at step 3 of {STEPS}" in caplog.text
     assert stored(stopped) == stored(whole)
     card = open_store(stopped).fold_card("tiny-max-s42", 0)
-    assert card["resumed_at_steps"] == [3]
-    assert [epoch["number"] for epoch in card["epochs"]] == [1, 2]
-    assert card["epochs"][0]["score"] is not None
+    assert card.resumed_at_steps == (3,)
+    assert [epoch.number for epoch in card.epochs] == [1, 2]
+    assert card.epochs[0].score is not None
 
 
 def test_a_second_signal_leaves_at_once(two, at_step):
@@ -167,8 +167,8 @@ def test_a_second_signal_leaves_at_once(two, at_step):
 def test_a_signal_while_predicting_loses_no_step(two, monkeypatch):
     whole, stopped = two("batch_tokens=64")
     train(whole)
-    after_batch = Keeper.after_batch
-    monkeypatch.setattr(Keeper, "after_batch", lambda self: (stop(), after_batch(self)))
+    after_batch = Checkpointer.after_batch
+    monkeypatch.setattr(Checkpointer, "after_batch", lambda self: (stop(), after_batch(self)))
     with pytest.raises(Stopped, match=f"at step 5 of {STEPS}"):
         train(stopped)
     monkeypatch.undo()
@@ -266,7 +266,7 @@ def test_replacing_a_stale_fold_is_taken_up_too(two, at_step):
         train(again, overwrite=True)
     train(again, overwrite=True)
     assert stored(again) == stored(whole)
-    assert open_store(again).fold_card("tiny-max-s42", 0)["resumed_at_steps"] == [4]
+    assert open_store(again).fold_card("tiny-max-s42", 0).resumed_at_steps == (4,)
 
 
 def test_a_damaged_fold_is_refused_by_name_until_it_is_to_be_replaced(two):
@@ -308,7 +308,7 @@ def test_a_signal_that_finds_no_room_for_a_checkpoint_says_where_it_goes_on(
 
     monkeypatch.setattr("poolblend.store.Checkpoints.save", refuse)
     at_step(3, stop)
-    with pytest.raises(Stopped, match="the same command continues at the fold's beginning"):
+    with pytest.raises(Stopped, match="the same command continues at the fold's first step"):
         train(full)
 
 
@@ -320,10 +320,10 @@ def test_a_checkpoint_that_cannot_be_continued_from_is_one_line(two, at_step, wh
         train(settings)
     checkpoints = open_store(settings).checkpoints("tiny-max-s42", 0)
     found = checkpoints.newest()
-    rest = {key: value for key, value in found.card["rest"].items() if key != what}
+    rest = {key: value for key, value in found.card.rest.items() if key != what}
     checkpoints.save(3, found.tensors(), {**found.card, "rest": rest})
     with pytest.raises(
-        UserError, match=f"cannot be continued from .*{what}.*delete {checkpoints.folder}"
+        UserError, match=f"cannot be resumed from .*{what}.*delete {checkpoints.folder}"
     ):
         train(settings)
 
@@ -349,5 +349,5 @@ def test_the_card_of_a_fold_says_how_its_batches_were_cut(toy, monkeypatch, capl
     monkeypatch.setattr(Gradients, "_add_up", small)
     settings = config.load(toy())
     pipeline.train(settings, poolers="max", folds="0")
-    assert open_store(settings).fold_card("tiny-max-s42", 0)["batches_cut_into"] == 2
+    assert open_store(settings).fold_card("tiny-max-s42", 0).batches_cut_into == 2
     assert "out of memory: going on with batches of 4 rows, 2 of them to a step" in caplog.text

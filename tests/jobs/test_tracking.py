@@ -1,7 +1,4 @@
-"""What trackers are told of a training, and that the training is the same with and without them."""
-
-import sys
-from types import SimpleNamespace
+"""What trackers are sent of a training, and that the training is the same with and without them."""
 
 import accelerate.tracking
 import pytest
@@ -14,11 +11,10 @@ from poolblend.training.fit import Fit
 
 MEMBER = "tiny-mean-s42"
 STEPS = 10  # of a fold: 40 rows in batches of 8, two epochs
-QUICK = ["members=[mean]"]
 
 
 class Recorder:
-    """Stands for one of accelerate's trackers, and remembers all that it is told."""
+    """Stands for one of accelerate's trackers, and records its calls."""
 
     def __init__(self, made, *given, fails_at=None, **named):
         self.given, self.named, self.fails_at = given, named, fails_at
@@ -61,148 +57,119 @@ def recorded(monkeypatch):
 
 
 def train(path, tracker, *sets, folds="0"):
-    settings = config.load(path, [*QUICK, f"tracking={tracker}", *sets])
+    settings = config.load(path, ["members=[mean]", f"tracking={tracker}", *sets])
     pipeline.train(settings, folds=folds)
     return settings
 
 
-def outcome(store):
-    card = store.fold_card(MEMBER, 0)
-    return card["weights"], card["oof"], card["inputs"]
-
-
-def test_tensorboard_reads_the_losses_rates_and_scores_that_the_card_tells(toy, tmp_path):
+def test_tensorboard_holds_the_losses_rates_and_scores_of_the_card(toy, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    settings = train(toy(), "tensorboard")
+    path = toy()
+    settings = train(path, "tensorboard")
     store = open_store(settings)
     assert store.tracking_folder == tmp_path / "store" / "tracking" / "toy"
     events = EventAccumulator(str(store.tracking_folder / f"{MEMBER}-fold0"))
     events.Reload()
-    told = {
+    sent = {
         tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
     }
-    assert [step for step, _ in told["loss"]] == list(range(1, STEPS + 1))
-    rates = [rate for _, rate in told["learning rate"]]
+    assert [step for step, _ in sent["loss"]] == list(range(1, STEPS + 1))
+    rates = [rate for _, rate in sent["learning rate"]]
     assert max(rates) == pytest.approx(settings.train.lr)
     assert rates[-1] == pytest.approx(settings.train.lr / 9)  # linear, after one step of warm-up
-    epochs = store.fold_card(MEMBER, 0)["epochs"]
-    ends = [STEPS // 2, STEPS]
+    card = store.fold_card(MEMBER, 0)
     for tag, key in (("epoch loss", "loss"), ("score", "score")):
-        assert [step for step, _ in told[tag]] == ends
-        assert [value for _, value in told[tag]] == pytest.approx([e[key] for e in epochs])
+        assert [step for step, _ in sent[tag]] == [STEPS // 2, STEPS]
+        assert [value for _, value in sent[tag]] == pytest.approx(
+            [getattr(e, key) for e in card.epochs]
+        )
+
+    plain = open_store(train(path, "none", f"store={tmp_path / 'plain'}"))
+    untracked = plain.fold_card(MEMBER, 0)
+    assert untracked.inputs == card.inputs
+    assert (untracked.files.weights, untracked.files.oof) == (card.files.weights, card.files.oof)
 
 
-def test_tracking_changes_no_bit_and_is_no_input_of_a_fold(toy, tmp_path, recorded):
-    made = recorded()
-    path = toy()
-    tracked = train(path, "tensorboard", f"store={tmp_path / 'a'}")
-    plain = train(path, "none", f"store={tmp_path / 'b'}")
-    assert len(made) == 1
-    assert outcome(open_store(tracked)) == outcome(open_store(plain))
-
-
-def test_a_run_is_described_by_its_members_settings(toy, recorded):
-    (made,) = (recorded(),)
-    train(toy(), "tensorboard", folds="1")
-    (told,) = made[0].settings
-    assert made[0].given == (f"{MEMBER}-fold1",)
-    assert (told["fold"], told["pooler"], told["train.lr"]) == (1, "mean", 1e-3)
-    assert told["train.lora"] == "null"
-    assert all(isinstance(value, str | int | float) for value in told.values())
-    assert made[0].finished == 1
-
-
-@pytest.mark.parametrize("fails_at", ["start", 3, STEPS])
-def test_a_tracker_that_fails_is_warned_of_once_and_ends_no_training(
-    toy, recorded, caplog, fails_at
+def test_a_run_holds_its_members_settings_and_a_resumed_fold_continues_at_its_step(
+    toy, recorded, monkeypatch
 ):
-    recorded(fails_at=fails_at)
-    settings = train(toy(), "tensorboard")
-    assert open_store(settings).fold_card(MEMBER, 0) is not None
-    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert told == [
-        "tensorboard failed, the training goes on without it: ConnectionError: no network"
-    ]
+    made, path, train_step = recorded(), toy(), Fit._train_step
 
-
-def test_a_resumed_fold_goes_on_at_its_step(toy, recorded, monkeypatch):
-    made = recorded()
-    path, once = toy(), Fit._train_step
-
-    def until_eight(self, *args):
+    def stop_at_step_8(self, *args):
         if self.steps_done == 8:
             raise KeyboardInterrupt
-        once(self, *args)
+        train_step(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Fit, "_train_step", until_eight)
+        patch.setattr(Fit, "_train_step", stop_at_step_8)
         with pytest.raises(KeyboardInterrupt):
-            train(path, "tensorboard", "checkpoints.steps=2")
-    train(path, "tensorboard", "checkpoints.steps=2")
+            train(path, "tensorboard", "checkpoints.steps=2", folds="1")
+    train(path, "tensorboard", "checkpoints.steps=2", folds="1")
     first, second = made
+    (settings,) = first.settings
+    assert first.given == (f"{MEMBER}-fold1",)
+    assert (settings["fold"], settings["pooler"], settings["train.lr"]) == (1, "mean", 1e-3)
+    assert settings["train.lora"] == "null"
+    assert all(isinstance(value, str | int | float) for value in settings.values())
     assert first.steps("loss") == list(range(1, 9))
     assert second.steps("loss") == list(range(8, STEPS + 1))  # the last checkpoint is of step 7
     assert second.named["purge_step"] == 8
-    assert (len(first.settings), len(second.settings)) == (1, 0)
+    assert second.settings == []
     assert (first.finished, second.finished) == (1, 1)
 
 
-def test_long_trainings_are_told_in_so_many_points(recorded):
-    made = recorded()
-    follower = tracking.Tracked("fake", lambda: Recorder(made), n_steps=5 * tracking.MOST_POINTS)
+@pytest.mark.parametrize("fails_at", ["start", 3, STEPS])
+def test_a_failing_tracker_is_warned_of_once_and_ends_no_training(toy, recorded, caplog, fails_at):
+    recorded(fails_at=fails_at)
+    settings = train(toy(), "tensorboard")
+    assert open_store(settings).fold_card(MEMBER, 0) is not None
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert lines == [
+        "tracking failed, the training continues without it: ConnectionError: no network"
+    ]
+
+
+def test_a_long_training_sends_only_so_many_losses():
+    follower, made = tracking.Follower(every=5), []
+    follower.tracker = Recorder(made)
     for n in range(1, 101):
         follower.step(0.5, 0.1, n)
     assert made[0].steps("loss") == list(range(5, 101, 5))
 
 
-def test_a_missing_package_is_told_before_anything_is_made(toy, monkeypatch, tmp_path):
+def test_a_missing_package_is_an_error_before_anything_is_made(toy, monkeypatch, tmp_path):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="^tracking: mlflow is not installed; pip install mlflow$"):
         train(toy(), "mlflow")
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize(
-    ("given", "mode"),
-    [
-        ({}, "offline"),
-        ({"WANDB_API_KEY": "x"}, "online"),
-        ({"WANDB_API_KEY": "x", "WANDB_MODE": "disabled"}, "disabled"),
-    ],
-)
-def test_wandb_is_offline_without_a_key_and_as_its_user_says(
-    toy, recorded, monkeypatch, given, mode
-):
-    made = recorded()
-    for key in ("WANDB_API_KEY", "WANDB_MODE"):
+def test_wandb_and_mlflow_keep_their_files_in_the_store(toy, recorded, monkeypatch):
+    made, path = recorded(), toy()
+    for key in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI", "MLFLOW_LOGGING_LEVEL"):
         monkeypatch.delenv(key, raising=False)
-    for key, value in given.items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Settings=dict))
-    settings = train(toy(), "wandb", "train.epochs=1")
-    (tracker,) = made
-    assert tracker.given == ("toy",)
-    assert (tracker.named["name"], tracker.named["mode"]) == (f"{MEMBER}-fold0", mode)
-    assert tracker.named["dir"] == str(open_store(settings).tracking_folder)
+    environment = {}
+    monkeypatch.setattr(tracking.os, "environ", environment)
 
+    def follow(tracker):
+        settings = config.load(path, ["members=[mean]", f"tracking={tracker}"])
+        (member,) = settings.resolve_members()
+        store = open_store(settings)
+        tracking.follow(settings, store, member, 0, {}, n_steps=8, steps_done=0).close()
+        return made[-1], store.tracking_folder
 
-def test_mlflow_keeps_its_runs_in_the_store_and_finds_one_that_was_begun(
-    toy, recorded, monkeypatch
-):
-    made, places = recorded(), []
-    found = [SimpleNamespace(info=SimpleNamespace(run_id="r7"))]
-    library = SimpleNamespace(set_tracking_uri=places.append, search_runs=lambda **_: found)
-    monkeypatch.setitem(sys.modules, "mlflow", library)
-    for key in ("MLFLOW_TRACKING_URI", "MLFLOW_LOGGING_LEVEL"):
-        monkeypatch.delenv(key, raising=False)
-    settings = config.load(toy(), [*QUICK, "tracking=mlflow"])
-    store, (member,) = open_store(settings), settings.resolve_members()
-    for steps_done in (0, 4):
-        tracking.follow(settings, store, member, 0, {}, n_steps=8, steps_done=steps_done).close()
-    assert places == [f"sqlite:///{store.tracking_folder / 'mlflow.db'}"] * 2
-    assert [tracker.named["run_id"] for tracker in made] == [None, "r7"]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    tracking.follow(settings, store, member, 0, {}, n_steps=8, steps_done=0).close()
-    assert len(places) == 2
+    run, folder = follow("wandb")
+    assert (run.given, run.named["name"]) == (("toy",), f"{MEMBER}-fold0")
+    assert (run.named["mode"], run.named["dir"]) == ("offline", str(folder))
+    environment["WANDB_API_KEY"] = "x"
+    assert follow("wandb")[0].named["mode"] == "online"
+    environment["WANDB_MODE"] = "disabled"
+    assert follow("wandb")[0].named["mode"] == "disabled"
+    run, folder = follow("mlflow")
+    assert (run.given, run.named["run_name"]) == (("toy",), f"{MEMBER}-fold0")
+    assert environment["MLFLOW_TRACKING_URI"] == f"sqlite:///{folder / 'mlflow.db'}"
+    environment["MLFLOW_TRACKING_URI"] = "http://elsewhere"
+    follow("mlflow")
+    assert environment["MLFLOW_TRACKING_URI"] == "http://elsewhere"

@@ -179,7 +179,7 @@ def test_the_blend_says_that_early_stopping_flatters_its_members(toy, capsys):
     print(pipeline.blend(settings))
     card = open_store(settings).fold_card(MEMBER, 0)
     assert card["kept_epoch"] in (1, 2)
-    told = open_store(settings).read_blend()["members"][MEMBER]["optimism"]
+    told = open_store(settings).read_blend().members[MEMBER].origin.optimism
     from poolblend.report.tables import show
 
     said = f"Early stopping flatters members, and blends of them: {MEMBER} by about {told:.4f}."

@@ -9,7 +9,7 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.loading.competition import load_competition, open_store
-from poolblend.loading.dataset import Material, Materials, _expected_weights
+from poolblend.loading.dataset import Datasets, FoldDataset, _expected_weights
 from poolblend.loading.models import check_members, new_objective
 
 MEMBER = "tiny-max-s42"
@@ -200,8 +200,8 @@ def test_rows_of_weight_0_are_predicted_and_scored_but_not_learnt_from(run, memb
         own = competition.fold_N == fold
         told = card(settings, fold, name)
         weighted = int((competition.weight_N[~own] > 0).sum())
-        assert told["rows"] == {"train": weighted, "valid": int(own.sum())}
-        assert told["score"] == pytest.approx((predicted == train["noisy"])[own].mean())
+        assert (told.rows.train, told.rows.valid) == (weighted, int(own.sum()))
+        assert told.score == pytest.approx((predicted == train["noisy"])[own].mean())
 
 
 def test_given_weights_have_a_mean_of_1_over_the_rows_that_are_learnt_from(toy, tmp_path):
@@ -211,14 +211,14 @@ def test_given_weights_have_a_mean_of_1_over_the_rows_that_are_learnt_from(toy, 
     settings = config.load(path, ["folds.n=2", "data.weight=worth", "members=[mean]"])
     store = open_store(settings)
     competition = load_competition(settings, store, make_folds=True)
-    materials = Materials(settings, competition, store)
+    datasets = Datasets(settings, competition, store)
     (member,) = settings.resolve_members()
     located = check_members(settings, [member])[member.name]
-    material = materials.of_fold(member, 0, located, new_objective(competition.task))
+    dataset = datasets.of_fold(member, 0, located, new_objective(competition.task))
     weighted = (competition.fold_N != 0) & (competition.weight_N > 0)
-    assert material.rows.tolist() == np.flatnonzero(weighted).tolist()
-    assert material.weights[material.rows].mean() == pytest.approx(1)
-    shares = material.weights[weighted, 0] / competition.weight_N[weighted]
+    assert dataset.rows.tolist() == np.flatnonzero(weighted).tolist()
+    assert dataset.weights[dataset.rows].mean() == pytest.approx(1)
+    shares = dataset.weights[weighted, 0] / competition.weight_N[weighted]
     np.testing.assert_allclose(shares, shares[0])
 
 
@@ -244,13 +244,13 @@ def test_pseudo_labels_join_the_training_and_never_a_fold_that_they_have_seen(ru
     pipeline.train(with_pseudo)
     told = card(with_pseudo, member="tiny-mean-pl-s42")
     plain = card(settings)
-    assert told["rows"]["train"] == plain["rows"]["train"] + 15
-    assert told["inputs"]["pseudo_labels_sha256"]
+    assert told.rows.train == plain.rows.train + 15
+    assert told.inputs.pseudo_labels_sha256
     sure = config.load(
         file, [*again, "pseudo.confidence=0.999", "members=[{pooler: mean, tag: no}]"]
     )
     pipeline.train(sure)
-    assert card(sure, member="tiny-mean-no-s42")["rows"]["train"] == plain["rows"]["train"]
+    assert card(sure, member="tiny-mean-no-s42").rows.train == plain.rows.train
     for unknown, line in {"pseudo.labels=frist": "first", "run=other": "first|pseudo"}.items():
         with pytest.raises(UserError, match=line):
             pipeline.train(config.load(file, [*again, "members=[{pooler: mean}]", unknown]))
@@ -261,10 +261,10 @@ def test_pseudo_labels_weigh_what_training_rows_of_their_labels_do():
     targets = np.array([[1.0], [0.0], [0.0], [0.0], [1.0]])
     weights = np.array([[2.0], [0.5], [0.5], [0.5], [9.0]])
     rows = np.arange(4)  # the last row is the fold's own
-    material = Material(None, rows, targets, weights, None)
+    dataset = FoldDataset(None, rows, targets, weights, None)
     labels = np.array([[1.0], [0.0], [0.5]])
-    np.testing.assert_allclose(_expected_weights(material, labels), [[2.0], [0.5], [1.25]])
-    classes = Material(
+    np.testing.assert_allclose(_expected_weights(dataset, labels), [[2.0], [0.5], [1.25]])
+    classes = FoldDataset(
         None, rows, np.eye(3)[[0, 1, 1, 2, 0]], np.array([[3.0], [1], [1], [2], [9]]), None
     )
     shares = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])

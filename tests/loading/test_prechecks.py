@@ -6,29 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poolblend import config, pipeline
 from poolblend.errors import UserError
-from poolblend.loading.competition import load_competition, open_store, read_tables
+from poolblend.loading.competition import open_store, read_tables
 from poolblend.loading.prechecks import try_folds
-from rig import toys
-
-
-class Toy:
-    """A toy competition whose train table a test changes; no backbone is there to be loaded."""
-
-    def __init__(self, place, task="binary", **keys):
-        self.path = toys.write_toy(place, "no-backbone", task, **keys)
-        self.train = place / "data" / "train.csv"
-
-    def change(self, **columns):
-        pd.read_csv(self.train).assign(**columns).to_csv(self.train, index=False)
-
-    def settings(self, *sets):
-        return config.load(self.path, list(sets))
-
-    def try_folds(self, *sets):
-        settings = self.settings(*sets)
-        try_folds(load_competition(settings, open_store(settings), make_folds=True))
+from rig.tables import Toy
 
 
 def folds_of(settings, fold_N):
@@ -42,7 +23,7 @@ def folds_of(settings, fold_N):
 class TestMetrics:
     def test_a_label_without_any_positive_is_refused_as_the_tables_are_read(self, tmp_path):
         toy = Toy(tmp_path, "multilabel", metric="roc_auc_macro")
-        toy.change(nasty=0)
+        toy.change("train", nasty=0)
         with pytest.raises(
             UserError, match=r"train.csv: roc_auc_macro of 'nasty' is undefined on "
         ):
@@ -61,26 +42,19 @@ class TestMetrics:
         self, tmp_path, task, metric, columns
     ):
         toy = Toy(tmp_path, task, metric=metric)
-        toy.change(**columns)
+        toy.change("train", **columns)
         sets = ["data.classes=[good, bad, odd, none]"] if task == "multiclass" else []
         with pytest.raises(UserError, match=rf"{metric} of '.*' is undefined on these 60 rows"):
             read_tables(toy.settings(*sets))
 
-    def test_train_refuses_before_it_looks_at_a_fold(self, toy, tmp_path):
-        path = toy("multilabel", metric="roc_auc_macro")
-        file = tmp_path / "data" / "train.csv"
-        pd.read_csv(file).assign(nasty=0).to_csv(file, index=False)
-        settings = config.load(path)
-        with pytest.raises(UserError, match="choose another metric, or leave out what cannot be"):
-            pipeline.train(settings)
-        assert not list(open_store(settings).root.rglob("fold*"))
-
     def test_folds_without_a_value_are_named_in_one_line(self, tmp_path, caplog):
         toy = Toy(tmp_path, metric="roc_auc")
-        toy.change(target=np.r_[np.ones(20), np.tile([0, 1], 12), np.zeros(16)].astype(int))
+        toy.change(
+            "train", target=np.r_[np.ones(20), np.tile([0, 1], 12), np.zeros(16)].astype(int)
+        )
         settings = toy.settings("folds.n=4")
         folds_of(settings, np.arange(60) // 15)
-        toy.try_folds("folds.n=4")
+        try_folds(toy.load("folds.n=4"))
         warnings = [record.getMessage() for record in caplog.records]
         assert warnings == [
             "roc_auc has no value on the rows of folds 0, 3: roc_auc of 'target' is undefined on "
@@ -89,30 +63,20 @@ class TestMetrics:
 
     def test_a_fold_that_holds_all_of_a_class_is_refused(self, tmp_path):
         toy = Toy(tmp_path, metric="roc_auc")
-        toy.change(target=np.r_[np.ones(10), np.zeros(50)].astype(int))
+        toy.change("train", target=np.r_[np.ones(10), np.zeros(50)].astype(int))
         folds_of(toy.settings(), np.arange(60) // 20)
         with pytest.raises(
             UserError, match=r"without fold 0 roc_auc of .* no blend could be fitted"
         ):
-            toy.try_folds()
-        toy.try_folds("metric=f1")
-
-    def test_a_metric_that_has_values_everywhere_says_nothing(self, tmp_path, caplog):
-        Toy(tmp_path, metric="roc_auc").try_folds()
-        assert not caplog.records
+            try_folds(toy.load())
+        try_folds(toy.load("metric=f1"))
 
 
 class TestWeights:
     def test_a_fold_whose_models_would_have_no_row_is_refused(self, tmp_path):
         toy = Toy(tmp_path)
-        toy.change(worth=np.r_[np.ones(20), np.zeros(40)])
+        toy.change("train", worth=np.r_[np.ones(20), np.zeros(40)])
         folds_of(toy.settings(), np.arange(60) // 20)
         with pytest.raises(UserError, match="data.weight is 0 in all rows outside fold 0, so its "):
-            toy.try_folds("data.weight=worth")
-        toy.try_folds()
-
-    def test_weights_of_0_alone_are_refused(self, tmp_path):
-        toy = Toy(tmp_path)
-        toy.change(worth=0)
-        with pytest.raises(UserError, match="data.weight is 0 in all rows outside fold 0"):
-            toy.try_folds("data.weight=worth")
+            try_folds(toy.load("data.weight=worth"))
+        try_folds(toy.load())

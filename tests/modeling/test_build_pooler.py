@@ -7,15 +7,9 @@ import math
 import pytest
 
 from poolblend.errors import UserError
-from poolblend.modeling.poolers import POOLERS, EncoderShape, build_pooler
-from poolblend.registry import declared
+from poolblend.modeling.poolers import EncoderShape, build_pooler
 
 SHAPE = EncoderShape(hidden_size=8, n_layers=5, vocab_size=40)
-
-
-def test_what_is_declared_is_what_is_registered_and_says_what_it_does():
-    assert list(declared("pooler")) == list(POOLERS)
-    assert all(line.endswith(".") for line in declared("pooler").values())
 
 
 @pytest.mark.parametrize(

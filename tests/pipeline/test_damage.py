@@ -1,4 +1,4 @@
-"""Every kind of artefact, damaged in every way: named, made nothing of, and mended as is told."""
+"""Every kind of artefact, damaged in every way: named, never used, and repaired as is said."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 import pickle
 import random
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from poolblend.errors import UserError
-from poolblend.store.cards import read_card, write_card
 from poolblend.training.fit import Fit
 from poolblend.training.options import Checkpoints
+from rig.edited import edit_card
 
 MEMBER = "tiny-mean-s42"
 
@@ -24,25 +24,22 @@ MEMBER = "tiny-mean-s42"
 # --- damages: what a file holds afterwards, None for no file ------------------------------------
 
 
-def flipped(content: bytes, seed: int) -> bytes:
+def flipped(content: bytes, _: bytes) -> bytes:
     """One bit changed somewhere; in JSON, where it changes what is read."""
-    chance = random.Random(seed)
+    chance = random.Random(1)
     while True:
         damaged = bytearray(content)
         damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
-        if not same_json(content, bytes(damaged)):
+        try:
+            same = json.loads(content) == json.loads(bytes(damaged))
+        except ValueError:
+            same = False
+        if not same:
             return bytes(damaged)
 
 
-def same_json(one: bytes, other: bytes) -> bool:
-    try:
-        return bool(json.loads(one) == json.loads(other))
-    except ValueError:
-        return False
-
-
 class Opened:
-    """A pickle that says so when it is opened."""
+    """A pickle that fails the test when it is opened."""
 
     def __reduce__(self):
         return (pytest.fail, ("a pickle was opened",))
@@ -50,13 +47,14 @@ class Opened:
 
 DAMAGES: dict[str, Callable[[bytes, bytes], bytes | None]] = {
     "cut short": lambda whole, _: whole[: len(whole) * 2 // 3],
-    "emptied": lambda *_: b"",
-    "flipped 1": lambda whole, _: flipped(whole, 1),
-    "flipped 2": lambda whole, _: flipped(whole, 2),
     "exchanged": lambda _, other: other,
-    "a pickle": lambda *_: pickle.dumps(Opened()),
     "gone": lambda *_: None,
+    "a flipped bit": flipped,
+    "emptied": lambda *_: b"",
+    "a pickle": lambda *_: pickle.dumps(Opened()),
 }
+FAST = ("exchanged", "gone")
+EVERY_DAMAGE = [pytest.param(how, marks=[] if how in FAST else pytest.mark.slow) for how in DAMAGES]
 
 
 def damage(path: Path, how: str, other: bytes) -> None:
@@ -67,23 +65,21 @@ def damage(path: Path, how: str, other: bytes) -> None:
         path.write_bytes(content)
 
 
-# --- kinds: where they are, what reads them, what is told, what mends ----------------------------
+# --- kinds of files ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`other` is a file of the same kind; `read_by` must refuse it; `mend` does what `says` says.
-
-    `softer` are the readers that must refuse it after damages as a kill leaves them: what is
-    missing is made.
+    """`other` are the bytes of another file of this kind. `refused_by` are the commands that must
+    refuse it, and `says` is in their message; `repair` does what the message says.
     """
 
-    path: Callable
-    other: Callable
-    read_by: set[str]
+    path: Callable[..., Path]
+    other: Callable[..., bytes]
+    refused_by: set[str]
     says: str
-    mend: Callable
-    softer: Mapping[str, set[str]] = field(default_factory=dict)
+    repair: Callable
+    refused_when_gone: set[str] | None = None  # where that differs: what is missing is made
 
 
 def in_fold(name: str, fold: int = 0) -> Callable:
@@ -102,12 +98,13 @@ def another_tokenizer(run) -> bytes:
     )
 
 
-def other_card(path: Callable, **changes) -> Callable:
-    """A whole card, of another place."""
+def edited(path: Callable, **changes) -> Callable:
+    """A whole card, of something else."""
 
     def make(run) -> bytes:
         place = path(run).with_name("other.json")
-        write_card(place, {**read_card(path(run)), **changes})
+        shutil.copyfile(path(run), place)
+        edit_card(place, lambda content: content.update(changes))
         content = place.read_bytes()
         place.unlink()
         return content
@@ -124,118 +121,89 @@ def train_again(run) -> None:
     run.train(overwrite=True)
 
 
-def folds_path(run) -> Path:
-    return run.store.folds_path
-
-
 def restore_folds(run) -> None:
     """From the OOF files, as there is no other copy here."""
     tables = [pd.read_parquet(run.store.oof_path(MEMBER, fold)) for fold in range(2)]
     table = pd.concat(tables)[["id", "fold"]].sort_values("id")
-    table.to_csv(folds_path(run), index=False, lineterminator="\n")
+    table.to_csv(run.store.folds_path, index=False, lineterminator="\n")
 
 
-def blend_path(run) -> Path:
-    return run.store.blend_path
+def folds(end: str) -> Callable:
+    return lambda run: run.store.folds_path.with_suffix(end)
 
 
 def submission(end: str) -> Callable:
     return lambda run: run.store.submission_path.with_suffix(end)
 
 
-def study(name: str) -> Callable:
-    return lambda run: run.store.studies_folder / f"{name}.log"
+def blend_path(run) -> Path:
+    return run.store.blend_path
 
 
-AGAIN = f"; train {MEMBER} fold 0 again with --overwrite"
-ALL = {"train", "blend", "infer", "check"}
+TRAIN = f"; train {MEMBER} fold 0 again with --overwrite"
+INFER = "run infer.py again (same --config), or delete"
 KINDS = {
     "weights": Kind(
         in_fold("model.safetensors"),
         bytes_of(in_fold("model.safetensors", 1)),
         {"infer", "check"},
-        AGAIN,
+        TRAIN,
         train_again,
     ),
     "tokenizer": Kind(
-        in_fold("tokenizer.json"), another_tokenizer, {"infer", "check"}, AGAIN, train_again
-    ),
-    "encoder config": Kind(
-        in_fold("config.json"),
-        bytes_of(in_fold("tokenizer_config.json")),
-        {"infer", "check"},
-        AGAIN,
-        train_again,
+        in_fold("tokenizer.json"), another_tokenizer, {"infer", "check"}, TRAIN, train_again
     ),
     "fold card": Kind(
         in_fold("card.json"),
         bytes_of(in_fold("card.json", 1)),
-        ALL,
-        AGAIN,
+        {"train", "blend", "infer", "check"},
+        TRAIN,
         train_again,
-        softer={"gone": set()},  # an unfinished fold
+        refused_when_gone=set(),  # an unfinished fold
     ),
     "OOF": Kind(
         lambda run: run.store.oof_path(MEMBER, 0),
         lambda run: run.store.oof_path(MEMBER, 1).read_bytes(),
         {"blend", "check"},
-        AGAIN,
+        TRAIN,
         train_again,
     ),
     "folds": Kind(
-        folds_path,
+        folds(".csv"),
         other_folds,
         {"train", "blend", "check"},
-        "restore it, or move it and the models trained on it away to make new folds",
+        "restore it, or ",
         restore_folds,
-        softer={"gone": set()},  # made again, the same
+        refused_when_gone=set(),  # made again, the same
     ),
     "folds card": Kind(
-        lambda run: run.store.folds_path.with_suffix(".json"),
-        other_card(lambda run: run.store.folds_path.with_suffix(".json"), folds_sha256="0" * 64),
+        folds(".json"),
+        edited(folds(".json"), folds_sha256="0" * 64),
         {"train", "blend", "check"},
         "delete",
-        lambda run: run.store.folds_path.with_suffix(".json").unlink(missing_ok=True),
-        softer={"gone": set()},  # one's own folds need none
+        lambda run: folds(".json")(run).unlink(missing_ok=True),
+        refused_when_gone=set(),  # one's own folds need none
     ),
     "blend card": Kind(
         blend_path,
-        other_card(blend_path, run="other"),
+        edited(blend_path, run="other"),
         {"infer", "check"},
         "run blend.py ",
         lambda run: run.blend(),
-        softer={"gone": {"infer"}},
+        refused_when_gone={"infer"},
     ),
     "submission": Kind(
         submission(".csv"),
         lambda run: submission(".csv")(run).read_bytes().replace(b"0.4", b"0.7"),
         {"check"},
-        "run infer.py again (same --config), or delete",
+        INFER,
         lambda run: run.infer(),
-        softer={"gone": set()},
+        refused_when_gone=set(),
     ),
     "submission card": Kind(
-        submission(".json"),
-        bytes_of(blend_path),
-        {"check"},
-        "run infer.py again (same --config), or delete",
-        lambda run: run.infer(),
-    ),
-    "study": Kind(
-        study("all-rows"),
-        bytes_of(study("without-fold-0")),
-        {"blend", "check"},
-        "delete it, and the search begins anew",
-        lambda run: study("all-rows")(run).unlink(missing_ok=True),
-        # A torn line is cut off, and a bit may flip in a date.
-        softer={how: set() for how in DAMAGES} | {"exchanged": {"check"}},
+        submission(".json"), bytes_of(blend_path), {"check"}, INFER, lambda run: run.infer()
     ),
 }
-
-
-@pytest.fixture(params=KINDS)
-def kind(request):
-    return KINDS[request.param]
 
 
 def outcome(run) -> dict:
@@ -256,7 +224,7 @@ def outcome(run) -> dict:
 
 @pytest.fixture
 def attempt(finished, capsys):
-    """Runs a command; what it says where it refuses, in one line, with all files as they were."""
+    """Runs a command; its message if it refuses, in one line, with all files as they were."""
 
     def run(command: str) -> str | None:
         before = finished.everything()
@@ -264,87 +232,71 @@ def attempt(finished, capsys):
         try:
             getattr(finished, command)()
         except UserError as error:
-            told = str(error)
+            message = str(error)
         else:
             return None
         assert finished.everything() == before
-        assert "\n" not in told
+        assert "\n" not in message
         printed = capsys.readouterr().out if command == "check" else ""
-        return " ".join(f"{printed} {told}".split())
+        return " ".join(f"{printed} {message}".split())
 
     return run
 
 
-@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("how", EVERY_DAMAGE)
+@pytest.mark.parametrize("kind", KINDS)
 def test_damage_is_named_and_nothing_is_made_of_it(finished, attempt, kind, how):
+    kind = KINDS[kind]
     whole, path = outcome(finished), kind.path(finished)
     damage(path, how, kind.other(finished))
-    if "infer" in kind.read_by:  # as on a machine that has not predicted test yet
+    if "infer" in kind.refused_by:  # as on a machine that has not predicted test yet
         finished.store.test_path(MEMBER, 0).unlink()
+    must = kind.refused_by
+    if how == "gone" and kind.refused_when_gone is not None:
+        must = kind.refused_when_gone
     refused = set()
-    must = kind.softer.get(how, kind.read_by)
     for command in ("check", "infer", "train", "blend"):
-        told = attempt(command)
-        if told is not None:
+        message = attempt(command)
+        if message is not None:
             refused.add(command)
-            assert not must or (path.name in told and kind.says in told)
+            assert not must or (path.name in message and kind.says in message)
     assert refused >= must
     if refused:
-        kind.mend(finished)
-    for command in ("train", *({"blend"} & kind.read_by), "infer", "check"):
+        kind.repair(finished)
+    for command in ("train", *({"blend"} & kind.refused_by), "infer", "check"):
         assert attempt(command) is None
     assert outcome(finished) == whole
 
 
-def test_new_folds_after_damage_are_the_old_ones(finished):
-    """As is told: the folds, and what was made on them, moved away."""
-    whole = outcome(finished)
-    for kind in ("input", "models", "oof"):
-        shutil.rmtree(finished.store.root / kind)
-    for command in (finished.train, finished.blend, finished.infer, finished.check):
-        command()
-    assert outcome(finished) == whole
-
-
-# --- what is only kept for later: made again -----------------------------------------------------
-
-
-@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("how", EVERY_DAMAGE)
 def test_damaged_test_predictions_are_made_again(finished, attempt, how, caplog):
     whole, path = outcome(finished), finished.store.test_path(MEMBER, 0)
     content = path.read_bytes()
-    other = finished.store.test_path(MEMBER, 1).read_bytes()
-    damage(path, how, other)
+    damage(path, how, finished.store.test_path(MEMBER, 1).read_bytes())
     found = attempt("check")
     finished.infer()
-    if how == "gone" or how.startswith("flipped"):  # a bit may flip where nothing is kept
-        assert found is None or path.name in found
-    else:
+    if how != "gone":
         assert f"{path.name} is damaged; infer.py makes these predictions again" in found
         assert f"{path} is damaged" in caplog.text
     assert attempt("check") is None
     assert outcome(finished) == whole
-    assert len(path.read_bytes()) == len(content)
+    assert path.read_bytes() == content
 
 
-# --- files of others: the blend knows what it was made of ----------------------------------------
-
-
-@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("how", EVERY_DAMAGE)
 @pytest.mark.parametrize("name", ["gbm.csv", "test/gbm.csv"])
 def test_a_changed_file_of_an_outside_member_is_named(finished, attempt, name, how):
     whole, path = outcome(finished), Path(finished.outside) / name
     content = path.read_bytes()
     table = pd.read_csv(path)
     damage(path, how, table.assign(pred=1 - table["pred"]).to_csv(index=False).encode())
-    told = attempt("check")
-    assert f"{path}, which " in told
-    assert "run blend.py again" in told
-    told = attempt("infer")
+    message = attempt("check")
+    assert f"{path}, which " in message
+    assert "run blend.py again" in message
+    message = attempt("infer")
     if name.startswith("test"):
-        assert str(path) in told
-        assert "since the blend, and not in " in told
-        assert "--members-from, or run blend.py again" in told
+        assert str(path) in message
+        assert "--members-from, or run blend.py again" in message
     path.write_bytes(content)
     for command in ("check", "blend", "infer", "check"):
         assert attempt(command) is None
@@ -379,53 +331,51 @@ def stopped(finished, monkeypatch):
         patch.setattr(Fit, "_train_step", step)
         with pytest.raises(Killed):
             begun.train()
-    return whole, [folder.name for folder in checkpoints_of(finished)]
+    assert [folder.name for folder in checkpoints_of(finished)] == [
+        "step-00000002",
+        "step-00000003",
+    ]
+    return whole
 
 
 def checkpoints_of(run) -> list[Path]:
     return run.store.checkpoints(MEMBER, 1).folders()
 
 
-@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("how", EVERY_DAMAGE)
 @pytest.mark.parametrize("name", ["state.safetensors", "card.json"])
 def test_a_damaged_checkpoint_is_named_and_the_older_one_used(
     finished, stopped, attempt, name, how, caplog
 ):
-    whole, steps = stopped
-    assert steps == ["step-00000002", "step-00000003"]
     older, newer = checkpoints_of(finished)
     damage(newer / name, how, (older / name).read_bytes())
-    told = attempt("check")
+    message = attempt("check")
     with caplog.at_level("INFO", logger="poolblend"):
         finished.train()
-    if (name, how) != ("card.json", "gone"):  # one half removed
-        assert newer.name in told
-        assert "train.py goes on from an older one, or begins anew" in told
+    if (name, how) != ("card.json", "gone"):  # it was being removed
+        assert newer.name in message
+        assert "train.py resumes from an older one, or starts from the beginning" in message
         assert f"{newer}" in caplog.text
         assert "is damaged" in caplog.text
-    assert "goes on at step 2 of 4" in caplog.text
-    assert outcome(finished) == whole
+    assert "resumes at step 2 of 4" in caplog.text
+    assert outcome(finished) == stopped
 
 
-def test_where_all_checkpoints_are_damaged_the_fold_begins_anew(finished, stopped, caplog):
-    whole, _ = stopped
-    for folder in checkpoints_of(finished):
+@pytest.mark.parametrize("others", [False, True])
+def test_without_a_checkpoint_of_its_own_a_fold_starts_from_the_beginning(
+    finished, stopped, caplog, others
+):
+    """The training of another fold's checkpoint has seen the rows that this fold is judged by."""
+    folders = checkpoints_of(finished)
+    if others:
+        place = folders[0].parent
+        place.rename(place.with_name("fold0"))
+        shutil.rmtree(finished.store.fold_folder(MEMBER, 0))
+    for folder in [] if others else folders:
         (folder / "state.safetensors").write_bytes(b"")
     with caplog.at_level("INFO", logger="poolblend"):
         finished.train()
-    assert caplog.text.count("state.safetensors is damaged") >= 2
-    assert "goes on at" not in caplog.text
-    assert outcome(finished) == whole
-
-
-def test_a_checkpoint_of_another_fold_is_not_gone_on_from(finished, stopped, caplog):
-    """Its training has seen the rows that this fold is to be judged by."""
-    whole, _ = stopped
-    place = checkpoints_of(finished)[0].parent
-    away = place.with_name("fold0")
-    place.rename(away)
-    shutil.rmtree(finished.store.fold_folder(MEMBER, 0))
-    with caplog.at_level("WARNING", logger="poolblend"):
-        finished.train()
-    assert "is damaged: it is the checkpoint of another place" in caplog.text
-    assert outcome(finished) == whole
+    reason = "it is the checkpoint of another place" if others else "state.safetensors is damaged"
+    assert caplog.text.count(reason) >= 2
+    assert "resumes at" not in caplog.text
+    assert outcome(finished) == stopped

@@ -20,6 +20,10 @@ from poolblend.store.survey import survey
 MEMBER = "tiny-mean-s42"
 
 
+def slow(*cases) -> list:
+    return [pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
 @pytest.fixture
 def status(capsys):
     """Runs a command as a script does; its exit status, and the one line of its error."""
@@ -44,7 +48,14 @@ def status(capsys):
 
 
 def damaged(store) -> list[str]:
-    return [f"{a.state} {a} {a.told}" for a in survey(store) if a.state in ("damaged", "left over")]
+    wrong = ("damaged", "left over")
+    return [f"{a.state} {a.name} {a.message}" for a in survey(store) if a.state in wrong]
+
+
+def moved(run, place):
+    """The same run with another store."""
+    settings = run.settings.model_copy(update={"store": str(place)})
+    return run._replace(settings=settings, store=open_store(settings))
 
 
 # --- each writer, refused by the system ----------------------------------------------------------
@@ -67,32 +78,31 @@ def refusing(monkeypatch, name: str, number: int):
 
 
 WRITERS = {
-    "input/toy/folds.csv": ("train", "folds.csv"),
-    "input/toy/folds.json": ("train", "folds.json"),
-    f"models/toy/{MEMBER}/fold0": ("train", "fold0"),
-    f"oof/toy/{MEMBER}/fold0.parquet": ("train", "fold0.parquet"),
-    f"models/toy/{MEMBER}/fold1/card.json": ("train", "card.json"),
-    "oof/toy/blend.json": ("blend", "blend.json"),
-    "submissions/toy/submission.csv": ("infer", "submission.csv"),
-    "submissions/toy/submission.json": ("infer", "submission.json"),
-    "submissions/toy/submission-": ("infer", "submission-"),
+    "folds.csv": "train",
+    "folds.json": "train",
+    "fold0": "train",
+    "fold0.parquet": "train",
+    "card.json": "train",
+    "blend.json": "blend",
+    "submission.csv": "infer",
+    "submission.json": "infer",
+    "submission-": "infer",
 }
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-@pytest.mark.parametrize("path", WRITERS)
+@pytest.mark.parametrize("name", WRITERS)
 def test_a_writer_refused_is_one_line_and_the_same_command_continues(
-    finished, status, monkeypatch, path, number
+    finished, status, monkeypatch, name
 ):
-    command, name = WRITERS[path]
-    whole = {
-        k: v for k, v in finished.everything().items() if k.endswith(("parquet", "safetensors"))
-    }
-    for kind in {"train": ("input", "models", "oof")}.get(command, ()):
+    command = getattr(finished, WRITERS[name])
+    number = errno.EACCES if name.endswith(".json") else errno.ENOSPC
+    ends = ("parquet", "safetensors")
+    whole = {k: v for k, v in finished.everything().items() if k.endswith(ends)}
+    for kind in ("input", "models", "oof") if WRITERS[name] == "train" else ():
         shutil.rmtree(finished.store.root / kind)
     before = finished.everything()
     with refusing(monkeypatch, name, number):
-        code, line = status(getattr(finished, command))
+        code, line = status(command)
     assert code == 2
     assert line.startswith("error: could not write ")
     assert name in line
@@ -100,37 +110,25 @@ def test_a_writer_refused_is_one_line_and_the_same_command_continues(
     assert line.count("[Errno") == 1
     assert damaged(finished.store) == []
     after = finished.everything()
-    assert {name: after[name] for name in before if "blend" in name or "submission." in name} == {
-        name: before[name] for name in before if "blend" in name or "submission." in name
-    }
-    assert status(getattr(finished, command)) == (0, "")
-    finished.infer() if command != "train" else None
+    results = [name for name in before if "blend" in name or "submission." in name]
+    assert [after[name] for name in results] == [before[name] for name in results]
+    assert status(command) == (0, "")
+    if WRITERS[name] != "train":
+        finished.infer()
     now = finished.everything()
     assert all(now[name] == whole[name] for name in whole if "test_" not in name)
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-def test_test_predictions_that_cannot_be_kept_cost_no_submission(
-    finished, monkeypatch, number, caplog
-):
+def test_test_predictions_that_cannot_be_kept_cost_no_submission(finished, monkeypatch, caplog):
     first = finished.store.submission_path.read_bytes()
     kept = [finished.store.test_path(MEMBER, fold) for fold in range(2)]
     for path in kept:
         path.unlink()
-    with refusing(monkeypatch, "test_fold0", number), refusing(monkeypatch, "test_fold1", number):
+    closed = errno.EROFS
+    with refusing(monkeypatch, "test_fold0", closed), refusing(monkeypatch, "test_fold1", closed):
         assert finished.infer().read_bytes() == first
     assert caplog.text.count("test predictions are not kept: could not write") == 1
     assert not any(path.exists() for path in kept)
-    assert damaged(finished.store) == []
-
-
-def test_pictures_that_cannot_be_written_are_one_line(finished, status, monkeypatch):
-    blend = finished.blend()
-    with refusing(monkeypatch, ".png", errno.ENOSPC):
-        code, line = status(blend.pictures.weights)
-    assert code == 2
-    assert "could not write" in line
-    assert ".png" in line
     assert damaged(finished.store) == []
 
 
@@ -147,7 +145,7 @@ def test_a_report_that_cannot_be_written_keeps_the_old_one(finished, status, mon
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 1 MB of its own, and functions that close and open it to writing."""
+    """A file system of 1 MB of its own."""
     place = tmp_path / "small"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
@@ -162,21 +160,12 @@ def small_disk(tmp_path):
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def fill(place: Path, leave: int) -> Path:
-    """Fill a disk up to so many bytes; the file to delete to make room."""
-    ballast = place / "ballast"
-    free = shutil.disk_usage(place).free
-    ballast.write_bytes(b"x" * max(0, free - leave))
-    return ballast
-
-
-@pytest.mark.parametrize("leave", [0, 4096, 32768, 65536, 98304])
+@pytest.mark.parametrize("left", [4096, *slow(0, 32768, 65536, 98304)])
 def test_a_full_disk_is_one_line_and_with_room_the_same_commands_continue(
-    finished, status, small_disk, leave
+    finished, status, small_disk, left
 ):
-    settings = finished.settings.model_copy(update={"store": str(small_disk / "store")})
-    run = finished._replace(settings=settings, store=open_store(settings))
-    ballast = fill(small_disk, leave)
+    run, ballast = moved(finished, small_disk / "store"), small_disk / "ballast"
+    ballast.write_bytes(b"x" * (shutil.disk_usage(small_disk).free - left))
     codes = []
     for command in (run.train, run.blend, run.infer):
         code, line = status(command)
@@ -184,12 +173,8 @@ def test_a_full_disk_is_one_line_and_with_room_the_same_commands_continue(
         if code:
             assert code == 2
             assert str(small_disk) in line
-            assert (
-                "No space left on device" in line
-                or "run train.py" in line
-                or ("run blend.py" in line)
-            )
-            assert "Traceback" not in line
+            reasons = ("No space left on device", "run train.py", "run blend.py")
+            assert any(reason in line for reason in reasons)
         assert damaged(run.store) == []
     assert max(codes) == 2
     ballast.unlink()
@@ -203,45 +188,17 @@ def test_a_full_disk_is_one_line_and_with_room_the_same_commands_continue(
 
 def test_a_disk_that_is_closed_to_writing_is_one_line_and_can_be_read(finished, status, small_disk):
     shutil.copytree(finished.store.root, small_disk / "store")
-    settings = finished.settings.model_copy(update={"store": str(small_disk / "store")})
-    run = finished._replace(settings=settings, store=open_store(settings))
+    run = moved(finished, small_disk / "store")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert status(run.check) == (0, "")
     assert status(run.train) == (0, "")  # finished: there is nothing to write
-    for command in (run.blend, run.infer):
+    other = run.settings.model_copy(update={"max_length": 8})
+    for command in (run.blend, run.infer, lambda: pipeline.train(other, overwrite=True)):
         code, line = status(command)
         assert code == 2
         assert "Read-only file system" in line
         assert str(small_disk) in line
-    other = settings.model_copy(update={"max_length": 8})
-    code, line = status(lambda: pipeline.train(other, overwrite=True))
-    assert code == 2
-    assert "Read-only file system" in line
     assert status(run.check) == (0, "")
-
-
-# --- locks ---------------------------------------------------------------------------------------
-
-
-def test_a_lock_that_cannot_be_made_is_one_line(finished, status, monkeypatch):
-    """Too many open files, or no room for another name."""
-    path = finished.store.lock(MEMBER, 0).path
-    whole = Path.open
-
-    def refuse(self, *args, **kwargs):
-        if self == path:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(self))
-        return whole(self, *args, **kwargs)
-
-    shutil.rmtree(finished.store.fold_folder(MEMBER, 0))
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", refuse)
-        code, line = status(finished.train)
-    assert code == 2
-    assert line.startswith(f"error: could not lock {path}: ")
-    assert "Too many open files" in line
-    assert status(finished.train) == (0, "")
-    assert damaged(finished.store) == []
 
 
 # --- what is in the way, or goes away ------------------------------------------------------------
@@ -252,10 +209,8 @@ def test_a_lock_that_cannot_be_made_is_one_line(finished, status, monkeypatch):
     [
         (f"models/toy/{MEMBER}", "train"),
         (f"oof/toy/{MEMBER}", "train"),
-        ("models", "train"),
         ("input", "train"),
         ("submissions", "infer"),
-        ("oof/toy/studies", "blend"),
     ],
 )
 def test_a_file_in_the_way_of_a_folder_is_one_line_that_names_it(finished, status, place, command):
@@ -274,19 +229,18 @@ def test_a_file_in_the_way_of_a_folder_is_one_line_that_names_it(finished, statu
         assert status(each) == (0, "")
 
 
-@pytest.mark.parametrize(
-    ("place", "command"),
-    [
-        (f"models/toy/{MEMBER}/fold0/model.safetensors", "check"),
-        (f"models/toy/{MEMBER}/fold0/card.json", "train"),
-        (f"oof/toy/{MEMBER}/fold0.parquet", "blend"),
-        ("oof/toy/blend.json", "infer"),
-        ("oof/toy/studies/all-rows.log", "blend"),
-        ("input/toy/folds.json", "train"),
-        ("input/toy/folds.csv", "train"),
-        ("submissions/toy/submission.csv", "infer"),
-    ],
-)
+FILES = [
+    (f"models/toy/{MEMBER}/fold1/model.safetensors", "check"),
+    (f"models/toy/{MEMBER}/fold1/card.json", "train"),
+    (f"oof/toy/{MEMBER}/fold1.parquet", "blend"),
+    ("oof/toy/blend.json", "infer"),
+    ("input/toy/folds.json", "train"),
+    ("input/toy/folds.csv", "train"),
+    ("submissions/toy/submission.csv", "infer"),
+]
+
+
+@pytest.mark.parametrize(("place", "command"), FILES)
 def test_a_folder_in_the_way_of_a_file_is_one_line_that_names_it(finished, status, place, command):
     path = finished.store.root / place
     path.unlink()
@@ -298,68 +252,20 @@ def test_a_folder_in_the_way_of_a_file_is_one_line_that_names_it(finished, statu
     assert (path / "mine").read_text() == "mine"
 
 
-@pytest.mark.parametrize(
-    ("place", "command"),
-    [
-        (f"oof/toy/{MEMBER}/fold1.parquet", "blend"),
-        (f"models/toy/{MEMBER}/fold1/card.json", "blend"),
-        (f"models/toy/{MEMBER}/fold1/model.safetensors", "check"),
-        (f"models/toy/{MEMBER}/fold1/tokenizer.json", "check"),
-        ("input/toy/folds.csv", "train"),
-    ],
-)
-def test_a_file_that_vanishes_between_list_and_open_is_one_line(
-    finished, status, monkeypatch, place, command
-):
-    path = finished.store.root / place
-    whole = Path.open
-
-    def vanish(self, *args, **kwargs):
-        if self == path:
-            self.unlink(missing_ok=True)
-        return whole(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", vanish)
-        code, line = status(getattr(finished, command))
-    assert code in (0, 2)  # or it is as if it had never been there
-    assert not code or path.name in line or "damaged" in line
-    for each in (lambda: finished.train(overwrite=True), finished.blend, finished.infer):
-        assert status(each) == (0, "")
-    assert damaged(finished.store) == []
-
-
-def test_a_member_that_vanishes_between_list_and_open_is_named(finished, status, monkeypatch):
-    path = Path(finished.outside) / "gbm.csv"
-    (Path(finished.outside) / "gone.csv").symlink_to(path.with_name("nowhere.csv"))
-    code, line = status(finished.blend)
-    assert code == 2
-    assert "gone.csv is a link that leads nowhere" in line
-
-
 # --- paths ---------------------------------------------------------------------------------------
 
 NAMES = [
-    "with  spaces",
-    "with 'quotes' and \"double\"",
-    "größe-文字-\u202eabc",
-    "🙂",
-    "per%20cent #1 {x} $HOME *?[a]",
-    "n" * 200,
-    "trailing/",
-    "-dash",
+    "-with 'quotes' \"double\"  größe-文字-\u202eabc 🙂 per%20cent #1 {x} $HOME *?[a]/",
+    *slow("n" * 200, "-dash", "🙂", "with  spaces"),
 ]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_path_is_a_place_to_work_in(finished, status, tmp_path, name):
-    place = tmp_path / name
+    shutil.copytree(finished.settings.data_dir, tmp_path / name / "data")
     data = finished.settings.data.model_copy(update={"dir": f"{tmp_path}/{name}/data"})
-    shutil.copytree(finished.settings.data_dir, place / "data")
-    settings = finished.settings.model_copy(
-        update={"store": f"{tmp_path}/{name}/store{'/' * name.endswith('/')}", "data": data}
-    )
-    run = finished._replace(settings=settings, store=open_store(settings))
+    run = finished._replace(settings=finished.settings.model_copy(update={"data": data}))
+    run = moved(run, f"{tmp_path}/{name}/store{'/' * name.endswith('/')}")
     for command in (run.train, run.blend, run.infer, run.check):
         assert status(command) == (0, "")
     assert run.store.submission_path.read_bytes() == finished.store.submission_path.read_bytes()

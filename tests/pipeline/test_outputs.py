@@ -2,7 +2,6 @@
 
 import errno
 import os
-import tempfile
 
 import pandas as pd
 import pytest
@@ -10,8 +9,10 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.jobs.foldmodels import FoldModels
-from poolblend.jobs.trainer import Trainer
 from poolblend.loading.competition import open_store
+from poolblend.store import probe
+from poolblend.store.kept import KeptFile
+from rig.edited import edit_card
 
 MEMBER = "tiny-mean-s42"
 
@@ -21,14 +22,14 @@ def read_only(monkeypatch):
     """Makes the folders of that name, and all in them, read-only."""
 
     def close(*names):
-        whole = tempfile.TemporaryFile
+        whole = probe.TemporaryFile
 
         def refuse(*args, dir, **kwargs):
             if any(name in dir.parts for name in names):
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
             return whole(*args, dir=dir, **kwargs)
 
-        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(probe, "TemporaryFile", refuse)
 
     return close
 
@@ -40,7 +41,7 @@ def idle(monkeypatch):
     def work(*_, **__):
         raise AssertionError("it works before it knows where to write")
 
-    monkeypatch.setattr(Trainer, "train", work)
+    monkeypatch.setattr("poolblend.jobs.runners.inline.run", work)
     monkeypatch.setattr(FoldModels, "_run", work)
     monkeypatch.setattr("poolblend.pipeline.blending.compare", work)
 
@@ -51,29 +52,29 @@ def anew(finished):
         finished.store.test_path(MEMBER, fold).unlink()
 
 
-@pytest.mark.parametrize("command", ["infer", "blend", "vectors"])
-def test_a_read_only_store_is_told_of_before_the_work(finished, read_only, idle, command):
+@pytest.mark.parametrize("command", ["infer", "blend", "vectors", "pseudo-labels"])
+def test_a_read_only_store_is_an_error_before_the_work(finished, read_only, idle, command):
     anew(finished)
     read_only("oof", "submissions")
+    if command == "pseudo-labels":
+        edit_card(finished.store.blend_path, _drop_outside)
     do = {
         "infer": finished.infer,
         "blend": finished.blend,
         "vectors": lambda: pipeline.write_vectors(finished.settings),
+        "pseudo-labels": lambda: pipeline.write_pseudo_labels(finished.settings, "first"),
     }[command]
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         do()
-    assert "cannot be written: Read-only file system; " in str(told.value)
-    assert str(finished.store.root) in str(told.value)
-    assert ("--set output=DIR" if command == "infer" else "set `store` to it") in str(told.value)
+    assert "cannot be written: Read-only file system; " in str(error.value)
+    assert str(finished.store.root) in str(error.value)
+    assert ("--set output=DIR" if command == "infer" else "set `store` to it") in str(error.value)
 
 
-def test_pseudo_labels_too(finished, read_only, monkeypatch):
-    pipeline.blend(finished.settings)
-    anew(finished)
-    read_only("oof")
-    monkeypatch.setattr(FoldModels, "_run", None)
-    with pytest.raises(UserError, match="oof.* cannot be written: Read-only .* set `store` to it"):
-        pipeline.write_pseudo_labels(finished.settings, "first")
+def _drop_outside(card):
+    """The blend of the one member that was trained here."""
+    card["members"] = {MEMBER: card["members"][MEMBER]}
+    card["mixture"]["weights"] = [[1.0]]
 
 
 def test_the_advice_helps_submissions_go_elsewhere(finished, read_only, tmp_path, caplog):
@@ -113,28 +114,23 @@ def test_infer_tries_the_sample_submission_before_any_model(finished, idle):
         finished.infer()
 
 
-def test_test_predictions_that_cannot_be_kept_are_told_of_once(finished, monkeypatch, caplog):
+def test_test_predictions_that_cannot_be_kept_are_one_warning(
+    finished, monkeypatch, capsys, caplog
+):
     anew(finished)
 
     def refuse(*_):
         raise UserError("could not write it")
 
-    monkeypatch.setattr(type(finished.store), "save_test", refuse)
-    finished.infer()
-    assert caplog.text.count("test predictions are not kept") == 1
-
-
-def test_infer_prints_one_line_of_the_blend(finished, capsys):
+    monkeypatch.setattr(KeptFile, "keep", refuse)
     capsys.readouterr()
     finished.infer()
-    lines = capsys.readouterr().out.split("\n")
+    assert caplog.text.count("test predictions are not kept: could not write it") == 1
     card = finished.store.read_blend()
-    assert lines[0] == (
-        f"blend: equal of 2 of 2 members, honest log_loss {card['blenders']['equal']['honest']:.4f}"
-        f" ({card['written']})"
-    )
-    assert [line for line in lines[1:] if line] == [
-        f"submission: {finished.store.submission_path} (8 rows)"
+    honest = card.blenders["equal"].honest
+    assert [line for line in capsys.readouterr().out.split("\n") if line] == [
+        f"blend: equal of 2 of 2 members, honest log_loss {honest:.4f} ({card.written})",
+        f"submission: {finished.store.submission_path} (8 rows)",
     ]
 
 
@@ -150,8 +146,8 @@ def test_an_undefined_score_is_one_short_line_a_fold(toy, caplog, tmp_path):
     train.to_csv(table, index=False)
     with caplog.at_level("INFO", logger="poolblend"):
         pipeline.train(config.load(path), poolers="mean")
-    told = [r.getMessage() for r in caplog.records if "undefined" in r.getMessage()]
-    folds = [line for line in told if MEMBER in line and "epoch" not in line]
+    messages = [r.getMessage() for r in caplog.records if "undefined" in r.getMessage()]
+    folds = [line for line in messages if MEMBER in line and "epoch" not in line]
     assert len(folds) == 2
     assert all("roc_auc undefined, all rows are of one class (" in line for line in folds)
     assert max(map(len, folds)) < 100

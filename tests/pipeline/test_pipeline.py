@@ -40,8 +40,8 @@ def test_the_main_job_ends_in_a_submission_like_the_sample(toy, task):
     assert blend.matrix.oof_MNK.shape[:2] == (2, 60)
     assert not np.isnan(blend.matrix.oof_MNK).any()
     card = json.loads(path.with_suffix(".json").read_text())
-    assert card["weights"].keys() <= set(blend.matrix.members)
-    assert card["rows"] == len(sample)
+    assert card.weights.keys() <= set(blend.matrix.members)
+    assert card.rows == len(sample)
 
 
 @pytest.mark.parametrize("learning", ["balanced", "smoothed", "logistic"])
@@ -105,10 +105,10 @@ def test_two_words_and_a_hidden_test_end_in_probabilities_of_the_positive_label(
     path, data, test = essays
     caplog.set_level("INFO")
     settings, blend, visible = run_all(path)
-    assert blend.card["positive"] == {"label": "AI", "how": "'AI' is known as a positive label"}
+    assert blend.card.positive == ("AI", "'AI' is known as a positive label")
     assert "Positive label: 'AI' ('AI' is known as a positive label)." in str(blend)
     fold_card = open_store(settings).fold_card("tiny-mean-s42", 0)
-    assert fold_card["positive"]["label"] == "AI"
+    assert fold_card.positive.label == "AI"
     shown = pd.read_csv(visible)
     assert shown["id"].tolist() == test["id"][2::-1].tolist()
     # The competition puts the hidden test there, beside the same sample.
@@ -128,8 +128,8 @@ def test_two_words_and_a_hidden_test_end_in_probabilities_of_the_positive_label(
     assert other["id"].tolist() == shown["id"].tolist()
     np.testing.assert_allclose(other["generated"], 1 - shown["generated"], atol=1e-6)
     card = json.loads(written.with_suffix(".json").read_text())
-    assert card["positive"]["label"] == "AI"
-    assert card["columns"] == {"generated": "human", "Usage": "copy"}
+    assert card.positive.label == "AI"
+    assert card.columns == {"generated": "human", "Usage": "copy"}
 
 
 def test_a_sample_that_shows_three_labels_a_cell_gets_three(toy, tmp_path):
@@ -223,7 +223,9 @@ def test_folds_are_made_once_and_then_only_read(toy):
         ("folds.seed=7", "folds.seed was 42, is 7"),
         ("folds.strategy=plain", "folds.strategy was stratified, is plain"),
     ):
-        with pytest.raises(UserError, match=f"folds.csv was made otherwise: {told}; set that back"):
+        with pytest.raises(
+            UserError, match=f"folds.csv was made with other settings: {told}; set that back"
+        ):
             pipeline.train(config.load(toy(), [change]), poolers="max", folds="0", overwrite=True)
     assert path.read_bytes() == before
     with pytest.raises(UserError, match=r"holds the folds 0, 1, 2, the config asks for folds.n=4"):
@@ -353,14 +355,14 @@ def test_running_out_of_memory_says_what_to_lower(toy, monkeypatch):
 def test_the_blend_card_holds_weights_and_both_scores_of_every_blender(toy):
     settings, blend, _ = run_all(toy())
     card = open_store(settings).read_blend()
-    assert card == json.loads(json.dumps(blend.card))
-    assert sum(entry["weight"] for entry in card["members"].values()) == pytest.approx(1)
-    assert {"equal", "best", "convex", "optuna"} <= card["blenders"].keys()
-    searched = card["blenders"]["optuna"]["in_sample"]
-    assert all(searched >= entry["in_sample"] for entry in card["blenders"].values())
-    for member in card["members"].values():
-        assert len(member["fold_scores"]) == len(member["folds"]) == 3
-    assert card["sentence"] in str(blend)
+    assert card == blend.card
+    assert sum(entry.weight for entry in card.members.values()) == pytest.approx(1)
+    assert {"equal", "best", "convex", "optuna"} <= card.blenders.keys()
+    searched = card.blenders["optuna"].in_sample
+    assert all(searched >= entry.in_sample for entry in card.blenders.values())
+    for member in card.members.values():
+        assert len(member.fold_scores) == len(member.origin.folds) == 3
+    assert card.sentence in str(blend)
 
 
 def test_the_blender_asked_for_is_used(toy):
@@ -368,8 +370,8 @@ def test_the_blender_asked_for_is_used(toy):
     pipeline.train(settings)
     for fitter in ("equal", "best"):
         blend = pipeline.blend(config.load(toy(), [f"blend.fitter={fitter}"]))
-        assert blend.card["blender"] == fitter
-    assert sorted(entry["weight"] for entry in blend.card["members"].values()) == [0, 1]
+        assert blend.card.blender == fitter
+    assert sorted(entry.weight for entry in blend.card.members.values()) == [0, 1]
 
 
 def test_inference_runs_only_models_of_weight_and_keeps_their_predictions(toy, monkeypatch):
@@ -503,26 +505,6 @@ def test_a_sample_of_fractions_is_answered_with_probabilities(toy):
     assert ((values > 0) & (values < 1)).all()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"members": {}},
-        {"members": None},
-        {"task": {}},
-        {"blenders": None},
-        {"members": {"tiny-mean-s42": {"weight": 5.0, "fold_scores": [], "score": 1, "folds": []}}},
-    ],
-)
-def test_a_blend_card_that_is_not_whole_is_refused(toy, change):
-    settings = config.load(toy(), ["blend.fitter=best"])
-    pipeline.train(settings, poolers="mean")
-    pipeline.blend(settings)
-    store = open_store(settings)
-    store.write_blend(store.read_blend() | change)
-    with pytest.raises(UserError, match="blend.json is no whole blend card; run blend.py again"):
-        pipeline.infer(settings)
-
-
 def test_inference_follows_the_blend_cards_metric_not_the_configs(toy):
     settings, _, path = run_all(toy(), ["metric=roc_auc"])
     assert not set(pd.read_csv(path)["target"]) <= {0, 1}
@@ -538,7 +520,7 @@ def test_a_store_that_cannot_be_written_still_infers(toy, monkeypatch, caplog):
     def refuse(*_):
         raise UserError("could not write: read-only")
 
-    monkeypatch.setattr("poolblend.store.Store.save_test", refuse)
+    monkeypatch.setattr("poolblend.store.kept.KeptFile.keep", refuse)
     assert pipeline.infer(settings).is_file()
     assert "test predictions are not kept: could not write: read-only" in caplog.text
 

@@ -10,40 +10,24 @@ import pytest
 import torch
 from scipy.special import expit
 
-from poolblend import config, pipeline
+from poolblend import pipeline
 from poolblend.errors import UserError
-from poolblend.jobs.blend_plan import fold_models
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.loading.competition import load_competition, open_store
-from rig import toys
+from rig.edited import edit_card
+from rig.fold_models import fold_models
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "vectors.md"
 MEMBERS = ["tiny-max-s42", "tiny-mean-s42"]
 
 
-@pytest.fixture(scope="module")
-def trained(_imported, tiny_backbone, tmp_path_factory):
-    """A toy competition with two members trained, kept for all tests."""
-    place = tmp_path_factory.mktemp("trained")
-    path = toys.write_toy(place, tiny_backbone, n=30, n_test=8, folds={"n": 2})
-    pipeline.train(config.load(path))
-    return place
-
-
 @pytest.fixture
-def settings(trained, tmp_path):
-    """Of a copy that may be changed; not blended yet."""
-    for folder in ("store", "data"):
-        shutil.copytree(trained / folder, tmp_path / folder)
-    places = [
-        f"{key}={tmp_path / name}" for key, name in (("store", "store"), ("data.dir", "data"))
-    ]
-    sets = ["blend={resamples: 50, fitter: best, fitters: [best]}"]
-    return config.load(trained / "toy.yaml", [*places, *sets])
+def settings(trained):
+    return trained("blend.fitter=best")
 
 
 def files(settings):
-    return sorted(open_store(settings).root.rglob("*vectors_fold*"))
+    return sorted(open_store(settings).root.rglob("*vectors_fold*.parquet"))
 
 
 def test_the_head_makes_the_stored_predictions_of_the_stored_vectors(settings):
@@ -54,17 +38,16 @@ def test_the_head_makes_the_stored_predictions_of_the_stored_vectors(settings):
         frame = getattr(competition.tables, table)
         models = fold_models(settings, store, frame, table)
         for member in MEMBERS:
-            for fold in (0, 1):
-                vectors = store.vectors(member, fold, table).check()
-                assert vectors.ids_N.tolist() == frame["id"].tolist()
-                card, tensors = store.fold_card(member, fold), store.load_tensors(member, fold)
-                head = models._load(member, fold, card, tensors).eval().head
-                with torch.inference_mode():
-                    logits_NK = head(torch.from_numpy(vectors.vector_NH)).numpy()
-                pred_NK = models.predict(member, fold, np.arange(len(frame)))
-                np.testing.assert_allclose(expit(logits_NK), pred_NK, rtol=1e-5)
-                expected = competition.fold_N if table == "train" else None
-                np.testing.assert_array_equal(vectors.fold_N, expected)
+            kept = store.vectors(member, 1, table).check()[1]
+            assert kept["id"].tolist() == frame["id"].tolist()
+            fold = store.fold(member, 1)
+            head = models._load(fold, fold.card(), fold.tensors()).eval().head
+            with torch.inference_mode():
+                logits_NK = head(torch.from_numpy(np.stack(kept["vector"]))).numpy()
+            pred_NK = models.predict(member, 1, np.arange(len(frame)))
+            np.testing.assert_allclose(expit(logits_NK), pred_NK, rtol=1e-5)
+            if table == "train":
+                np.testing.assert_array_equal(kept["fold"], competition.fold_N)
 
 
 def test_rows_come_in_their_own_order_whatever_the_batches(settings):
@@ -80,7 +63,7 @@ def test_rows_come_in_their_own_order_whatever_the_batches(settings):
     )
 
 
-def test_without_a_blend_all_complete_members_are_taken_and_this_is_said(settings, capsys):
+def test_without_a_blend_all_complete_members_are_taken(settings, capsys):
     store = open_store(settings)
     (store.fold_folder(MEMBERS[1], 1) / "card.json").unlink()
     pipeline.write_vectors(settings)
@@ -90,17 +73,15 @@ def test_without_a_blend_all_complete_members_are_taken_and_this_is_said(setting
     )
     folder = store.oof_path(MEMBERS[0], 0).parent
     assert printed[1:] == [
-        f"{folder}/vectors_fold0.parquet: 30 x 16",
-        f"{folder}/vectors_fold1.parquet: 30 x 16",
-        f"{folder}/test_vectors_fold0.parquet: 8 x 16",
-        f"{folder}/test_vectors_fold1.parquet: 8 x 16",
+        *(f"{folder}/vectors_fold{fold}.parquet: 36 x 16" for fold in range(3)),
+        *(f"{folder}/test_vectors_fold{fold}.parquet: 8 x 16" for fold in range(3)),
     ]
-    assert len(files(settings)) == 4
+    assert len(files(settings)) == 6
 
 
 def test_of_a_blend_members_without_weight_are_not_run(settings, capsys):
     blend = pipeline.blend(settings)
-    (used,) = (name for name, told in blend.card["members"].items() if told["weight"])
+    (used,) = (name for name, member in blend.card.members.items() if member.weight)
     capsys.readouterr()
     pipeline.write_vectors(settings)
     first = capsys.readouterr().out.splitlines()[0]
@@ -108,11 +89,12 @@ def test_of_a_blend_members_without_weight_are_not_run(settings, capsys):
     assert {path.parent.name for path in files(settings)} == {used}
 
 
-def test_what_is_whole_is_left_alone_and_what_is_damaged_made_again(settings, capsys, monkeypatch):
+def test_whole_files_are_left_alone_and_damaged_or_outdated_ones_made_again(
+    settings, capsys, monkeypatch
+):
     pipeline.write_vectors(settings)
     before = {path: path.read_bytes() for path in files(settings)}
-    damaged = files(settings)[2]
-    damaged.write_bytes(b"")
+    open_store(settings).vectors(MEMBERS[0], 1, "train").path.write_bytes(b"")
     made = []
     vectors = FoldModels.vectors
 
@@ -124,20 +106,15 @@ def test_what_is_whole_is_left_alone_and_what_is_damaged_made_again(settings, ca
     capsys.readouterr()
     pipeline.write_vectors(settings)
     assert {path: path.read_bytes() for path in files(settings)} == before
-    assert made == ["tiny-max-s42 train 0"]
-    assert capsys.readouterr().out.count("(kept earlier)") == 7
-
-
-def test_other_test_rows_make_other_vectors_of_test_alone(settings):
-    pipeline.write_vectors(settings)
-    before = {path: path.read_bytes() for path in files(settings)}
+    assert made == ["tiny-max-s42 train 1"]
+    assert capsys.readouterr().out.count("(kept earlier)") == 11
     path = settings.data_dir / "test.csv"
     frame = pd.read_csv(path)
     frame["text"] = frame["text"].to_numpy()[::-1]
     frame.to_csv(path, index=False)
     pipeline.write_vectors(settings)
     changed = {path.name for path in files(settings) if path.read_bytes() != before[path]}
-    assert changed == {"test_vectors_fold0.parquet", "test_vectors_fold1.parquet"}
+    assert changed == {f"test_vectors_fold{fold}.parquet" for fold in range(3)}
 
 
 @pytest.mark.parametrize("lacking", ["train.csv", "folds.csv"])
@@ -149,13 +126,23 @@ def test_without_the_train_table_or_the_folds_the_test_rows_are_pooled(settings,
     pipeline.write_vectors(settings)
     assert f"there is no {path}: of the test rows alone" in capsys.readouterr().out
     assert {path.name for path in files(settings)} == {
-        "test_vectors_fold0.parquet",
-        "test_vectors_fold1.parquet",
+        f"test_vectors_fold{fold}.parquet" for fold in range(3)
     }
 
 
-def test_models_trained_on_another_train_table_are_refused(settings):
+def test_models_of_another_train_table_or_trained_since_the_blend_are_refused(settings):
     """The column `fold` would not say which rows a model has seen."""
+    pipeline.blend(settings)
+
+    def change(card):
+        for member in card["members"].values():
+            member["origin"]["folds"][1]["weights_sha256"] = "0" * 64
+
+    blend_path = open_store(settings).blend_path
+    edit_card(blend_path, change)
+    with pytest.raises(UserError, match="fold 1 was trained again after the blend"):
+        pipeline.write_vectors(settings)
+    blend_path.unlink()
     path = settings.data_dir / "train.csv"
     path.write_text(path.read_text().replace("lovely", "sweet"))
     with pytest.raises(UserError, match="fold 0 was trained on something else: train has changed"):
@@ -163,17 +150,8 @@ def test_models_trained_on_another_train_table_are_refused(settings):
     assert files(settings) == []
 
 
-def test_models_trained_since_the_blend_are_refused(settings):
-    card = pipeline.blend(settings).card
-    for told in card["members"].values():
-        told["folds"][1]["weights_sha256"] = "0" * 64
-    open_store(settings).write_blend(card)
-    with pytest.raises(UserError, match="fold 1 was trained again after the blend"):
-        pipeline.write_vectors(settings)
-
-
-def test_before_any_training_it_is_said_what_to_run(trained, tmp_path):
-    settings = config.load(trained / "toy.yaml", [f"store={tmp_path / 'none'}"])
+def test_before_any_training_the_error_says_what_to_run(settings):
+    shutil.rmtree(open_store(settings).root)
     with pytest.raises(UserError, match=r"no member of run toy is complete; run train.py first"):
         pipeline.write_vectors(settings)
 
@@ -189,10 +167,10 @@ def test_the_documents_snippets_run_and_give_what_they_say(settings, monkeypatch
     for snippet in snippets:
         run = snippet.replace("oof/mine/roberta-base-mean-s42", f"oof/toy/{MEMBERS[1]}")
         exec(run, names)  # the document is ours
-    train, test = (store.vectors(MEMBERS[1], 0, name).check() for name in ("train", "test"))
-    a, b = test.vector_NH[3], train.vector_NH
+    train, test = (store.vectors(MEMBERS[1], 0, name).check()[1] for name in ("train", "test"))
+    a, b = test["vector"][3], np.stack(train["vector"])
     cosine_N = b @ a / np.linalg.norm(b, axis=1) / np.linalg.norm(a)
-    assert names["test"]["nearest"][3] == train.ids_N[cosine_N.argmax()]
+    assert names["test"]["nearest"][3] == train["id"][cosine_N.argmax()]
     assert names["test"]["cosine"][3] == pytest.approx(cosine_N.max(), rel=1e-5)
-    assert sorted(names["oof"]["id"]) == sorted(train.ids_N)
-    assert names["submission"]["id"].tolist() == test.ids_N.tolist()
+    assert sorted(names["oof"]["id"]) == sorted(train["id"])
+    assert names["submission"]["id"].tolist() == test["id"].tolist()

@@ -49,7 +49,7 @@ def test_what_is_stored_is_told_of_the_members_of_the_config_and_of_others(finis
     assert mean[7] == f"{sum(card['seconds'] for card in cards):.0f}"
     assert ["tiny-max-s42", "0", "of", "2"] in lines
     told = " ".join(word for words in lines for word in words)
-    assert f"blend: {finished.store.read_blend()['sentence']}" in told
+    assert f"blend: {finished.store.read_blend().sentence}" in told
 
 
 def test_a_damaged_fold_is_named_and_ends_nothing(finished, listed):

@@ -5,12 +5,12 @@ import json
 import re
 
 from poolblend import config
+from poolblend.cards.card import SEAL, sha256_of_json
 from poolblend.loading.competition import open_store
 from poolblend.store import DamagedError, sha256
-from poolblend.store.cards import read_card
 from poolblend.store.survey import survey
 
-TRANSIENT = re.compile(r"\.tmp(/|$)|\.lock$|(^|/)checkpoints(/|$)|(^|/)studies/")
+TRANSIENT = re.compile(r"\.tmp(/|$)|\.lock$|(^|/)checkpoints(/|$)")
 CARD = re.compile(r"(^|/)(card|blend|folds|submission[^/]*)\.json$")
 # When, where and in how many attempts; two runs of the same differ in nothing else.
 CIRCUMSTANCES = {"written", "seconds", "resumed", "resumed_at_steps", "commit", "store"}
@@ -31,10 +31,10 @@ def find(settings, right, old, finished, ended=False):
     held, corrupt = _contents(store.root)
     states = list(survey(store)) if store.root.is_dir() else []
     corrupt += [
-        str(artefact)
+        artefact.name
         for artefact in states
         # A card that came before its table, which a kill kept from coming, damages nothing.
-        if artefact.state == "damaged" and (ended or _is_there(store.root, artefact.place))
+        if artefact.state == "damaged" and (ended or _is_there(store.root, artefact.name))
     ]
     fine = [right] if ended else [right, old]
     different = [n for n in held if n in right and all(held[n] != f.get(n) for f in fine)]
@@ -44,7 +44,7 @@ def find(settings, right, old, finished, ended=False):
         lost += [name for name in right if name not in held]
         left += [path for path in _names(store.root) if TRANSIENT.search(path) and path not in held]
         left = [name for name in left if not name.endswith(".log")]
-        left += [str(artefact) for artefact in states if artefact.state != "whole"]
+        left += [artefact.name for artefact in states if artefact.state != "whole"]
     return {"lost": lost, "corrupt": corrupt, "differing": different, "leftover": left}
 
 
@@ -74,7 +74,10 @@ def _digest(path):
         return None
     if not CARD.search(str(path)):
         return sha256(path)
-    told = json.dumps(_lasting(read_card(path)), sort_keys=True)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.pop(SEAL, None) != sha256_of_json(content):
+        raise DamagedError(f"{path} is damaged")
+    told = json.dumps(_lasting(content), sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from poolblend import config, pipeline
 from poolblend.competition import demo
-from poolblend.jobs import finetuning
+from poolblend.jobs import finetune
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.pipeline import inference as submission
 from poolblend.store import Checkpoints, Store
+from poolblend.store.foldfiles import FoldFiles
+from poolblend.store.kept import KeptFile
 from poolblend.training.fit import Fit
 from rig import toys
 from rig.looking import find
@@ -31,12 +33,12 @@ class Narrator:
             (Fit, "_train_step", "training step"),
             (Checkpoints, "save", "checkpoint"),
             (Checkpoints, "drop", "checkpoint"),
-            (finetuning, "predict", "predicting a fold"),
-            (Store, "save_fold", "saving a fold"),
+            (finetune, "predict", "predicting a fold"),
+            (FoldFiles, "save", "saving a fold"),
             (sys.modules["poolblend.ensembling.blenders.search"], "_search", "Optuna's search"),
             (Store, "write_blend", "blend card"),
             (submission, "_hidden_score", "scoring"),
-            (Store, "save_test", "test predictions"),
+            (KeptFile, "keep", "test predictions"),
             (Store, "write_submission", "submission"),
             (pipeline, "blend", "blending"),
             (pipeline, "infer", "inference"),
@@ -62,18 +64,18 @@ class Narrator:
         self.tell(("phase", phase))
 
 
-def _finished(name, store, *args):
-    paths = []
-    if name == "save_fold":
-        member, fold = args[:2]
-        paths = [store.fold_folder(member, fold) / "card.json", store.oof_path(member, fold)]
-    elif name == "save_test":
-        paths = [store.test_path(*args[:2])]
+def _finished(name, owner, *_):
+    """The files that the method `name` of `owner` has finished, relative to the store's folder."""
+    paths, root = [], getattr(owner, "root", None)
+    if isinstance(owner, FoldFiles):
+        paths, root = [owner.folder / "card.json", owner.oof_path], owner.oof_path.parents[3]
+    elif isinstance(owner, KeptFile):
+        paths, root = [owner.path], owner.path.parents[3]
     elif name == "write_blend":
-        paths = [store.blend_path]
+        paths = [owner.blend_path]
     elif name == "write_submission":
-        paths = [store.submission_path, store.submission_path.with_suffix(".json")]
-    return [str(path.relative_to(store.root)) for path in paths]
+        paths = [owner.submission_path, owner.submission_path.with_suffix(".json")]
+    return [str(path.relative_to(root)) for path in paths]
 
 
 def whole(tell, settings, **chosen):

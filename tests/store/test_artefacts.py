@@ -1,3 +1,5 @@
+"""A run's artefacts read back as they were written; damaged ones are named."""
+
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -8,8 +10,11 @@ import torch
 
 from poolblend.errors import UserError
 from poolblend.store import DamagedError, Store
-from poolblend.store.cards import read_card, write_card
 from poolblend.store.predictions import from_table, to_table
+from rig.blend_cards import blend_card
+from rig.cards import fold_card
+from rig.edited import edit_card
+from rig.submissions import submission_card
 
 
 class Part:
@@ -33,13 +38,11 @@ def store(tmp_path):
 
 
 def save(store, value=1.0, part=None, oof=OOF, fold=0):
-    store.save_fold(
-        "m",
-        fold,
+    store.fold("m", fold).save(
         tensors={"w": torch.full((3,), value)},
         parts=[part or Part()],
         oof=oof.assign(fold=fold),
-        card={"inputs": {}},
+        make_card=lambda hashes: fold_card(hashes, fold=fold),
     )
 
 
@@ -50,7 +53,7 @@ def everything(store):
 def test_a_finished_fold_reads_back(store):
     assert store.fold_card("m", 0) is None
     save(store)
-    assert store.fold_card("m", 0)["oof"]["bytes"] > 0
+    assert store.fold_card("m", 0).files.oof.bytes > 0
     assert torch.equal(store.load_tensors("m", 0)["w"], torch.ones(3))
     pd.testing.assert_frame_equal(store.read_oof("m", 0), OOF)
     assert store.members() == ["m"]
@@ -67,7 +70,7 @@ def test_a_fold_saved_again_replaces_the_old_one_whole(store):
     before = store.fold_card("m", 0)
     save(store, value=2.0)
     assert torch.equal(store.load_tensors("m", 0)["w"], torch.full((3,), 2.0))
-    assert store.fold_card("m", 0)["weights"]["sha256"] != before["weights"]["sha256"]
+    assert store.fold_card("m", 0).files.weights.sha256 != before.files.weights.sha256
     assert len(everything(store)) == 4
 
 
@@ -155,70 +158,28 @@ def test_whole_folds_exchanged_are_found_by_what_their_cards_say(store):
         store.fold_card("m", 1)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"inputs": None},
-        {"weights": {"bytes": 1}},
-        {"oof": []},
-        {"files": {"tokenizer.json": 3}},
-        {"files": {"../fold1/tokenizer.json": {"bytes": 1, "sha256": ""}}},
-        {"files": {"a\nb": {"bytes": 1, "sha256": ""}}},
-        {"files": {"a\0b": {"bytes": 1, "sha256": ""}}},
-        {"member": "other"},
-    ],
-)
-def test_a_card_that_does_not_say_what_it_must_is_damaged(store, change):
+@pytest.mark.parametrize("name", ["../fold1/tokenizer.json", "/etc/passwd", "a\nb", "a\0b"])
+def test_a_card_that_names_files_elsewhere_is_damaged(store, name):
     save(store)
-    path = artefact(store, "card")
-    write_card(path, read_card(path) | change)
-    with pytest.raises(DamagedError, match="card.json is damaged: it is not the card of this fold"):
+    others = {name: {"bytes": 1, "sha256": ""}}
+    edit_card(artefact(store, "card"), lambda card: card["files"].update(others=others))
+    with pytest.raises(DamagedError, match="files.others: .*a file outside of the fold's folder"):
         store.fold_card("m", 0)
-
-
-def test_test_predictions_count_only_for_what_they_were_made_from(store):
-    table = OOF.drop(columns="fold")
-    assert store.load_test("m", 0, {"weights_sha256": "1"}) is None
-    store.save_test("m", 0, table, {"weights_sha256": "1"})
-    pd.testing.assert_frame_equal(store.load_test("m", 0, {"weights_sha256": "1"}), table)
-    assert store.load_test("m", 0, {"weights_sha256": "2"}) is None
-
-
-@pytest.mark.parametrize("damage", [name for name in DAMAGES if name not in ("gone", "grown")])
-def test_damaged_test_predictions_are_named_and_made_again(store, damage, caplog):
-    store.save_test("m", 0, OOF.drop(columns="fold"), {})
-    path = store.test_path("m", 0)
-    DAMAGES[damage](path)
-    assert store.load_test("m", 0, {}) is None
-    assert f"{path} is damaged; infer.py makes these predictions again" in caplog.text
-
-
-@pytest.mark.parametrize("change", [{"pred_target": [0.25, 0.7500001]}, {"id": ["b", "a"]}])
-def test_other_values_under_the_same_origin_are_damage(store, change):
-    table = OOF.drop(columns="fold")
-    store.save_test("m", 0, table, {})
-    path = store.test_path("m", 0)
-    changed = pd.read_parquet(path)
-    pd.testing.assert_frame_equal(changed, table)
-    kept = dict(changed.attrs)
-    changed = changed.assign(**change)
-    changed.attrs.update(kept)
-    changed.to_parquet(path)
-    assert store.load_test("m", 0, {}) is None
 
 
 def test_no_blend_card_says_what_to_run(store):
     with pytest.raises(UserError, match=r"no blend card at .*run blend.py first"):
         store.read_blend()
-    store.write_blend({"weights": {"m": 1.0}})
-    assert store.read_blend() == {"weights": {"m": 1.0}}
+    card = blend_card(run=store.run)
+    store.write_blend(card)
+    assert store.read_blend() == card
 
 
 def test_a_submission_is_kept_under_its_date_too(store):
     now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
-    path = store.write_submission(pd.DataFrame({"id": ["a"], "target": [1]}), {"run": "toy"}, now)
+    path = store.write_submission(pd.DataFrame({"id": ["a"], "target": [1]}), submission_card, now)
     assert path.read_text() == "id,target\na,1\n"
-    assert sorted(p.name for p in path.parent.iterdir()) == [
+    assert sorted(p.name for p in path.parent.glob("s*")) == [
         "submission-20260102-030405.csv",
         "submission-20260102-030405.json",
         "submission.csv",
@@ -229,7 +190,7 @@ def test_a_submission_is_kept_under_its_date_too(store):
 def test_no_submission_lies_beside_a_card_that_is_not_its_own(store, monkeypatch):
     frame = pd.DataFrame({"id": ["a"], "target": [1]})
     now = datetime(2026, 1, 2, tzinfo=timezone.utc)
-    path = store.write_submission(frame, {}, now)
+    path = store.write_submission(frame, submission_card, now)
     path.with_name("submission-20260101-000000.json").write_text("{}")  # killed before its table
     replace, cards = Path.replace, []
 
@@ -240,9 +201,9 @@ def test_no_submission_lies_beside_a_card_that_is_not_its_own(store, monkeypatch
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", last)
-    store.write_submission(frame.assign(target=2), {}, now)
+    store.write_submission(frame.assign(target=2), submission_card, now)
     assert {"submission-20260102-000000.json", "submission.json"} <= set(cards)
-    assert sorted(each.suffix for each in path.parent.iterdir()) == [".csv"] * 2 + [".json"] * 2
+    assert sorted(each.suffix for each in path.parent.glob("s*")) == [".csv"] * 2 + [".json"] * 2
 
 
 def test_predictions_are_joined_by_id_and_never_by_position():

@@ -1,8 +1,11 @@
+"""The last two checkpoints of a training, each whole or passed over."""
+
 import pytest
 import torch
 
 from poolblend.errors import UserError
 from poolblend.store import Checkpoints
+from rig.cards import checkpoint_card
 
 
 @pytest.fixture
@@ -11,7 +14,7 @@ def checkpoints(tmp_path):
 
 
 def save(checkpoints, step):
-    checkpoints.save(step, {"w": torch.full((3,), float(step))}, {"rest": {"step": step}})
+    checkpoints.save(step, {"w": torch.full((3,), float(step))}, checkpoint_card(step))
 
 
 def names(checkpoints):
@@ -23,7 +26,7 @@ def test_the_newest_reads_back(checkpoints):
     for step in (9, 10, 100):
         save(checkpoints, step)
     found = checkpoints.newest()
-    assert found.card["rest"] == {"step": 100}
+    assert found.card.step == 100
     assert torch.equal(found.tensors()["w"], torch.full((3,), 100.0))
 
 
@@ -47,7 +50,7 @@ def test_the_older_one_is_used_where_the_newer_is_damaged(checkpoints, file, dam
         middle = len(content) // 2
         flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
         path.write_bytes({"cut short": content[:-2], "emptied": b"", "flipped": flipped}[damage])
-    assert checkpoints.newest().card["step"] == 1
+    assert checkpoints.newest().card.step == 1
     if (file, damage) != ("card.json", "gone"):  # half removed, as by a kill
         assert f"{path} is damaged" in caplog.text
         assert "an older checkpoint is used" in caplog.text
@@ -67,7 +70,7 @@ def test_a_damaged_checkpoint_is_replaced_by_one_of_the_same_step(checkpoints):
     save(checkpoints, 1)
     (checkpoints.folders()[0] / "state.safetensors").write_bytes(b"")
     save(checkpoints, 1)
-    assert checkpoints.newest().card["step"] == 1
+    assert checkpoints.newest().card.step == 1
 
 
 def test_a_disk_that_takes_no_more_keeps_the_last_one(checkpoints, monkeypatch):
@@ -89,7 +92,7 @@ def test_dropping_leaves_nothing_and_other_folds_theirs(checkpoints):
     save(other, 1)
     checkpoints.drop()
     assert not checkpoints.folder.exists()
-    assert other.newest().card["step"] == 1
+    assert other.newest().card.step == 1
     other.drop()
     assert not other.folder.parent.exists()
     other.drop()

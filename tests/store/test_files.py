@@ -75,7 +75,7 @@ except UserError as error:
 """
 
 
-@pytest.mark.parametrize("writer", ["write_csv", "write_parquet"])
+@pytest.mark.parametrize("writer", ["write_csv"])
 def test_a_file_that_may_not_grow_is_refused_by_the_system_in_one_line(tmp_path, writer):
     path = tmp_path / "table"
     src = str(files.__file__).removesuffix("/poolblend/store/files.py")

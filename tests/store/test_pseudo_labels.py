@@ -1,29 +1,49 @@
 """Pseudo-labels never change, and are given to no fold that may have been seen in making them."""
 
-import copy
 import shutil
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from poolblend.cards.blend import Weighting
+from poolblend.cards.provenance import Provenance
+from poolblend.cards.pseudo import PseudoCard, PseudoFold, PseudoMember
+from poolblend.cards.submission import BlendInUse
+from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
 from poolblend.store import DamagedError, Store
-from poolblend.store.cards import read_card, write_card
+from poolblend.store.cards import write_card
 from poolblend.store.predictions import to_table
-from poolblend.store.survey import begun_folds, survey_extras
+from poolblend.store.survey import known_folds, survey
 
-TASK = {"kind": "binary", "targets": ["target"], "classes": [0, 1], "outputs": ["target"]}
-HERE = {"train_sha256": "1", "folds_sha256": "2", "task": TASK}
+TASK = Task("binary", ("target",), (0, 1))
+DATA = {"train_sha256": "1", "folds_sha256": "2", "test_sha256": "3"}
 TABLES = [to_table(["x", "y"], np.array([[0.1 + k], [0.2]]), ["target"]) for k in (0.1, 0.3)]
+MIXTURE = Weighting(space="plain", quantiles=None, weights=((1.0,),), intercept=(0.0,), cuts=None)
 
 
-def told(fold):
-    members = {"m": {"fold": fold, "weight": 1.0, "weights_sha256": f"{fold}"}}
-    return {"fold": fold, "without": fold, "members": members, "mixture": {"weights": [[1.0]]}}
+def made(fold, without=None, by=None, weight=1.0):
+    member = PseudoMember(fold=fold if by is None else by, weight=weight, weights_sha256=f"{fold}")
+    without = fold if without is None else without
+    return PseudoFold(fold=fold, without=without, members={"m": member}, mixture=MIXTURE)
 
 
-CARD = {**HERE, "test_sha256": "3", "folds": [told(0), told(1)], "written": "today"}
+CARD = PseudoCard(
+    run="toy",
+    name="first",
+    **DATA,
+    task=TASK,
+    blend=BlendInUse(blender="equal", metric="f1", sentence="One member.", written="today"),
+    folds=(made(0), made(1)),
+    provenance=Provenance.here(),
+)
+TOMORROW = {"provenance": CARD.provenance.model_copy(update={"written": "tomorrow"})}
+
+
+def changed(**fields):
+    return CARD.model_copy(update=fields)
 
 
 @pytest.fixture
@@ -33,30 +53,29 @@ def store(tmp_path):
     return store
 
 
-def change(store, edit):
+def read(store, fold, name="first", **data):
+    task = data.pop("task", TASK)
+    return store.known_pseudo(name).read(fold, data=DATA | data, task=task)
+
+
+def rewrite(store, **fields):
     """Another card, whole, in place of the one written."""
-    path = store.pseudo("first").folder / "card.json"
-    card = read_card(path)
-    edit(card)
-    write_card(path, card)
+    files = store.pseudo("first")
+    write_card(files.folder / "card.json", files.card().model_copy(update=fields))
 
 
 def test_each_folds_labels_read_back(store):
     for fold in (0, 1):
-        labels = store.read_pseudo("first", fold, **HERE)
-        assert labels.attrs == {"test_sha256": "3"}
-        pd.testing.assert_frame_equal(labels, TABLES[fold])
+        pd.testing.assert_frame_equal(read(store, fold), TABLES[fold])
     assert store.pseudo_names() == ["first"]
 
 
-def test_an_unknown_name_is_told_those_that_there_are(store):
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones(store):
     line = "unknown pseudo-labels 'frist' of run toy, .*did you mean 'first'"
     with pytest.raises(UserError, match=line):
-        store.read_pseudo("frist", 0, **HERE)
-    with pytest.raises(UserError, match=line):
-        store.pseudo_sha256("frist")
+        store.known_pseudo("frist")
     with pytest.raises(UserError, match="infer.py --pseudo-labels makes; known: none"):
-        Store(store.root, "other").pseudo_sha256("first")
+        Store(store.root, "other").known_pseudo("first")
 
 
 @pytest.mark.parametrize(
@@ -64,42 +83,44 @@ def test_an_unknown_name_is_told_those_that_there_are(store):
     [
         ({"train_sha256": "9"}, "come from another competition: they were made with another train"),
         (
-            {"task": {**TASK, "classes": [1, 0]}},
+            {"task": Task("binary", ("target",), (1, 0))},
             "come from another competition: .* another task; make",
         ),
         ({"folds_sha256": "9"}, "were made with other folds, so that their models have seen rows"),
+        ({"test_sha256": "9"}, "were made for another test table; make them anew"),
+        ({"test_joins_sha256": "9"}, "were made for another test table; make them anew"),
     ],
 )
-def test_labels_of_another_competition_or_of_other_folds_are_refused(store, other, line):
+def test_labels_of_other_tables_or_folds_are_refused(store, other, line):
     with pytest.raises(UserError, match=f"pseudo-labels first {line}"):
-        store.read_pseudo("first", 0, **{**HERE, **other})
+        read(store, 0, **other)
 
 
-def test_labels_that_a_model_made_which_has_seen_the_fold_are_refused(store):
-    change(store, lambda card: card["folds"][1]["members"]["m"].update(fold=0))
-    store.read_pseudo("first", 0, **HERE)
-    with pytest.raises(UserError, match="for fold 1 were made by the fold 0 model of m, which has"):
-        store.read_pseudo("first", 1, **HERE)
-
-
-@pytest.mark.parametrize("key", ["fold", "without"])
-def test_labels_blended_by_weights_that_have_seen_the_fold_are_refused(store, key):
-    change(store, lambda card: card["folds"][1].update({key: 0}))
-    with pytest.raises(UserError, match="for fold 1 were blended by weights that have seen fold 1"):
-        store.read_pseudo("first", 1, **HERE)
+@pytest.mark.parametrize(
+    ("fold", "line"),
+    [
+        (made(1, by=0), "were made by the fold 0 model of m, which has learned fold 1's labels"),
+        (made(1, without=0), "were blended by weights that have seen fold 1's labels"),
+    ],
+)
+def test_labels_by_what_has_seen_the_fold_are_refused(store, fold, line):
+    rewrite(store, folds=(made(0), fold))
+    read(store, 0)
+    with pytest.raises(UserError, match=f"for fold 1 {line}"):
+        read(store, 1)
 
 
 def test_the_labels_of_another_fold_are_refused(store):
-    """Entries of the card exchanged along with the files: all hashes agree."""
-    zero, one = (store.pseudo("first").path(fold) for fold in (0, 1))
-    content = zero.read_bytes()
-    shutil.copy(one, zero)
-    one.write_bytes(content)
+    """Even where the entries of the card are exchanged along with the files."""
+    files = store.pseudo("first")
+    content = files.path(0).read_bytes()
+    shutil.copy(files.path(1), files.path(0))
+    files.path(1).write_bytes(content)
     with pytest.raises(DamagedError, match="fold0.parquet is damaged"):
-        store.read_pseudo("first", 0, **HERE)
-    change(store, lambda card: card["folds"].reverse())
+        read(store, 0)
+    rewrite(store, folds=CARD.folds[::-1], files=files.card().files[::-1])
     with pytest.raises(UserError, match="for fold 0 were made by the fold 1 model of m"):
-        store.read_pseudo("first", 0, **HERE)
+        read(store, 0)
 
 
 def flip_a_bit(path):
@@ -111,51 +132,37 @@ def flip_a_bit(path):
 @pytest.mark.parametrize("file", ["fold0.parquet", "card.json"])
 @pytest.mark.parametrize("damage", [flip_a_bit, lambda path: path.unlink()], ids=["bit", "gone"])
 def test_damage_is_named_with_what_to_do(store, file, damage):
-    folder = store.pseudo("first").folder
-    damage(folder / file)
-    line = f"{folder}.*; restore it, or delete {folder} and run infer.py --pseudo-labels first"
-    for read in (
-        lambda: store.read_pseudo("first", 0, **HERE),
-        lambda: store.pseudo("first").check(),
-        lambda: store.pseudo("first").save(TABLES, CARD),
-    ):
+    files = store.pseudo("first")
+    damage(files.folder / file)
+    line = f"{files.folder}.*; restore it, or delete {files.folder} and run infer.py --pseudo-label"
+    for attempt in (partial(read, store, 0), files.check, partial(files.save, TABLES, CARD)):
         with pytest.raises(DamagedError, match=line):
-            read()
-
-
-@pytest.mark.parametrize("lacking", ["task", "train_sha256", "folds"])
-def test_a_card_that_does_not_say_what_it_must_is_damage(store, lacking):
-    change(store, lambda card: card.pop(lacking))
-    with pytest.raises(DamagedError, match="is damaged: it is no card of pseudo-labels"):
-        store.read_pseudo("first", 0, **HERE)
+            attempt()
 
 
 def test_the_same_labels_again_change_nothing_and_others_are_refused(store):
-    path = store.pseudo("first").folder / "card.json"
-    before = path.read_bytes()
-    assert not store.pseudo("first").save(TABLES, {**CARD, "written": "tomorrow"})
-    assert path.read_bytes() == before
-    reweighted = copy.deepcopy(CARD)
-    reweighted["folds"][0]["members"]["m"]["weight"] = 0.5
+    files = store.pseudo("first")
+    before = (files.folder / "card.json").read_bytes()
+    assert not files.save(TABLES, changed(**TOMORROW))
     for tables, card in (
         (TABLES[::-1], CARD),
-        (TABLES, {**CARD, "test_sha256": "9"}),
-        (TABLES, reweighted),
-        (TABLES[:1], {**CARD, "folds": CARD["folds"][:1]}),
+        (TABLES, changed(test_sha256="9")),
+        (TABLES, changed(folds=(made(0, weight=0.5), made(1)))),
+        (TABLES[:1], changed(folds=CARD.folds[:1])),
     ):
-        with pytest.raises(
-            UserError, match="first are there already, made otherwise .* another na"
-        ):
-            store.pseudo("first").save(tables, card)
-    assert path.read_bytes() == before
+        with pytest.raises(UserError, match="first are there already, made otherwise .* another n"):
+            files.save(tables, card)
+    assert (files.folder / "card.json").read_bytes() == before
     assert store.pseudo("second").save(TABLES[::-1], CARD)
 
 
 def test_the_hash_is_of_the_labels_not_of_when_they_were_made(store):
-    store.pseudo("again").save(TABLES, {**CARD, "written": "tomorrow"})
+    store.pseudo("again").save(TABLES, changed(**TOMORROW))
     store.pseudo("other").save(TABLES[::-1], CARD)
-    assert store.pseudo_sha256("again") == store.pseudo_sha256("first")
-    assert store.pseudo_sha256("other") != store.pseudo_sha256("first")
+    first, again, other = (
+        store.pseudo(name).labels_sha256() for name in ("first", "again", "other")
+    )
+    assert first == again != other
 
 
 def test_labels_that_cannot_be_written_are_not_there(store, monkeypatch):
@@ -170,10 +177,10 @@ def test_labels_that_cannot_be_written_are_not_there(store, monkeypatch):
 
 def test_the_survey_names_them_and_takes_no_name_for_a_fold(store):
     store.pseudo("fold1").save(TABLES, CARD)
-    assert [(str(found), found.state) for found in survey_extras(store)] == [
+    assert [(found.name, found.state) for found in survey(store)] == [
         ("pseudo-labels first", "whole"),
         ("pseudo-labels fold1", "whole"),
     ]
-    assert begun_folds(store) == []
+    assert known_folds(store) == []
     flip_a_bit(store.pseudo("first").path(1))
-    assert [found.state for found in survey_extras(store)] == ["damaged", "whole"]
+    assert [found.state for found in survey(store)] == ["damaged", "whole"]

@@ -6,12 +6,12 @@ import torch
 
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
-from poolblend.training.batches import encode
 from poolblend.training.fit import Fit
 from poolblend.training.objectives import choose_objective
 from poolblend.training.options import Train
 from poolblend.training.prediction import predict
 from poolblend.training.recipes import active_recipes, label_weights
+from rig.encoding import encode
 
 OBJECTIVE = choose_objective("binary")
 SETTINGS = dict(epochs=3, batch_size=8, lr=1e-3, head_lr=1e-2, precision="fp32")

@@ -10,8 +10,9 @@ from poolblend.training.batches import (
     prediction_batches,
     training_batches,
 )
-from poolblend.training.encoding import Encoded, encode
+from poolblend.training.encoding import Encoded
 from poolblend.training.windows import Windowing
+from rig.encoding import encode
 
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
 

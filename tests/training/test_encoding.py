@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerFast
 from poolblend.errors import UserError
 from poolblend.modeling.backbone import load_tokenizer
 from poolblend.training.batches import collate
-from poolblend.training.encoding import concatenated, digest, encode
+from poolblend.training.encoding import concatenated, digest
+from rig.encoding import encode
 
 
 def test_texts_are_cut_at_max_length_and_counted(tiny_backbone):

@@ -6,10 +6,10 @@ import torch
 
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import load_masked_lm
-from poolblend.training.batches import encode
 from poolblend.training.fit import Fit
 from poolblend.training.masked import OWN_LOSS, distinct_pieces, held_out_loss
 from poolblend.training.options import Train
+from rig.encoding import encode
 from rig.masked import write_masked_encoder
 from rig.trainings import Killed, kill_after, weights, written
 

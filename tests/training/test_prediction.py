@@ -9,9 +9,9 @@ import torch
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
 from poolblend.training.batches import collate
-from poolblend.training.encoding import encode
 from poolblend.training.objectives import choose_objective
 from poolblend.training.prediction import predict
+from rig.encoding import encode
 from rig.trainings import weights
 
 OBJECTIVE = choose_objective("binary")

@@ -15,8 +15,8 @@ from poolblend.modeling.backbone import load_tokenizer
 from poolblend.modeling.model import TextModel, build_model
 from poolblend.modeling.poolers import POOLERS, EncoderShape, build_pooler
 from poolblend.training.batches import collate
-from poolblend.training.encoding import encode
 from poolblend.training.windows import Windowing
+from rig.encoding import encode
 from rig.toys import FILLER
 
 rng = np.random.default_rng(0)

@@ -33,12 +33,12 @@ class Card(CardPart):
 
     def fingerprint(self) -> str:
         """Hex sha256 of all fields: equal for equal cards."""
-        return _sha256(self.model_dump(mode="json"))
+        return sha256_of_json(self.model_dump(mode="json"))
 
     def to_json(self) -> str:
         """The text of the card's file."""
         content = self.model_dump(mode="json")
-        sealed = {**content, SEAL: _sha256(content)}
+        sealed = {**content, SEAL: sha256_of_json(content)}
         return json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -51,7 +51,7 @@ def read_json(kind: type[C], text: str, where: str) -> C:
     try:
         content = json.loads(text)
         seal = content.pop(SEAL)
-        whole = seal == _sha256(content)
+        whole = seal == sha256_of_json(content)
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
         whole = False
     if not whole:
@@ -66,6 +66,7 @@ def read_json(kind: type[C], text: str, where: str) -> C:
         ) from None
 
 
-def _sha256(content: Any) -> str:
+def sha256_of_json(content: Any) -> str:
+    """Hex sha256 of a JSON value, whatever the order of its keys."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

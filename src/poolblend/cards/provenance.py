@@ -1,10 +1,9 @@
-"""What a card says besides its numbers, and how the inputs of two cards differ."""
+"""When, where and by which versions an artefact was written."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from poolblend import __version__
+from poolblend.cards.card import CardPart
 
 SOURCE = Path(__file__).resolve().parent
 
@@ -34,32 +34,32 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+class Provenance(CardPart):
+    """When, where and by which versions an artefact was written."""
+
+    written: str  # UTC, to the second
+    poolblend: str
+    commit: str | None  # None outside a git checkout
+    python: str
+    platform: str
+    libraries: dict[str, str | None]  # None where the library is not installed
+
+    @classmethod
+    def here(cls) -> Provenance:
+        """Of this moment, process and machine."""
+        return cls(
+            written=now().isoformat(timespec="seconds"),
+            poolblend=__version__,
+            commit=_commit(),
+            python=platform.python_version(),
+            platform=platform.platform(),
+            libraries={name: _version(name) for name in LIBRARIES},
+        )
+
+
 def provenance() -> dict[str, Any]:
-    """JSON-ready; the commit is None outside a git checkout, a version where the library is not."""
-    return {
-        "written": now().isoformat(timespec="seconds"),
-        "poolblend": __version__,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
-    }
-
-
-def changed(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two nested mappings, as `key was a, is b`."""
-    changes = []
-    for key in sorted(set(old) | set(new)):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            changes += changed(a, b, f"{prefix}{key}.")
-        elif a != b:
-            name = f"{prefix}{key}".removeprefix("settings.")
-            if key.endswith("_sha256"):
-                changes.append(f"{key.removesuffix('_sha256')} has changed")
-            else:
-                changes.append(f"{name} was {a}, is {b}")
-    return changes
+    """`Provenance.here()` as JSON."""
+    return Provenance.here().model_dump()
 
 
 def _version(library: str) -> str | None:

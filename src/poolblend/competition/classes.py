@@ -1,4 +1,4 @@
-"""A classification target's labels: which there are, in which order, where a cell stands."""
+"""The labels of a classification target: which they are, in which order, and their indices."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def find_classes(
             f"column '{column.name}' holds the one label {quoted(classes[0])}; "
             f"a {kind} task needs at least two"
         )
-    told = f"column '{column.name}' holds"
+    where = f"column '{column.name}' holds"
     if given is not None:
-        classes, told = _as_in_column(given, column), "data.classes names"
-    _check_distinct(told, classes)
+        classes, where = _as_in_column(given, column), "data.classes names"
+    _check_distinct(where, classes)
     if kind == "ordinal" and any(isinstance(label, str) for label in classes):
         raise UserError(
-            f"{told} {listed(classes)}; an ordinal task needs numbers, in "
+            f"{where} {listed(classes)}; an ordinal task needs numbers, in "
             "the order of the classes: number them, or use multiclass"
         )
     if kind in ("multiclass", "ordinal"):
         return tuple(classes)
     if len(classes) > 2:
         raise UserError(
-            f"{told} {len(classes)} labels ({listed(classes)}); "
+            f"{where} {len(classes)} labels ({listed(classes)}); "
             "a binary task needs exactly two: use multiclass, or regression if they are amounts"
         )
     if positive is not None:
@@ -64,7 +64,7 @@ def _number_of(value: object, classes: Sequence[Label]) -> object:
 
 
 def places_among(classes: Sequence[Label], column: pd.Series) -> list[int | None]:
-    """Where each cell of the column stands among `classes`, None where it does not.
+    """The index of each cell of the column in `classes`, None where it is none of them.
 
     A number is the same however it is written, and so is a label whether it was read as a number.
     """
@@ -108,12 +108,12 @@ def _whole(text: str) -> int:
         return int(number)
 
 
-def _check_distinct(told: str, classes: Sequence[object]) -> None:
+def _check_distinct(where: str, classes: Sequence[object]) -> None:
     seen: dict[str, object] = {}
     for label in classes:
         other = seen.setdefault(str(label).strip(), label)
         if other is not label:
             raise UserError(
-                f"{told} the labels {quoted(other)} and {quoted(label)}, which "
+                f"{where} the labels {quoted(other)} and {quoted(label)}, which "
                 "differ only in spaces; write them alike"
             )

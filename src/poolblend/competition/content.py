@@ -1,4 +1,4 @@
-"""What a file holds where it is no table: found by its first bytes, never opened as what it is."""
+"""What a file holds if it is no table: known by its first bytes, and never opened as such."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MARKS = (
 
 
 def check_content(path: Path, head: bytes, kind: str) -> None:
-    """Raise UserError where a file that should hold `kind`, CSV or parquet, begins otherwise."""
+    """Raise UserError where the first bytes are not those of a file of `kind`, CSV or parquet."""
     if not head:
         return
     if head.startswith(b"PAR1") and kind == "parquet":

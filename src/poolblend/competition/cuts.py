@@ -1,7 +1,7 @@
-"""Decision thresholds and ordinal cut points that score best, found exactly where that can be.
+"""Decision thresholds and ordinal cut points that score best, found exactly where possible.
 
-Fitted on the rows they are scored on they flatter themselves, by as much as a whole ensemble gains;
-so a blend fits them without the fold that they then decide.
+Scores are too good on the rows that the thresholds were fitted on, by as much as a whole ensemble
+gains. So a blend fits them without the fold that they are then applied to.
 
 Legend: N rows, K model outputs, C classes.
 """
@@ -56,7 +56,7 @@ def _best_threshold(
     y_N: np.ndarray, pred_N: np.ndarray, merit: Callable[[Counts], np.ndarray], default: float
 ) -> float:
     """The threshold of greatest merit among all that decide these rows differently."""
-    order = np.argsort(-pred_N)  # equal predictions are decided alike, in whatever order
+    order = np.argsort(-pred_N)  # the order of equal predictions does not matter
     falling_N = pred_N[order]
     ends = np.flatnonzero(np.append(falling_N[1:] != falling_N[:-1], True)) + 1
     predicted = np.concatenate([[0], ends])  # how many rows are positive, from none to all
@@ -87,10 +87,10 @@ def _tried(scorer: Scorer, y: np.ndarray, pred_NK: np.ndarray, default: np.ndarr
 def _ordinal_cuts(
     y_N: np.ndarray, pred_N: np.ndarray, default: np.ndarray, steps_C: np.ndarray
 ) -> np.ndarray:
-    """Cut points for quadratic weighted kappa, by coordinate ascent from two beginnings.
+    """Cut points for quadratic weighted kappa, by coordinate ascent from two starting points.
 
     Every sweep moves one cut after another to its best place between its neighbours, all places
-    scored at once. Begins at the default cuts, and at those that give each class its true share.
+    scored at once. It starts at the default cuts, and at those that give each class its true share.
     """
     order = np.argsort(pred_N, kind="stable")
     rising_N, y_N = pred_N[order], y_N[order]
@@ -99,8 +99,8 @@ def _ordinal_cuts(
     )
     shares = np.searchsorted(np.sort(y_N), np.arange(1, len(default) + 1))
     kappa = _Kappa(y_N, steps_C)
-    beginnings = [np.searchsorted(rising_N, default), places[_nearest(places, shares)]]
-    below, score = max((_ascend(kappa, places, below) for below in beginnings), key=lambda r: r[1])
+    starts = [np.searchsorted(rising_N, default), places[_nearest(places, shares)]]
+    below, score = max((_ascend(kappa, places, below) for below in starts), key=lambda r: r[1])
     if score <= kappa(np.searchsorted(rising_N, default)):
         return default
     padded_N = np.concatenate([[-np.inf], rising_N, [np.inf]])

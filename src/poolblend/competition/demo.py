@@ -96,8 +96,8 @@ def build_demo(
     total = train_rows + test_rows
     needed = -(-total // len(LIBRARIES))
     texts = _texts(needed, seed)
-    dealt = [(texts[label][n], label) for n in range(needed) for label in LIBRARIES][:total]
-    rows = [(*row, n < train_rows) for n, row in enumerate(dealt)]
+    labelled = [(texts[label][n], label) for n in range(needed) for label in LIBRARIES][:total]
+    rows = [(*row, n < train_rows) for n, row in enumerate(labelled)]
     rows.sort(key=lambda row: _rank(seed, "id", row[0]))
     ids = [f"d{n:0{max(4, len(str(total)))}d}" for n in range(1, total + 1)]
     whole = pd.DataFrame(rows, columns=["text", "library", "in_train"]).assign(id=ids)

@@ -1,20 +1,24 @@
-"""Texts that are there more than once: rows that folds keep together, and how many they are.
+"""Repeated texts: which rows folds keep together, and how many there are.
 
-Two texts are equal where they are so after Unicode's NFKC, without regard to case and spaces.
+Two texts are equal if they are equal after Unicode's NFKC, ignoring case and spaces.
 
 Legend: N rows.
 """
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+
+from poolblend.competition.options import KeepTogether
+from poolblend.competition.tables import Tables
+from poolblend.errors import quoted
+
+log = logging.getLogger(__name__)
 
 
 def normalised(text: str) -> str:
@@ -34,61 +38,41 @@ def text_sets(
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def merge_groups(group_N: np.ndarray, set_N: np.ndarray) -> np.ndarray:
-    """The group (N,) of each row once groups that share a set are one, numbered from 0."""
-    _, group_N = np.unique(group_N, return_inverse=True)
-    n_groups = int(group_N.max()) + 1
-    size = n_groups + int(set_N.max()) + 1
-    links = coo_matrix((np.ones(len(set_N)), (group_N, n_groups + set_N)), shape=(size, size))
-    merged = connected_components(links, directed=False)[1]
-    return np.unique(merged[group_N], return_inverse=True)[1]
+def log_repeats(
+    tables: Tables, columns: Sequence[str], y: np.ndarray, keep_together: KeepTogether
+) -> None:
+    """Log how many texts of train are repeated, there and in test, and which have other targets.
 
-
-@dataclass(frozen=True)
-class Repeats:
-    """How many rows repeat a text of train; `exact` counts those that do to the letter.
-
-    A set of equal texts conflicts where any target differs; `example` are the ids of two such rows.
-    `test` rows are those whose text is in train.
+    `y` (N, …) are train's targets. "Exactly" counts texts that are equal in every character.
     """
-
-    rows: int
-    exact: int
-    sets: int
-    conflicts: int
-    example: tuple[str, str] | None
-    test: int
-    test_exact: int
-
-
-def find_repeats(
-    train: pd.DataFrame, test: pd.DataFrame, columns: Sequence[str], y: np.ndarray, id: str
-) -> Repeats:
-    """Count the repeated texts of train, with its targets `y` (N, …), and of test in train."""
+    train, test = tables.train, tables.test
     set_N = text_sets(train, columns)
-    first_S, size_S = np.unique(set_N, return_index=True, return_counts=True)[1:]
+    _, first_S, size_S = np.unique(set_N, return_index=True, return_counts=True)
+    if len(size_S) < len(train):
+        apart = ", which may make OOF scores too good across folds"
+        log.info(
+            "train: %d rows repeat a text, %d of them exactly, in %d sets%s",
+            len(train) - len(size_S),
+            len(train) - len(set(text_sets(train, columns, str).tolist())),
+            (size_S > 1).sum(),
+            apart if keep_together == "none" else " that each share a fold",
+        )
     y_NK = y.reshape(len(y), -1)
     differs_N = (y_NK != y_NK[first_S][set_N]).any(axis=1)
-    example = None
     if differs_N.any():
         row = int(differs_N.argmax())
-        example = train[id].iloc[int(first_S[set_N[row]])], train[id].iloc[row]
-    return Repeats(
-        rows=len(train) - len(size_S),
-        exact=len(train) - len(set(text_sets(train, columns, str).tolist())),
-        sets=int((size_S > 1).sum()),
-        conflicts=len(np.unique(set_N[differs_N])),
-        example=example,
-        test=_shared(train, test, columns, normalised),
-        test_exact=_shared(train, test, columns, str),
-    )
+        ids = [quoted(train[tables.id].iloc[k]) for k in (int(first_S[set_N[row]]), row)]
+        conflicts = len(np.unique(set_N[differs_N]))
+        log.info("train: %d sets have conflicting labels, such as ids %s and %s", conflicts, *ids)
+    repeated = _shared(train, test, columns, normalised)
+    if repeated:
+        exact = _shared(train, test, columns, str)
+        place = "test: %d of %d texts are in train, too, %d of them exactly"
+        log.info(place, repeated, len(test), exact)
 
 
 def _shared(
-    train: pd.DataFrame,
-    test: pd.DataFrame,
-    columns: Sequence[str],
-    form: Callable[[str], str],
+    train: pd.DataFrame, test: pd.DataFrame, columns: Sequence[str], form: Callable[[str], str]
 ) -> int:
     """How many rows of test have the texts of a train row."""
     known = {key for key in _keys(train, columns, form) if isinstance(key, tuple)}

@@ -11,13 +11,15 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from poolblend.competition.names import Match, match_names, words
-from poolblend.competition.sample import COPY, VALUES, Group, Sample, Source, groups
+from poolblend.competition.options import Submission
+from poolblend.competition.sample import COPY, Group, Sample, Source, Top, find_top, groups
+from poolblend.competition.tables import Unlabelled
 from poolblend.competition.tasks import Task
-from poolblend.competition.tops import ONE_LABEL, Top, find_top
-from poolblend.errors import UserError, quoted, unknown
+from poolblend.errors import UserError, quoted
 
 MOST_SHOWN = 4  # columns that one line of the log lists
 
+Takes = Literal["labels", "scores"]
 Found = tuple[dict[str, Source], str]  # the source of each column, and how it was found
 
 
@@ -33,28 +35,24 @@ class Filling:
     values: str
     sources: dict[str, Source]
     how: str
-    top: Top = ONE_LABEL
+    top: Top
 
     @property
     def copied(self) -> list[str]:
         """The columns that hold what the sample holds."""
-        return [column for column, source in self.sources.items() if source.kind == COPY]
+        return [column for column, source in self.sources.items() if source == COPY]
 
 
 def find_filling(
-    sample: Sample,
-    values: str = "auto",
-    *,
-    takes: Literal["labels", "scores"] = "labels",
-    top: int | None = None,
+    task: Task, tables: Unlabelled, submission: Submission, takes: Takes = "labels"
 ) -> Filling:
-    """What fills the sample's columns; `values` "auto" goes by columns, metric and cells.
+    """What fills the sample's columns; with submission.values=auto, by columns, metric and cells.
 
-    `takes` is what the metric takes, `top` how many labels a cell holds (default: as many as the
-    sample's). Raises UserError where columns match nothing, or more than one thing.
+    `takes` is what the metric takes. Raises UserError where columns match nothing, or more than one
+    thing.
     """
-    if values not in (*VALUES, "auto"):
-        raise unknown("kind of submission", values, VALUES)
+    sample = Sample(task, tables, submission.columns)
+    values: str = submission.values
     if values == "auto":
         values, found = _find_values(sample, takes)
     else:
@@ -62,16 +60,16 @@ def find_filling(
     if found is None:
         raise _unmatched(sample, values)
     sources, how = found
-    template = sample.rows.copy()
+    template = tables.sample.copy()
     for column, source in sources.items():
-        if source.kind == COPY:
+        if source == COPY:
             template[column] = sample.copied(column)
-    several = _find_top(sample, sources, top)
-    told = [*_told(sources, how, several), *_other_labels(sample, values, sources, several)]
-    return Filling(template, values, sources, "; ".join(told), several)
+    top = _find_top(sample, sources, submission.top)
+    notes = [*_notes(sources, how, top), *_unknown_labels(sample, values, sources, top)]
+    return Filling(template, values, sources, "; ".join(notes), top)
 
 
-def _find_values(sample: Sample, takes: Literal["labels", "scores"]) -> tuple[str, Found | None]:
+def _find_values(sample: Sample, takes: Takes) -> tuple[str, Found | None]:
     """What the submission is to hold, and what fills it.
 
     A column for each class holds probabilities, the one column of several classes a label; for the
@@ -84,9 +82,9 @@ def _find_values(sample: Sample, takes: Literal["labels", "scores"]) -> tuple[st
             return "probabilities", found or _match(sample, "probabilities")
     if takes == "labels" or task.kind == "multiclass":
         found = _match(sample, "labels")
-        filled = [c for c, source in found[0].items() if source.kind != COPY] if found else []
-        whole = sample_values(sample.cells[filled] if filled else sample.cells) == "labels"
-        if whole and (found or takes == "labels"):
+        filled = [c for c, source in found[0].items() if source != COPY] if found else []
+        fractions = _has_fractions(sample.cells[filled] if filled else sample.cells)
+        if not fractions and (found or takes == "labels"):
             return "labels", found
     return "probabilities", _match(sample, "probabilities")
 
@@ -106,11 +104,9 @@ def _find_top(sample: Sample, sources: Mapping[str, Source], asked: int | None) 
     return top
 
 
-def sample_values(cells: pd.DataFrame) -> str:
-    """What the sample's cells look like: "probabilities" where any is a fraction, else "labels"."""
+def _has_fractions(cells: pd.DataFrame) -> bool:
     numbers = cells.select_dtypes("number").to_numpy(dtype=float)
-    fractions = np.isfinite(numbers) & (numbers != np.round(numbers))
-    return "probabilities" if fractions.any() else "labels"
+    return bool((np.isfinite(numbers) & (numbers != np.round(numbers))).any())
 
 
 def _match(sample: Sample, values: str, *, classes: bool = False) -> Found | None:
@@ -121,7 +117,7 @@ def _match(sample: Sample, values: str, *, classes: bool = False) -> Found | Non
     spare = [column for column in sample.free if sample.is_spare(column, values)]
     others = [column for column in sample.free if column not in spare]
     given = set(sample.sources.values())
-    if not others and any(source.kind != COPY for source in given) and not classes:
+    if not others and any(source != COPY for source in given) and not classes:
         return _complete(sample, {}), ""
     for group in groups(sample.task, values)[: 1 if classes else None]:
         wanted = {name: source for name, source in group.items() if source not in given}
@@ -150,9 +146,8 @@ def _match_group(
 
 def _complete(sample: Sample, sources: Mapping[str, Source]) -> dict[str, Source]:
     """A source for each of the sample's columns, in its order; what is left is copied."""
-    copied = Source(COPY, 0, COPY)
     known = {**sources, **sample.sources}
-    return {column: known.get(column, copied) for column in map(str, sample.cells.columns)}
+    return {column: known.get(column, COPY) for column in map(str, sample.cells.columns)}
 
 
 def _named_after_negative(
@@ -167,27 +162,27 @@ def _named_after_negative(
     return {column: Source("class", 0, label)}
 
 
-def _told(sources: Mapping[str, Source], how: str, top: Top) -> list[str]:
-    """What is not plain from the columns' names."""
-    filled = {c: source.name for c, source in sources.items() if source.kind != COPY}
-    copied = [quoted(c) for c, source in sources.items() if source.kind == COPY]
-    told = []
+def _notes(sources: Mapping[str, Source], how: str, top: Top) -> list[str]:
+    """What the log says: all that is not plain from the columns' names."""
+    filled = {c: source.name for c, source in sources.items() if source != COPY}
+    copied = [quoted(c) for c, source in sources.items() if source == COPY]
+    notes = []
     if any(column != name for column, name in filled.items()):
         pairs = [f"{quoted(column)} holds {quoted(name)}" for column, name in filled.items()]
         more = f", … ({len(pairs)} columns)" if len(pairs) > MOST_SHOWN else ""
         by = f"columns matched by name {how}: " if how else ""
-        told.append(f"{by}{', '.join(pairs[:MOST_SHOWN])}{more}")
+        notes.append(f"{by}{', '.join(pairs[:MOST_SHOWN])}{more}")
     if copied:
-        told.append(f"copied: {', '.join(copied[:MOST_SHOWN])}")
+        notes.append(f"copied: {', '.join(copied[:MOST_SHOWN])}")
     if top.size > 1:
-        told.append(f"a cell holds the {top.size} most probable labels")
-    return told
+        notes.append(f"a cell holds the {top.size} most probable labels")
+    return notes
 
 
-def _other_labels(
+def _unknown_labels(
     sample: Sample, values: str, sources: Mapping[str, Source], top: Top
 ) -> list[str]:
-    """Text where labels are to be written, and none of it a label: a placeholder, or other words.
+    """A note where the sample's texts are no labels of train: placeholders, or other words.
 
     A competition may want `positive` where train says `pos`.
     """

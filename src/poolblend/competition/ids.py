@@ -1,34 +1,83 @@
-"""What ids and keys must be: present, unique and plain; and what may tell two unlike ones apart.
+"""Ids: which column holds them, whether they are unique and match, and which rows are submitted.
 
-In messages, rows count as a spreadsheet shows them: a CSV's header is row 1.
+Ids are strings, and what they look like means nothing. In messages, rows count as a spreadsheet
+shows them: a CSV's header is row 1.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from poolblend.competition.files import read_table
+from poolblend.competition.options import RowIds
 from poolblend.errors import UserError, quoted
+
+log = logging.getLogger(__name__)
 
 INTEGER = r"[+-]?[0-9]+"
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-# Where an id ends in a line break, a quote was left open; others spoil every file they stand in.
+# A line break at the end of an id means that a quote was left open.
 CONTROL = r"[\x00-\x1f\x7f]"
 
 
 def row_number(path: Path, position: int) -> int:
-    """The row's number as a reader of the file counts it."""
+    """The row's number as a spreadsheet shows it; rows of parquet count from 1."""
     return int(position) + (2 if path.suffix.lower() == ".csv" else 1)
 
 
+def ids_of_sample(path: Path, columns: Sequence[str]) -> pd.Series:
+    """The first column of the sample submission, which holds the ids where data.id is null.
+
+    Raises UserError where it is one of `columns`, which the config names for something else.
+    """
+    ids = read_table(path).iloc[:, 0]
+    if ids.name in columns:
+        raise UserError(
+            f"{path} begins with column {quoted(ids.name)}, which the config names, too; expected "
+            "its ids there, as data.id is null: put them first, or rename the other column"
+        )
+    check_unique(path, ids)
+    return ids
+
+
+def number_rows(path: Path, table: pd.DataFrame) -> pd.Series:
+    """Ids for a train table that has none: the rows' positions "0", "1", … in the file."""
+    log.info("%s: data.id is null: its rows have the ids 0 to %d", path, len(table) - 1)
+    return pd.Series(map(str, range(len(table))), table.index, str)
+
+
+def find_test_ids(path: Path, table: pd.DataFrame, sample: Path, ids: pd.Series) -> pd.Series:
+    """The ids of a test table that may lack the sample submission's id column.
+
+    They are in that column, else in the one other column that holds all of the sample's ids. Else
+    they are the sample's own `ids` in its order, where both have the same number of rows. Raises
+    UserError where they do not.
+    """
+    if ids.name in table:
+        return table[ids.name]
+    alike = [column for column in table if ids.isin(table[column]).all()]
+    if len(alike) == 1:
+        log.info("%s: its ids are those of column %s, as in %s", path, quoted(alike[0]), sample)
+        return table[alike[0]]
+    if len(ids) != len(table):
+        raise UserError(
+            f"{path} has no column '{ids.name}', as {sample} has, and {len(table)} rows, not "
+            f"{len(ids)}; expected that column, or a row for each of the sample's, in its order"
+        )
+    log.info("%s has no ids: its rows are taken for those of %s, in order", path, sample)
+    return ids
+
+
 def check_unique(path: Path, ids: pd.Series, noun: str = "id") -> None:
-    """Raise UserError for an id (in messages, a `noun`) that is missing, spoilt or doubled."""
+    """Raise UserError for an id (a `noun` in messages) that is missing, malformed or repeated."""
     missing = np.flatnonzero(ids.isna() | (ids.str.strip() == ""))
     if len(missing):
         article = "an" if noun[0] in "aeiou" else "a"
@@ -36,11 +85,11 @@ def check_unique(path: Path, ids: pd.Series, noun: str = "id") -> None:
             f"{path} row {row_number(path, missing[0])} has no {noun} in column '{ids.name}' "
             f"({len(missing)} such rows); give every row {article} {noun} of its own"
         )
-    spoilt = np.flatnonzero(ids.str.contains(CONTROL))
-    if len(spoilt):
+    bad = np.flatnonzero(ids.str.contains(CONTROL))
+    if len(bad):
         raise UserError(
-            f"{path} row {row_number(path, spoilt[0])} has {noun} {quoted(ids.iloc[spoilt[0]])} in "
-            f"column '{ids.name}', expected no line break or control character ({len(spoilt)} such "
+            f"{path} row {row_number(path, bad[0])} has {noun} {quoted(ids.iloc[bad[0]])} in "
+            f"column '{ids.name}', expected no line break or control character ({len(bad)} such "
             f"rows); look for a quote that is left open, or write the {noun}s without"
         )
     repeated = np.flatnonzero(ids.duplicated())
@@ -55,7 +104,7 @@ def check_unique(path: Path, ids: pd.Series, noun: str = "id") -> None:
 
 
 def alike(id: str, others: pd.Series) -> str:
-    """In brackets, an id that a reader may take for the same one, and what sets the two apart."""
+    """A hint in brackets: another id that looks the same, and how the two differ; or ""."""
     for what, form in ALIKE:
         for other in others:
             if form(other) == form(id):
@@ -79,3 +128,53 @@ ALIKE: tuple[tuple[str, Callable[[str], Decimal | str]], ...] = (
     ("how Unicode composes it (NFC, NFD)", lambda id: unicodedata.normalize("NFC", id)),
     ("what stands before its number", _last_number),
 )
+
+
+def rows_to_submit(
+    path: Path, sample: pd.DataFrame, test: Path, test_ids: pd.Series, ids: RowIds
+) -> tuple[pd.DataFrame, bool]:
+    """The sample submission over the rows to submit, and whether each row of it is its own.
+
+    With `ids` "sample" these are its rows, with "test" one for each test id, in test's order, with
+    the cells of some row of the sample where it lacks the id. "auto" takes test's where test holds
+    ids that the sample lacks: a code competition's hidden test is larger than the sample that is
+    visible. Raises UserError where the sample's ids are wanted and test lacks some.
+    """
+    id = str(test_ids.name)
+    if ids != "test":
+        _check_predictable(path, sample[id], test, test_ids)
+    lacking = test_ids[~test_ids.isin(sample[id])]
+    if ids == "sample" or (ids == "auto" and lacking.empty):
+        return sample, True
+    if len(lacking):
+        log.info(
+            "%s holds %d ids that %s lacks, the first %s: the submission gets a row for each of "
+            "the %d test ids (submission.ids: sample keeps to the sample's)",
+            test,
+            len(lacking),
+            path,
+            quoted(lacking.iloc[0]),
+            len(test_ids),
+        )
+    known_N = pd.Index(sample[id]).get_indexer(pd.Index(test_ids))
+    row_N = np.where(known_N >= 0, known_N, np.arange(len(test_ids)) % len(sample))
+    rows = sample.iloc[row_N].reset_index(drop=True)
+    rows[id] = test_ids.to_numpy()
+    return rows, lacking.empty
+
+
+def _check_predictable(path: Path, sample_ids: pd.Series, test: Path, test_ids: pd.Series) -> None:
+    if sample_ids.isin(test_ids).all():
+        return
+    for here, found, other, wanted in (
+        (path, sample_ids, test, test_ids),
+        (test, test_ids, path, sample_ids),
+    ):
+        lacking = wanted[~wanted.isin(found)]
+        if len(lacking):
+            raise UserError(
+                f"{here} lacks {len(lacking)} of the {len(wanted)} ids in {other}, the first "
+                f"{quoted(lacking.iloc[0])}{alike(lacking.iloc[0], found[~found.isin(wanted)])}; "
+                "expected the same ids in both, in any order, or submission.ids: test where the "
+                "sample's do not count"
+            )

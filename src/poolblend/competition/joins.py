@@ -4,38 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from poolblend.competition.files import nearest, read_table
 from poolblend.competition.ids import alike, check_unique, row_number
+from poolblend.competition.options import Join, Side
 from poolblend.errors import UserError, quoted
 
 COLUMNS_SHOWN = 30
 
 
-class Lookup(NamedTuple):
-    """A file with one row for each key, and the key's column, in both tables."""
-
-    path: Path
-    on: str
-
-
 def read_joined(
-    path: Path, lookups: Sequence[Lookup], *, needed: Collection[str] = ()
+    folder: Path, table: str, joins: Sequence[Join], side: Side, needed: Collection[str]
 ) -> pd.DataFrame:
-    """The table of `path` with the lookups' columns after its own, in its own order of rows.
+    """The table of this side with the joined columns after its own, in its own order of rows.
 
-    Raises UserError for what `read_table` refuses, keys that are missing or there twice, and
-    columns of one name.
+    Columns `needed` hold one text or number per row. Raises UserError for what `read_table`
+    refuses, keys that are missing or repeated, and columns of one name.
     """
-    needed = [*needed, *(lookup.on for lookup in lookups)]
-    table = read_table(path, needed=needed)
-    for lookup in lookups:
-        table = _joined(path, table, lookup, read_table(lookup.path, needed=needed))
-    return table
+    path, needed = folder / table, [*needed, *(join.on for join in joins)]
+    frame = read_table(path, needed=needed)
+    for join in joins:
+        other = folder / join.table(side)
+        frame = _joined(path, frame, other, read_table(other, needed=needed), join.on)
+    return frame
 
 
 def check_columns(path: Path, table: pd.DataFrame, columns: Collection[str]) -> None:
@@ -55,26 +49,27 @@ def unknown_column(path: Path, column: str, table: pd.DataFrame) -> UserError:
     return UserError(f"unknown column '{column}' in {path}{hint} known: {known}{more}")
 
 
-def _joined(path: Path, table: pd.DataFrame, lookup: Lookup, looked: pd.DataFrame) -> pd.DataFrame:
-    on = lookup.on
+def _joined(
+    path: Path, table: pd.DataFrame, other_path: Path, other: pd.DataFrame, on: str
+) -> pd.DataFrame:
     check_columns(path, table, [on])
-    check_columns(lookup.path, looked, [on])
-    check_unique(lookup.path, looked[on], "key")
-    added = looked.drop(columns=on)
+    check_columns(other_path, other, [on])
+    check_unique(other_path, other[on], "key")
+    added = other.drop(columns=on)
     clash = [column for column in added if column in table]
     if clash:
         raise UserError(
-            f"{lookup.path} has a column {quoted(clash[0])}, and so has {path} that it is joined "
+            f"{other_path} has a column {quoted(clash[0])}, and so has {path} that it is joined "
             "to; rename one, or drop it"
         )
-    position_N = pd.Index(looked[on]).get_indexer(pd.Index(table[on]))
+    position_N = pd.Index(other[on]).get_indexer(pd.Index(table[on]))
     lost = np.flatnonzero(position_N < 0)
     if len(lost):
         key = table[on].iloc[lost[0]]
-        told = "no key" if pd.isna(key) else f"key {quoted(key)}{alike(key, looked[on])}"
+        shown = "no key" if pd.isna(key) else f"key {quoted(key)}{alike(key, other[on])}"
         raise UserError(
-            f"{lookup.path} lacks the key of {len(lost)} of the {len(table)} rows in {path}, the "
-            f"first row {row_number(path, lost[0])} with {told} in column '{on}'; expected a row "
+            f"{other_path} lacks the key of {len(lost)} of the {len(table)} rows in {path}, the "
+            f"first row {row_number(path, lost[0])} with {shown} in column '{on}'; expected a row "
             "for each key"
         )
     return pd.concat([table, added.iloc[position_N].reset_index(drop=True)], axis=1)

@@ -46,11 +46,11 @@ def match_names(names: Sequence[str], columns: Sequence[str]) -> Match | None:
     one prefix and suffix that are the same for all names. Where several prefixes or suffixes would
     do, a single name has no column; for more names UserError is raised.
     """
-    forms = [(told, *made) for told, form in FORMS if (made := _formed(form, names, columns))]
-    for told, name_of, column_of in forms:
+    forms = [(how, *made) for how, form in FORMS if (made := _formed(form, names, columns))]
+    for how, name_of, column_of in forms:
         if name_of.keys() <= column_of.keys():
-            return Match({name: column_of[form] for form, name in name_of.items()}, told)
-    for told, name_of, column_of in forms:
+            return Match({name: column_of[form] for form, name in name_of.items()}, how)
+    for how, name_of, column_of in forms:
         found = _longer(list(name_of), column_of)
         pairs = [{n: prefix + n + suffix for n in name_of} for prefix, suffix in found]
         if not found and len(names) == len(columns) > 1:
@@ -62,7 +62,7 @@ def match_names(names: Sequence[str], columns: Sequence[str]) -> Match | None:
                 return None
             raise _ambiguous(matches)
         if found:
-            return Match(matches[0], ", ".join(filter(None, (_without(*found[0]), told))))
+            return Match(matches[0], ", ".join(filter(None, (_without(*found[0]), how))))
     return None
 
 

@@ -1,7 +1,8 @@
-"""Which of a binary task's two labels counts as 1, and what tells so.
+"""Which of a binary task's two labels is the positive one (counts as 1), and why.
 
-The alphabet does not: of `AI` and `human` it would take `human`. What tells is, in this order: the
-user, a sign (0 and 1, -1 and 1), a column named after a label, and words known to deny or affirm.
+The alphabet does not decide: of `AI` and `human` it would take `human`. Used are, in this order:
+the config, the sign (0 and 1, -1 and 1), a column named after a label, and words that are known to
+be negative or positive.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ ANSWERS = {"yes", "no", "true", "false", "y", "n", "t", "f", "on", "off", "none"
 
 
 class Positive(NamedTuple):
-    """The label that counts as 1, and what told so; `how` is empty where nothing did."""
+    """The label that counts as 1, and how it was found; `how` is empty for a mere guess."""
 
     label: Label
     how: str
 
     def __str__(self) -> str:
-        return f"{quoted(self.label)} ({self.how or 'the last in sorted order: nothing tells'})"
+        return (
+            f"{quoted(self.label)} ({self.how or 'the last in sorted order: nothing says which'})"
+        )
 
 
 def find_positive(task: Task, given: Label | None, columns: Sequence[str]) -> Positive:
@@ -75,19 +78,19 @@ def with_positive(task: Task, label: Label) -> Task:
 
 
 def positive_is_needed(task: Task, what: str) -> UserError:
-    """The error where nothing tells the positive label and it matters.
+    """The error where the positive label matters and is not known.
 
     `what` says for what, such as "which f1 scores".
     """
     first, second = (quoted(label) for label in task.classes)
     return UserError(
-        f"column '{task.targets[0]}' holds {first} and {second}, and nothing tells which of them "
+        f"column '{task.targets[0]}' holds {first} and {second}, and nothing says which of them "
         f"is the positive label, {what}; set data.positive to it"
     )
 
 
 def named_label(column: str, task: Task) -> int | None:
-    """The place of the label that a column is named after, of `is_spam` that of spam.
+    """The index of the label that a column is named after: of `is_spam` that of spam.
 
     None where it names neither or both, or denies one (`is_not_spam`); answers (yes, no) are no
     names.
@@ -98,8 +101,8 @@ def named_label(column: str, task: Task) -> int | None:
         n = len(label)
         text = "".join(label)
         starts = [k for k in range(len(parts) - n + 1) if n and parts[k : k + n] == label]
-        told = not ANSWERS.issuperset(label) and any(map(str.isalpha, text))
-        if starts and told and (len(text) > 1 or parts == label):
+        is_name = not ANSWERS.issuperset(label) and any(map(str.isalpha, text))
+        if starts and is_name and (len(text) > 1 or parts == label):
             hits[place] = {*range(starts[0], starts[0] + n)}
     # Of spam and not_spam, the longer one is meant where both are found.
     best = max(hits, key=lambda place: len(hits[place]), default=None)
@@ -110,7 +113,7 @@ def named_label(column: str, task: Task) -> int | None:
 
 
 def _votes(labels: Sequence[Label]) -> Iterator[tuple[int, str]]:
-    """Places that known words and prefixes tell to be positive, each with its reason."""
+    """The index of the label that known words or prefixes call positive, each with its reason."""
     parts = [words(str(label)) for label in labels]
     for place, (own, other) in enumerate(((parts[0], parts[1]), (parts[1], parts[0]))):
         rest = [word for word in own if word not in other]

@@ -1,24 +1,24 @@
-"""The columns of a sample submission, and what could fill each of them."""
+"""The columns of a sample submission: what could fill each, and cells that hold several labels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from poolblend.competition.cells import parse_column
 from poolblend.competition.classes import Label
 from poolblend.competition.names import plain, words
-from poolblend.competition.tables import parse_column
+from poolblend.competition.tables import Unlabelled
 from poolblend.competition.tasks import Task
-from poolblend.competition.tops import holds_several
-from poolblend.errors import UserError, unknown
+from poolblend.errors import UserError, quoted, unknown
 
 VALUES = ("labels", "probabilities")
-COPY: Literal["copy"] = "copy"
+SEPARATORS = (", ", " ", ",", ";", "|")  # between the labels of a cell
 
 
 class Source(NamedTuple):
@@ -32,100 +32,8 @@ class Source(NamedTuple):
     name: str
 
 
+COPY = Source("copy", 0, "copy")
 Group = Mapping[str, Source]  # sources that belong together, by name
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A sample submission as it is to be filled, and what tells about its columns.
-
-    `rows` has the ids to submit; where `own_rows` is false, some of its rows were made for ids that
-    the sample lacks. `test` is the test table, whose columns may stand in the sample, too. `given`
-    is what the user says of columns: an output, a label or "copy".
-    """
-
-    task: Task
-    rows: pd.DataFrame
-    id: str
-    own_rows: bool = True
-    test: pd.DataFrame | None = None
-    given: Mapping[str, Label] = field(default_factory=dict)
-
-    @cached_property
-    def cells(self) -> pd.DataFrame:
-        """The sample without its ids."""
-        return self.rows.drop(columns=self.id)
-
-    @cached_property
-    def _labels(self) -> set[str]:
-        return set(map(str, self.task.classes))
-
-    @cached_property
-    def _names(self) -> set[tuple[str, ...]]:
-        """The targets' and labels' names, as words."""
-        return {words(name) for name in (*self.task.targets, *self._labels)}
-
-    @cached_property
-    def free(self) -> list[str]:
-        """The columns of which the user says nothing."""
-        return [column for column in self.cells.columns if column not in self.given]
-
-    @cached_property
-    def sources(self) -> dict[str, Source]:
-        """What the user says of columns; UserError for a column or a name that is unknown."""
-        known: dict[str, Source] = {COPY: Source(COPY, 0, COPY)}
-        for values in VALUES:
-            for group in groups(self.task, values):
-                known |= group
-        alike = {plain(name): name for name in known}
-        found = {}
-        for column, value in self.given.items():
-            if column not in self.cells:
-                place = "for submission.columns in the sample submission"
-                raise unknown("column", column, map(str, self.cells.columns), place)
-            name = str(value) if str(value) in known else alike.get(plain(str(value)))
-            if name is None:
-                raise unknown("output or label", value, known, f"in submission.columns.{column}")
-            found[column] = known[name]
-        return found
-
-    def alike_in_test(self, column: str) -> bool:
-        """Whether the test table has the column, with the same cells where the rows are known."""
-        if self.test is None or column not in self.test or column in self.task.targets:
-            return False
-        return not self.own_rows or self._of_test(column).equals(self.cells[column])
-
-    def _of_test(self, column: str) -> pd.Series:
-        assert self.test is not None
-        cells = self.test.set_index(self.id)[column].reindex(self.rows[self.id])
-        return parse_column(cells.reset_index(drop=True)).rename(column)
-
-    def is_spare(self, column: str, values: str) -> bool:
-        """Whether a column cannot hold predictions, so that it is copied unless it is named."""
-        if self.alike_in_test(column):
-            return True
-        cells = self.cells[column]
-        if words(column) in self._names or cells.isna().any():
-            return False
-        if is_numeric_dtype(cells.dtype):
-            return values == "labels" and any(isinstance(each, str) for each in self.task.classes)
-        labels = holds_several(cells, self.task.classes)
-        return not labels and self._labels.isdisjoint(cells.map(str))
-
-    def copied(self, column: str) -> pd.Series:
-        """The column's cells for the rows to submit; UserError where nothing tells them."""
-        cells = self.cells[column]
-        if self.own_rows:
-            return cells
-        if self.alike_in_test(column):
-            return self._of_test(column)
-        if cells.nunique(dropna=False) == 1:
-            return cells
-        raise UserError(
-            f"column '{column}' of the sample submission is to be copied, but differs from row to "
-            "row, and test holds ids that the sample lacks; use submission.ids: sample, or say in "
-            "submission.columns what fills it"
-        )
 
 
 def groups(task: Task, values: str) -> list[Group]:
@@ -139,3 +47,136 @@ def groups(task: Task, values: str) -> list[Group]:
         name = task.targets[0] if len(task.targets) == 1 else "label"
         found.append({name: Source("target", 0, name)})
     return found
+
+
+class Sample:
+    """A sample submission over the rows to submit, and what is known of its columns.
+
+    `sources` is what `given`, the config's submission.columns, says of columns; `free` are the
+    other columns.
+    """
+
+    def __init__(self, task: Task, tables: Unlabelled, given: Mapping[str, Label]) -> None:
+        self.task = task
+        self.tables = tables
+        self.cells = tables.sample.drop(columns=tables.id)
+        self.free = [str(column) for column in self.cells.columns if column not in given]
+        self.sources = {column: self._source(column, value) for column, value in given.items()}
+
+    def _source(self, column: str, value: Label) -> Source:
+        """The source that the config names; UserError for an unknown column or name."""
+        if column not in self.cells:
+            place = "for submission.columns in the sample submission"
+            raise unknown("column", column, map(str, self.cells.columns), place)
+        known: dict[str, Source] = {COPY.name: COPY}
+        for values in VALUES:
+            for group in groups(self.task, values):
+                known |= group
+        alike = {plain(name): name for name in known}
+        name = str(value) if str(value) in known else alike.get(plain(str(value)))
+        if name is None:
+            raise unknown("output or label", value, known, f"in submission.columns.{column}")
+        return known[name]
+
+    @cached_property
+    def _labels(self) -> set[str]:
+        return set(map(str, self.task.classes))
+
+    def is_spare(self, column: str, values: str) -> bool:
+        """Whether a column cannot hold predictions, so that it is copied unless it is named."""
+        if self._is_alike_in_test(column):
+            return True
+        cells = self.cells[column]
+        names = {words(name) for name in (*self.task.targets, *self._labels)}
+        if words(column) in names or cells.isna().any():
+            return False
+        if is_numeric_dtype(cells.dtype):
+            return values == "labels" and any(isinstance(each, str) for each in self.task.classes)
+        labels = holds_several(cells, self.task.classes)
+        return not labels and self._labels.isdisjoint(cells.map(str))
+
+    def copied(self, column: str) -> pd.Series:
+        """The column's cells for the rows to submit; UserError where these are not known."""
+        cells = self.cells[column]
+        if self.tables.own_rows:
+            return cells
+        if self._is_alike_in_test(column):
+            return self._of_test(column)
+        if cells.nunique(dropna=False) == 1:
+            return cells
+        raise UserError(
+            f"column '{column}' of the sample submission is to be copied, but differs from row to "
+            "row, and test holds ids that the sample lacks; use submission.ids: sample, or say in "
+            "submission.columns what fills it"
+        )
+
+    def _is_alike_in_test(self, column: str) -> bool:
+        """Whether the test table has the column, with the same cells where the rows are known."""
+        if column not in self.tables.test or column in self.task.targets:
+            return False
+        return not self.tables.own_rows or self._of_test(column).equals(self.cells[column])
+
+    def _of_test(self, column: str) -> pd.Series:
+        id = self.tables.id
+        cells = self.tables.test.set_index(id)[column].reindex(self.tables.sample[id])
+        return parse_column(cells.reset_index(drop=True)).rename(column)
+
+
+class Top(NamedTuple):
+    """How many labels a cell holds, the most probable first as in `C CL D`; and the separator."""
+
+    size: int = 1
+    separator: str = " "
+
+    def cells(self, names: Sequence[str], pred_NK: np.ndarray) -> np.ndarray:
+        """Text (N,): the names of each row's most probable classes, the most probable first."""
+        order_NK = np.argsort(-pred_NK, axis=1, kind="stable")[:, : self.size]
+        joined = [self.separator.join(names[k] for k in order_K) for order_K in order_NK.tolist()]
+        return np.array(joined, dtype=object)
+
+
+def holds_several(cells: pd.Series, labels: Sequence[Label]) -> bool:
+    """Whether every cell is made of known labels, and some of more than one."""
+    _, split = _split(cells, labels)
+    return any(len(parts) > 1 for parts in split) and _share_known(split, labels) == 1
+
+
+def find_top(cells: pd.Series, labels: Sequence[Label], asked: int | None) -> Top:
+    """How many labels the sample's cells hold: as many as `asked`, else as they show.
+
+    Raises UserError where they hold several and do not show how many are wanted.
+    """
+    separator, split = _split(cells, labels)
+    counts = {len(parts) for parts in split}
+    if asked is not None:
+        if asked > len(labels):
+            raise UserError(f"submission.top={asked}, but there are {len(labels)} labels; lower it")
+        return Top(asked, separator)
+    known = _share_known(split, labels)
+    if max(counts, default=1) == 1 or known == 0:
+        return Top()
+    if known < 1 or len(counts) > 1 or max(counts) > len(labels):
+        longest = max(split, key=len)
+        raise UserError(
+            f"column '{cells.name}' of the sample submission seems to hold several labels in a "
+            f"cell ({quoted(separator.join(longest))}); set submission.top to how many, 1 for one"
+        )
+    return Top(max(counts), separator)
+
+
+def _split(cells: pd.Series, labels: Sequence[Label]) -> tuple[str, list[list[str]]]:
+    """The distinct cells, split by the separator that gives most known labels."""
+    if is_numeric_dtype(cells.dtype):
+        return " ", []
+    known, distinct = set(map(str, labels)), list(dict.fromkeys(cells.dropna().map(str)))
+    ways = [
+        (sep, [[cell] if cell in known else cell.split(sep) for cell in distinct])
+        for sep in SEPARATORS
+    ]
+    several = [way for way in ways if any(len(parts) > 1 for parts in way[1])]
+    return max(several or ways[1:2], key=lambda way: _share_known(way[1], labels))
+
+
+def _share_known(split: Sequence[Sequence[str]], labels: Sequence[Label]) -> float:
+    known, parts = set(map(str, labels)), [part for cell in split for part in cell]
+    return sum(part in known for part in parts) / max(1, len(parts))

@@ -5,15 +5,52 @@ Legend: N rows, K model outputs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_integer_dtype, is_numeric_dtype
 
-from poolblend.competition.filling import Filling
+from poolblend.competition.filling import Filling, find_filling
+from poolblend.competition.metrics import METRICS
+from poolblend.competition.options import Submission
+from poolblend.competition.tables import Unlabelled
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError, quoted
+
+log = logging.getLogger(__name__)
+
+
+def try_submission(task: Task, tables: Unlabelled, options: Submission, metric: str) -> Filling:
+    """What fills the sample submission; raises UserError where it cannot be filled.
+
+    This is known before anything is trained or predicted for it.
+    """
+    filling = find_filling(task, tables, options, METRICS[metric].takes)
+    if filling.how:
+        log.info("sample submission: %s", filling.how)
+    even_NK = np.full((len(tables.test), len(task.outputs)), 1 / len(task.classes or (0,)))
+    fill_submission(task, filling, tables, options, even_NK)
+    return filling
+
+
+def fill_submission(
+    task: Task,
+    filling: Filling,
+    tables: Unlabelled,
+    options: Submission,
+    pred_NK: np.ndarray,
+    cuts: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """The submission from predictions of the rows of `test`, checked against its template."""
+    id, test = tables.id, tables.test
+    # With submission.ids=sample, test may hold further rows.
+    asked_N = test[id].isin(filling.template[id]).to_numpy() | (options.ids != "sample")
+    ids = list(test[id][asked_N])
+    made = build_submission(task, filling, ids, pred_NK[asked_N], id=id, cuts=cuts)
+    check_submission(made, filling.template, id=id, copied=filling.copied)
+    return made
 
 
 def build_submission(
@@ -65,37 +102,31 @@ def _shares(task: Task, values: str, pred_NK: np.ndarray, cuts: np.ndarray | Non
 
 
 def check_submission(
-    submission: pd.DataFrame,
-    sample: pd.DataFrame,
-    *,
-    id: str | None = None,
-    copied: Sequence[str] = (),
+    submission: pd.DataFrame, template: pd.DataFrame, *, id: str, copied: Sequence[str] = ()
 ) -> None:
-    """Raise UserError unless columns, ids, their order and the kinds of values are the sample's.
+    """Raise UserError unless columns, ids, their order and the kinds of values are the template's.
 
-    `id` is the sample's id column, by default its first; the cells of `copied` columns must be the
-    sample's own.
+    `id` is the column of ids; the cells of `copied` columns must be the template's own.
     """
-    if list(submission.columns) != list(sample.columns):
+    if list(submission.columns) != list(template.columns):
         raise UserError(
             f"submission has columns {', '.join(map(str, submission.columns))}; "
-            f"expected the sample's: {', '.join(map(str, sample.columns))}"
+            f"expected the sample's: {', '.join(map(str, template.columns))}"
         )
-    id = id or str(sample.columns[0])
-    _positions(submission[id], sample[id])
-    moved = np.flatnonzero(submission[id].to_numpy() != sample[id].to_numpy())
+    _positions(submission[id], template[id])
+    moved = np.flatnonzero(submission[id].to_numpy() != template[id].to_numpy())
     if len(moved):
         raise UserError(
             f"submission has id {quoted(submission[id].iloc[moved[0]])} at position {moved[0]}, "
-            f"the sample {quoted(sample[id].iloc[moved[0]])}; keep the sample's order of rows"
+            f"the sample {quoted(template[id].iloc[moved[0]])}; keep the sample's order of rows"
         )
     for column in copied:
-        if not submission[column].reset_index(drop=True).equals(sample[column]):
+        if not submission[column].reset_index(drop=True).equals(template[column]):
             raise UserError(
                 f"submission column '{column}' is to be copied, but differs from the sample's"
             )
-    for column in sample.columns.drop([id, *copied]):
-        _check_cells(submission[column], sample[column], submission[id])
+    for column in template.columns.drop([id, *copied]):
+        _check_cells(submission[column], template[column], submission[id])
 
 
 def _positions(ids: Sequence[str] | pd.Series, wanted: pd.Series) -> np.ndarray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,33 +15,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from poolblend.competition.cells import bounded, check_filled, numbers, parse_column
 from poolblend.competition.classes import Label, listed, places_among
-from poolblend.competition.columns import check_filled, numbers, unknown_share
+from poolblend.competition.columns import unknown_share
 from poolblend.competition.files import read_table
-from poolblend.competition.idcolumns import IdsOf, id_column, number_rows, read_with_ids
-from poolblend.competition.ids import INTEGER, NUMBER, row_number
-from poolblend.competition.joins import Lookup
-from poolblend.competition.sample_rows import RowIds, rows_to_submit
-from poolblend.competition.soft import probabilities
+from poolblend.competition.ids import (
+    check_unique,
+    find_test_ids,
+    ids_of_sample,
+    number_rows,
+    row_number,
+    rows_to_submit,
+)
+from poolblend.competition.joins import check_columns, read_joined, unknown_column
+from poolblend.competition.options import Data, Folds, Submission
+from poolblend.competition.tasks import SINGLE
 from poolblend.competition.templates import text_columns
-from poolblend.competition.weights import row_weights
 from poolblend.errors import UserError, quoted
-
-__all__ = [
-    "Lookup",
-    "Tables",
-    "Unlabelled",
-    "load_tables",
-    "load_test",
-    "parse_column",
-    "read_table",
-]
 
 log = logging.getLogger(__name__)
 
-MOST_UNKNOWN = 0.5  # share of test's cells of categories that train lacks, beyond which it is told
-LEADING_ZERO = r"[+-]?0[0-9]+"
-DECIMAL = rf"{NUMBER}|[+-]?(?i:inf|infinity|nan)"
+# A warning names categorical columns of which test has more than this share of unknown cells.
+MOST_UNKNOWN = 0.5
 
 
 @dataclass(frozen=True)
@@ -74,89 +68,137 @@ class Tables(Unlabelled):
 
 
 def load_tables(
-    train: Path,
-    test: Path,
-    sample_submission: Path,
-    *,
-    id: str | None,
-    text: Sequence[str],
-    targets: Sequence[str],
-    joins: Sequence[Lookup] = (),
-    test_joins: Sequence[Lookup] = (),
-    numeric: Sequence[str] = (),
-    categorical: Sequence[str] = (),
-    weight: str | None = None,
-    soft: Sequence[str] = (),
-    groups: str | None = None,
-    classes: Sequence[Label] | None = None,
-    sample_rows: int | None = None,
-    submission_ids: RowIds = "auto",
-    seed: int = 42,
+    folder: Path, data: Data, kind: str, folds: Folds, submission: Submission
 ) -> Tables:
-    """Read and check the three files; with `sample_rows`, keep that many random train rows.
+    """Read and check the three files in `folder`, for a task of this kind.
 
-    Where `id` is None, train's rows are numbered from 0, and the ids of test and sample are in the
-    sample's first column. `text` is columns or a template. `joins` and `test_joins` add their
-    columns before anything looks for one; numeric and categorical columns are in both tables,
-    weight, soft and groups in train. The checks see the whole of train, and the rows kept stay in
-    the file's order. Raises UserError for files, columns, ids or cells that are missing, doubled or
-    do not match, and for targets outside `classes`.
+    With `data.sample_rows`, so many random train rows are kept, in the file's order; the checks see
+    all of them. Raises UserError for files, columns, ids or cells that are missing, repeated or do
+    not match, and for targets outside `data.classes`.
     """
-    texts = text_columns(text)
-    inputs = [*texts, *numeric, *categorical]
-    answers = [*targets, *soft, *([weight] if weight else [])]
-    columns = [*inputs, *answers, *([groups] if groups else [])]
-    id, test_ids = id_column(id, sample_submission, columns)
+    texts = text_columns(data.text)
+    inputs = [*texts, *data.numeric, *data.categorical]
+    answers = [*data.target, *data.soft, *([data.weight] if data.weight else [])]
+    columns = [*inputs, *answers, *([folds.groups] if folds.groups else [])]
+    id, sample_ids = _id_column(folder, data, columns)
     _check_inputs(inputs, [id, *answers])
-    _check_groups(groups, [*answers, *numeric])
-    train_table = read_with_ids(train, id, columns, joins, number_rows if test_ids else None)
-    test_table = _read_test(test, id, inputs, numeric, test_joins, test_ids)
-    sample, own = _read_sample(sample_submission, id, test, test_table[id], submission_ids)
-    for target in targets:
-        train_table[target] = _labels(train, train_table[target], classes)
-    _check_extras(train, train_table, numeric, categorical)
-    for column in categorical:
-        _tell_unknown(test, column, unknown_share(train_table[column], test_table[column]))
-    for column in soft:
-        train_table[column] = probabilities(train, train_table[column])
-    if weight:
-        train_table[weight] = row_weights(train, train_table[weight])
-    if groups:
-        train_table[groups] = _stripped_groups(train, train_table[groups])
-    if sample_rows is not None and sample_rows < len(train_table):
-        rows = np.random.default_rng(seed).choice(len(train_table), sample_rows, replace=False)
-        train_table = train_table.iloc[np.sort(rows)].reset_index(drop=True)
-    test_table = test_table.drop(columns=list(targets), errors="ignore")
-    missing = {c: int(train_table[c].isna().sum() + test_table[c].isna().sum()) for c in texts}
+    _check_groups(folds.groups, [*answers, *data.numeric])
+    train = _read_train(folder, data, id, columns)
+    test = _read_test(folder, data, id, inputs, sample_ids)
+    sample, own_rows = _read_sample(folder, data, id, test[id], submission)
+    _parse_train(folder / data.train, train, data, kind, folds.groups)
+    for column in data.categorical:
+        _warn_of_unknown(folder / data.test, column, unknown_share(train[column], test[column]))
+    if data.sample_rows is not None and data.sample_rows < len(train):
+        rng = np.random.default_rng(folds.seed)
+        kept = np.sort(rng.choice(len(train), data.sample_rows, replace=False))
+        train = train.iloc[kept].reset_index(drop=True)
+    test = test.drop(columns=data.target, errors="ignore")
+    missing = {c: int(train[c].isna().sum() + test[c].isna().sum()) for c in texts}
     empty_texts = dict.fromkeys(texts, "")
-    train_table, test_table = train_table.fillna(empty_texts), test_table.fillna(empty_texts)
-    return Tables(id, test_table, sample, own, train_table, missing)
+    train, test = train.fillna(empty_texts), test.fillna(empty_texts)
+    return Tables(id, test, sample, own_rows, train, missing)
 
 
-def _labels(path: Path, column: pd.Series, classes: Sequence[Label] | None) -> pd.Series:
-    """A target, parsed; UserError for a gap, or what is not among the classes given."""
-    _check_no_gaps(path, column, "target")
-    parsed = parse_column(column)
-    if classes is not None:
-        _check_labels(path, parsed, classes)
-    return parsed
+def load_test(folder: Path, data: Data, submission: Submission) -> Unlabelled:
+    """Read and check what predicting needs, as `load_tables` does; train need not be there."""
+    texts = text_columns(data.text)
+    inputs = [*texts, *data.numeric, *data.categorical]
+    id, sample_ids = _id_column(folder, data, inputs)
+    test = _read_test(folder, data, id, inputs, sample_ids)
+    sample, own_rows = _read_sample(folder, data, id, test[id], submission)
+    return Unlabelled(id, test.fillna(dict.fromkeys(texts, "")), sample, own_rows)
 
 
-def _check_extras(
-    path: Path, train: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
+def _id_column(folder: Path, data: Data, columns: Sequence[str]) -> tuple[str, pd.Series | None]:
+    """The id column's name; where data.id is null, the sample's first, and the ids in it."""
+    if data.id is not None:
+        return data.id, None
+    ids = ids_of_sample(folder / data.sample_submission, columns)
+    return str(ids.name), ids
+
+
+def _read_train(folder: Path, data: Data, id: str, columns: Sequence[str]) -> pd.DataFrame:
+    path = folder / data.train
+    table = read_joined(folder, data.train, data.joins, "train", [id, *columns])
+    if data.id is None:
+        table[id] = number_rows(path, table)
+    return _with_ids(path, table, id, columns)
+
+
+def _read_test(
+    folder: Path, data: Data, id: str, inputs: Sequence[str], sample_ids: pd.Series | None
+) -> pd.DataFrame:
+    path = folder / data.test
+    table = read_joined(folder, data.test, data.joins, "test", [id, *inputs])
+    if sample_ids is not None:
+        table[id] = find_test_ids(path, table, folder / data.sample_submission, sample_ids)
+    table = _with_ids(path, table, id, inputs)
+    for column in data.numeric:
+        numbers(table[column], path)
+    return table
+
+
+def _read_sample(
+    folder: Path, data: Data, id: str, test_ids: pd.Series, submission: Submission
+) -> tuple[pd.DataFrame, bool]:
+    """The sample submission, its columns parsed, as `rows_to_submit` gives it."""
+    path = folder / data.sample_submission
+    sample = _with_ids(path, read_table(path, needed=[id]), id, [])
+    if len(sample.columns) < 2:
+        raise UserError(
+            f"{path} has no column beside '{id}', expected one for each value to submit; "
+            "download the competition's own sample again"
+        )
+    for column in sample.columns.drop(id):
+        sample[column] = parse_column(sample[column])
+    return rows_to_submit(path, sample, folder / data.test, test_ids, submission.ids)
+
+
+def _with_ids(path: Path, table: pd.DataFrame, id: str, columns: Sequence[str]) -> pd.DataFrame:
+    """The table itself; UserError where ids or `columns` are missing, or ids are not unique."""
+    if id not in table:
+        raise UserError(
+            f"{unknown_column(path, id, table)}; data.id names the ids' column, or is "
+            "null where train has none"
+        )
+    check_columns(path, table, columns)
+    check_unique(path, table[id])
+    return table
+
+
+def _parse_train(
+    path: Path, train: pd.DataFrame, data: Data, kind: str, groups: str | None
 ) -> None:
-    """Raise UserError for a column that is empty, and for a cell that is no number."""
-    for column in (*numeric, *categorical):
+    """Parse and check targets, soft labels, weights and groups in place, and check the numbers."""
+    classes = data.classes if kind in SINGLE and len(data.target) == 1 else None
+    for target in data.target:
+        _check_no_gaps(path, train[target], "target")
+        train[target] = parse_column(train[target])
+        if classes is not None:
+            _check_labels(path, train[target], classes)
+    for column in (*data.numeric, *data.categorical):
         check_filled(path, train[column])
-    for column in numeric:
+    for column in data.numeric:
         numbers(train[column], path)
+    for column in data.soft:
+        expected = "a probability from 0 to 1"
+        train[column] = bounded(path, train[column], 1, expected=expected, key="data.soft")
+    if data.weight:
+        expected = "a finite number, 0 or more"
+        weights = bounded(path, train[data.weight], math.inf, expected=expected, key="data.weight")
+        train[data.weight] = weights
+    if groups:
+        stripped = train[groups].str.strip()
+        _check_no_gaps(path, stripped.where(stripped != ""), "group")
+        train[groups] = stripped
 
 
-def _tell_unknown(path: Path, column: str, share: float) -> None:
+def _warn_of_unknown(path: Path, column: str, share: float) -> None:
     if share > MOST_UNKNOWN:
         log.warning(
-            "%s: %.0f %% of the cells in categorical column '%s' hold what train does not: models "
-            "make nothing of them",
+            "%s: %.0f %% of the cells in categorical column '%s' hold categories that train does "
+            "not have: to models these cells are empty",
             path,
             100 * share,
             column,
@@ -171,93 +213,8 @@ def _check_groups(groups: str | None, others: Sequence[str]) -> None:
         )
 
 
-def _stripped_groups(path: Path, column: pd.Series) -> pd.Series:
-    """The groups without the spaces around them; UserError for a row that has none."""
-    group_N = column.str.strip()
-    _check_no_gaps(path, group_N.where(group_N != ""), "group")
-    return group_N
-
-
-def load_test(
-    test: Path,
-    sample_submission: Path,
-    *,
-    id: str | None,
-    text: Sequence[str],
-    joins: Sequence[Lookup] = (),
-    numeric: Sequence[str] = (),
-    categorical: Sequence[str] = (),
-    submission_ids: RowIds = "auto",
-) -> Unlabelled:
-    """Read and check what predicting needs, as `load_tables` does, where train may be far away."""
-    texts = text_columns(text)
-    inputs = [*texts, *numeric, *categorical]
-    id, ids = id_column(id, sample_submission, inputs)
-    table = _read_test(test, id, inputs, numeric, joins, ids)
-    sample, own = _read_sample(sample_submission, id, test, table[id], submission_ids)
-    return Unlabelled(id, table.fillna(dict.fromkeys(texts, "")), sample, own)
-
-
-def _read_test(
-    path: Path,
-    id: str,
-    inputs: Sequence[str],
-    numeric: Sequence[str],
-    joins: Sequence[Lookup],
-    ids: IdsOf | None = None,
-) -> pd.DataFrame:
-    table = read_with_ids(path, id, inputs, joins, ids)
-    for column in numeric:
-        numbers(table[column], path)
-    return table
-
-
-def parse_column(column: pd.Series) -> pd.Series:
-    """Strings to int64 where all are integers, else to float64 where all are numbers, else as is.
-
-    Spaces around a number, and how it is written, are all that is lost. A leading zero ("007")
-    marks a name rather than a number; an empty cell, or a number beyond the type, leaves all as is.
-    """
-    if column.isna().any():
-        return column
-    cells = {cell: cell.strip() for cell in set(column)}  # of many rows, few cells may be distinct
-    if any(re.fullmatch(LEADING_ZERO, text) for text in cells.values()):
-        return column
-    whole = all(re.fullmatch(INTEGER, text) for text in cells.values())
-    if not whole and not all(re.fullmatch(DECIMAL, text) for text in cells.values()):
-        return column
-    try:
-        number = {cell: int(text) if whole else _float(text) for cell, text in cells.items()}
-        dtype = "int64" if whole else "float64"
-        return pd.Series(map(number.get, column), column.index, dtype, column.name)
-    except (ValueError, OverflowError):
-        return column
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if math.isinf(value) and re.fullmatch(NUMBER, text):
-        raise OverflowError(text)
-    return value
-
-
-def _read_sample(
-    path: Path, id: str, test: Path, test_ids: pd.Series, ids: RowIds
-) -> tuple[pd.DataFrame, bool]:
-    """The sample submission, its columns parsed, as `rows_to_submit` gives it."""
-    sample = read_with_ids(path, id, [])
-    if len(sample.columns) < 2:
-        raise UserError(
-            f"{path} has no column beside '{id}', expected one for each value to submit; "
-            "download the competition's own sample again"
-        )
-    for column in sample.columns.drop(id):
-        sample[column] = parse_column(sample[column])
-    return rows_to_submit(path, sample, test, test_ids, ids)
-
-
 def _check_inputs(inputs: Sequence[str], answers: Sequence[str]) -> None:
-    """Refuse to let a model read what it is to predict, or what only train has."""
+    """Raise UserError where a model would read what it is to predict, or what only train has."""
     read = [column for column in inputs if column in answers]
     if read:
         raise UserError(

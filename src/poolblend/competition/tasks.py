@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic.dataclasses import dataclass
 
+from poolblend.competition.cells import whole_shares
 from poolblend.competition.classes import Label, find_classes, listed, places_among
-from poolblend.competition.shares import whole_shares
 from poolblend.errors import UserError, unknown
 
 TRUTHS = ("true", "false", "yes", "no")
@@ -30,7 +32,9 @@ SINGLE = ("binary", "multiclass", "ordinal")  # kinds of one target, whose value
 
 @dataclass(frozen=True)
 class Task:
-    """One kind of task over its target columns; `make_task` derives it from the train table.
+    """A kind of task and its target columns; `make_task` derives it from the train table.
+
+    A card can hold a task as a field: it is checked when it is read.
 
     `classes` are the original labels: (negative, positive) for binary, all in sorted order for
     multiclass and ordinal (where they are numbers), none for the other kinds. Some may be absent
@@ -41,6 +45,10 @@ class Task:
     kind: str
     targets: tuple[str, ...]
     classes: tuple[Label, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON holds them; `Task(**fields)` is the same task again."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -76,9 +84,9 @@ class Task:
         Raises UserError for a cell that is no share, and a row, by its index, of another sum.
         """
         columns = [_numbers(frame[target], self.kind) for target in self.targets]
-        told = f"target columns {listed(self.targets)}: row"
+        place = f"target columns {listed(self.targets)}: row"
         remedy = "mend the row, or use task=multilabel where a row may have several labels or none"
-        return whole_shares(np.stack(columns, axis=1), frame.index.tolist(), told, remedy)
+        return whole_shares(np.stack(columns, axis=1), frame.index.tolist(), place, remedy)
 
     def hard(self, y: np.ndarray) -> np.ndarray:
         """Shares (N, K) of a multiclass task as `encode` writes them; other targets unchanged."""
@@ -177,8 +185,6 @@ def make_task(
     `classes` are the labels that may occur, by default those that do. Raises UserError for labels
     that are outside the kind.
     """
-    if kind not in KINDS:
-        raise unknown("task", kind, KINDS)
     single = kind in SINGLE
     if single and len(targets) != 1 and kind != "multiclass":
         raise UserError(
@@ -190,8 +196,6 @@ def make_task(
             f"a multilabel task has several target columns, not {len(targets)} "
             f"({', '.join(targets)}); name more, or use binary"
         )
-    if not targets:
-        raise UserError(f"a {kind} task has at least one target column; name it")
     if not single and classes is not None:
         raise UserError(f"data.classes: a {kind} task has no classes; leave it out")
     if kind == "multiclass" and len(targets) > 1:

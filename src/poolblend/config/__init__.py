@@ -1,11 +1,11 @@
 """The settings of a run. Only `config`, `pipeline` and the scripts see a `Config`.
 
-A competition's YAML holds what differs from the defaults in `settings.py`, `sections.py`,
-`members.py` and `training.py`, where every key is documented.
+A competition's YAML holds what differs from the defaults in `settings.py`,
+`members.py`, and in the `options.py` of the rooms, where every key is documented.
 """
 
+from poolblend.cards.member import Member, derive_seed
 from poolblend.config.duration import parse_duration
-from poolblend.config.members import Member, derive_seed
 from poolblend.config.reading import load
 from poolblend.config.settings import ROOT, Config
 

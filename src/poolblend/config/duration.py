@@ -1,10 +1,10 @@
-"""Durations as people write them: 8h30m, 90m, 1.5h."""
+"""Durations such as 8h30m, 90m, 1.5h."""
 
 from __future__ import annotations
 
 import re
 
-from poolblend.errors import UserError, excerpt
+from poolblend.errors import UserError, quoted
 
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
@@ -18,7 +18,7 @@ def parse_duration(text: str) -> float:
     Raises UserError for anything else, a number without a unit, zero, and more than 365 days.
     """
     written = text.strip().lower()
-    shown = f"'{excerpt(text)}'"
+    shown = quoted(text)
     expected = "expected a duration such as 8h30m, 90m, 1.5h or 45s"
     if re.fullmatch(_NUMBER, written, re.ASCII):
         raise UserError(
@@ -26,7 +26,7 @@ def parse_duration(text: str) -> float:
         )
     found = _DURATION.fullmatch(written) if 0 < len(written) <= 40 else None
     if not found:
-        raise UserError(f"{shown} is no duration: {expected}")
+        raise UserError(f"{shown} is not a duration: {expected}")
     seconds = sum(
         float(number) * unit
         for number, unit in zip(found.groups(), _UNITS.values(), strict=True)

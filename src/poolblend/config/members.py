@@ -1,11 +1,10 @@
-"""The members of a run: what a config may say of one, and one with every setting resolved."""
+"""The members of a run: what a config may say of one, and whether its settings fit together."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import (
     Field,
@@ -16,22 +15,15 @@ from pydantic import (
     model_validator,
 )
 
-from poolblend.config.sections import Backbone
-from poolblend.modeling.options import Head
+from poolblend.cards.member import FROZEN_TRAIN, Member
+from poolblend.modeling.options import Backbone, Head, Mask
 from poolblend.options import FileNamePart, Section, Seed, checked
-from poolblend.training.options import Pseudo, Train, Windows
-from poolblend.training.recipes import RECIPES, check_options
-
-Mask = Literal["attention", "content", "none"]
-Truncation = Literal["auto", "head", "tail", "head_tail"]
-
+from poolblend.text_spec import Truncation, Windows
+from poolblend.training.options import Pseudo, Train
+from poolblend.training.recipes import check_options
 
 # Poolers that read a token at its place, whatever tokens count; a test holds this to their code.
 BY_PLACE = ("cls", "concat_layers", "last", "pooler_output")
-# The keys of `train` that apply to a frozen encoder.
-FROZEN_TRAIN = {"precision", "attention"} | {
-    name for name in RECIPES if RECIPES[name].with_frozen_encoder
-}
 
 
 class MemberSpec(Section):
@@ -91,34 +83,6 @@ class MemberSpec(Section):
     def _what_was_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A null that was said switches a key of the run's off; one that was not, does not."""
         return {k: v for k, v in dump(self).items() if k in self.model_fields_set}
-
-
-class Member(Section):
-    """One way of making predictions, every setting resolved; `settings` is all but its name."""
-
-    name: str
-    pooler: str
-    pooler_args: dict[str, Any]
-    mask: Mask
-    backbone: Backbone
-    max_length: int
-    truncation: Truncation
-    windows: Windows | None
-    pseudo: Pseudo | None
-    head: Head
-    train: Train
-    seed: int
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"name"})
-
-    @property
-    def applied_train(self) -> Train:
-        """What of `train` applies to the member: to a frozen encoder, only how it computes."""
-        if not self.head.frozen:
-            return self.train
-        return Train(**self.train.model_dump(include=FROZEN_TRAIN))
 
 
 def check_spec(spec: MemberSpec, member: Member) -> None:
@@ -188,12 +152,3 @@ def merged(run: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping) and isinstance(run.get(key), Mapping)
     }
     return {**run, **own, **both}
-
-
-def derive_seed(seed: int, *names: object) -> int:
-    """A seed of its own for whatever `names` say, below 2**31.
-
-    Members that share data order and dropout err more alike than their poolers make them.
-    """
-    digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1

@@ -1,45 +1,21 @@
-"""Read a run's settings: defaults < YAML file < `--set key=value`; or say what is wrong."""
+"""Read a run's settings: defaults < YAML file < `--set key=value`."""
 
 from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from poolblend.config.members import MemberSpec
-from poolblend.config.sections import Backbone, Blend, Data, Folds, Join, Submission
 from poolblend.config.settings import ROOT, Config
 from poolblend.config.yaml_file import parse_value, read_yaml
-from poolblend.errors import UserError, excerpt, unknown
-from poolblend.modeling.options import Head, MaskedLanguage
-from poolblend.options import Section
-from poolblend.training.options import Checkpoints, Pseudo, Train, Windows
+from poolblend.errors import UserError, quoted, unknown
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
-SECTIONS: dict[str, type[BaseModel]] = {
-    "data": Data,
-    "folds": Folds,
-    "backbone": Backbone,
-    "backbone.mlm": MaskedLanguage,
-    "members": MemberSpec,
-    "head": Head,
-    "train": Train,
-    "windows": Windows,
-    "pseudo": Pseudo,
-    "checkpoints": Checkpoints,
-    "blend": Blend,
-    "submission": Submission,
-}
-# A recipe's options may be a section of their own.
-for _name, _field in Train.model_fields.items():
-    for _kind in get_args(_field.annotation):
-        if isinstance(_kind, type) and issubclass(_kind, Section):
-            SECTIONS[f"train.{_name}"] = _kind
-# Sections that may be a word, and the key that the word stands for.
+# Sections that may be given as one word, and the key that the word is the value of.
 WORDS = {"backbone": "source", "submission": "values"}
 
 
@@ -57,12 +33,40 @@ def load(
         _set(raw, item)
     if seed is not None:
         raw["seed"] = seed
-    # A section whose every line is commented out is there, and empty.
-    raw = {key: value for key, value in raw.items() if not (value is None and key in SECTIONS)}
+    # A section whose lines are all commented out is null in YAML, and means the defaults.
+    raw = {key: value for key, value in raw.items() if value is not None or not _is_section(key)}
     try:
         return Config(**raw)
     except ValidationError as error:
         raise UserError(_explain(error, file)) from None
+
+
+def known_keys() -> list[str]:
+    """Every key that a config may hold, with the names of its sections before it: `train.lr`."""
+    return _keys_within(Config, "")
+
+
+def _keys_within(section: type[BaseModel], prefix: str) -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        inner = _section_within(field.annotation)
+        if inner is not None:
+            keys += _keys_within(inner, f"{prefix}{name}.")
+    return keys
+
+
+def _section_within(annotation: Any) -> type[BaseModel] | None:
+    """The section in an annotation such as `Train`, `Lora | None` or `list[Join]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = [_section_within(inner) for inner in get_args(annotation)]
+    return next(filter(None, found), None)
+
+
+def _is_section(key: str) -> bool:
+    field = Config.model_fields.get(key)
+    return field is not None and _section_within(field.annotation) is not None
 
 
 def _find(path: str | Path | None) -> Path:
@@ -77,13 +81,12 @@ def _find(path: str | Path | None) -> Path:
                     return file
                 wrong = "is a folder" if stat.S_ISDIR(kind) else "is not a regular file"
     except (OSError, ValueError, RuntimeError) as error:  # a loop of links; a NUL; no such home
-        wrong = excerpt(getattr(error, "strerror", None) or str(error))
-    known = excerpt(", ".join(sorted(p.name for p in QUICKSTART.parent.glob("*.yaml"))), 150)
-    shown = excerpt(str(path), 150)
+        wrong = getattr(error, "strerror", None) or str(error)
+    known = ", ".join(sorted(p.name for p in QUICKSTART.parent.glob("*.yaml")))
     raise UserError(
-        f"config file {shown}: {wrong}; configs/ holds: {known}"
+        f"config file {path}: {wrong}; configs/ holds: {known}"
         if wrong
-        else f"no config file {shown}; configs/ holds: {known}"
+        else f"no config file {path}; configs/ holds: {known}"
     )
 
 
@@ -92,64 +95,53 @@ def _read(file: Path) -> dict[str, Any]:
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        where = excerpt(str(file), 150)
-        raise UserError(f"{where}: expected `key: value` lines, found {type(raw).__name__}")
+        raise UserError(f"{file}: expected `key: value` lines, found {type(raw).__name__}")
     return raw
 
 
 def _set(raw: dict[str, Any], item: str) -> None:
-    """Apply `key=value` to a dotted key, making the sections on the way."""
+    """Apply `key=value` to a dotted key; sections that are not there yet are made."""
     key, equals, value = item.partition("=")
-    shown = f"--set {excerpt(item)}"
+    option = f"--set {item}"
     *sections, last = (part.strip() for part in key.split("."))
     if not equals or not all((*sections, last)):
-        raise UserError(f"{shown}: expected key=value, such as train.epochs=3")
+        raise UserError(f"{option}: expected key=value, such as train.epochs=3")
     if sections[:1] == ["members"]:
-        raise UserError(f"{shown}: members is a list; set all of it: --set 'members=[mean, max]'")
+        raise UserError(f"{option}: members is a list; set all of it: --set 'members=[mean, max]'")
     for section in sections:
         inner = raw.get(section)
         if section in WORDS and isinstance(inner, str):
-            inner = {WORDS[section]: inner}  # `backbone.name` keeps its source
+            inner = {WORDS[section]: inner}  # so that `backbone.name` keeps the source
         if not isinstance(inner, dict | None):
-            raise UserError(f"{shown}: {section} is {excerpt(inner)} and has no keys of its own")
+            raise UserError(f"{option}: {section} is {inner} and has no keys of its own")
         raw[section] = dict(inner or {})
         raw = raw[section]
-    raw[last] = parse_value(value, f"{shown}: not a YAML value")
+    raw[last] = parse_value(value, f"{option}: not a YAML value")
 
 
 def _explain(error: ValidationError, file: Path) -> str:
-    """The first complaint of pydantic as one line of ours: key, value, expectation, nearest key."""
+    """The first error of pydantic in one line: key, value, what was expected, the nearest key."""
     errors = error.errors()
     # A misspelt key may well be the required one that is missing.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     place = first["loc"]
     if place[:1] == ("members",) and len(place) > 3:
         place = place[2:]  # a member's own `train:` or `head:` has the keys of the run's
-    key = excerpt(".".join(map(str, place)) or "config")
-    where = f"({excerpt(file.name)} or --set)"
+    key = ".".join(map(str, place)) or "config"
+    where = f"({file.name} or --set)"
     if first["type"] == "extra_forbidden":
-        plain = re.sub(r"\.\d+\b", "", key)
+        plain = re.sub(r"\.\d+\b", "", key)  # without the places in lists
         section = plain.rpartition(".")[0]
-        known_here = [*known_keys(), *(f"data.joins.{name}" for name in Join.model_fields)]
-        siblings = [known for known in known_here if known.rpartition(".")[0] == section]
-        return str(unknown("key", plain, siblings, where))
+        known = [each for each in known_keys() if each.rpartition(".")[0] == section]
+        return str(unknown("key", plain, known, where))
     cause = first.get("ctx", {}).get("error")
-    reason = excerpt(str(cause) if cause else first["msg"][0].lower() + first["msg"][1:], 200)
+    reason = str(cause) if cause else first["msg"][0].lower() + first["msg"][1:]
     if first["type"] == "bool_type":
         reason = "expected true or false"
     value = first["input"]
-    quoted = f"'{excerpt(value)}'" if isinstance(value, str) else excerpt(value)
-    shown = f": {quoted}" if isinstance(value, str | int | float | None) else ""
+    shown = ""
+    if isinstance(value, str):
+        shown = f": {quoted(value)}"
+    elif isinstance(value, int | float | None):
+        shown = f": {value}"
     return f"{key}{shown}: {reason} {where}"
-
-
-def known_keys() -> list[str]:
-    """Every key that a config may hold, dotted."""
-    return [key for name in Config.model_fields for key in _keys(name)]
-
-
-def _keys(name: str) -> Iterator[str]:
-    """The key itself, and those of the section that it may be."""
-    yield name
-    for inner in SECTIONS[name].model_fields if name in SECTIONS else ():
-        yield from _keys(f"{name}.{inner}")

@@ -8,29 +8,22 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from poolblend.cards.member import Member, derive_seed
+from poolblend.competition.options import Data, Folds, Submission
 from poolblend.config.members import (
     Mask,
-    Member,
     MemberSpec,
-    Truncation,
     check_member,
     check_spec,
     counts_tokens,
-    derive_seed,
     merged,
 )
-from poolblend.config.sections import (
-    Backbone,
-    Blend,
-    Data,
-    Folds,
-    Submission,
-    backbone_of_member,
-)
-from poolblend.errors import UserError, excerpt
-from poolblend.modeling.options import Head
+from poolblend.ensembling.options import Blend
+from poolblend.errors import UserError, quoted
+from poolblend.modeling.options import Backbone, Head, backbone_of_member
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
-from poolblend.training.options import Checkpoints, Pseudo, Train, Windows
+from poolblend.text_spec import Truncation, Windows
+from poolblend.training.options import Checkpoints, Pseudo, Train
 
 # The project's folder when run from a checkout, else wherever the command was started.
 _CHECKOUT = Path(__file__).resolve().parents[3]
@@ -131,7 +124,7 @@ class Config(Section):
             alike = [member for member in members if member.name.lower() == twice]
             sources = list(dict.fromkeys(member.backbone.source for member in alike))
             if len(sources) > 1:
-                first, second = (excerpt(source) for source in sources[:2])
+                first, second = (quoted(source) for source in sources[:2])
                 raise ValueError(
                     f"two members are named {alike[0].name}, of the backbones {first} and {second}:"
                     " set backbone.name for one of them"

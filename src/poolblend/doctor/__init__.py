@@ -1,14 +1,13 @@
-"""`train.py --doctor`: look at all that a run needs; each failure tells its cause and its fix.
+"""`train.py --doctor`: check what a run needs; each failure names its cause and its fix.
 
-A check is one generator under `@check("name", fix=…)` in one of the ROOMS below. They import what
-they look at inside their functions: a missing library is a finding like any other.
+A check is a generator of findings under `@check("name", fix=…)` in one of the MODULES below. They
+import what they test inside their functions: a missing library is a finding like any other.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,20 +17,20 @@ from importlib import import_module
 from poolblend.config import Config
 from poolblend.doctor.checks import CHECKS, Check, Finding, Run, failure, warn
 from poolblend.errors import UserError
+from poolblend.printing import wrapped
 
-# In the order in which they look.
-ROOMS = ("libraries", "machine", "devices", "storage", "contents")
-for room in ROOMS:
-    import_module(f"{__name__}.{room}")
+# In the order in which their checks run.
+MODULES = ("libraries", "machine", "devices", "storage", "training")
+for module in MODULES:
+    import_module(f"{__name__}.{module}")
 
 MARKS = {"ok": "ok", "warn": "warn", "fail": "FAIL"}
-WIDTH = 100
 
 
 def doctor(config: Config) -> None:
-    """Print what every check found, line by line; UserError at the end where any failed."""
+    """Print what each check finds, line by line; UserError at the end if any failed."""
     findings = []
-    for finding in _look_at_all(config):
+    for finding in examine(config):
         findings.append(finding)
         _print(finding)
     failed = [finding.name for finding in findings if finding.status == "fail"]
@@ -42,30 +41,28 @@ def doctor(config: Config) -> None:
         )
 
 
-def examine(config: Config) -> list[Finding]:
-    """What every check found; no check is left out because another failed."""
-    return list(_look_at_all(config))
-
-
-def _look_at_all(config: Config) -> Iterator[Finding]:
+def examine(config: Config) -> Iterator[Finding]:
+    """What each check finds; a failed check stops no other."""
     run, failed = Run(config), False
     for check in CHECKS:
-        for finding in _look(check, run, sick=failed):
+        for finding in _findings(check, run, failed):
             failed |= finding.status == "fail"
             yield finding
 
 
-def _look(check: Check, run: Run, *, sick: bool) -> list[Finding]:
-    """The check's findings; its own error is one of them, or no more than a follow-up."""
+def _findings(check: Check, run: Run, failed_before: bool) -> list[Finding]:
+    """The check's findings; an error that it raises is one of them."""
     found: list[Finding] = []
     try:
         with _silence():
-            for finding in check.look(run):
-                found.append(finding)  # which stays where a later one ends in an error
+            for finding in check.run(run):
+                found.append(finding)  # kept if the check raises an error later
     except ImportError as error:
-        # Where a library is missing, that is one fault, however many checks would use it.
-        again = warn(f"not looked at: {error}", "mend what failed above first")
-        found.append(again if sick else failure(error, "pip install -r requirements.txt"))
+        # A missing library is one fault, however many checks import it.
+        if failed_before:
+            found.append(warn(f"not checked: {error}", "fix what failed above first"))
+        else:
+            found.append(failure(error, "pip install -r requirements.txt"))
     except Exception as error:
         found.append(failure(error, check.fix))
     return [replace(finding, name=finding.name or check.name) for finding in found]
@@ -73,7 +70,7 @@ def _look(check: Check, run: Run, *, sick: bool) -> list[Finding]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Findings say all there is to say: no log lines and no libraries' warnings between them."""
+    """No log lines and no libraries' warnings between the findings."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -87,23 +84,10 @@ def _silence() -> Iterator[None]:
 def _print(finding: Finding) -> None:
     column = max(len(check.name) for check in CHECKS)
     head = f"{MARKS[finding.status]:<4}  {finding.name:<{column}}  "
-    lines = textwrap.wrap(
-        finding.found,
-        WIDTH,
-        initial_indent=head,
-        subsequent_indent=" " * len(head),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    indent = " " * len(head)
+    lines = wrapped(finding.found, head, indent)
     if finding.fix:
-        lines += textwrap.wrap(
-            f"fix: {finding.fix}",
-            WIDTH,
-            initial_indent=" " * len(head),
-            subsequent_indent=" " * (len(head) + 5),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        lines += wrapped(f"fix: {finding.fix}", indent, f"{indent}     ")
     encoding = sys.stdout.encoding or "ascii"
-    text = "\n".join(lines)
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    text = "\n".join(lines).encode(encoding, "backslashreplace").decode(encoding)
+    print(text, flush=True)

@@ -1,4 +1,4 @@
-"""What a check is, what it may say, and what it looks at."""
+"""What a check is, what it returns, and the run that it checks."""
 
 from __future__ import annotations
 
@@ -8,61 +8,62 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from poolblend.config import Config, Member
+from poolblend.config import Config
 from poolblend.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from poolblend.loading.competition import Competition
     from poolblend.modeling.sources import Located
     from poolblend.store import Store
-
-Source = tuple[str, str | None]  # of a backbone, with the sha256 that the config asks for
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, how it stands, what was found, and what mends it where that is wanted."""
+    """What a check found, and what to do about it. Without a name it has the check's."""
 
-    name: str
     status: Literal["ok", "warn", "fail"]
     found: str
     fix: str = ""
+    name: str = ""
 
 
 class Check(NamedTuple):
-    """A check by name; `fix` is the advice where the check itself ends in an error."""
+    """A check by name; `fix` is the advice where the check itself raises an error."""
 
     name: str
     fix: str
-    look: Callable[[Run], Iterator[Finding]]
+    run: Callable[[Run], Iterator[Finding]]
 
 
-CHECKS: list[Check] = []  # in the order in which they are made
+CHECKS: list[Check] = []  # in the order in which they run
 
 
 def check(name: str, fix: str) -> Callable[[Callable[[Run], Iterator[Finding]]], Check]:
-    """Decorator that enters a generator of findings; those without a name take the check's."""
+    """Decorator that registers a generator of findings as a check."""
 
-    def enter(look: Callable[[Run], Iterator[Finding]]) -> Check:
-        CHECKS.append(Check(name, fix, look))
+    def register(run: Callable[[Run], Iterator[Finding]]) -> Check:
+        CHECKS.append(Check(name, fix, run))
         return CHECKS[-1]
 
-    return enter
+    return register
 
 
 def ok(found: str, name: str = "") -> Finding:
-    return Finding(name, "ok", found)
+    return Finding("ok", found, name=name)
 
 
 def warn(found: str, fix: str, name: str = "") -> Finding:
-    return Finding(name, "warn", found, fix)
+    return Finding("warn", found, fix, name)
 
 
 def fail(found: str, fix: str, name: str = "") -> Finding:
-    return Finding(name, "fail", found, fix)
+    return Finding("fail", found, fix, name)
 
 
 def failure(error: Exception, fix: str, name: str = "") -> Finding:
-    """An error as a finding; ours need no type to be understood."""
+    """An error as a finding; the type is named unless the error is a UserError."""
     reason = " ".join(str(error).split())[:500]
     if not isinstance(error, UserError):
         reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
@@ -70,7 +71,7 @@ def failure(error: Exception, fix: str, name: str = "") -> Finding:
 
 
 class Run:
-    """The run that the config describes, as far as several checks look at it."""
+    """The run that the config describes."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -83,69 +84,50 @@ class Run:
         return open_store(self.config)
 
     @cached_property
-    def unfinished(self) -> list[tuple[Member, int, Exception | None]]:
-        """Each member and fold without a valid card, with what is wrong where there is one."""
-        folds = range(self.config.folds.n)
-        jobs = [(member, fold) for member in self.members for fold in folds]
-        return [(*job, error) for job in jobs for error in self._card_errors(*job)]
+    def located(self) -> dict[str, Located]:
+        """Each member's backbone, found without a network; raises what a training would."""
+        from poolblend.loading.models import check_members
 
-    def _card_errors(self, member: Member, fold: int) -> list[Exception | None]:
-        try:
-            return [] if self.store.fold_card(member.name, fold) else [None]
-        except (UserError, OSError) as error:
-            there = self.store.fold_folder(member.name, fold).is_dir()
-            return [error if there else None]
+        with no_network():
+            return check_members(self.config, self.members)
 
     @cached_property
-    def located(self) -> dict[Source, Located | Exception]:
-        """Each distinct backbone of the members: where it lies, or why it could not be found."""
-        return {source: self._locate(*source) for source in map(source_of, self.members)}
+    def competition(self) -> Competition:
+        """Tables and folds as a training would find them; raises what it would."""
+        from poolblend.loading.competition import planned_competition
 
-    def _locate(self, source: str, sha256: str | None) -> Located | Exception:
-        from poolblend.modeling.sources import locate
-
-        path = self.config.path(source)
-        try:
-            with no_network():
-                folder = str(path) if path.is_dir() else source
-                return locate(folder, sha256, remote_code=self.config.remote_code)
-        except Exception as error:
-            return error
+        config, data = self.config, self.config.data
+        names = (data.train, data.test, data.sample_submission)
+        if any((config.data_dir / name).exists() for name in names):
+            # Without `demo`, reading makes no table that is missing.
+            data = data.model_copy(update={"demo": False})
+        return planned_competition(config.model_copy(update={"data": data}), self.store)
 
     @cached_property
-    def weights(self) -> dict[Source, int]:
-        """Bytes of each backbone's weights in fp32, of those that can be read."""
-        sizes = {}
-        for source, located in self.located.items():
-            if not isinstance(located, Exception) and (size := _fp32_bytes(located)):
-                sizes[source] = size
-        return sizes
+    def weights(self) -> dict[str, int]:
+        """Bytes of each member's weights in fp32; empty where a backbone cannot be read."""
+        try:
+            return {name: _fp32_bytes(found.folder) for name, found in self.located.items()}
+        except Exception:  # another check reports it
+            return {}
 
 
-def source_of(member: Member) -> Source:
-    return member.backbone.source, member.backbone.sha256
-
-
-def _fp32_bytes(located: Located) -> int | None:
-    """None where a file is damaged, which loading the backbone will tell."""
+def _fp32_bytes(folder: Path) -> int:
     import math
 
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     total = 0
-    for file in located.folder.glob("*.safetensors"):
-        try:
-            with safe_open(file, "np") as tensors:
-                shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
-        except (OSError, SafetensorError):
-            return None
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "np") as tensors:
+            shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
         total += 4 * sum(map(math.prod, shapes))
     return total
 
 
 @contextmanager
 def no_network() -> Iterator[None]:
-    """Whatever HF_HUB_OFFLINE said when huggingface_hub read it: the hub is not asked in here."""
+    """The hub is not asked in here, whatever HF_HUB_OFFLINE was when huggingface_hub read it."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE

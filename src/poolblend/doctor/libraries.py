@@ -1,4 +1,4 @@
-"""Python and the libraries: are they there, and in the versions that the code supports?"""
+"""Python and the libraries: installed, and in versions that the code supports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
-from pathlib import Path
 
 from poolblend.doctor.checks import Finding, Run, check, fail, ok, warn
 
@@ -21,62 +20,42 @@ RISKY = (
 
 @check("python", fix="install Python 3.11 to 3.13")
 def python(run: Run) -> Iterator[Finding]:
-    """Python's version is a supported one."""
+    """Python's version is supported."""
     found = ".".join(map(str, sys.version_info[:3]))
-    supported = f"{_dotted(OLDEST)} to {_dotted(NEWEST)}"
+    oldest, newest = (".".join(map(str, each)) for each in (OLDEST, NEWEST))
     if sys.version_info[:2] < OLDEST:
-        yield fail(f"{found}; {supported} are supported", f"install Python {_dotted(NEWEST)}")
+        yield fail(f"{found}; {oldest} to {newest} are supported", f"install Python {newest}")
     elif sys.version_info[:2] > NEWEST:
-        yield warn(f"{found} is newer than what was tested", f"should it fail, take {supported}")
+        yield warn(f"{found} is newer than what was tested", f"if it fails, use {newest}")
     else:
         yield ok(found)
 
 
 @check("libraries", fix=INSTALL)
 def libraries(run: Run) -> Iterator[Finding]:
-    """Every library is installed in a supported version."""
+    """Every library is installed in a supported version, without a known flaw."""
     from packaging.requirements import Requirement
-    from packaging.version import Version
 
     lines = (files("poolblend") / "supported.txt").read_text(encoding="utf-8").splitlines()
-    wanted = [Requirement(line) for line in lines if not line.startswith("#")]
-    tested, good = _tested(), 0
-    for library in wanted:
+    needed = [Requirement(line) for line in lines if not line.startswith("#")]
+    failed = 0
+    for library in needed:
         installed = _version(library.name)
-        newest = tested.get(library.name)
-        if installed is None:
-            yield fail(f"{library.name} is not installed; {library} is needed", INSTALL)
-        elif not library.specifier.contains(installed, prereleases=True):
-            yield fail(f"{library.name} is {installed}; {library} is needed", INSTALL)
-        elif newest is not None and Version(installed).major > Version(newest).major:
-            yield warn(
-                f"{library.name} is {installed}; {newest} is what was tested",
-                f"should it fail: pip install {library.name}=={newest}",
-            )
-        else:
-            good += 1
-    shown = ", ".join(f"{name} {_version(name)}" for name in ("torch", "transformers", "pandas"))
-    if good:
-        yield ok(f"{good} of {len(wanted)} as supported; {shown}")
-
-
-@check("known flaws", fix=INSTALL)
-def known_flaws(run: Run) -> Iterator[Finding]:
-    """No library is in a version known to be unsafe beside another that is installed."""
-    from packaging.requirements import Requirement
-
-    for line, needed, flaw in RISKY:
+        if installed is None or not library.specifier.contains(installed, prereleases=True):
+            state = "not installed" if installed is None else installed
+            yield fail(f"{library.name} is {state}; {library} is needed", INSTALL)
+            failed += 1
+    if failed < len(needed):
+        shown = ", ".join(f"{name} {_version(name)}" for name in ("torch", "transformers"))
+        yield ok(f"{len(needed) - failed} of {len(needed)} are supported; {shown}")
+    for line, together_with, flaw in RISKY:
         risky = Requirement(line)
         installed = _version(risky.name)
         if installed is None or not risky.specifier.contains(installed, prereleases=True):
             continue
-        if needed is None:
-            yield warn(f"{risky.name} {installed} {flaw}", f"pip install -U {risky.name}")
-        elif _version(needed) is not None:
-            yield warn(
-                f"{risky.name} {installed} with the package {needed} {flaw}",
-                f"pip uninstall {needed}, or pip install -U {risky.name}",
-            )
+        if together_with is None or _version(together_with) is not None:
+            package = f" with the package {together_with}" if together_with else ""
+            yield warn(f"{risky.name} {installed}{package} {flaw}", f"pip install -U {risky.name}")
 
 
 def _version(library: str) -> str | None:
@@ -84,15 +63,3 @@ def _version(library: str) -> str | None:
         return version(library)
     except PackageNotFoundError:
         return None
-
-
-def _tested() -> dict[str, str]:
-    """The pins of the project's requirements.txt; none where the library runs without it."""
-    file = Path(__file__).resolve().parents[3] / "requirements.txt"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    pins = [line.split("#")[0].strip().split("==") for line in lines]
-    return {pin[0]: pin[1] for pin in pins if len(pin) == 2}
-
-
-def _dotted(numbers: tuple[int, ...]) -> str:
-    return ".".join(map(str, numbers))

@@ -1,4 +1,4 @@
-"""The machine around the run: memory, open files, what the console can print."""
+"""The machine around the run: memory, and what the console can print."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 
 from poolblend.doctor.checks import Finding, Run, check, ok, size, warn
 
-CGROUP = Path("/sys/fs/cgroup")  # where a container's limits stand
+CGROUP = Path("/sys/fs/cgroup")  # where a container's limits are
 LIBRARIES = 1.0e9  # bytes that torch and the others take before any model
-FEWEST_FILES = 256
 
 
 @check("memory", fix="see what else runs on this machine")
@@ -21,39 +20,25 @@ def memory(run: Run) -> Iterator[Finding]:
     free, total = free_memory()
     # Weights, gradients and two moments of the optimizer, and the weights once more when saved.
     needed = LIBRARIES + 5 * max(run.weights.values(), default=0)
-    told = f"{size(free)} of {size(total)} free; training takes {size(needed)} beside its batches"
+    found = f"{size(free)} of {size(total)} free; training needs {size(needed)} beside its batches"
     if free < needed:
-        yield warn(told, "end what else runs here, or take a smaller backbone")
+        yield warn(found, "end what else runs here, or take a smaller backbone")
     else:
-        yield ok(told)
-
-
-@check("open files", fix="ulimit -n 1024")
-def open_files(run: Run) -> Iterator[Finding]:
-    """A process may open enough files."""
-    if os.name != "posix":
-        return
-    import resource
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= limit < FEWEST_FILES:
-        yield warn(f"{limit} at once; libraries may need {FEWEST_FILES}", "ulimit -n 1024")
+        yield ok(found)
 
 
 @check("console", fix="set PYTHONIOENCODING=utf-8")
 def console(run: Run) -> Iterator[Finding]:
-    """The console can print what tables hold."""
+    """The console can print letters of any language."""
     encoding = sys.stdout.encoding or "ascii"
     try:
         "é–文".encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        yield warn(
-            f"its encoding {encoding} has no letters but its own", "set PYTHONIOENCODING=utf-8"
-        )
+        yield warn(f"its encoding {encoding} lacks letters", "set PYTHONIOENCODING=utf-8")
 
 
 def free_memory() -> tuple[float, float]:
-    """Bytes that a process may still take, of how many; a container's limit where it is lower."""
+    """Bytes that a process may still take, and all; a container's limit where it is lower."""
     import psutil
 
     memory = psutil.virtual_memory()
@@ -62,7 +47,7 @@ def free_memory() -> tuple[float, float]:
         limit = float((CGROUP / "memory.max").read_text(encoding="utf-8"))  # "max" is no number
         used = float((CGROUP / "memory.current").read_text(encoding="utf-8"))
         lines = (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines()
-        # The cache of files that were read counts as used, and goes when memory is wanted.
+        # The cache of files that were read counts as used, and is freed when memory is needed.
         cache = next(float(line.split()[1]) for line in lines if line.startswith("inactive_file "))
         free, total = min(free, limit - used + cache), min(total, limit)
     return free, total

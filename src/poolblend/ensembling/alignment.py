@@ -1,6 +1,6 @@
-"""One member's table against the rows and columns wanted: its predictions in order, or its fault.
+"""One member's table checked against the rows and columns expected, and put in their order.
 
-Legend: N rows (in the order of the ids wanted), K outputs.
+Legend: N rows (in the order of the ids expected), K outputs.
 """
 
 from __future__ import annotations
@@ -13,26 +13,24 @@ import pandas as pd
 
 from poolblend.errors import quoted
 
-# Half-precision softmaxes end a hair above 1; that is rounding, and is clipped away.
+# Half-precision softmaxes may exceed 1 by rounding, which is clipped.
 ROUNDING = 1e-6
-# Each probability may be off by this much, as one written with three decimals is.
+# The rounding error of a probability written with three decimals.
 SUM_ROUNDING = 5e-4
-# However many classes were rounded, half of a row's probability is not lost by that.
-MOST_LOST = 0.5
-# Squares of such values, and sums of them, are finite; no target is as large.
-LARGEST = 1e100
+MOST_LOST = 0.5  # of a row's probability, by rounding any number of classes
+LARGEST = 1e100  # sums of squares of such values are finite
 
 
 class TableError(Exception):
-    """What is wrong with a table, and what mends it where the run itself has made the table."""
+    """What is wrong with a table, and what to do about it where the run itself made the table."""
 
-    def __init__(self, wrong: str, remedy: str) -> None:
-        super().__init__(wrong)
-        self.wrong, self.remedy = wrong, remedy
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.reason, self.remedy = reason, remedy
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class Expected:
     """What every table must hold; `fold_N` is None where the rows have no folds, or none yet."""
 
     ids: pd.Index
@@ -48,41 +46,41 @@ class Wanted:
         return f"{quoted(self.ids[n])}{fold}"
 
 
-def align(table: pd.DataFrame, wanted: Wanted, *, elsewhere: bool) -> np.ndarray:
-    """One member's predictions (N, K) in the order of the ids wanted.
+def align(table: pd.DataFrame, expected: Expected, *, elsewhere: bool) -> np.ndarray:
+    """One member's predictions (N, K) in the order of the ids expected.
 
     A table from `elsewhere` may count folds from any number, or have none. Raises TableError.
     """
-    folded = wanted.fold_N is not None and not (elsewhere and "fold" not in table.columns)
-    columns = _prediction_columns(table, wanted.outputs, ["id", "fold"] if folded else ["id"])
-    row_N = find_rows(table, wanted)
+    folded = expected.fold_N is not None and not (elsewhere and "fold" not in table.columns)
+    columns = _prediction_columns(table, expected.outputs, ["id", "fold"] if folded else ["id"])
+    row_N = find_rows(table, expected)
     if folded:
-        _check_folds(table, row_N, wanted, elsewhere)
+        _check_folds(table, row_N, expected, elsewhere)
     pred_NK = _numbers(table, columns)[row_N]
-    _check_values(pred_NK, columns, wanted)
+    _check_values(pred_NK, columns, expected)
     return pred_NK
 
 
-def find_rows(table: pd.DataFrame, wanted: Wanted) -> np.ndarray:
-    """Where each wanted id stands in the table (N,); TableError unless it has just these, once."""
+def find_rows(table: pd.DataFrame, expected: Expected) -> np.ndarray:
+    """The table's row of each expected id (N,); TableError unless it has exactly these, once."""
     own = pd.Index(table["id"].astype(str))
     if own.has_duplicates:
         raise TableError(
             f"id {first_repeated(own)} is predicted more than once, expected once", "train it again"
         )
-    row_N = own.get_indexer(wanted.ids)
+    row_N = own.get_indexer(expected.ids)
     absent = np.flatnonzero(row_N < 0)
-    extra = own[~own.isin(wanted.ids)] if len(absent) or len(own) > len(row_N) else own[:0]
+    extra = own[~own.isin(expected.ids)] if len(absent) or len(own) > len(row_N) else own[:0]
     if len(absent):
         instead = f" (its other ids are such as {quoted(extra[0])})" if len(extra) else ""
         raise TableError(
             f"{len(absent)} of {len(row_N)} ids have no prediction, the first is "
-            f"{wanted.row(absent[0])}{instead}",
+            f"{expected.row(absent[0])}{instead}",
             "train the folds it lacks",
         )
     if len(extra):
         raise TableError(
-            f"{len(extra)} ids are not among the {wanted.kind} rows, the first is "
+            f"{len(extra)} ids are not among the {expected.kind} rows, the first is "
             f"{quoted(extra[0])}",
             "it was made from other data",
         )
@@ -90,17 +88,17 @@ def find_rows(table: pd.DataFrame, wanted: Wanted) -> np.ndarray:
 
 
 def renumbered(fold_N: np.ndarray) -> np.ndarray:
-    """Folds counted 0, 1, 2… in rising order; NaN stays NaN."""
+    """Folds renumbered 0, 1, 2… in rising order; NaN stays NaN."""
     counted_N = np.unique(fold_N, return_inverse=True)[1].astype(np.float64)
     return np.where(np.isnan(fold_N), np.nan, counted_N)
 
 
 def off_simplex(pred_NK: np.ndarray) -> np.ndarray:
-    """The rows whose predictions do not sum to 1, give or take what rounding each of them does.
+    """The rows whose predictions do not sum to 1 within what rounding can explain.
 
-    Where all are written with the same one or two decimals, they may have been rounded or cut off
-    there: K numbers can then lack K units of the last decimal, or exceed 1 by half of it for each
-    that is not 0.
+    Where all have at most one or two decimals, they may have been rounded or cut off there: K
+    numbers can then lack K units of the last decimal, or exceed 1 by half a unit for each that is
+    not 0.
     """
     n_outputs, gap_N = pred_NK.shape[1], pred_NK.sum(axis=1) - 1
     less, more = np.full(len(pred_NK), SUM_ROUNDING * n_outputs), SUM_ROUNDING * n_outputs
@@ -114,12 +112,12 @@ def off_simplex(pred_NK: np.ndarray) -> np.ndarray:
 
 
 def _whole(values_NK: np.ndarray) -> bool:
-    """Whether all are whole numbers, as far as a float32 can tell."""
+    """Whether all are whole numbers, within the precision of a float32."""
     return bool((np.abs(values_NK - np.round(values_NK)) < 1e-5).all())
 
 
 def first_repeated(ids: pd.Index) -> str:
-    """The first id that stands in `ids` a second time, quoted."""
+    """The first id that occurs in `ids` a second time, quoted."""
     return quoted(ids[ids.duplicated()][0])
 
 
@@ -138,17 +136,19 @@ def _prediction_columns(
     return columns
 
 
-def _check_folds(table: pd.DataFrame, row_N: np.ndarray, wanted: Wanted, elsewhere: bool) -> None:
-    assert wanted.fold_N is not None
+def _check_folds(
+    table: pd.DataFrame, row_N: np.ndarray, expected: Expected, elsewhere: bool
+) -> None:
+    assert expected.fold_N is not None
     own_N = pd.to_numeric(table["fold"], errors="coerce").to_numpy(dtype=np.float64)[row_N]
     counted_N = renumbered(own_N) if elsewhere else own_N
-    moved = np.flatnonzero(counted_N != wanted.fold_N)
+    moved = np.flatnonzero(counted_N != expected.fold_N)
     if len(moved):
         n = moved[0]
         counted = "" if counted_N[n] == own_N[n] else f" ({counted_N[n]:g} when counted from 0)"
         raise TableError(
-            f"it was trained on other folds: id {quoted(wanted.ids[n])} is in fold {own_N[n]:g} "
-            f"there{counted}, in fold {wanted.fold_N[n]} of the folds table "
+            f"it was trained on other folds: id {quoted(expected.ids[n])} is in fold {own_N[n]:g} "
+            f"there{counted}, in fold {expected.fold_N[n]} of the folds table "
             f"({len(moved)} ids differ)",
             "train it again",
         )
@@ -164,24 +164,23 @@ def _numbers(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
     return table[list(columns)].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _check_values(pred_NK: np.ndarray, columns: Sequence[str], wanted: Wanted) -> None:
-    again = "predict that fold again"
-    bad_NK, expected = ~(np.abs(pred_NK) < LARGEST), "a finite number"
-    if not bad_NK.any() and wanted.probabilities:
+def _check_values(pred_NK: np.ndarray, columns: Sequence[str], expected: Expected) -> None:
+    remedy = "predict that fold again"
+    bad_NK, what = ~(np.abs(pred_NK) < LARGEST), "a finite number"
+    if not bad_NK.any() and expected.probabilities:
         bad_NK = (pred_NK < -ROUNDING) | (pred_NK > 1 + ROUNDING)
-        expected = "a probability from 0 to 1"
+        what = "a probability from 0 to 1"
     if bad_NK.any():
         n, k = np.argwhere(bad_NK)[0]
         raise TableError(
-            f"{columns[k]} is {pred_NK[n, k]:g} for id {wanted.row(n)}, expected "
-            f"{expected} ({bad_NK.sum()} such values)",
-            again,
+            f"{columns[k]} is {pred_NK[n, k]:g} for id {expected.row(n)}, expected "
+            f"{what} ({bad_NK.sum()} such values)",
+            remedy,
         )
-    if wanted.simplex:
-        off = off_simplex(pred_NK)
-        if len(off):
-            raise TableError(
-                f"{columns[0]} to {columns[-1]} sum to {pred_NK[off[0]].sum():.6g} for id "
-                f"{wanted.row(off[0])}, expected 1 ({len(off)} such rows)",
-                again,
-            )
+    off_N = off_simplex(pred_NK) if expected.simplex else np.empty(0, dtype=np.int64)
+    if len(off_N):
+        raise TableError(
+            f"{columns[0]} to {columns[-1]} sum to {pred_NK[off_N[0]].sum():.6g} for id "
+            f"{expected.row(off_N[0])}, expected 1 ({len(off_N)} such rows)",
+            remedy,
+        )

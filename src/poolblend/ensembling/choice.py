@@ -5,20 +5,14 @@ Legend: R bootstrap resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from poolblend.ensembling.blenders import by_simplicity
 from poolblend.ensembling.honesty import Comparison
-from poolblend.ensembling.resampling import (
-    RESAMPLES,
-    Gain,
-    bootstrap,
-    fitted_widening,
-    gain,
-)
+from poolblend.ensembling.resampling import RESAMPLES, Gain, Resamples
 from poolblend.errors import unknown
 
 
@@ -61,18 +55,26 @@ def choose(comparison: Comparison, blender: str = "auto", *, resamples: int = RE
     Both are widened for what a fit adds to them (`fitted_widening`). Raises UserError for a blender
     without a report.
     """
-    reports, matrix, scorer = comparison.reports, comparison.matrix, comparison.scorer
+    reports, matrix = comparison.reports, comparison.matrix
     if len(matrix.members) == 1:
         blender = "auto"  # there is nothing to choose among
     if blender != "auto" and blender not in reports:
         raise unknown("blender", blender, ["auto", *reports])
-    pairs = _resampled(comparison, resamples)
+    pairs = Resamples(
+        matrix.y,
+        {name: report.honest_taken for name, report in reports.items()},
+        comparison.scorer,
+        fold_N=matrix.fold_N,
+        group_N=matrix.group_N,
+        seed=comparison.seed,
+        resamples=resamples,
+    )
     name = _simplest_within_noise(pairs) if blender == "auto" else blender
     single = _single(reports)
     return Choice(
         blender=name,
         automatic=blender == "auto",
-        metric=scorer.name,
+        metric=comparison.scorer.name,
         honest=reports[name].honest,
         member=matrix.members[int(comparison.member_losses.argmin())],
         member_score=reports[single].honest,
@@ -87,72 +89,40 @@ def _single(blenders: Collection[str]) -> str:
     return "best" if "best" in blenders else "equal"  # of one member, equal weights are that one
 
 
-@dataclass(frozen=True, eq=False)
-class _Pairs:
-    """Every blender's honest loss, on the rows and on resamples of them, to compare any two."""
-
-    loss: dict[str, float]
-    drawn_R: dict[str, np.ndarray]
-    widening: Callable[[str, str], float]
-
-    def gain(self, before: str, after: str) -> Gain:
-        value = self.loss[before] - self.loss[after]
-        widening = self.widening(before, after)
-        return gain(self.drawn_R[before], self.drawn_R[after], value, widening)
-
-    def standard_error(self, before: str, after: str) -> float:
-        difference_R = self.drawn_R[before] - self.drawn_R[after]
-        return self.widening(before, after) * float(np.std(difference_R, ddof=1))
-
-
-def _resampled(comparison: Comparison, resamples: int) -> _Pairs:
-    matrix, scorer = comparison.matrix, comparison.scorer
-    taken = {name: report.honest_taken for name, report in comparison.reports.items()}
-    drawn = bootstrap(
-        matrix.y,
-        taken.values(),
-        scorer,
-        fold_N=matrix.fold_N,
-        group_N=matrix.group_N,
-        seed=comparison.options.seed,
-        resamples=resamples,
-    )
-    return _Pairs(
-        {name: scorer.loss_taken(matrix.y, each, matrix.fold_N) for name, each in taken.items()},
-        dict(zip(taken, drawn, strict=True)),
-        lambda before, after: fitted_widening(
-            matrix.y, taken[before], taken[after], scorer, matrix.group_N
-        ),
+def _simplest_within_noise(pairs: Resamples) -> str:
+    leader = min(pairs.loss, key=lambda name: pairs.loss[name])
+    return next(
+        name
+        for name in by_simplicity()
+        if name in pairs.loss
+        and pairs.loss[name] - pairs.loss[leader] <= pairs.standard_error(name, leader)
     )
 
 
 def sentence(choice: Choice) -> str:
     """What was chosen, what it gains over the best single member, and whether that is noise."""
+    metric, honest = choice.metric, f"{choice.honest:.4f}"
     if choice.n_members == 1:
-        return (
-            f"One member, {choice.member}: nothing to blend; its honest {choice.metric} is "
-            f"{choice.honest:.4f}."
-        )
+        return f"One member, {choice.member}: nothing to blend; its honest {metric} is {honest}."
     how = (
         "the simplest blend within one standard error of the best honest score"
         if choice.automatic
         else "as asked"
     )
-    said = (
-        f"Chose {choice.blender}, {how}: honest {choice.metric} {choice.honest:.4f} against "
+    text = (
+        f"Chose {choice.blender}, {how}: honest {metric} {honest} against "
         f"{choice.member_score:.4f} of the best single member (picked without the scored fold; on "
-        f"all rows it is {choice.member}); a gain of {told(choice.gain)}, "
+        f"all rows it is {choice.member}); a gain of {show_gain(choice.gain)}, "
         f"{_verdict(choice.gain, 'blending')}."
     )
-    if choice.blender != "equal":
-        over_equal = choice.over_equal[choice.blender]
-        said += (
-            f" Over equal weights it gains {told(over_equal)}, {_verdict(over_equal, 'fitting')}."
-        )
-    return said
+    if choice.blender == "equal":
+        return text
+    over_equal = choice.over_equal[choice.blender]
+    verdict = _verdict(over_equal, "fitting")
+    return f"{text} Over equal weights it gains {show_gain(over_equal)}, {verdict}."
 
 
-def told(gained: Gain) -> str:
+def show_gain(gained: Gain) -> str:
     """A gain with its interval, in as many digits as tell its ends apart."""
     places = digits(gained.high - gained.low)
     value, low, high = (f"{end + 0.0:+.{places}f}" for end in gained)
@@ -170,13 +140,3 @@ def _verdict(gained: Gain, what: str) -> str:
     if gained.high < 0:
         return f"below zero: {what} buys nothing here"
     return f"not distinguishable from zero: {what} buys nothing that these rows can show"
-
-
-def _simplest_within_noise(pairs: _Pairs) -> str:
-    leader = min(pairs.loss, key=lambda name: pairs.loss[name])
-    return next(
-        name
-        for name in by_simplicity()
-        if name in pairs.loss
-        and pairs.loss[name] - pairs.loss[leader] <= pairs.standard_error(name, leader)
-    )

@@ -1,7 +1,7 @@
 """Blends of very many classes: each row keeps its likeliest classes and a sample of the others.
 
 A blend of 10 members, 5,000 rows and 2,500 classes is 1 GB of predictions, of which almost all are
-next to nothing. Weights, scores and intervals are computed on the columns that decide a row.
+near 0. Weights, scores and intervals are computed on the columns that decide a row.
 
 Legend: M members, N rows, K classes, C classes kept of each row, W columns (C and the sample).
 """
@@ -16,10 +16,10 @@ import numpy as np
 from poolblend.competition.metrics import SMALLEST_PROBABILITY, Scorer
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.choice import Choice
-from poolblend.ensembling.honesty import Comparison, Honest, fold_masks
+from poolblend.ensembling.fitting import in_row_order
+from poolblend.ensembling.honesty import Comparison, Honest, fold_masks, two_scores
 from poolblend.ensembling.matrix import OofMatrix
-from poolblend.ensembling.mixture import Mixture
-from poolblend.ensembling.problem import mix
+from poolblend.ensembling.mixture import Mixture, mix
 from poolblend.ensembling.resampling import Gain
 
 # Beyond as many predictions, of more outputs than these, comparing all blenders takes hours.
@@ -40,7 +40,7 @@ class CompactTask(Task):
     place_N: np.ndarray = field(kw_only=True)
 
     def labels(self, pred_NK: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
-        """The column of the most probable class; the sample of the others is not decided for."""
+        """The column of the most probable class among the first; sampled ones are never decided."""
         return pred_NK[:, : self.class_NC.shape[1]].argmax(axis=1)
 
     def learnable(self, y: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ class CompactTask(Task):
 
 
 def is_large(matrix: OofMatrix) -> bool:
-    """Whether so many outputs are predicted that what learns a number for each takes hours."""
+    """Whether blenders that learn a number for each output would take hours."""
     return matrix.oof_MNK.size > LARGE and len(matrix.outputs) > MANY
 
 
@@ -147,7 +147,7 @@ def _columns(oof_MNK: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
     equal_N = np.exp(log_MNR.mean(axis=0)).sum(axis=1)
     sampled_N = np.exp(np.log(sample_MNS).mean(axis=0)).sum(axis=1)
     share_N1 = np.minimum(1, equal_N / sampled_N)[:, None]
-    # that is in a column of the member's own, where the others have next to nothing.
+    # that part is in a column of the member's own, where the others have almost none.
     own_MNM = np.full((len(p_MNK), *rest_MN1.shape[1:-1], len(p_MNK)), SMALLEST_PROBABILITY)
     for m, rest_N1 in enumerate(rest_MN1 * (1 - share_N1)):
         own_MNM[m, :, m] += rest_N1[:, 0]
@@ -176,23 +176,15 @@ def _rescored(
     reports: Mapping[str, Honest], matrix: OofMatrix, scorer: Scorer
 ) -> dict[str, Honest]:
     """The reports with the predictions and scores that their mixtures have on all classes."""
-    n_classes = len(matrix.outputs)
-    wide = {
-        name: replace(
-            report,
-            mixture=widened(report.mixture, n_classes),
-            fold_mixtures=tuple(widened(each, n_classes) for each in report.fold_mixtures),
-        )
-        for name, report in reports.items()
-    }
-    whole = {name: np.empty(matrix.oof_MNK.shape[1:]) for name in wide}
-    honest = {name: np.empty(matrix.oof_MNK.shape[1:]) for name in wide}
-    for fold, held_N in enumerate(fold_masks(matrix)):
+    n_classes, folds = len(matrix.outputs), fold_masks(matrix)
+    whole: dict[str, list[np.ndarray]] = {name: [] for name in reports}
+    honest: dict[str, list[np.ndarray]] = {name: [] for name in reports}
+    for fold, held_N in enumerate(folds):
         held_MNK = matrix.oof_MNK[:, held_N]
         # A change of space is the costly part, and the blenders share it.
         spaces: dict[str, np.ndarray] = {}
-        for name, report in wide.items():
-            for mixture, made in (
+        for name, report in reports.items():
+            for mixture, parts in (
                 (report.mixture, whole[name]),
                 (report.fold_mixtures[fold], honest[name]),
             ):
@@ -200,20 +192,21 @@ def _rescored(
                 if space.name not in spaces:
                     spaces[space.name] = space.forward(held_MNK)
                 mixed_NK = mix(mixture.weights_MK[:, 0], spaces[space.name])
-                made[held_N] = space.inverse(mixed_NK)
-    return {name: _scored(wide[name], matrix, scorer, whole[name], honest[name]) for name in wide}
-
-
-def _scored(
-    report: Honest, matrix: OofMatrix, scorer: Scorer, whole_NK: np.ndarray, honest_NK: np.ndarray
-) -> Honest:
-    y, fold_N = matrix.y, matrix.fold_N
-    taken, honest_taken = scorer.take(whole_NK), scorer.take(honest_NK)
-    return replace(
-        report,
-        in_sample=scorer.score_taken(y, taken, fold_N),
-        honest=scorer.score_taken(y, honest_taken, fold_N),
-        optimism=scorer.loss_taken(y, honest_taken, fold_N) - scorer.loss_taken(y, taken, fold_N),
-        honest_pred_NK=honest_NK,
-        honest_taken=honest_taken,
-    )
+                parts.append(space.inverse(mixed_NK))
+    rescored = {}
+    for name, report in reports.items():
+        honest_NK = in_row_order(honest.pop(name), folds)
+        taken = scorer.take(in_row_order(whole.pop(name), folds))
+        honest_taken = scorer.take(honest_NK)
+        in_sample, score, optimism = two_scores(matrix, scorer, taken, honest_taken)
+        rescored[name] = replace(
+            report,
+            in_sample=in_sample,
+            honest=score,
+            optimism=optimism,
+            mixture=widened(report.mixture, n_classes),
+            fold_mixtures=tuple(widened(each, n_classes) for each in report.fold_mixtures),
+            honest_pred_NK=honest_NK,
+            honest_taken=honest_taken,
+        )
+    return rescored

@@ -58,7 +58,7 @@ def q_statistic(labels: Sequence[np.ndarray] | np.ndarray, y: np.ndarray) -> np.
     """Yule's Q of every two members being right (M, M): 1 on the same decisions, 0 independently.
 
     Q = (N11 N00 - N01 N10) / (N11 N00 + N01 N10) over the counts of both right, both wrong, and
-    one of them right; NaN where one of the two is right, or wrong, throughout. Labels as for
+    one of them right; NaN where one of the two is right, or wrong, on all rows. Labels as for
     `disagreement`. Kuncheva & Whitaker, Measures of diversity in classifier ensembles, 2003.
     """
     right_MX = (_decided(labels) == np.ravel(y)).astype(np.float64)
@@ -70,38 +70,12 @@ def q_statistic(labels: Sequence[np.ndarray] | np.ndarray, y: np.ndarray) -> np.
     return np.where(total_MM > 0, (alike_MM - unlike_MM) / np.maximum(total_MM, 1), np.nan)
 
 
-def undefined(
-    matrix: OofMatrix, task: Task, labels: Sequence[np.ndarray] | None = None
-) -> list[str]:
-    """One sentence per member for which a table holds NaN, saying why.
-
-    With `labels`, as for `disagreement`, those without a Q statistic are named, too.
-    """
-    truth_NK = truth(task, matrix.y)
-    said = []
-    for m, (name, pred_NK) in enumerate(zip(matrix.members, matrix.oof_MNK, strict=True)):
-        for values_NK, what, lost in (
-            (pred_NK, "predicts one value", "correlation"),
-            (pred_NK - truth_NK, "errs by one value", "correlation of errors"),
-        ):
-            constant_K = np.ptp(values_NK, axis=0) == 0
-            outputs = ", ".join(np.array(matrix.outputs)[constant_K])
-            if outputs:
-                said.append(f"{name} {what} for {outputs} on all rows: no {lost} there")
-        right = np.array([False, True])
-        if labels is not None:
-            right = np.equal(labels[m], task.hard(matrix.y))
-        if right.all() or not right.any():
-            said.append(f"{name} is {'right' if right.all() else 'wrong'} on all rows: no Q")
-    return said
-
-
 def collapsed(matrix: OofMatrix, task: Task) -> dict[str, list[int]]:
     """The folds on which a member predicts the same for all rows, for each member with any.
 
     The same means within a ten-thousandth of the truth's spread, for every output. Folds of fewer
-    than `FEWEST` rows are not judged; whole numbers are decided labels, which may well be alike
-    within a fold, and are judged over all rows.
+    than `FEWEST` rows are left out; whole numbers are decided labels, which may well be equal
+    within a fold, and are checked over all rows.
     """
     spread_K = truth(task, matrix.y).std(axis=0)
     folds = np.unique(matrix.fold_N)
@@ -110,14 +84,13 @@ def collapsed(matrix: OofMatrix, task: Task) -> dict[str, list[int]]:
         if _is_one_value(pred_NK, spread_K):
             found[name] = folds.tolist()
         elif not (pred_NK == np.round(pred_NK)).all():
-            alike = [
-                int(fold)
-                for fold in folds
-                if (held_N := matrix.fold_N == fold).sum() >= FEWEST
-                and _is_one_value(pred_NK[held_N], spread_K)
+            held = {int(fold): pred_NK[matrix.fold_N == fold] for fold in folds}
+            found[name] = [
+                fold
+                for fold, held_NK in held.items()
+                if len(held_NK) >= FEWEST and _is_one_value(held_NK, spread_K)
             ]
-            found |= {name: alike} if alike else {}
-    return found
+    return {name: folds for name, folds in found.items() if folds}
 
 
 def _is_one_value(pred_NK: np.ndarray, spread_K: np.ndarray) -> bool:
@@ -156,16 +129,16 @@ def ambiguity(oof_MNK: np.ndarray, weights: np.ndarray, y: np.ndarray, task: Tas
 
 
 class Dendrogram(NamedTuple):
-    """Members in an order that puts like beside like, and SciPy's linkage (M-1, 4) of them."""
+    """Members in an order that puts similar ones side by side, and SciPy's linkage (M-1, 4)."""
 
     order: tuple[int, ...]
     linkage: np.ndarray
 
 
 def dendrogram_order(corr_MM: np.ndarray) -> Dendrogram:
-    """Average linkage on 1 - correlation, the leaves ordered so that neighbours are alike.
+    """Average linkage on 1 - correlation, the leaves ordered so that neighbours are similar.
 
-    NaN counts as a correlation of 0. Of the two readings of a tree, the one that starts with the
+    NaN counts as a correlation of 0. Of a tree's two directions, the one that starts with the
     earlier member. Bar-Joseph et al., Fast optimal leaf ordering, 2001.
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
@@ -183,10 +156,10 @@ def dendrogram_order(corr_MM: np.ndarray) -> Dendrogram:
 
 
 def _correlation(values_MN: np.ndarray) -> np.ndarray:
-    """Pearson correlations (M, M), NaN for a constant row, silently."""
+    """Pearson correlations (M, M), NaN for a constant row."""
     centred_MN = values_MN - values_MN.mean(axis=1, keepdims=True)
     norm_M = np.linalg.norm(centred_MN, axis=1)
-    # A constant's distances to its mean are rounding, and squares of tiny ones are lost.
+    # A constant's distances to its mean are rounding errors; squares of tiny ones underflow.
     constant_M = (np.ptp(values_MN, axis=1) == 0) | (norm_M == 0)
     unit_MN = centred_MN / np.where(constant_M, 1, norm_M)[:, None]
     correlation_MM = np.clip(unit_MN @ unit_MN.T, -1, 1)

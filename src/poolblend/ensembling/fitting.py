@@ -6,10 +6,9 @@ Legend: M members, N rows, K outputs.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,40 +16,21 @@ from poolblend.competition.cuts import fit_cuts, has_cuts
 from poolblend.competition.metrics import Scorer
 from poolblend.ensembling.blenders import BLENDERS, by_simplicity
 from poolblend.ensembling.matrix import OofMatrix
-from poolblend.ensembling.mixture import Mixture
+from poolblend.ensembling.mixture import SPACES, Mixture, Space, fit_space, mix
+from poolblend.ensembling.options import Blend
 from poolblend.ensembling.problem import (
     BlendFit,
     BlendProblem,
-    StudyFile,
     Trial,
     equal_weights,
     inner_folds,
-    mix,
+    starting_blenders,
 )
-from poolblend.ensembling.spaces import SPACES, Space, fit_space
 from poolblend.errors import UserError
 
 
-@dataclass(frozen=True)
-class BlendOptions:
-    """How blends are fitted.
-
-    `space` is "auto" or a name of `SPACES`; `weights` are shared by all outputs or fitted for each;
-    `thresholds` are fitted, the task's default, or whichever does better ("auto"). `fitters` name
-    the blenders to compare, none for all. `trials` bounds each search, all outputs
-    together.
-    """
-
-    fitters: tuple[str, ...] = ()
-    space: str = "auto"
-    weights: Literal["shared", "per_output"] = "shared"
-    thresholds: Literal["auto", "fitted", "default"] = "auto"
-    trials: int = 200
-    seed: int = 42
-
-
 class Form(NamedTuple):
-    """What is settled before weights are fitted: the space, and whether cuts are fitted."""
+    """What is decided before weights are fitted: the space, and whether cuts are fitted."""
 
     space: str
     cuts: bool
@@ -67,10 +47,10 @@ def fit_blends(
     names: Sequence[str],
     matrix: OofMatrix,
     scorer: Scorer,
-    options: BlendOptions,
+    options: Blend,
     *,
+    seed: int = 42,
     form: Form | None = None,
-    study: StudyFile | None = None,
     progress: Callable[[], object] | None = None,
 ) -> dict[str, Fitted]:
     """Fit the named blenders on all rows of the matrix, the simplest first.
@@ -97,12 +77,10 @@ def fit_blends(
                 part.scorer,
                 Space(space.name, part.scorer.task.kind),
                 cuts=form.cuts,
-                members=matrix.members,
-                seed=options.seed,
+                seed=seed,
                 trials=max(1, options.trials // len(parts)),
                 progress=progress,
                 starts=dict(made),
-                study=_named(study, part.output),
             )
             made[name] = BLENDERS[name](problem)
         if name in names:
@@ -111,29 +89,27 @@ def fit_blends(
     return fitted
 
 
-def choose_form(matrix: OofMatrix, scorer: Scorer, options: BlendOptions) -> Form:
+def choose_form(matrix: OofMatrix, scorer: Scorer, options: Blend) -> Form:
     """The space and the treatment of cuts under which the equal blend scores best.
 
     Each is scored on rows that neither cuts nor ranks were fitted on. The plainest is kept unless
     another leads by more than two standard errors of the difference between folds, which are few.
     """
-    forms = _forms(scorer, options)
-    if len(forms) == 1:
-        return forms[0]
-    fold_N = inner_folds(matrix.fold_N)
+    chosen, *others = forms = _forms(scorer, options)
+    if not others:
+        return chosen
+    y, fold_N = matrix.y, inner_folds(matrix.fold_N)
     folds = [fold_N == fold for fold in np.unique(fold_N)]
-    taken: dict[Form, np.ndarray] = {}
-    for form in forms:
-        taken[form] = cross_fitted(matrix.oof_MNK, matrix.y, folds, scorer, form)
-    losses = {form: scorer.loss_or_inf(matrix.y, taken[form], fold_N) for form in forms}
-    chosen = forms[0]
-    for form in forms[1:]:
-        by_fold = [
-            scorer.loss_or_inf(matrix.y[rows], taken[chosen][rows])
-            - scorer.loss_or_inf(matrix.y[rows], taken[form][rows])
-            for rows in folds
-        ]
-        gains = np.array([gain for gain in by_fold if np.isfinite(gain)])
+    taken = {form: cross_fitted(matrix.oof_MNK, y, folds, scorer, form) for form in forms}
+    losses = {form: scorer.loss_or_inf(y, taken[form], fold_N) for form in forms}
+    fold_losses = {
+        form: np.array([scorer.loss_or_inf(y[rows], taken[form][rows]) for rows in folds])
+        for form in forms
+    }
+    for form in others:
+        with np.errstate(invalid="ignore"):  # infinite where the metric is undefined
+            gains = fold_losses[chosen] - fold_losses[form]
+        gains = gains[np.isfinite(gains)]
         if len(gains) < 2 or not losses[form] < losses[chosen]:
             continue
         if gains.mean() > 2 * gains.std(ddof=1) / math.sqrt(len(gains)):
@@ -153,7 +129,7 @@ def cross_fitted(
     `folds` are masks (N,) of rows that together are all rows.
     """
     weights_M = equal_weights(len(oof_MNK))
-    taken = None
+    parts = []
     for held_N in folds:
         others_MNK, cuts = oof_MNK[:, ~held_N], None
         space = fit_space(form.space, scorer.task.kind, others_MNK)
@@ -161,12 +137,17 @@ def cross_fitted(
             others_NK = space.inverse(mix(weights_M, space.forward(others_MNK)))
             cuts = fit_cuts(scorer, y[~held_N], others_NK)
         held_NK = space.inverse(mix(weights_M, space.forward(oof_MNK[:, held_N])))
-        held_taken = scorer.take(held_NK, cuts)
-        if taken is None:
-            taken = np.empty((len(y), *held_taken.shape[1:]), dtype=held_taken.dtype)
-        taken[held_N] = held_taken
-    assert taken is not None
-    return taken
+        parts.append(scorer.take(held_NK, cuts))
+    return in_row_order(parts, folds)
+
+
+def in_row_order(parts: Sequence[np.ndarray], folds: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of each fold's rows put together; `folds` are masks (N,) of rows."""
+    row_N = np.concatenate([np.flatnonzero(held_N) for held_N in folds])
+    joined = np.concatenate(parts)
+    ordered = np.empty_like(joined)
+    ordered[row_N] = joined
+    return ordered
 
 
 class _Part(NamedTuple):
@@ -178,7 +159,7 @@ class _Part(NamedTuple):
     output: str
 
 
-def _parts(matrix: OofMatrix, scorer: Scorer, options: BlendOptions) -> Iterator[_Part]:
+def _parts(matrix: OofMatrix, scorer: Scorer, options: Blend) -> Iterator[_Part]:
     if options.weights == "shared" or len(matrix.outputs) == 1:
         yield _Part(None, matrix.y, scorer, "")
         return
@@ -188,10 +169,9 @@ def _parts(matrix: OofMatrix, scorer: Scorer, options: BlendOptions) -> Iterator
         yield _Part(k, y, single, output)
 
 
-def _forms(scorer: Scorer, options: BlendOptions) -> list[Form]:
+def _forms(scorer: Scorer, options: Blend) -> list[Form]:
     """All that the options allow, the plainest first."""
-    kind = scorer.task.kind
-    spaces = SPACES[kind] if options.space == "auto" else (options.space,)
+    spaces = SPACES[scorer.task.kind] if options.space == "auto" else (options.space,)
     fitted = {"auto": (False, True), "fitted": (True,), "default": (False,)}[options.thresholds]
     cuts = fitted if has_cuts(scorer) else (False,)
     forms = [Form(space, each) for each in cuts for space in spaces]
@@ -207,10 +187,9 @@ def _forms(scorer: Scorer, options: BlendOptions) -> list[Form]:
 
 
 def _with_starts(names: Sequence[str]) -> list[str]:
-    """The named blenders and the simpler ones that a search among them starts from."""
-    wanted = {BLENDERS[name].name for name in names}
-    if "optuna" in wanted:
-        wanted |= {name for name in BLENDERS if BLENDERS[name].space is None}
+    """The named blenders and those that a search among them starts from, the simplest first."""
+    searching = [name for name in names if BLENDERS[name].searches]
+    wanted = {*names, *(starting_blenders() if searching else ())}
     return [name for name in by_simplicity() if name in wanted]
 
 
@@ -220,14 +199,6 @@ def _space_of(name: str, form: Form, kind: str) -> str:
     if own is None:
         return form.space
     return own if own in SPACES[kind] else "plain"
-
-
-def _named(study: StudyFile | None, output: str) -> StudyFile | None:
-    """A file for each search: a journal is read whole, and grows with every change of input."""
-    if study is None:
-        return None
-    label = ", ".join(filter(None, (study.label, output)))
-    return StudyFile(study.path / f"{re.sub(r'[^A-Za-z0-9]+', '-', label)}.log", label)
 
 
 def _joined(

@@ -5,31 +5,31 @@ Legend: M members, N rows, K outputs, F folds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from poolblend.competition.metrics import Scorer, UndefinedScoreError
 from poolblend.ensembling.blenders import BLENDERS, by_simplicity
 from poolblend.ensembling.fitting import (
-    BlendOptions,
     Fitted,
     Form,
     choose_form,
     cross_fitted,
     fit_blends,
+    in_row_order,
 )
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.mixture import Mixture
-from poolblend.ensembling.problem import StudyFile, Trial
+from poolblend.ensembling.options import Blend
+from poolblend.ensembling.problem import Trial
 from poolblend.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
 class Honest:
-    """One blender's two scores; `optimism` is how much the in-sample one flatters.
+    """One blender's two scores; `optimism` is how much better the in-sample one is.
 
     `mixture` is fitted on all rows and is the one to use; the f-th of `fold_mixtures` was fitted
     without the f-th fold (in rising order), weights, space, cuts and all, and made that fold's rows
@@ -70,7 +70,8 @@ class Comparison:
 
     matrix: OofMatrix
     scorer: Scorer
-    options: BlendOptions
+    options: Blend
+    seed: int
     form: Form
     reports: dict[str, Honest]
     member_taken: tuple[np.ndarray, ...]
@@ -85,38 +86,26 @@ class Comparison:
 def compare(
     matrix: OofMatrix,
     scorer: Scorer,
-    options: BlendOptions | None = None,
+    options: Blend | None = None,
     *,
-    studies: Path | None = None,
+    seed: int = 42,
     progress: Callable[[], object] | None = None,
 ) -> Comparison:
     """Fit every blender on all rows and without each fold in turn, and score both.
 
-    `equal` and `best` are always among them, as what the others are measured against; one member
-    alone is only taken as it is. `progress` is called after each trial of a search, whose trials
-    are kept in the folder `studies`. Raises UserError for a matrix of one fold.
+    `equal` and `best` are always among them, since the others are compared with these; one member
+    alone is only taken as it is. `progress` is called after each trial of a search. Raises
+    UserError for a matrix of one fold.
     """
-    options = options or BlendOptions()
-    asked = options.fitters or tuple(BLENDERS)
-    names = [name for name in by_simplicity() if name in {*asked, "equal", "best"}]
-    for name in asked:
-        BLENDERS[name]  # an unknown name is refused before anything is fitted
+    options = options or Blend()
+    wanted = {*(options.fitters or BLENDERS), "equal", "best"}
+    names = [name for name in by_simplicity() if name in wanted]
     if len(matrix.members) == 1:
         names = ["equal"]
     form = choose_form(matrix, scorer, options)
-    folds = list(fold_masks(matrix))
-
-    def fitted(part: OofMatrix, label: str, form: Form | None = None) -> dict[str, Fitted]:
-        study = StudyFile(studies, label) if studies else None
-        return fit_blends(names, part, scorer, options, form=form, study=study, progress=progress)
-
-    whole = fitted(matrix, "all rows", form)
-    without = []
-    for fold, held_N in zip(np.unique(matrix.fold_N), folds, strict=True):
-        try:
-            without.append(fitted(matrix.rows(~held_N), f"without fold {fold}"))
-        except UndefinedScoreError as error:
-            raise UserError(f"no blend can be fitted without fold {fold}: {error}") from None
+    folds = fold_masks(matrix)
+    whole = fit_blends(names, matrix, scorer, options, seed=seed, form=form, progress=progress)
+    without = list(fits_without_folds(names, matrix, scorer, options, seed, progress))
     reports = {
         name: _report(whole[name], [each[name] for each in without], matrix, scorer, folds)
         for name in names
@@ -125,18 +114,39 @@ def compare(
     member_taken = tuple(
         cross_fitted(pred_NK[None], matrix.y, folds, scorer, plain) for pred_NK in matrix.oof_MNK
     )
-    return Comparison(matrix, scorer, options, form, reports, member_taken)
+    return Comparison(matrix, scorer, options, seed, form, reports, member_taken)
 
 
-def cross_fit(blender: str, matrix: OofMatrix, scorer: Scorer, options: BlendOptions) -> Honest:
-    """One blender's report; nothing of its search is kept."""
-    whole = fit_blends([blender], matrix, scorer, options)
-    folds = list(fold_masks(matrix))
-    without = [fit_blends([blender], matrix.rows(~held), scorer, options) for held in folds]
-    return _report(whole[blender], [each[blender] for each in without], matrix, scorer, folds)
+def cross_fit(
+    blender: str, matrix: OofMatrix, scorer: Scorer, options: Blend, *, seed: int = 42
+) -> Honest:
+    """One blender's report."""
+    whole = fit_blends([blender], matrix, scorer, options, seed=seed)[blender]
+    without = [
+        fitted[blender] for fitted in fits_without_folds([blender], matrix, scorer, options, seed)
+    ]
+    return _report(whole, without, matrix, scorer, fold_masks(matrix))
 
 
-def fold_masks(matrix: OofMatrix) -> Iterator[np.ndarray]:
+def fits_without_folds(
+    names: Sequence[str],
+    matrix: OofMatrix,
+    scorer: Scorer,
+    options: Blend,
+    seed: int = 42,
+    progress: Callable[[], object] | None = None,
+) -> Iterator[dict[str, Fitted]]:
+    """The named blenders fitted without each fold in turn, in rising order."""
+    for fold, held_N in zip(np.unique(matrix.fold_N), fold_masks(matrix), strict=True):
+        others = matrix.rows(~held_N)
+        try:
+            yield fit_blends(names, others, scorer, options, seed=seed, progress=progress)
+        except UndefinedScoreError as error:
+            reason = f"no blend can be fitted without fold {fold}: {error}"
+            raise UndefinedScoreError(reason, error.column) from None
+
+
+def fold_masks(matrix: OofMatrix) -> list[np.ndarray]:
     """The rows of each fold, in rising order; UserError where there is only one."""
     folds = np.unique(matrix.fold_N)
     if len(folds) < 2:
@@ -144,30 +154,40 @@ def fold_masks(matrix: OofMatrix) -> Iterator[np.ndarray]:
             f"the members cover one fold only (fold {folds[0]}), expected two or more to score "
             "a blend honestly; train the other folds"
         )
-    yield from (matrix.fold_N == fold for fold in folds)
+    return [matrix.fold_N == fold for fold in folds]
 
 
 def _report(
     whole: Fitted,
-    without: list[Fitted],
+    without: Sequence[Fitted],
     matrix: OofMatrix,
     scorer: Scorer,
-    folds: list[np.ndarray],
+    folds: Sequence[np.ndarray],
 ) -> Honest:
-    pred_NK = whole.mixture.apply(matrix.oof_MNK)
-    taken = scorer.take(pred_NK, whole.mixture.cuts)
-    honest_pred_NK, honest_taken = np.empty_like(pred_NK), np.empty_like(taken)
-    for held_N, fitted in zip(folds, without, strict=True):
-        held_NK = honest_pred_NK[held_N] = fitted.mixture.apply(matrix.oof_MNK[:, held_N])
-        honest_taken[held_N] = scorer.take(held_NK, fitted.mixture.cuts)
-    y, fold_N = matrix.y, matrix.fold_N
+    taken = scorer.take(whole.mixture.apply(matrix.oof_MNK), whole.mixture.cuts)
+    mixtures = tuple(fitted.mixture for fitted in without)
+    held_preds, held_taken = [], []
+    for held_N, mixture in zip(folds, mixtures, strict=True):
+        held_preds.append(mixture.apply(matrix.oof_MNK[:, held_N]))
+        held_taken.append(scorer.take(held_preds[-1], mixture.cuts))
+    honest_taken = in_row_order(held_taken, folds)
+    in_sample, honest, optimism = two_scores(matrix, scorer, taken, honest_taken)
     return Honest(
-        in_sample=scorer.score_taken(y, taken, fold_N),
-        honest=scorer.score_taken(y, honest_taken, fold_N),
-        optimism=scorer.loss_taken(y, honest_taken, fold_N) - scorer.loss_taken(y, taken, fold_N),
+        in_sample=in_sample,
+        honest=honest,
+        optimism=optimism,
         mixture=whole.mixture,
-        fold_mixtures=tuple(fitted.mixture for fitted in without),
-        honest_pred_NK=honest_pred_NK,
+        fold_mixtures=mixtures,
+        honest_pred_NK=in_row_order(held_preds, folds),
         honest_taken=honest_taken,
         searches=whole.searches,
     )
+
+
+def two_scores(
+    matrix: OofMatrix, scorer: Scorer, taken: np.ndarray, honest_taken: np.ndarray
+) -> tuple[float, float, float]:
+    """The in-sample and the honest score of what the metric takes, and the optimism."""
+    y, fold_N = matrix.y, matrix.fold_N
+    in_sample, honest = (scorer.score_taken(y, each, fold_N) for each in (taken, honest_taken))
+    return in_sample, honest, in_sample - honest if scorer.better == "max" else honest - in_sample

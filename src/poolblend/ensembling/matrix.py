@@ -1,4 +1,4 @@
-"""From one OOF table per member to one aligned matrix, or a refusal that names who disagrees.
+"""From one OOF table per member to one aligned matrix, or an error that names what disagrees.
 
 Legend: M members, N rows (in the order of the ids given), K outputs.
 """
@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from poolblend.ensembling.alignment import (
+    Expected,
     TableError,
-    Wanted,
     align,
     find_rows,
     first_repeated,
@@ -27,7 +27,7 @@ Files = Mapping[str, Path]
 
 @dataclass(frozen=True, eq=False)
 class OofMatrix:
-    """What a blend is fitted on: every row predicted once by every member, never by a guess.
+    """What a blend is fitted on: every row predicted once by every member, none filled in.
 
     `ids_N` are strings, `fold_N` integers, `y` is shaped as the task encodes it, `oof_MNK` holds
     finite floats, `group_N` says which rows belong together where folds keep groups whole.
@@ -76,10 +76,10 @@ def build_matrix(
     """Join the members' OOF tables (id, fold, pred_<output>…) by id, in the order of `folds`.
 
     `y` and `group_N` follow the rows of `folds`; `probabilities` demands predictions from 0 to 1,
-    `simplex` that those of a row sum to 1. Members in `files` come from elsewhere: refusals name
+    `simplex` that those of a row sum to 1. Members in `files` come from elsewhere: errors name
     their file, and their folds may be counted from any number, or be absent. Raises UserError for
     missing, extra or repeated ids, folds other than those of `folds`, NaN, infinite or non-numeric
-    predictions, and other output columns, naming every member at fault.
+    predictions, and other output columns, naming every such member.
     """
     if not tables:
         raise UserError("no member to blend; train at least one on every fold first")
@@ -95,14 +95,14 @@ def build_matrix(
             "give the training table that the folds were made for"
         )
     fold_N = folds["fold"].to_numpy(dtype=np.int64)
-    wanted = Wanted(ids, tuple(outputs), probabilities, simplex, fold_N)
+    expected = Expected(ids, tuple(outputs), probabilities, simplex, fold_N)
     return OofMatrix(
         ids.to_numpy(dtype=str),
         fold_N,
         np.asarray(y),
-        _join(tables, wanted, files or {}),
+        _join(tables, expected, files or {}),
         tuple(tables),
-        wanted.outputs,
+        expected.outputs,
         group_N,
     )
 
@@ -117,8 +117,8 @@ def build_test(
     files: Files | None = None,
 ) -> np.ndarray:
     """The members' predictions (M, N, K) of the test rows `ids`, checked as `build_matrix` does."""
-    wanted = Wanted(_index(ids), tuple(outputs), probabilities, simplex, kind="test")
-    return _join(tables, wanted, files or {})
+    expected = Expected(_index(ids), tuple(outputs), probabilities, simplex, kind="test")
+    return _join(tables, expected, files or {})
 
 
 def shared_folds(
@@ -130,24 +130,24 @@ def shared_folds(
     order first. Raises UserError for tables that disagree, that lack, add or repeat ids, or hold
     a single fold.
     """
-    files = files or {}
-    first: tuple[str, np.ndarray] | None = None
-    wanted = Wanted(_index(ids))
+    files, expected = files or {}, Expected(_index(ids))
+    first, first_fold_N = "", None
     for member, table in tables.items():
         if "fold" not in table.columns:
             continue
         try:
-            fold_N = table["fold"].to_numpy()[find_rows(table, wanted)]
-            counted_N = renumbered(fold_N).astype(np.int64)
-            first = first or (member, counted_N)
-            _check_agreement(counted_N, wanted, _place(first[0], files), first[1])
-        except TableError as fault:
-            raise UserError(_refusal({member: fault}, files)) from None
-    return first[1] if first else None
+            fold_N = renumbered(table["fold"].to_numpy()[find_rows(table, expected)])
+            fold_N = fold_N.astype(np.int64)
+            if first_fold_N is None:
+                first, first_fold_N = _source(member, files), fold_N
+            _check_same_folds(fold_N, first_fold_N, first, expected)
+        except TableError as error:
+            raise _refused({member: error}, files) from None
+    return first_fold_N
 
 
-def _check_agreement(
-    fold_N: np.ndarray, wanted: Wanted, first: str, first_fold_N: np.ndarray
+def _check_same_folds(
+    fold_N: np.ndarray, first_fold_N: np.ndarray, first: str, expected: Expected
 ) -> None:
     if fold_N.max() == 0:
         raise TableError(
@@ -157,36 +157,36 @@ def _check_agreement(
     if len(differing):
         n = differing[0]
         raise TableError(
-            f"its folds are not those of {first}: counted from 0, id {wanted.row(n)} is in fold "
+            f"its folds are not those of {first}: counted from 0, id {expected.row(n)} is in fold "
             f"{fold_N[n]} here, in fold {first_fold_N[n]} there ({len(differing)} ids differ)",
             "train it again",
         )
 
 
-def _join(tables: Mapping[str, pd.DataFrame], wanted: Wanted, files: Files) -> np.ndarray:
-    pred_MNK = np.empty((len(tables), len(wanted.ids), len(wanted.outputs)))
-    faults: dict[str, TableError] = {}
+def _join(tables: Mapping[str, pd.DataFrame], expected: Expected, files: Files) -> np.ndarray:
+    pred_MNK = np.empty((len(tables), len(expected.ids), len(expected.outputs)))
+    errors: dict[str, TableError] = {}
     for m, (member, table) in enumerate(tables.items()):
         try:
-            pred_MNK[m] = align(table, wanted, elsewhere=member in files)
-        except TableError as fault:
-            faults[member] = fault
-    if faults:
-        raise UserError(_refusal(faults, files))
-    return np.clip(pred_MNK, 0, 1, out=pred_MNK) if wanted.probabilities else pred_MNK
+            pred_MNK[m] = align(table, expected, elsewhere=member in files)
+        except TableError as error:
+            errors[member] = error
+    if errors:
+        raise _refused(errors, files)
+    return np.clip(pred_MNK, 0, 1, out=pred_MNK) if expected.probabilities else pred_MNK
 
 
 def _index(ids: Iterable[str]) -> pd.Index:
     return pd.Index([str(id) for id in ids])
 
 
-def _place(member: str, files: Files) -> str:
+def _source(member: str, files: Files) -> str:
     return str(files[member]) if member in files else f"member '{member}'"
 
 
-def _refusal(faults: Mapping[str, TableError], files: Files) -> str:
-    first, *others = faults
-    fault = faults[first]
-    remedy = "mend the file or take it out of its folder" if first in files else fault.remedy
+def _refused(errors: Mapping[str, TableError], files: Files) -> UserError:
+    first, *others = errors
+    error = errors[first]
+    remedy = "mend the file or take it out of its folder" if first in files else error.remedy
     also = f" (also refused: {', '.join(others)})" if others else ""
-    return f"{_place(first, files)} cannot be blended: {fault.wrong}; {remedy}{also}"
+    return UserError(f"{_source(first, files)} cannot be blended: {error.reason}; {remedy}{also}")

@@ -1,4 +1,4 @@
-"""What a blender is given, and what it gives back.
+"""What a blender is given and what it gives back, and the registry of blenders.
 
 Legend: M members, N rows, K outputs.
 """
@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from poolblend.competition.cuts import fit_cuts
 from poolblend.competition.metrics import Scorer
+from poolblend.ensembling.mixture import Space, mix
 from poolblend.ensembling.smooth import SmoothLoss, make_smooth_loss, truth
-from poolblend.ensembling.spaces import Space
+from poolblend.registry import Registry
 
+SEARCH = "search"  # the source of a trial whose weights a search proposed
 # A weight below this share of an equal one moves no prediction that matters, yet costs the running
 # of a whole member.
 LEAST_SHARE = 0.1
@@ -36,19 +37,9 @@ class Trial(NamedTuple):
     weights_M: tuple[float, ...]
 
 
-class StudyFile(NamedTuple):
-    """Where a search keeps its trials, and under which name."""
-
-    path: Path
-    label: str
-
-
 @dataclass(frozen=True, eq=False)
 class BlendFit:
-    """Weights (M,) of at least 0, an intercept (K,) where one was fitted, and a search's trials.
-
-    Every blender but `stack` gives weights that sum to 1, and no intercept.
-    """
+    """Weights (M,) of at least 0, an intercept (K,) where one was fitted, and a search's trials."""
 
     weights_M: np.ndarray
     intercept_K: np.ndarray | None = None
@@ -59,11 +50,9 @@ class BlendFit:
 class BlendProblem:
     """Members `z_MNK` in the space where they are averaged, labels `y` as encoded, a metric.
 
-    `fold_N` is for metrics that are taken within folds, and for what a blender chooses by
-    cross-fitting of its own. With `cuts` the metric is
-    taken at its best cuts, whatever the weights. `starts` are the simpler blenders' fits on these
-    rows; `trials` bounds a search, `progress` is called after each of its trials, and `study` says
-    where they are kept (None: nowhere).
+    `fold_N` is for metrics that are taken within folds, and for a blender's own cross-fitting. With
+    `cuts` the metric is taken at its best cuts, whatever the weights. `starts` are the simpler
+    blenders' fits on these rows; a search makes `trials` and calls `progress` after each.
     """
 
     z_MNK: np.ndarray
@@ -72,12 +61,10 @@ class BlendProblem:
     scorer: Scorer
     space: Space
     cuts: bool = False
-    members: tuple[str, ...] = ()
     seed: int = 42
     trials: int = 200
     progress: Callable[[], object] | None = None
     starts: Mapping[str, BlendFit] = field(default_factory=dict)
-    study: StudyFile | None = None
 
     @property
     def n_members(self) -> int:
@@ -103,33 +90,30 @@ class BlendProblem:
         cuts = fit_cuts(self.scorer, self.y, pred_NK) if self.cuts else None
         return self.scorer.loss_or_inf(self.y, self.scorer.take(pred_NK, cuts), self.fold_N)
 
+    def smooth_loss(self, weights_M: np.ndarray) -> float:
+        """Squared error or log loss of one weighting, which decides between equal metrics."""
+        return self.smooth(weights_M, np.zeros(self.n_outputs)).loss
+
     def rows(self, mask_N: np.ndarray) -> BlendProblem:
-        """The same problem on some of its rows, without starts and study."""
+        """The same problem on some of its rows, without starts."""
         return replace(
             self,
             z_MNK=self.z_MNK[:, mask_N],
             y=self.y[mask_N],
             fold_N=self.fold_N[mask_N],
             starts={},
-            study=None,
         )
 
     def only(self, kept_M: np.ndarray) -> BlendProblem:
-        """The same problem with some of its members, without starts and study."""
-        names = tuple(name for name, kept in zip(self.members, kept_M, strict=False) if kept)
-        return replace(self, z_MNK=self.z_MNK[kept_M], members=names, starts={}, study=None)
-
-
-def mix(weights_M: np.ndarray, z_MNK: np.ndarray) -> np.ndarray:
-    """The weighted sum of the members, (N, K)."""
-    return (weights_M @ z_MNK.reshape(len(z_MNK), -1)).reshape(z_MNK.shape[1:])
+        """The same problem with some of its members, without starts."""
+        return replace(self, z_MNK=self.z_MNK[kept_M], starts={})
 
 
 def equal_weights(n_members: int) -> np.ndarray:
     return np.full(n_members, 1 / n_members)
 
 
-def without_crumbs(weights_M: np.ndarray) -> np.ndarray:
+def prune_small_weights(weights_M: np.ndarray) -> np.ndarray:
     """The weights with those below a tenth of an equal share set to 0, summing to 1 again."""
     kept_M = np.where(weights_M < LEAST_SHARE / len(weights_M), 0, weights_M)
     return kept_M / kept_M.sum()
@@ -138,3 +122,58 @@ def without_crumbs(weights_M: np.ndarray) -> np.ndarray:
 def inner_folds(fold_N: np.ndarray) -> np.ndarray:
     """The rows' own folds, or two made of every other row where all are of one fold."""
     return fold_N if np.ptp(fold_N) else np.arange(len(fold_N)) % 2
+
+
+Fit = Callable[[BlendProblem], BlendFit]
+
+
+@dataclass(frozen=True)
+class Blender:
+    """A registered fitter; of two that score alike, the one of lower `complexity` is preferred.
+
+    `space` is "logit" for a fitter that works on logits (and on plain values where there are
+    none), None for one that works in any space and whose weights sum to 1. A `quick` one can be
+    fitted again and again. One that `searches` starts from the fits of all simpler blenders.
+    """
+
+    name: str
+    complexity: float
+    fit: Fit
+    space: str | None = None
+    quick: bool = True
+    searches: bool = False
+
+    def __call__(self, problem: BlendProblem) -> BlendFit:
+        if problem.n_members == 1:
+            return BlendFit(np.ones(1))
+        return self.fit(problem)
+
+
+BLENDERS: Registry[Blender] = Registry("blender")
+
+
+def register(name: str, *, complexity: float, **abilities: Any) -> Callable[[Fit], Fit]:
+    """Decorator that enters a fitter under `name`, described by its docstring's first line.
+
+    `abilities` are the fields of `Blender`.
+    """
+
+    def enter(fit: Fit) -> Fit:
+        BLENDERS.add(name, Blender(name, complexity, fit, **abilities))
+        return fit
+
+    return enter
+
+
+def by_simplicity() -> list[str]:
+    """All blenders' names, the simplest first."""
+    return sorted(BLENDERS, key=lambda name: BLENDERS[name].complexity)
+
+
+def starting_blenders() -> list[str]:
+    """The blenders that a search starts from, the simplest first."""
+    return [
+        name
+        for name in by_simplicity()
+        if BLENDERS[name].space is None and not BLENDERS[name].searches
+    ]

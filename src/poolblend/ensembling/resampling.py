@@ -5,7 +5,8 @@ Legend: N rows, P predictions, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class Gain(NamedTuple):
 
 def bootstrap(
     y: np.ndarray,
-    takens: Iterable[np.ndarray],
+    metric_inputs: Iterable[np.ndarray],
     scorer: Scorer,
     *,
     fold_N: np.ndarray | None = None,
@@ -42,12 +43,14 @@ def bootstrap(
     Draws on which the metric is undefined (one class only, constant values) are left out; raises
     UserError when that leaves fewer than half.
     """
-    each = list(takens)
+    all_taken = list(metric_inputs)
     losses = []
     for row_N in draws(len(y), group_N, seed=seed, resamples=resamples):
         try:
             drawn_N = None if fold_N is None else fold_N[row_N]
-            losses.append([scorer.loss_taken(y[row_N], taken[row_N], drawn_N) for taken in each])
+            losses.append(
+                [scorer.loss_taken(y[row_N], taken[row_N], drawn_N) for taken in all_taken]
+            )
         except UndefinedScoreError:
             continue
     if 2 * len(losses) < resamples:
@@ -97,12 +100,12 @@ def fitted_widening(
 ) -> float:
     """How much wider than its bootstrap interval a gain between two fitted blends is uncertain.
 
-    The bootstrap holds the weights as they are. But each row that scores one fold's blend also
-    helped to fit the others', and chance in it counts twice: where there is nothing to learn, the
-    variance is up to doubled (measured by benchmarks/noise.py). With few independent units
-    quantiles of resamples are too narrow as well, and Student's t is not. Units are the groups, the
-    rows of the rarer label, and for decided labels only those that the two decide differently,
-    whichever are fewest. `before` and `after` are what the metric takes.
+    The bootstrap keeps the weights fixed. But each row that scores one fold's blend also helped to
+    fit the others', so its noise counts twice: where there is nothing to learn, the variance is up
+    to doubled (measured by benchmarks/noise.py). With few independent units quantiles of resamples
+    are too narrow as well, and Student's t is not. Units are the groups, the rows of the rarer
+    label, and for decided labels only those that the two decide differently, whichever are fewest.
+    `before` and `after` are what the metric takes.
     """
     decided = scorer.metric.takes == "labels"
     counted = before != after if decided else np.ones(y.shape, dtype=bool)
@@ -115,3 +118,57 @@ def fitted_widening(
     if group_N is not None:
         units = min(units, len(np.unique(group_N)))
     return float(np.sqrt(2) * stdtrit(max(units - 1, 1), 0.975) / ndtri(0.975))
+
+
+class Resamples:
+    """Losses of several predictions, on the rows and on the same resamples of them.
+
+    `loss` is NaN for a prediction that is None or leaves the metric undefined, and `drawn_R` lacks
+    it. The arguments are those of `bootstrap`.
+    """
+
+    def __init__(
+        self,
+        y: np.ndarray,
+        metric_inputs: Mapping[str, np.ndarray | None],
+        scorer: Scorer,
+        *,
+        fold_N: np.ndarray | None = None,
+        group_N: np.ndarray | None = None,
+        seed: int = 42,
+        resamples: int = RESAMPLES,
+    ) -> None:
+        self._y, self._scorer, self._group_N = y, scorer, group_N
+        self._taken: dict[str, np.ndarray] = {}
+        self.loss = dict.fromkeys(metric_inputs, np.nan)
+        for name, taken in metric_inputs.items():
+            with suppress(UndefinedScoreError):
+                if taken is not None:
+                    self.loss[name] = scorer.loss_taken(y, taken, fold_N)
+                    self._taken[name] = taken
+        drawn = bootstrap(
+            y,
+            self._taken.values(),
+            scorer,
+            fold_N=fold_N,
+            group_N=group_N,
+            seed=seed,
+            resamples=resamples,
+        )
+        self.drawn_R = dict(zip(self._taken, drawn, strict=True))
+
+    def gain(self, before: str, after: str) -> Gain:
+        """What the second prediction gains over the first; NaN where one has no loss."""
+        if not {before, after} <= self._taken.keys():
+            return Gain(np.nan, np.nan, np.nan)
+        value, widening = self.loss[before] - self.loss[after], self._widening(before, after)
+        return gain(self.drawn_R[before], self.drawn_R[after], value, widening)
+
+    def standard_error(self, before: str, after: str) -> float:
+        """That of the difference between two losses, widened as the gain's interval is."""
+        difference_R = self.drawn_R[before] - self.drawn_R[after]
+        return self._widening(before, after) * float(np.std(difference_R, ddof=1))
+
+    def _widening(self, before: str, after: str) -> float:
+        pair = self._taken[before], self._taken[after]
+        return fitted_widening(self._y, *pair, self._scorer, self._group_N)

@@ -15,12 +15,12 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from poolblend.competition.metrics import Scorer, UndefinedScoreError
-from poolblend.ensembling.choice import told
-from poolblend.ensembling.resampling import RESAMPLES, Gain, bootstrap, fitted_widening, gain
+from poolblend.ensembling.choice import show_gain
+from poolblend.ensembling.resampling import RESAMPLES, Gain, Resamples
 from poolblend.errors import UserError, unknown
 
 EMPTY = "(empty)"
-# Resamples of fewer rows, or groups, are too much alike for their quantiles to be an interval.
+# Resamples of fewer rows, or groups, differ too little for their quantiles to be an interval.
 FEWEST = 30
 LONGEST = 40
 GAIN = ("gain", "low", "high")
@@ -35,9 +35,9 @@ def slices(values: Iterable[Any], levels: int = 8) -> pd.Categorical:
     """
     cells = _cells(values)
     number_N = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64)
-    wordless = cells.str.lower().isin(("", "nan")).to_numpy()
-    numeric = bool((np.isnan(number_N) == wordless).all() and not wordless.all())
-    empty_N = wordless if numeric else (cells == "").to_numpy()
+    blank_N = cells.str.lower().isin(("", "nan")).to_numpy()
+    numeric = bool((np.isnan(number_N) == blank_N).all() and not blank_N.all())
+    empty_N = blank_N if numeric else (cells == "").to_numpy()
     filled_N = ~empty_N
     code_N = np.empty(len(cells), dtype=np.int64)
     if numeric:
@@ -57,7 +57,7 @@ def length_bins(texts: Iterable[Any], levels: int = 8) -> pd.Categorical:
 
 def slice_table(
     y: np.ndarray,
-    takens: Mapping[str, np.ndarray],
+    metric_inputs: Mapping[str, np.ndarray],
     scorer: Scorer,
     slice_N: Any,
     *,
@@ -67,48 +67,47 @@ def slice_table(
     seed: int = 42,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
-    """Scores in each slice: index slice; rows, a column per name of `takens`, gain, low, high.
+    """Scores in each slice: index slice; rows, a column per prediction, gain, low, high.
 
-    `takens` are what `scorer.take` gives, `fold_N` the folds of rows predicted out of fold. The
-    gain is that of the last over `reference`, positive where better, with a 95 % interval from 30
-    rows on (groups, where given). NaN where the metric is undefined in a slice. Raises UserError
+    `metric_inputs` are what `scorer.take` gives, `fold_N` the folds of rows predicted out of fold.
+    The gain is that of the last over `reference`, positive where better, with a 95 % interval from
+    30 rows on (groups, where given). NaN where the metric is undefined in a slice. Raises UserError
     for an unknown reference or slices of other rows.
     """
-    if reference not in takens:
-        raise unknown("prediction", reference, takens)
+    if reference not in metric_inputs:
+        raise unknown("prediction", reference, metric_inputs)
     labels = pd.Categorical(slice_N)
     if len(labels) != len(y):
         raise UserError(
             f"slices of {len(labels)} rows were given for {len(y)} predicted ones, expected one "
             "for each; take the column from the table that was predicted"
         )
-    chosen = list(takens)[-1]
+    chosen = list(metric_inputs)[-1]
     table = {}
     for code in np.unique(labels.codes[labels.codes >= 0]):
         row_N = np.flatnonzero(labels.codes == code)
-        part = {name: taken[row_N] for name, taken in takens.items()}
-        fold = None if fold_N is None else fold_N[row_N]
+        part = {name: taken[row_N] for name, taken in metric_inputs.items()}
+        fold, group = (None if each is None else each[row_N] for each in (fold_N, group_N))
         scores = {name: _score(scorer, y[row_N], taken, fold) for name, taken in part.items()}
         value = (scores[chosen] - scores[reference]) * (1 if scorer.better == "max" else -1)
         gained = Gain(value, np.nan, np.nan)
-        group = None if group_N is None else group_N[row_N]
         if len(row_N if group is None else np.unique(group)) >= FEWEST:
-            pair = part[reference], part[chosen]
             with suppress(UserError):  # undefined on most resamples
-                before_R, after_R = bootstrap(
+                gained = Resamples(
                     y[row_N],
-                    pair,
+                    {name: part[name] for name in (reference, chosen)},
                     scorer,
                     fold_N=fold,
                     group_N=group,
                     seed=seed,
                     resamples=resamples,
-                )
-                widening = fitted_widening(y[row_N], *pair, scorer, group)
-                gained = gain(before_R, after_R, value, widening)
-        summary = dict(zip(GAIN, gained, strict=True))
-        table[labels.categories[code]] = {"rows": len(row_N), **scores, **summary}
-    columns = ["rows", *takens, *GAIN]
+                ).gain(reference, chosen)
+        table[labels.categories[code]] = {
+            "rows": len(row_N),
+            **scores,
+            **dict(zip(GAIN, gained, strict=True)),
+        }
+    columns = ["rows", *metric_inputs, *GAIN]
     return pd.DataFrame.from_dict(table, orient="index", columns=columns).rename_axis("slice")
 
 
@@ -128,7 +127,7 @@ def slice_sentence(table: pd.DataFrame, chosen: str, reference: str, column: str
     if lost.empty:
         return f"Nowhere in {number} does {chosen} lose to {reference} beyond noise{rest}."
     named = ", ".join(
-        f"'{name}' {told(Gain(*row[list(GAIN)]))} on {row['rows']:.0f} rows"
+        f"'{name}' {show_gain(Gain(*row[list(GAIN)]))} on {row['rows']:.0f} rows"
         for name, row in lost.iterrows()
     )
     return (
@@ -138,16 +137,13 @@ def slice_sentence(table: pd.DataFrame, chosen: str, reference: str, column: str
 
 
 def _cells(values: Iterable[Any]) -> pd.Series:
-    """The values as strings, blanks reduced to one between words; "" for a missing one."""
+    """The values as strings, with one blank between words; "" for a missing one."""
     given = pd.Series(list(values), dtype=object)
-    told_N = zip(given, given.isna(), strict=True)
-    return pd.Series(
-        ["" if na else " ".join(str(value).split()) for value, na in told_N], dtype=object
-    )
+    return given.where(given.notna(), "").map(lambda value: " ".join(str(value).split()))
 
 
 def _bins(number_N: np.ndarray, levels: int) -> tuple[np.ndarray, list[str]]:
-    """Every value by itself where they are few, else bins of about equal size; and their labels.
+    """Each row's bin, and the bins' labels: single values where these are few, else equal sizes.
 
     Bins go by the values' middle ranks: cut at quantiles, a frequent value would take in others.
     """

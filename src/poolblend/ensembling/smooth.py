@@ -7,7 +7,7 @@ Legend: M members, N rows, K outputs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -29,18 +29,8 @@ class Value(NamedTuple):
 Pointwise = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
 
 
-class SmoothLoss(Protocol):
-    """A loss of weights (M,) and intercepts (K,), and how strongly it bends in each of them."""
-
-    def __call__(self, weights_M: np.ndarray, intercept_K: np.ndarray, /) -> Value: ...
-
-    def curvature(
-        self, weights_M: np.ndarray, intercept_K: np.ndarray, /
-    ) -> tuple[np.ndarray, np.ndarray]: ...
-
-
 def truth(task: Task, y: np.ndarray) -> np.ndarray:
-    """Encoded targets as what predictions come near to, float64 (N, K): values, 0 and 1, shares."""
+    """Encoded targets as ideal predictions, float64 (N, K): values, 0 and 1, or shares."""
     learned = task.learnable(y)
     if task.kind == "multiclass" and learned.ndim == 1:
         return (learned[:, None] == np.arange(len(task.classes))).astype(np.float64)
@@ -50,24 +40,23 @@ def truth(task: Task, y: np.ndarray) -> np.ndarray:
 def make_smooth_loss(kind: str, space: str, z_MNK: np.ndarray, truth_NK: np.ndarray) -> SmoothLoss:
     """Log loss for probabilities, as they are or as logits; squared error for everything else.
 
-    That of ranks is taken to the ranks of the truth. A mean over rows, and over outputs where they
+    Ranks are compared with the ranks of the truth. A mean over rows, and over outputs where they
     are separate decisions. Convex in weights and intercepts together; for plain probabilities of
     several classes, as long as those of a row sum to 1.
     """
     if space == "rank":
-        # All that ranks can come near to are the target's own.
-        return _SquaredError(z_MNK, (rankdata(truth_NK, axis=0) - 0.5) / len(truth_NK))
+        return SquaredError(z_MNK, (rankdata(truth_NK, axis=0) - 0.5) / len(truth_NK))
     if kind in ("regression", "ordinal"):
-        return _SquaredError(z_MNK, truth_NK)
+        return SquaredError(z_MNK, truth_NK)
     pointwise = {
         ("multiclass", "plain"): _plain_classes,
         ("multiclass", "logit"): _logit_classes,
     }.get((kind, space)) or (_logit_decisions if space == "logit" else _plain_decisions)
-    return _LogLoss(z_MNK, truth_NK, pointwise)
+    return LogLoss(z_MNK, truth_NK, pointwise)
 
 
-class _LogLoss:
-    """Mean log loss, of what `pointwise` makes of the blend: a loss, and its slope per cell."""
+class LogLoss:
+    """Mean log loss; `pointwise` gives a blend's loss and its derivatives (N, K)."""
 
     def __init__(self, z_MNK: np.ndarray, truth_NK: np.ndarray, pointwise: Pointwise) -> None:
         self.flat, self.truth_NK = z_MNK.reshape(len(z_MNK), -1), truth_NK
@@ -90,8 +79,8 @@ class _LogLoss:
         return self.pointwise(eta_NK, self.truth_NK)
 
 
-class _SquaredError:
-    """Mean squared error from second moments: one pass over the rows, whatever is asked later."""
+class SquaredError:
+    """Mean squared error from second moments, for which one pass over the rows is enough."""
 
     def __init__(self, z_MNK: np.ndarray, truth_NK: np.ndarray) -> None:
         self.size, self.rows = truth_NK.size, len(truth_NK)
@@ -134,6 +123,9 @@ class _SquaredError:
         rows_K = np.full(len(intercept_K), float(self.rows))
         shift_M = self.rows * (self.centre_K @ self.centre_K) + 2 * self.z_MK @ self.centre_K
         return 2 * (np.diag(self.zz_MM) + shift_M) / self.size, 2 * rows_K / self.size
+
+
+SmoothLoss = LogLoss | SquaredError
 
 
 def _plain_decisions(p_NK: np.ndarray, truth_NK: np.ndarray) -> tuple[float, np.ndarray]:
@@ -203,12 +195,12 @@ def bounded_minimum(
     start_M: np.ndarray,
     start_K: np.ndarray,
     *,
-    pull: float = 0.0,
+    penalty: float = 0.0,
     towards_M: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights of at least 0 and free intercepts of least loss, by L-BFGS-B.
 
-    `pull` adds that much of the squared distance to `towards_M`, in units of the start's loss.
+    `penalty` times the squared distance to `towards_M` is added, in units of the start's loss.
     Byrd et al., A limited memory algorithm for bound constrained optimization, 1995.
     """
     size = len(start_M)
@@ -217,15 +209,15 @@ def bounded_minimum(
     # Steps are taken in units of each parameter's own curvature: the intercept of a rare label
     # bends the loss a thousand times less than a weight does, and would take thousands of steps.
     bends = np.concatenate(loss.curvature(start_M, start_K)) / unit
-    bends[:size] += 2 * pull
+    bends[:size] += 2 * penalty
     scale = 1 / np.sqrt(np.maximum(bends, np.finfo(float).tiny ** 0.25))
 
     def penalised(scaled: np.ndarray) -> tuple[float, np.ndarray]:
         x = scaled * scale
         value, away_M = loss(x[:size], x[size:]), x[:size] - goal_M
         slope = np.concatenate([value.by_weight_M, value.by_intercept_K]) / unit
-        slope[:size] += 2 * pull * away_M
-        return value.loss / unit + pull * float(away_M @ away_M), slope * scale
+        slope[:size] += 2 * penalty * away_M
+        return value.loss / unit + penalty * float(away_M @ away_M), slope * scale
 
     found = minimize(
         penalised,

@@ -1,88 +1,109 @@
 """Try all that a training will do, on two rows, before the first epoch.
 
 A forward pass, a training step, saving, loading again: the same tokens and the same predictions.
-All in the precision that the training will compute in; where an encoder's own code does not survive
-a half precision that nobody asked for, it is trained in fp32. Nothing is left in the store, and no
-random number of a training depends on it.
+All in the precision that the training will compute in; where an encoder's own code fails in a half
+precision that nobody asked for, it is trained in fp32. Nothing is left in the store, and no random
+number of a training depends on it.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
-from poolblend.competition.tasks import Task
-from poolblend.config import Config, Member
 from poolblend.errors import UserError
-from poolblend.jobs.two_rows import Trial, TrialError
-from poolblend.modeling.options import Head
-from poolblend.modeling.sources import Located
+from poolblend.jobs.context import Context
+from poolblend.jobs.job import BackboneJob, FoldJob, Job
+from poolblend.jobs.two_rows import TrialError, try_backbone, try_fold
+from poolblend.modeling.options import Backbone
 from poolblend.training.devices import Precision, choose_device, resolve_precision
 from poolblend.training.fit import DivergedError
 
 log = logging.getLogger(__name__)
 
-_passed: dict[str, Precision] = {}  # in this process
+_passed: dict[str, Precision] = {}  # by kind of member, in this process
 
 
-class Rehearsed(NamedTuple):
-    """By their names: the precision that members compute in, and why others cannot be trained."""
+def rehearse_jobs(context: Context, jobs: Sequence[Job]) -> tuple[list[Job], dict[str, str]]:
+    """The jobs with the precision each is to compute in; by name, why some cannot be done.
 
-    precisions: dict[str, Precision]
-    unable: dict[str, str]
+    Each distinct kind of member is tried once. Raises UserError where no member can be trained.
+    """
+    members = {job.member.name: job for job in jobs if isinstance(job, FoldJob)}
+    precisions, unable = _rehearse_members(context, list(members.values()))
+    for job in jobs:
+        waiting = [name for name, each in members.items() if job.name in each.waits_for]
+        if isinstance(job, BackboneJob) and set(waiting) - set(unable):
+            context.watch.check()
+            try:
+                precisions[job.name] = _rehearse_backbone(context, job)
+            except UserError as error:
+                unable |= dict.fromkeys([*waiting, job.name], f"{job.name}: {_line(error)}")
+    if members and set(members) <= set(unable):
+        raise UserError(next(iter(unable.values())))
+    for name in members:
+        if name in unable:
+            log.warning("%s cannot be trained, the others are: %s", name, unable[name])
+    todo = [
+        job.model_copy(update={"precision": precisions[_subject(job)]})
+        if _subject(job) in precisions
+        else job
+        for job in jobs
+    ]
+    return todo, {job.name: unable[_subject(job)] for job in jobs if _subject(job) in unable}
 
 
-def rehearse_all(
-    config: Config,
-    task: Task,
-    members: Sequence[Member],
-    located: Mapping[str, Located],
-    check: Callable[[], None] = lambda: None,
-) -> Rehearsed:
-    """Rehearse each distinct kind of member once; `check` is called between two of them.
+def _subject(job: Job) -> str:
+    """What is rehearsed once: the member, or the backbone."""
+    return job.member.name if isinstance(job, FoldJob) else job.name
+
+
+def _rehearse_members(
+    context: Context, jobs: Sequence[FoldJob]
+) -> tuple[dict[str, Precision], dict[str, str]]:
+    """By the members' names: the precision to compute in, and why others cannot be trained.
 
     Members that differ in nothing but what follows the encoder are saved and loaded alike: the
     first of them alone is.
     """
-    rehearsed, saved = Rehearsed({}, {}), set()
-    for member in members:
-        check()
-        encoder = (located[member.name], str(member.applied_train))
+    precisions: dict[str, Precision] = {}
+    unable: dict[str, str] = {}
+    saved: set[tuple[Backbone, str]] = set()
+    for job in jobs:
+        context.watch.check()
+        encoder = (job.member.backbone, str(job.member.applied_train))
         try:
-            precision = rehearse(
-                config, task, member, located[member.name], save=encoder not in saved
-            )
+            precisions[job.member.name] = _rehearse(context, job, save=encoder not in saved)
         except UserError as error:
-            rehearsed.unable[member.name] = " ".join(str(error).split())
+            unable[job.member.name] = _line(error)
         else:
-            rehearsed.precisions[member.name] = precision
             saved.add(encoder)
-    return rehearsed
+    return precisions, unable
 
 
-def rehearse(
-    config: Config, task: Task, member: Member, located: Located, *, save: bool = True
-) -> Precision:
+def _rehearse(context: Context, job: FoldJob, *, save: bool) -> Precision:
     """The precision that the member is to compute in: its own, or fp32 for `auto`.
 
     Raises UserError where it cannot be trained or, with `save`, not saved or loaded.
     """
-    key = _kind(config, task, member, located, save)
-    if key in _passed:
-        return _passed[key]
+    task, located = context.competition.task, context.located[job.member.backbone]
+    kind = _kind(context, job, save)
+    if kind not in _passed:
+        _passed[kind] = survived(
+            job.member.name,
+            job.member.train.precision,
+            lambda precision: try_fold(job, task, located, precision, save),
+        )
+    return _passed[kind]
 
-    def attempt(precision: Precision) -> None:
-        train = member.applied_train.model_copy(update={"precision": precision})
-        head = Head() if member.head.frozen else member.head
-        tried = member.model_copy(update={"train": train, "head": head})
-        Trial(config, task, tried, located).run(save=save)
 
-    _passed[key] = survived(member.name, member.train.precision, attempt)
-    return _passed[key]
+def _rehearse_backbone(context: Context, job: BackboneJob) -> Precision:
+    source = context.located[job.backbone]
+    return survived(job.name, job.precision, partial(try_backbone, job, source))
 
 
 def survived(what: str, wanted: Precision, attempt: Callable[[Precision], None]) -> Precision:
@@ -109,12 +130,16 @@ def survived(what: str, wanted: Precision, attempt: Callable[[Precision], None])
     return "fp32"
 
 
-def _kind(config: Config, task: Task, member: Member, located: Located, save: bool) -> str:
+def _kind(context: Context, job: FoldJob, save: bool) -> str:
     """All that a rehearsal depends on; members of one kind are rehearsed once in a process."""
-    settings = member.model_dump(exclude={"name": True, "backbone": True, "seed": True})
-    data = config.data
-    reading = [data.text, data.join, data.special_tokens, config.remote_code, config.batch_tokens]
-    hashes = [located.weights_sha256, located.files_sha256, str(located.folder)]
+    config, task, located = context.config, context.competition.task, context.located
+    settings = job.member.model_dump(exclude={"name": True, "backbone": True, "seed": True})
+    reading = [job.inputs.reading.model_dump(), config.remote_code, config.batch_tokens]
+    backbone = list(located[job.member.backbone])
     device = [choose_device().type, torch.get_num_threads()]
-    kind = [settings, reading, hashes, task.kind, len(task.outputs), device, save]
+    kind = [settings, reading, backbone, task.kind, len(task.outputs), device, save]
     return json.dumps(kind, sort_keys=True, default=str)
+
+
+def _line(error: UserError) -> str:
+    return " ".join(str(error).split())

@@ -15,13 +15,17 @@ import pandas as pd
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config, Member
 from poolblend.loading.competition import Competition
-from poolblend.loading.dataset import reading
-from poolblend.loading.texts import Texts
+from poolblend.loading.texts import Texts, text_spec
 from poolblend.modeling.backbone import check_tokenizer_survives
-from poolblend.modeling.reading import build_tokenizer, readable, tokenizer_and_source
 from poolblend.modeling.sentencepieces import differing, model_file
 from poolblend.modeling.sources import Located
-from poolblend.modeling.tokenizers import FILE, added_tokens
+from poolblend.modeling.tokenizers import (
+    FILE,
+    added_tokens,
+    build_tokenizer,
+    tokenizer_and_source,
+)
+from poolblend.modeling.trust import readable
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +64,8 @@ def _ids(
     config: Config, member: Member, tables: Sequence[pd.DataFrame], tokenizer: Any
 ) -> list[list[int]]:
     """The tables' rows as the member reads them by this tokenizer."""
-    how = reading(config, member)
-    encoded = [Texts(table, "").encode_with(tokenizer, **how) for table in tables]
+    spec = text_spec(config, member)
+    encoded = [Texts(table, None).encode_with(tokenizer, spec) for table in tables]
     return [row.tolist() for each in encoded for row in each.ids]
 
 

@@ -6,7 +6,7 @@ Shape legend: N rows, K outputs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,24 +16,26 @@ import numpy as np
 import pandas as pd
 import torch
 
+from poolblend.cards.fold import BackboneHashes, FoldCard, FoldFileHashes, RowCounts, TokenCount
+from poolblend.cards.provenance import Provenance
 from poolblend.competition.tasks import Task
 from poolblend.competition.templates import text_columns
-from poolblend.config import Config, Member
-from poolblend.config.sections import Backbone
+from poolblend.config import Config
 from poolblend.errors import Stopped, UserError
 from poolblend.jobs.foldmodels import FoldModels
-from poolblend.loading.competition import describe_task
-from poolblend.loading.dataset import encode_for
+from poolblend.jobs.job import BackboneJob, FoldJob
+from poolblend.jobs.pretrain import mlm_options
 from poolblend.loading.models import new_model, new_objective
 from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import load_masked_lm, trained_parts
 from poolblend.modeling.model import TextModel
+from poolblend.modeling.options import Head
 from poolblend.modeling.sources import Located
 from poolblend.store import Store, UnwritableError
-from poolblend.store.foldfiles import FoldFiles
 from poolblend.store.predictions import to_table
 from poolblend.training.batches import Encoded
+from poolblend.training.devices import Precision
 from poolblend.training.fit import DivergedError, Fit
 from poolblend.training.masked import OWN_LOSS
 from poolblend.training.memory import enough_memory
@@ -45,8 +47,8 @@ log = logging.getLogger(__name__)
 
 TEXTS = ("", "A text, to see whether the encoder reads it.")
 ROWS = np.arange(len(TEXTS))
-# Of predictions by the loaded model, from those of the model that was saved: as a share of their
-# size, or of 1. The same model differs by nothing, or by the rounding of another kernel.
+# Between predictions before saving and after loading: as a share of their size, or of 1. The same
+# model differs by nothing, or by the rounding of another kernel.
 TOLERANCE = 0.01
 OUT_OF_MEMORY = "two short rows are too many: take a smaller backbone, or free memory"
 
@@ -55,58 +57,57 @@ class TrialError(UserError):
     """A part of a training that fails on two rows, in a library's own words."""
 
 
-class _Rows(Texts):
-    """Two rows, of which the log says nothing."""
+def try_fold(job: FoldJob, task: Task, located: Located, precision: Precision, save: bool) -> None:
+    """A forward pass and a step of the job's model; with `save`, also saving and loading again.
 
-    def _log(self, encoded: Encoded) -> None:
-        pass
+    Raises TrialError, which says what fails and how, or DivergedError.
+    """
+    train = job.member.applied_train.model_copy(update={"precision": precision})
+    head = Head() if job.member.head.frozen else job.member.head
+    member = job.member.model_copy(update={"train": train, "head": head})
+    with _own_random_numbers(), enough_memory(OUT_OF_MEMORY):
+        _FoldTrial(job.model_copy(update={"member": member}), task, located).run(save=save)
 
 
-def _texts(config: Config) -> _Rows:
-    columns = dict.fromkeys(text_columns(config.data.text), TEXTS)
-    return _Rows(pd.DataFrame(columns), "rehearsal", config.remote_code)
-
-
-class Trial:
-    """The training of a member on two rows; TrialError names what of it fails, and how."""
-
-    def __init__(self, config: Config, task: Task, member: Member, located: Located) -> None:
-        self.config, self.task, self.member, self.located = config, task, member, located
-        self.objective = new_objective(task, member.train.loss)
-        self.encoded = self._encode(_texts(config), located)
+class _FoldTrial:
+    def __init__(self, job: FoldJob, task: Task, located: Located) -> None:
+        self.job, self.task, self.located = job, task, located
+        self.config, self.member = job.config, job.member
+        self.objective = new_objective(task, job.member.train.loss)
+        self.encoded = self._encode(located.folder, located.files_sha256)
 
     def run(self, *, save: bool) -> None:
-        """A forward pass and a step; with `save`, also saving and loading again."""
         name = self.member.name
-        with _own_chance(), enough_memory(OUT_OF_MEMORY):
-            base, model, _ = new_model(
-                self.member,
-                self.located,
-                n_logits=self.objective.n_logits,
-                n_columns=0,
-                remote_code=self.config.remote_code,
-            )
-            model.pooler.fit(self.encoded.ids)
-            targets, options = self.objective.targets(_labels(self.task)), _options(self.member)
-            fit = Fit(model, self.encoded, ROWS, targets, self.objective, options, seed=0)
-            with _named(f"a forward pass of {name} fails"):
-                pred_NK = self._predict(fit.model, fit.objective)
-            if not np.isfinite(pred_NK).all():
-                bad = pred_NK[~np.isfinite(pred_NK)][0]
-                raise DivergedError(f"a forward pass of {name} gives {bad}, not a number")
-            with _named(f"a training step of {name} fails"):
-                fit.try_step()
-            model = fit.finish()
-            if not save:
-                return
-            pred_NK = self._predict(model, fit.objective)
+        base, model, _ = new_model(
+            self.member,
+            self.located,
+            n_logits=self.objective.n_logits,
+            n_columns=0,
+            remote_code=self.config.remote_code,
+        )
+        model.pooler.fit(self.encoded.ids)
+        targets = self.objective.targets(_labels(self.task))
+        fit = Fit(model, self.encoded, ROWS, targets, self.objective, self._options(), seed=0)
+        with _named(f"a forward pass of {name} fails"):
+            pred_NK = self._predict(fit.model, fit.objective)
+        if not np.isfinite(pred_NK).all():
+            bad = pred_NK[~np.isfinite(pred_NK)][0]
+            raise DivergedError(f"a forward pass of {name} gives {bad}, not a number")
+        with _named(f"a training step of {name} fails"):
+            fit.try_step()
+        model = fit.finish()
+        if save:
             with _if_there_is_room(name), TemporaryDirectory(prefix="poolblend-") as folder:
-                store = Store(Path(folder), "rehearsal")
-                self._save(store, model, base.parts, pred_NK, fit.objective)
-                self._compare(store, pred_NK)
+                self._save_and_load(Store(Path(folder), "trial"), base, model, fit.objective)
 
-    def _encode(self, texts: Texts, located: Located) -> Encoded:
-        return encode_for(texts, self.config, self.member, located)
+    def _options(self) -> Train:
+        """The member's options, such that two rows are one step."""
+        update = {"epochs": 1, "batch_size": 2, "accumulation": 1}
+        return self.member.train.model_copy(update=update)
+
+    def _encode(self, folder: Path, tokenizer_sha256: str) -> Encoded:
+        texts = _two_texts(self.config)
+        return texts.encode(folder, tokenizer_sha256, self.job.inputs.reading)
 
     def _predict(self, model: TextModel, objective: Objective) -> np.ndarray:
         return predict(
@@ -118,41 +119,25 @@ class Trial:
             precision=self.member.train.precision,
         )
 
-    def _save(
-        self,
-        store: Store,
-        model: TextModel,
-        parts: Sequence[Any],
-        pred_NK: np.ndarray,
-        objective: Objective,
+    def _save_and_load(
+        self, store: Store, base: backbone.Backbone, model: TextModel, objective: Objective
     ) -> None:
-        """Save the model as a fold's is."""
-        data, name = self.config.data, self.member.name
-        inputs = {
-            "settings": self.member.model_dump(exclude={"name": True, "backbone": True}),
-            "task": describe_task(self.task),
-            "backbone_files_sha256": self.located.files_sha256,
-            "text": data.text,
-            "special_tokens": data.special_tokens,
-            "join": data.join,
-        }
-        files = FoldFiles(name, 0, store.fold_folder(name, 0), store.oof_path(name, 0))
+        """Raise TrialError unless the saved model reads and predicts what the trained one does."""
+        name, config = self.member.name, self.config
+        pred_NK = self._predict(model, objective)
+        files = store.fold(name, 0)
         with _named(f"the model of {name} cannot be saved"):
             files.save(
                 tensors=model.state_dict(),
-                parts=parts,
+                parts=base.parts,
                 oof=to_table(map(str, ROWS), pred_NK, self.task.outputs, 0),
-                card={"inputs": inputs, "columns": None, "target_scaler": objective.scaler_json},
+                make_card=lambda hashes: self._card(base, objective, hashes),
             )
-
-    def _compare(self, store: Store, pred_NK: np.ndarray) -> None:
-        """Raise TrialError unless the saved model reads and predicts what the trained one did."""
-        config, name = self.config, self.member.name
-        texts = _texts(config)
+        texts = _two_texts(config)
         models = FoldModels(store, texts, config.batch_tokens, remote_code=config.remote_code)
         with _named(f"the saved model of {name} cannot be loaded"):
             again_NK = models.predict(name, 0, ROWS)
-            ids = self._encode(texts, self.located._replace(folder=store.fold_folder(name, 0))).ids
+            ids = self._encode(files.folder, "saved").ids
         for text, own, read in zip(TEXTS, self.encoded.ids, ids, strict=True):
             if not np.array_equal(own, read):
                 raise TrialError(
@@ -165,9 +150,64 @@ class Trial:
                 f"the saved model of {name} predicts otherwise once loaded: by {apart:.2g}"
             )
 
+    def _card(
+        self, base: backbone.Backbone, objective: Objective, hashes: FoldFileHashes
+    ) -> FoldCard:
+        train = self.member.train
+        return FoldCard(
+            member=self.member,
+            fold=0,
+            inputs=self.job.inputs,
+            backbone=BackboneHashes(weights_sha256="", files_sha256=""),
+            seed=0,
+            tokens=TokenCount(count=0, sha256=""),
+            rows=RowCounts(train=len(ROWS), valid=len(ROWS)),
+            metric="",
+            score=None,
+            device="",
+            precision=train.precision,
+            fp32_only=train.precision == "fp32",
+            target_scaler=objective.scaler_json,
+            reads_padding=base.reads_padding,
+            seconds=0,
+            config={},
+            provenance=Provenance.here(),
+            files=hashes,
+        )
+
+
+def try_backbone(job: BackboneJob, source: Located, precision: Precision) -> None:
+    """A step of learning to guess hidden tokens, saving, and loading again; TrialError likewise."""
+    assert job.backbone.mlm is not None
+    config, mlm, name = job.config, job.backbone.mlm, job.name
+    spec = job.inputs.reading.model_copy(update={"windows": None})
+    encoded = _two_texts(config).encode(source.folder, source.files_sha256, spec)
+    options = mlm_options(mlm, config, precision)
+    # A rate that is too high is the training's to find.
+    options = options.model_copy(update={"epochs": 1, "lr": min(options.lr, 1e-5)})
+    with _own_random_numbers(), enough_memory(OUT_OF_MEMORY):
+        base, model = load_masked_lm(source.folder, share=mlm.mask, remote_code=config.remote_code)
+        trained: Any = model
+        fit = Fit(
+            trained, encoded, ROWS, OWN_LOSS.targets(ROWS), OWN_LOSS, options, job.inputs.seed
+        )
+        with _named(f"a training step of {name} fails"):
+            fit.try_step()
+        fit.finish()
+        with _if_there_is_room(name), TemporaryDirectory(prefix="poolblend-") as folder:
+            with _named(f"{name} cannot be saved"):
+                for part in trained_parts(base, model):
+                    part.save_pretrained(folder)
+            backbone.load(Path(folder), remote_code=config.remote_code)
+
+
+def _two_texts(config: Config) -> Texts:
+    columns = dict.fromkeys(text_columns(config.data.text), TEXTS)
+    return Texts(pd.DataFrame(columns), None, config.remote_code)
+
 
 @contextmanager
-def _own_chance() -> Iterator[None]:
+def _own_random_numbers() -> Iterator[None]:
     """Random numbers as from a seed, and after that as they would have been."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
@@ -177,7 +217,7 @@ def _own_chance() -> Iterator[None]:
 
 @contextmanager
 def _if_there_is_room(what: str) -> Iterator[None]:
-    """Where there is no temporary folder, or no room in it, saving is not tried, which is said."""
+    """Where there is no temporary folder, or no room in it, saving is not tried."""
     try:
         yield
     except (OSError, UnwritableError) as error:
@@ -204,38 +244,3 @@ def _labels(task: Task) -> np.ndarray:
         kind = np.float64 if task.kind == "regression" else np.int64
         return np.repeat(np.array([[0], [1]], dtype=kind), len(task.outputs), axis=1)
     return np.array([0, 1])
-
-
-def _options(member: Member) -> Train:
-    """The member's options, such that two rows are one step."""
-    return member.train.model_copy(update={"epochs": 1, "batch_size": 2, "accumulation": 1})
-
-
-def try_pretraining(
-    config: Config, settings: Backbone, source: Located, options: Train, seed: int
-) -> None:
-    """A step of learning to guess hidden tokens, saving, and loading again; TrialError likewise."""
-    assert settings.mlm is not None
-    what, data = f"backbone {settings.name}", config.data
-    encoded = _texts(config).encode(
-        source.folder,
-        source.files_sha256,
-        settings.mlm.max_length,
-        data.text,
-        data.special_tokens,
-        join=data.join,
-    )
-    with _own_chance(), enough_memory(OUT_OF_MEMORY):
-        base, model = load_masked_lm(
-            source.folder, share=settings.mlm.mask, remote_code=config.remote_code
-        )
-        trained: Any = model
-        fit = Fit(trained, encoded, ROWS, OWN_LOSS.targets(ROWS), OWN_LOSS, options, seed)
-        with _named(f"a training step of {what} fails"):
-            fit.try_step()
-        fit.finish()
-        with _if_there_is_room(what), TemporaryDirectory(prefix="poolblend-") as folder:
-            with _named(f"{what} cannot be saved"):
-                for part in trained_parts(base, model):
-                    part.save_pretrained(folder)
-            backbone.load(Path(folder), remote_code=config.remote_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.provenance import changed
+from poolblend.cards.blend import FileHash, FoldHashes, MemberOrigin
+from poolblend.cards.fold import FoldCard
 from poolblend.config import Config
 from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
 from poolblend.errors import UserError, unknown
 from poolblend.loading.collapse import describe_collapsed, without_collapsed
 from poolblend.loading.competition import (
     Competition,
-    Tabled,
-    describe_task,
+    CompetitionTables,
     new_folds,
     read_tables,
     with_folds,
@@ -46,7 +47,7 @@ class Members:
 
     competition: Competition
     matrix: OofMatrix
-    files: dict[str, dict[str, Any]]
+    origins: dict[str, MemberOrigin]
     left_out: dict[str, str]
 
 
@@ -65,14 +66,14 @@ def gather(
             f"no finished fold of run {store.run} yet{_all_failed(config, store)}; run train.py "
             "first (same --config)"
         )
-    tabled = read_tables(config)
-    _check_columns(config, tabled.tables.train)
-    outside = _read_outside(config, tabled, members_from, trained, names)
+    read = read_tables(config)
+    _check_columns(config, read.tables.train)
+    outside = _read_outside(config, read, members_from, trained, names)
     known = [*trained, *outside]
     for name in names or ():
         if name not in known:
             raise unknown("member", name, known)
-    competition = _with_folds(tabled, config, store, outside)
+    competition = _with_folds(read, config, store, outside)
     lacking = {} if names else _incomplete(config, store, trained, competition.n_folds)
     wanted = sorted(set(names or known) - lacking.keys())
     if not wanted:
@@ -89,8 +90,13 @@ def gather(
     elif alike:
         matrix, lacking = without_collapsed(matrix, alike), lacking | alike
         wanted = [name for name in wanted if name not in alike]
-    files = {name: _told(cards.get(name), outside.get(name)) for name in wanted}
-    return Members(competition, matrix, files, lacking)
+    origins = {
+        name: _origin_of_trained(cards[name])
+        if name in cards
+        else _origin_of_outside(outside[name])
+        for name in wanted
+    }
+    return Members(competition, matrix, origins, lacking)
 
 
 def _check_columns(config: Config, train: pd.DataFrame) -> None:
@@ -116,7 +122,7 @@ def _check_columns(config: Config, train: pd.DataFrame) -> None:
 
 def _read_outside(
     config: Config,
-    tabled: Tabled,
+    read: CompetitionTables,
     folder: Path | None,
     taken: Sequence[str],
     names: Sequence[str] | None,
@@ -124,12 +130,12 @@ def _read_outside(
     """The members of the folder, the named ones alone where any are; test files checked, too."""
     if folder is None:
         return {}
-    task, id = tabled.task, tabled.tables.id
+    task, id = read.task, read.tables.id
     members = read_members(
         folder,
         id=id,
         task=task,
-        train=tabled.tables.train,
+        train=read.tables.train,
         numbered=config.data.id is None,
         taken=taken,
         only=names,
@@ -138,7 +144,7 @@ def _read_outside(
     if tests:
         build_test(
             {name: test.table for name, test in tests.items()},
-            tabled.tables.test[id],
+            read.tables.test[id],
             task.outputs,
             probabilities=task.probabilistic,
             simplex=task.kind == "multiclass",
@@ -148,26 +154,26 @@ def _read_outside(
 
 
 def _with_folds(
-    tabled: Tabled, config: Config, store: Store, outside: Mapping[str, OutsideMember]
+    read: CompetitionTables, config: Config, store: Store, outside: Mapping[str, OutsideMember]
 ) -> Competition:
     """The run's frozen folds; where it has none, those that outside members share, or new ones.
 
     Folds are written once the members have been checked against them: they stay for good.
     """
     if not outside or read_folds(store.folds_path) is not None:
-        return with_folds(tabled, config, store)
+        return with_folds(read, config, store)
     tables = {name: member.oof for name, member in outside.items()}
     files = {name: member.path for name, member in outside.items()}
-    ids = tabled.tables.train[tabled.tables.id]
+    ids = read.tables.train[read.tables.id]
     fold_N = shared_folds(tables, ids, files=files)
     if fold_N is None:
         log.info(
             "the members' files say nothing of folds: new ones are scored over, which may part "
             "rows that a model has learned together"
         )
-        fold_N = new_folds(tabled, config)
-    _build(config, tabled, fold_N, tables, files)
-    return with_folds(tabled, config, store, given_fold_N=fold_N)
+        fold_N = new_folds(read, config)
+    _build(config, read, fold_N, tables, files)
+    return with_folds(read, config, store, given_fold_N=fold_N)
 
 
 def _incomplete(
@@ -197,8 +203,8 @@ def _all_failed(config: Config, store: Store) -> str:
 
 def _failed(store: Store, name: str, n_folds: int) -> str:
     """The reasons that the store notes for folds that could not be trained, in brackets."""
-    notes = {fold: store.failure(name, fold) for fold in range(n_folds)}
-    known = {(name, fold): note["reason"] for fold, note in notes.items() if note}
+    notes = {fold: store.fold(name, fold).failure() for fold in range(n_folds)}
+    known = {(name, fold): note.reason for fold, note in notes.items() if note}
     told = [line.removeprefix(f"{name} ") for line in grouped(known)]
     return f" ({'; '.join(told)})" if told else ""
 
@@ -207,7 +213,7 @@ def _missing(store: Store, name: str, n_folds: int) -> list[str]:
     return [str(fold) for fold in range(n_folds) if store.fold_card(name, fold) is None]
 
 
-def _cards(store: Store, name: str, competition: Competition) -> list[dict[str, Any]]:
+def _cards(store: Store, name: str, competition: Competition) -> list[FoldCard]:
     """The cards of all folds, or a refusal: a blend takes complete members of these very data."""
     cards = [store.fold_card(name, fold) for fold in range(competition.n_folds)]
     missing = _missing(store, name, competition.n_folds)
@@ -219,16 +225,15 @@ def _cards(store: Store, name: str, competition: Competition) -> list[dict[str, 
     whole = [card for card in cards if card is not None]
     keys = ("train_sha256", "folds_sha256", "joins_sha256")
     expected: dict[str, Any] = {key: competition.data.get(key) for key in keys}
-    expected |= {"task": describe_task(competition.task)}
+    expected["task"] = competition.task
     for fold, card in enumerate(whole):
-        inputs = card["inputs"]
-        now = changed({key: inputs.get(key) for key in expected}, expected)
+        now = card.inputs.model_copy(update=expected).changes_since(card.inputs)
         if now:
             raise UserError(
                 f"member {name} fold {fold} was trained on something else: {'; '.join(now)}; "
                 "restore that, train the member again, or leave it out with --members a,b"
             )
-        differing = changed(whole[0]["inputs"], inputs)
+        differing = card.inputs.changes_since(whole[0].inputs)
         if differing:
             raise UserError(
                 f"member {name} is two: from fold 0 to fold {fold}, {'; '.join(differing)}; train "
@@ -248,19 +253,19 @@ def _oof(
 
 def _build(
     config: Config,
-    tabled: Tabled,
+    read: CompetitionTables,
     fold_N: np.ndarray,
     tables: Mapping[str, pd.DataFrame],
     paths: Mapping[str, Path],
 ) -> OofMatrix:
-    train, task = tabled.tables.train, tabled.task
-    ids = train[tabled.tables.id].to_numpy()
+    train, task = read.tables.train, read.task
+    ids = train[read.tables.id].to_numpy()
     order = np.argsort(ids, kind="stable")
     groups = config.drawn_groups
     return build_matrix(
         tables,
         pd.DataFrame({"id": ids[order], "fold": fold_N[order]}),
-        tabled.scored[order],
+        read.scored[order],
         task.outputs,
         probabilities=task.probabilistic,
         simplex=task.kind == "multiclass",
@@ -269,27 +274,29 @@ def _build(
     )
 
 
-def _told(cards: list[dict[str, Any]] | None, member: OutsideMember | None) -> dict[str, Any]:
-    """What inference needs to find the member's predictions, and to know that they are the same."""
-    if member is None:
-        assert cards is not None
-        return {
-            **_stopping(cards),
-            "folds": [
-                {"weights_sha256": card["weights"]["sha256"], "oof_sha256": card["oof"]["sha256"]}
-                for card in cards
-            ],
-        }
+def _origin_of_trained(cards: Sequence[FoldCard]) -> MemberOrigin:
+    """The hashes of a member's folds, and how much early stopping flatters it on average."""
+    stopped = [card for card in cards if card.kept_epoch is not None]
+    known = [card.optimism for card in stopped if card.optimism is not None]
+    return MemberOrigin(
+        folds=[
+            FoldHashes(weights_sha256=card.files.weights.sha256, oof_sha256=card.files.oof.sha256)
+            for card in cards
+        ],
+        stopped_early=bool(stopped),
+        optimism=sum(known) / len(known) if known else None,
+    )
+
+
+def _origin_of_outside(member: OutsideMember) -> MemberOrigin:
     test = member.test
-    return {
-        "from": {"path": str(member.path.resolve()), "sha256": member.sha256},
-        "test": test and {"path": str(test.path.resolve()), "sha256": test.sha256},
-    }
+    return MemberOrigin(
+        oof_file=_file_hash(member.path, member.sha256),
+        test_file=_file_hash(test.path, test.sha256) if test else None,
+    )
 
 
-def _stopping(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Whether the folds' own rows chose any epoch, and the mean of what that flatters, if known."""
-    stopped = [card for card in cards if card.get("kept_epoch") is not None]
-    known = [card["optimism"] for card in stopped if card["optimism"] is not None]
-    optimism = {"optimism": sum(known) / len(known)} if known else {}
-    return {"stopped_early": True, **optimism} if stopped else {}
+def _file_hash(path: Path, sha256: str) -> FileHash:
+    # Bytes of a path that are no text are written as escapes: a card is text.
+    text = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+    return FileHash(path=text, sha256=sha256)

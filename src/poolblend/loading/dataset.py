@@ -1,4 +1,4 @@
-"""What one fold learns from: its rows as tokens, their targets and weights.
+"""The dataset of one fold: its training rows as tokens, their targets and weights.
 
 Legend: N rows, F extra columns, K outputs.
 """
@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from poolblend.competition.columns import Columns, fit_columns
 from poolblend.config import Config, Member
-from poolblend.errors import UserError
-from poolblend.loading.competition import Competition, describe_task
-from poolblend.loading.texts import Texts
+from poolblend.loading.competition import Competition
+from poolblend.loading.texts import Texts, text_spec
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
 from poolblend.store.predictions import from_table
@@ -27,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class FoldDataset:
     """Training takes `rows` of `encoded`; targets and weights are aligned with it, too.
 
     The first rows of `encoded` are those of the train table.
@@ -40,8 +38,8 @@ class Material:
     columns: Columns | None
 
 
-class Materials:
-    """Makes the folds' material; tokenises once what several folds share."""
+class Datasets:
+    """Makes the folds' datasets; tokenises once what several folds share."""
 
     def __init__(self, config: Config, competition: Competition, store: Store) -> None:
         self.config, self.competition, self.store = config, competition, store
@@ -50,34 +48,17 @@ class Materials:
         self._train = Texts(tables.train, "train", *how)
         self._test = Texts(tables.test, "test", *how)
 
-    def inputs(self, member: Member) -> dict[str, Any]:
-        """What the material depends on, besides the member's settings."""
-        data = self.config.data
-        keys = ("train_sha256", "folds_sha256", "joins_sha256")
-        read = self.competition.data
-        told: dict[str, Any] = {key: read[key] for key in keys if key in read}
-        told |= {"text": data.text, "special_tokens": data.special_tokens}
-        named = {
-            key: getattr(data, key)
-            for key in ("soft", "weight", "numeric", "categorical")
-            if getattr(data, key)
-        }
-        if data.joins:
-            named["joins_on"] = [join.on for join in data.joins]
-        if data.join != "separator":
-            named["join"] = data.join
-        if member.pseudo:
-            told["pseudo_labels_sha256"] = self.store.pseudo_sha256(member.pseudo.labels)
-            told |= _of_test(self.competition)
-        return told | named
-
     def encode(self, member: Member, located: Located) -> Encoded:
         """The train table's tokens, as the member reads them."""
-        return encode_for(self._train, self.config, member, located)
+        return self._encode(self._train, member, located)
+
+    def _encode(self, texts: Texts, member: Member, located: Located) -> Encoded:
+        spec = text_spec(self.config, member)
+        return texts.encode(located.folder, located.files_sha256, spec)
 
     def of_fold(
         self, member: Member, fold: int, located: Located, objective: Objective
-    ) -> Material:
+    ) -> FoldDataset:
         """What the member's model of `fold` learns from: no row of the fold, none of weight 0."""
         competition, data = self.competition, self.config.data
         others_N = competition.fold_N != fold
@@ -97,8 +78,8 @@ class Materials:
             columns = fit_columns(train.iloc[rows], data.numeric, data.categorical)
             encoded = replace(encoded, columns_NF=columns.transform(train))
         weights = self._weights(member, rows)
-        material = Material(encoded, rows, targets, weights, columns)
-        return self._with_pseudo(material, member, fold, located, objective)
+        dataset = FoldDataset(encoded, rows, targets, weights, columns)
+        return self._with_pseudo(dataset, member, fold, located, objective)
 
     def _weights(self, member: Member, rows: np.ndarray) -> np.ndarray:
         """(N, 1), or (N, K) where labels are weighted apart; given ones with mean 1 over `rows`."""
@@ -114,81 +95,53 @@ class Materials:
 
     def _with_pseudo(
         self,
-        material: Material,
+        dataset: FoldDataset,
         member: Member,
         fold: int,
         located: Located,
         objective: Objective,
-    ) -> Material:
+    ) -> FoldDataset:
         """With the test rows, labelled by models that never saw the fold either."""
         if member.pseudo is None:
-            return material
+            return dataset
         competition, task = self.competition, self.competition.task
-        table = self.store.read_pseudo(
-            member.pseudo.labels,
-            fold,
-            train_sha256=competition.data["train_sha256"],
-            folds_sha256=competition.data["folds_sha256"],
-            task=describe_task(task),
-        )
-        if table.attrs != _of_test(competition):
-            raise UserError(
-                f"pseudo-labels {member.pseudo.labels} were made for another test table; make them "
-                "anew under another name (infer.py --pseudo-labels NAME)"
-            )
+        files = self.store.known_pseudo(member.pseudo.labels)
+        table = files.read(fold, data=competition.data, task=task)
         ids = competition.tables.test[competition.tables.id]
         pred_NK = from_table(table, ids, task.outputs)
         sure_N = _confidence(pred_NK, task.kind) >= member.pseudo.confidence
-        encoded = encode_for(self._test, self.config, member, located)
-        if material.columns is not None:
+        encoded = self._encode(self._test, member, located)
+        if dataset.columns is not None:
             encoded = replace(
-                encoded, columns_NF=material.columns.transform(competition.tables.test)
+                encoded, columns_NF=dataset.columns.transform(competition.tables.test)
             )
         n_train = len(competition.y)
         labels = objective.from_predictions(pred_NK)
-        weights = np.full((len(ids), material.weights.shape[1]), member.pseudo.weight)
-        if label_weights(member.applied_train, competition.y[material.rows]) is not None:
-            weights *= _expected_weights(material, labels)
+        weights = np.full((len(ids), dataset.weights.shape[1]), member.pseudo.weight)
+        if label_weights(member.applied_train, competition.y[dataset.rows]) is not None:
+            weights *= _expected_weights(dataset, labels)
         log.info("%s fold %d: %d pseudo-labels of %d", member.name, fold, sure_N.sum(), len(ids))
-        return Material(
-            concatenated(material.encoded, encoded),
-            np.concatenate([material.rows, n_train + np.flatnonzero(sure_N)]),
-            np.concatenate([material.targets, labels]),
-            np.concatenate([material.weights, weights]),
-            material.columns,
+        return FoldDataset(
+            concatenated(dataset.encoded, encoded),
+            np.concatenate([dataset.rows, n_train + np.flatnonzero(sure_N)]),
+            np.concatenate([dataset.targets, labels]),
+            np.concatenate([dataset.weights, weights]),
+            dataset.columns,
         )
 
 
-def encode_for(texts: Texts, config: Config, member: Member, located: Located) -> Encoded:
-    """The texts' tokens, as the member reads them."""
-    return texts.encode(located.folder, located.files_sha256, **reading(config, member))
-
-
-def reading(config: Config, member: Member) -> dict[str, Any]:
-    """How the member reads a table's texts, whatever its tokenizer: arguments of `Texts.encode`."""
-    data, windows = config.data, member.windows
-    return {
-        "max_length": member.max_length,
-        "text": data.text,
-        "special_tokens": data.special_tokens,
-        "join": data.join,
-        "truncation": member.truncation,
-        "windows": None if windows is None else (windows.overlap, windows.most),
-    }
-
-
-def _of_test(competition: Competition) -> dict[str, str]:
+def test_hashes(competition: Competition) -> dict[str, str]:
     """The hashes of the tables that the test rows are of."""
     tests = ("test_sha256", "test_joins_sha256")
     return {key: competition.data[key] for key in tests if key in competition.data}
 
 
-def _expected_weights(material: Material, labels_NL: np.ndarray) -> np.ndarray:
+def _expected_weights(dataset: FoldDataset, labels_NL: np.ndarray) -> np.ndarray:
     """What training rows of these labels weigh on average, as soft labels mix them, (N, 1 or L).
 
     Else the test rows' labels, as frequent as they are, would undo the balance.
     """
-    targets_NL, weights = material.targets[material.rows], material.weights[material.rows]
+    targets_NL, weights = dataset.targets[dataset.rows], dataset.weights[dataset.rows]
     on_L, off_L = (
         (weights * share).sum(axis=0) / np.maximum(share.sum(axis=0), np.finfo(float).tiny)
         for share in (targets_NL, 1 - targets_NL)

@@ -1,10 +1,10 @@
-"""Members from anywhere: a folder of predictions that other tools wrote, one file per member.
+"""Members that other tools made: a folder of their predictions, one file per member.
 
     <folder>/<member>.csv or .parquet         out-of-fold predictions of the train rows
     <folder>/test/<member>.csv or .parquet    predictions of the test rows, where there are any
 
-Columns are found by name, in any order. What a file's own cells can show is checked here; whether
-its ids and folds are the competition's, where tables become a matrix.
+Columns are found by name, in any order. The cells of each file are checked here; whether its ids
+and folds are the competition's is checked where the tables become a matrix.
 
 Legend: N rows, K outputs.
 """
@@ -20,13 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from pyarrow import ArrowException
 
-from poolblend.competition.tables import read_table
+from poolblend.competition.files import read_table
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.alignment import first_repeated, off_simplex
 from poolblend.errors import UserError, quoted, unknown
-from poolblend.loading.sheet import MEND, Sheet, find_columns, listed, no_column
+from poolblend.loading.outside_columns import REMEDY, OutsideFile, find_columns, listed, no_column
 from poolblend.store.files import sha256
 from poolblend.store.predictions import PREFIX
 
@@ -76,8 +75,8 @@ def read_members(
 
     Where train's ids are its rows' numbers (`numbered`), an index that pandas wrote is as good.
     With `only`, names of members of this run (`taken`) or the folder, other files are not read.
-    Hidden files, folders and files of other endings are passed over. Raises UserError for a folder
-    without members, for a name that is unknown, unsafe, doubled or among `taken`, and for whatever
+    Hidden files, folders and files of other endings are ignored. Raises UserError for a folder
+    without members, for a name that is unknown, unsafe, repeated or among `taken`, and for whatever
     `read_predictions` refuses.
     """
     if not folder.is_dir():
@@ -106,49 +105,53 @@ def read_members(
 
 
 def read_predictions(
-    path: Path,
-    *,
-    id: str,
-    task: Task,
-    train: pd.DataFrame | None = None,
-    numbered: bool = False,
+    path: Path, *, id: str, task: Task, train: pd.DataFrame | None = None, numbered: bool = False
 ) -> Predictions:
     """Read one file of predictions.
 
     Ids stand in column `id` or "id"; where they are row numbers (`numbered`), also in a first
     column without a name, which is the index of a DataFrame. Predictions stand in pred_<output> or
-    <output>; those of a single output also under a name of `sheet.SINGLE` or in the only numeric
-    column left, those of a binary task also in two columns named after its classes. Out-of-fold
-    predictions come with `train`: folds are read, and target columns beside the predictions must
-    hold train's labels. Raises UserError naming file, id and column.
+    <output>; those of a single output also under a name of `outside_columns.SINGLE` or in the only
+    numeric column left, those of a binary task also in two columns named after its classes.
+    Out-of-fold predictions come with `train`: folds are read, and target columns beside the
+    predictions must hold train's labels. Raises UserError naming file, id and column.
     """
-    digest, table = _read(path)
-    named = (id, "id", *([INDEX] if numbered else []))
-    key = next((column for column in named if column in table), None)
-    if key is None:
-        raise no_column(path, [id], table.columns)
-    if table[key].isna().any():
-        rows = np.flatnonzero(table[key].isna())
-        raise UserError(
-            f"{path} has no id in column {quoted(key)} of data row {rows[0] + 1} "
-            f"({len(rows)} such rows), expected one in every row; {MEND}"
-        )
-    sheet = Sheet(path, table[key], table)
+    table, digest = read_table(path), sha256(path)
+    table.columns = table.columns.str.strip()
+    if table.columns.has_duplicates:
+        repeated = first_repeated(table.columns)
+        raise UserError(f"{path} has two columns {repeated}, expected one; {REMEDY}")
+    key = _id_column(path, table, (id, "id", INDEX) if numbered else (id, "id"))
+    file = OutsideFile(path, table[key], table)
     fold = next((column for column in FOLDS if column in table), None)
     keys = {key, "id", fold}
     free = [c for c in table.columns if c not in keys and not UNNAMED.fullmatch(c)]
-    columns = find_columns(sheet, free, task)
-    pred_NK = _predictions(sheet, columns, task)
+    columns = find_columns(file, free, task)
+    pred_NK = _predictions(file, columns, task)
     labels = [column for column in free if column in task.targets and column not in columns]
     unused = [column for column in free if column not in {*columns, *labels}]
     if unused:
         log.info("%s: columns not used: %s", path, listed(unused))
-    frame: dict[str, object] = {"id": sheet.ids}
+    frame: dict[str, object] = {"id": file.ids}
     if train is not None:
-        _check_labels(sheet, labels, columns, train.set_index(id)[list(task.targets)])
-        frame |= {"fold": sheet.folds(fold)} if fold else {}
+        _check_labels(file, labels, columns, train.set_index(id)[list(task.targets)])
+        frame |= {"fold": file.folds(fold)} if fold else {}
     frame |= {f"{PREFIX}{output}": pred_NK[:, k] for k, output in enumerate(task.outputs)}
     return Predictions(path, digest, pd.DataFrame(frame))
+
+
+def _id_column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
+    """The first of `names` that is a column; UserError if none is, or a row has no id there."""
+    key = next((column for column in names if column in table), None)
+    if key is None:
+        raise no_column(path, names[:1], table.columns)
+    empty = np.flatnonzero(table[key].isna())
+    if len(empty):
+        raise UserError(
+            f"{path} has no id in column {quoted(key)} of data row {empty[0] + 1} "
+            f"({len(empty)} such rows), expected one in every row; {REMEDY}"
+        )
+    return key
 
 
 def find_moved(path: Path, digest: str, folders: Sequence[Path]) -> Path | None:
@@ -192,50 +195,36 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _read(path: Path) -> tuple[str, pd.DataFrame]:
-    """The file's sha256, and its table; spaces around the names of its columns are no part."""
-    try:
-        table, digest = read_table(path), sha256(path)
-    except (OSError, ValueError, ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read: {reason}; write it again") from None
-    table.columns = table.columns.str.strip()
-    if table.columns.has_duplicates:
-        twice = first_repeated(table.columns)
-        raise UserError(f"{path} has two columns {twice}, expected one; {MEND}")
-    return digest, table
-
-
-def _predictions(sheet: Sheet, columns: Sequence[str], task: Task) -> np.ndarray:
+def _predictions(file: OutsideFile, columns: Sequence[str], task: Task) -> np.ndarray:
     """The columns as (N, K); of two classes' columns the positive one, once they sum to 1."""
     pred_NK = np.stack(
-        [sheet.predictions(column, probability=task.probabilistic) for column in columns], axis=1
+        [file.predictions(column, probability=task.probabilistic) for column in columns], axis=1
     )
     if len(columns) == len(task.outputs):
         return pred_NK
     off = off_simplex(pred_NK)
     if len(off):
         raise UserError(
-            f"{sheet.path}: columns {listed(columns)} sum to {pred_NK[off[0]].sum():.6g} for id "
-            f"{quoted(sheet.ids.iloc[off[0]])}, expected 1 ({len(off)} such rows); {MEND}"
+            f"{file.path}: columns {listed(columns)} sum to {pred_NK[off[0]].sum():.6g} for id "
+            f"{quoted(file.ids.iloc[off[0]])}, expected 1 ({len(off)} such rows); {REMEDY}"
         )
     return pred_NK[:, 1:]
 
 
 def _check_labels(
-    sheet: Sheet, labels: Sequence[str], columns: Sequence[str], train: pd.DataFrame
+    file: OutsideFile, labels: Sequence[str], columns: Sequence[str], train: pd.DataFrame
 ) -> None:
-    """Labels are train's; and predictions under a target's name are not, or they are labels."""
-    row_N = train.index.get_indexer(pd.Index(sheet.ids))
+    """Raise UserError for labels unlike train's, and for predictions that are train's labels."""
+    row_N = train.index.get_indexer(pd.Index(file.ids))
     known_N = row_N >= 0  # the others are for the matrix to refuse
     for column in labels:
-        other_N = known_N & ~sheet.same(column, train[column].iloc[row_N])
+        other_N = known_N & ~file.same(column, train[column].iloc[row_N])
         if other_N.any():
             label = quoted(train[column].iloc[row_N[np.flatnonzero(other_N)[0]]])
-            raise sheet.refusal(column, other_N, f"train's label {label}")
+            raise file.refusal(column, other_N, f"train's label {label}")
     for column in train.columns.intersection(list(columns)):
-        if known_N.any() and sheet.same(column, train[column].iloc[row_N])[known_N].all():
+        if known_N.any() and file.same(column, train[column].iloc[row_N])[known_N].all():
             raise UserError(
-                f"{sheet.path} holds train's labels in column {quoted(column)}, expected "
+                f"{file.path} holds train's labels in column {quoted(column)}, expected "
                 f"predictions there; give these as {PREFIX}{column}"
             )

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from poolblend.cards.member import Member
 from poolblend.competition.templates import fill, is_template, text_columns
+from poolblend.config import Config
 from poolblend.modeling.backbone import load_tokenizer
-from poolblend.training.encoding import Encoded, Join, SpecialTokens, encode
+from poolblend.text_spec import TextSpec
+from poolblend.training.encoding import Encoded, encode
 from poolblend.training.tokens import split_template
-from poolblend.training.truncation import Truncation
 
 log = logging.getLogger(__name__)
 
 
+def text_spec(config: Config, member: Member) -> TextSpec:
+    """How the member reads the competition's texts."""
+    data = config.data
+    return TextSpec(
+        text=tuple(data.text),
+        join=data.join,
+        special_tokens=data.special_tokens,
+        max_length=member.max_length,
+        truncation=member.truncation,
+        windows=member.windows,
+    )
+
+
 class Texts:
-    """The texts of one table; `name` says in the log which table it is.
+    """The texts of one table; `name` says in the log which table it is, None: nothing is logged.
 
     The log counts texts whose windows hold more than `batch_tokens` tokens.
     """
@@ -27,80 +41,37 @@ class Texts:
     def __init__(
         self,
         table: pd.DataFrame,
-        name: str,
+        name: str | None,
         remote_code: bool = False,
         batch_tokens: int | None = None,
     ) -> None:
         self.table, self.name, self.remote_code = table, name, remote_code
         self.batch_tokens = batch_tokens
-        self._encoded: dict[tuple[Any, ...], Encoded] = {}
+        self._encoded: dict[tuple[str, TextSpec], Encoded] = {}
 
-    def encode(
-        self,
-        folder: Path,
-        tokenizer_sha256: str,
-        max_length: int,
-        text: Sequence[str],
-        special_tokens: SpecialTokens = "text",
-        *,
-        join: Join = "separator",
-        truncation: Truncation = "auto",
-        windows: tuple[int, int | None] | None = None,
-    ) -> Encoded:
-        """Token ids by the tokenizer in `folder`; one hash stands for one tokenizer.
-
-        `text` names columns, joined as `join` says, or is one template.
-        """
-        how = (special_tokens, join, truncation, windows)
-        key = (tokenizer_sha256, max_length, tuple(text), *how)
+    def encode(self, folder: Path, tokenizer_sha256: str, spec: TextSpec) -> Encoded:
+        """Token ids by the tokenizer in `folder`; one hash stands for one tokenizer."""
+        key = (tokenizer_sha256, spec)
         if key not in self._encoded:
             tokenizer = load_tokenizer(folder, remote_code=self.remote_code)
-            self._encoded[key] = self.encode_with(
-                tokenizer,
-                max_length,
-                text,
-                special_tokens,
-                join=join,
-                truncation=truncation,
-                windows=windows,
-            )
+            self._encoded[key] = self.encode_with(tokenizer, spec)
             self._log(self._encoded[key])
         return self._encoded[key]
 
-    def encode_with(
-        self,
-        tokenizer: Any,
-        max_length: int,
-        text: Sequence[str],
-        special_tokens: SpecialTokens = "text",
-        **how: Any,
-    ) -> Encoded:
+    def encode_with(self, tokenizer: Any, spec: TextSpec) -> Encoded:
         """Token ids by any tokenizer, as `encode` makes them; they are not kept."""
-        columns, between = self._columns(text, tokenizer)
-        return encode(
-            columns,
-            tokenizer,
-            max_length,
-            special_tokens=special_tokens,
-            between=between,
-            **how,
-        )
-
-    def _columns(
-        self, text: Sequence[str], tokenizer: Any
-    ) -> tuple[list[list[str]], list[list[str]] | None]:
-        """Texts to be joined, one list per part, and the tokens that a template puts around them.
-
-        A template is cut at its special tokens before it is filled: cells are text, whatever they
-        contain.
-        """
-        cells = {name: self.table[name].fillna("").tolist() for name in text_columns(text)}
-        if not is_template(text):
-            return [cells[name] for name in text], None
-        parts, between = split_template(text[0], tokenizer)
-        return [[row.strip() for row in fill(part, cells)] for part in parts], between
+        cells = {name: self.table[name].fillna("").tolist() for name in text_columns(spec.text)}
+        if not is_template(spec.text):
+            return encode([cells[name] for name in spec.text], tokenizer, spec)
+        # A template is cut at its special tokens before it is filled: cells are text, whatever
+        # they contain.
+        parts, between = split_template(spec.text[0], tokenizer)
+        columns = [[row.strip() for row in fill(part, cells)] for part in parts]
+        return encode(columns, tokenizer, spec, between)
 
     def _log(self, encoded: Encoded) -> None:
+        if self.name is None:
+            return
         n_rows = len(encoded.ids)
         windows = ""
         if encoded.windowing is not None:
@@ -115,18 +86,16 @@ class Texts:
             encoded.max_length,
             windows,
         )
-        if encoded.windowing is not None and self.batch_tokens is not None:
-            self._log_many_windows(encoded, self.batch_tokens)
-
-    def _log_many_windows(self, encoded: Encoded, batch_tokens: int) -> None:
-        most = max(1, batch_tokens // encoded.max_length)
+        if encoded.windowing is None or self.batch_tokens is None:
+            return
+        most = max(1, self.batch_tokens // encoded.max_length)
         n_many = int((encoded.n_windows_N > most).sum())
         if n_many:
             log.info(
-                "%s: %d texts have more than %d windows (batch_tokens=%d) and are read in passes "
-                "of as many, which is slow; windows.most limits how many are read",
+                "%s: %d texts have more than %d windows and are read in several passes, which is "
+                "slow (batch_tokens=%d); windows.most limits how many windows are read",
                 self.name,
                 n_many,
                 most,
-                batch_tokens,
+                self.batch_tokens,
             )

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) beside an encoder's linear layers: they learn, its own weights do not.
+"""Low-rank adapters (LoRA) of an encoder's linear layers: they learn, its own weights do not.
 
 Source: Hu et al. 2021, arXiv:2106.09685; the layers are peft's.
 """
@@ -26,11 +26,11 @@ def check_lora(encoder: Any, modules: Sequence[str] | None) -> None:
 def add_lora(
     encoder: Any, *, r: int, alpha: float, dropout: float, modules: Sequence[str] | None = None
 ) -> None:
-    """Put an adapter of rank `r` beside each of the named linear layers, in place.
+    """Add an adapter of rank `r` to each of the named linear layers, in place.
 
-    `modules` are names as they end (`query`); None: all linear layers within the encoder's layers.
-    Nothing of the encoder but the adapters has `requires_grad` afterwards, and its outputs are at
-    first as before. Raises UserError for a name of no such layer, or where peft is not installed.
+    `modules` are ends of names (`query`); None: all linear layers within the encoder's layers.
+    Only the adapters have `requires_grad` afterwards, and the outputs are the same at first.
+    Raises UserError for a name of no such layer, or where peft is not installed.
     """
     targets = _targets(encoder, modules)
     inject, config_of = _peft()
@@ -49,7 +49,7 @@ def add_lora(
 
 @contextmanager
 def merged(encoder: Any) -> Iterator[None]:
-    """Within, adapters are part of the weights; afterwards all weights are bit for bit as before.
+    """A context in which the adapters are added to the weights; after it, the weights are restored.
 
     Without adapters it does nothing.
     """
@@ -62,12 +62,12 @@ def merged(encoder: Any) -> Iterator[None]:
     finally:
         for layer, weight in zip(layers, kept, strict=True):
             layer.unmerge()
-            with torch.no_grad():  # the difference of a sum is not exact
+            with torch.no_grad():  # unmerging subtracts, which is not exact
                 layer.get_base_layer().weight.copy_(weight)
 
 
 def merge_for_good(encoder: Any) -> None:
-    """Add the adapters to the weights and take them out: the plain encoder, all of it learning."""
+    """Add the adapters to the weights and remove them: a plain encoder, all of which learns."""
     for name, layer in _adapted(encoder):
         layer.merge()
         encoder.set_submodule(name, layer.get_base_layer())
@@ -80,7 +80,7 @@ def _adapted(encoder: Any) -> list[tuple[str, Any]]:
 
 
 def _targets(encoder: Any, modules: Sequence[str] | None) -> list[str]:
-    """Full names of the linear layers that are meant, all of them within the encoder's layers."""
+    """Full names of the linear layers within the encoder's layers whose names end so."""
     linear = [
         f"{part}.{name}"
         for part, depth in module_depths(encoder).items()

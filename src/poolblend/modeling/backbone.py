@@ -1,4 +1,4 @@
-"""Load an encoder and its tokenizer from a folder, once both are known to be safe and whole.
+"""Load an encoder and its tokenizer from a folder, after checking that it is safe and complete.
 
 Shape legend: B batch, T tokens, H hidden, L layers (embeddings first).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,44 +17,36 @@ from torch import nn
 from transformers.dynamic_module_utils import custom_object_save
 
 from poolblend.errors import UserError
+from poolblend.modeling.encoders import check_attention, make_encoder, read_config, read_encoder
 from poolblend.modeling.layers import layer_stacks
+from poolblend.modeling.padding import count_from_the_first_token, n_positions, padding_effect
 from poolblend.modeling.poolers import EncoderShape
-from poolblend.modeling.positions import count_from_the_first_token, n_positions
-from poolblend.modeling.reading import (
-    check_attention,
-    keeping,
-    make_encoder,
-    read_config,
-    read_encoder,
-    read_tokenizer,
-    readable,
-)
-from poolblend.modeling.tokenizers import Kept, check_survives_saving
-from poolblend.modeling.trying import padding_effect
+from poolblend.modeling.tokenizers import Kept, check_survives_saving, read_tokenizer
+from poolblend.modeling.trust import readable
 
 log = logging.getLogger(__name__)
 
-# Words of several scripts, and none of any: what a tokenizer makes of them, it makes of texts.
+# Texts on which a tokenizer is tried: none, Latin, and other scripts.
 PROBES = ("", "a text", "Ünïcode ☃ 東京")
 
-# Tables that earlier versions of transformers saved with GPT-2's and Llama's layers.
+# Computed tables that earlier versions of transformers saved with GPT-2's and Llama's layers.
 COMPUTED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained encoder without its pooler, which is kept apart for the pooler that wants it."""
+    """A pretrained encoder without its own pooler, which `Pooler.adopt` may take over."""
 
     encoder: Any  # a transformers model
     tokenizer: Any
     shape: EncoderShape
     own_pooler: nn.Module | None
-    kept: Kept  # the tokenizer, as it is kept beside a model
+    kept: Kept  # the tokenizer's files, to be copied beside a model
     reads_padding: bool = False  # whether its states depend on the padding beside a row
 
     @property
     def parts(self) -> tuple[Any, ...]:
-        """What `build` needs in a fold model's folder; each writes itself: `save_pretrained`."""
+        """What `build` needs in a fold model's folder; each has a method `save_pretrained`."""
         return (self.encoder.config, Code(self.encoder), self.kept)
 
 
@@ -76,12 +68,12 @@ def check(
     attention: str = "auto",
     also: Callable[[Any], None] | None = None,
 ) -> EncoderShape:
-    """The encoder's shape, after a look that all is there, in order and of one model.
+    """The encoder's shape, after checking that its files are complete and belong to one model.
 
-    Of the weights only names and shapes are read. Raises UserError for what cannot be read or would
-    run code, and where the encoder cannot read `max_length` tokens, or has no such `attention`;
-    `also` may raise more, given the encoder without its numbers. The tokenizer's own maximum is a
-    hint: where the encoder reads more than that, a line in the log says so.
+    Of the weights only names and shapes are read. Raises UserError for files that cannot be read or
+    would run code, and where the encoder cannot read `max_length` tokens, or has no such
+    `attention`. `also` is called with the encoder, without its numbers, and may raise more. Where
+    the encoder reads more tokens than its tokenizer states, a line in the log says so.
     """
     with readable(folder, remote_code):
         tokenizer = read_tokenizer(folder, remote_code)
@@ -112,9 +104,9 @@ def _note_length(folder: Path, max_length: int, stated: int) -> None:
 
 
 def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
-    """The encoder without its numbers, and the names of those that the weights lack.
+    """The encoder without its numbers, and the names of the tensors that its weights lack.
 
-    It takes no memory, whatever sizes the files name. Raises UserError where configuration and
+    It takes no memory, whatever sizes the files state. Raises UserError where configuration and
     weights are not of one model.
     """
     encoder, loading = read_encoder(
@@ -130,7 +122,7 @@ def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
             f"{tuple(found)}; they are not of one model"
         )
     missing = set(loading["missing_keys"])
-    # A parameter that never learns (Marian's positions) is computed, so that no file needs it.
+    # Parameters that never learn (Marian's positions) are computed, and need not be in the file.
     computed = {name for name, p in encoder.named_parameters() if not p.requires_grad}
     lost = sorted(name for name in missing - computed if not name.startswith("pooler."))
     if lost:
@@ -138,21 +130,22 @@ def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
             f"{folder}: its weights lack {len(lost)} of the encoder's tensors, such as {lost[0]}; "
             "save the bare encoder there (transformers: model.base_model.save_pretrained(folder))"
         )
-    prefix = re.escape(encoder.base_model_prefix)
-    for stack in layer_stacks(encoder):
-        layer = re.compile(rf"({prefix}\.)?{re.escape(stack)}\.\d+\.")
-        surplus = sorted(
-            name
-            for name in loading["unexpected_keys"]
-            if layer.match(name) and not name.endswith(COMPUTED)
+    surplus = _surplus_layers(encoder, loading["unexpected_keys"])
+    if surplus:
+        raise UserError(
+            f"{folder}: config.json describes {encoder.config.num_hidden_layers} layers, the "
+            f"weights hold more, such as {surplus[-1]}; correct num_hidden_layers, or save the "
+            "shortened encoder again"
         )
-        if surplus:
-            raise UserError(
-                f"{folder}: config.json describes {encoder.config.num_hidden_layers} layers, the "
-                f"weights hold more, such as {surplus[-1]}; mend num_hidden_layers, or save the "
-                "shortened encoder anew"
-            )
     return encoder, missing
+
+
+def _surplus_layers(encoder: Any, unexpected: Iterable[str]) -> list[str]:
+    """Of the tensors that the encoder does not expect, those of further layers."""
+    prefix = re.escape(encoder.base_model_prefix)
+    stacks = "|".join(map(re.escape, layer_stacks(encoder)))
+    layer = re.compile(rf"({prefix}\.)?({stacks})\.\d+\.")
+    return sorted(name for name in unexpected if layer.match(name) and not name.endswith(COMPUTED))
 
 
 def _check_tokenizer(folder: Path, tokenizer: Any, vocab_size: int) -> None:
@@ -176,22 +169,22 @@ def _check_tokenizer(folder: Path, tokenizer: Any, vocab_size: int) -> None:
 def load(folder: Path, *, remote_code: bool = False, attention: str = "auto") -> Backbone:
     """The encoder with its pretrained weights, in fp32, and its tokenizer.
 
-    `attention` is how it is computed, as transformers names it; auto: as transformers chooses.
-    Raises UserError where the weights are unreadable, or are not all of the encoder's, where its
-    attention cannot be computed so, or where a text's result depends on the other texts of a batch.
+    `attention` is the implementation by transformers' name; auto: transformers chooses. Raises
+    UserError where the weights cannot be read or are incomplete, where the attention cannot be
+    computed in that way, or where a text's result depends on the other texts of a batch.
     """
     with readable(folder, remote_code):
         tokenizer = read_tokenizer(folder, remote_code)
         outline, missing = _outline(folder, remote_code)
         check_attention(outline, attention)
         encoder = read_encoder(folder, remote_code, attention=attention)
-        backbone = _dissect(encoder, keeping(tokenizer, folder, remote_code))
-        if attention != "flash_attention_2":  # which runs on GPUs alone
+        backbone = _dissect(encoder, Kept(tokenizer, folder, remote_code))
+        if attention != "flash_attention_2":  # this runs on GPUs alone
             effect = padding_effect(backbone.encoder, tokenizer)
             if effect:
                 _note_padding(folder, effect)
             backbone = replace(backbone, reads_padding=effect > 0)
-    # A pooler whose weights are not in the checkpoint is random: the same as having none.
+    # A pooler whose weights are missing in the checkpoint is random, which is as good as none.
     return replace(backbone, own_pooler=None) if missing else backbone
 
 
@@ -213,7 +206,7 @@ def build(folder: Path, *, remote_code: bool = False, attention: str = "auto") -
     with readable(folder, remote_code):
         encoder = make_encoder(folder, remote_code, attention=attention)
         tokenizer = read_tokenizer(folder, remote_code)
-        return _dissect(encoder, keeping(tokenizer, folder, remote_code))
+        return _dissect(encoder, Kept(tokenizer, folder, remote_code))
 
 
 def load_tokenizer(folder: Path, *, remote_code: bool = False) -> Any:
@@ -232,11 +225,11 @@ def check_tokenizer_survives(
     with readable(folder, remote_code):
         tokenizer = read_tokenizer(folder, remote_code)
         config = read_config(folder, remote_code)
-        check_survives_saving(keeping(tokenizer, folder, remote_code), config, ids)
+        check_survives_saving(Kept(tokenizer, folder, remote_code), config, ids)
 
 
 def _dissect(encoder: Any, kept: Kept) -> Backbone:
-    """Take the encoder's own pooler out, so that no parameter is left without a gradient."""
+    """Take the encoder's own pooler out: no parameter may be left without a gradient."""
     tokenizer = kept.tokenizer
     own = getattr(encoder, "pooler", None)
     if own is not None:

@@ -1,24 +1,124 @@
-"""Of an encoder-decoder (T5, BART, Marian and their kin), the encoder, without its decoder."""
+"""Read encoders from a folder that passed `trust.inspect`; of an encoder-decoder, its encoder."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoModel, PreTrainedModel
+from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    PreTrainedModel,
+)
+from transformers.utils import is_flash_attn_2_available
 
 from poolblend.errors import UserError
 
+# The flags of transformers' classes that say which attention they can compute.
+SUPPORTED = {
+    "sdpa": ("_supports_sdpa",),
+    "flash_attention_2": ("_supports_flash_attn", "_supports_flash_attn_2"),
+}
 # The name of the word embeddings that an encoder and its decoder share.
 SHARED = "shared"
 
 
-class EncoderPart(NamedTuple):
-    """How to read the encoder of an encoder-decoder from a checkpoint."""
+def read_config(folder: Path, remote_code: bool) -> Any:
+    """The configuration; ValueError for sizes below 1, of which transformers builds encoders."""
+    config = AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=remote_code
+    )
+    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads"):
+        # Every encoder has the first three; some have no attention heads.
+        size = getattr(config, name, 1) if name == "num_attention_heads" else getattr(config, name)
+        if type(size) is not int or size < 1:
+            raise ValueError(f"its {name} is {size!r}, expected a number of 1 or more")
+    # BigBird's sparse attention chooses its blocks by the batch's length, and its first short batch
+    # switches it to full attention for good: results would depend on what was read before.
+    if getattr(config, "attention_type", None) == "block_sparse":
+        config.attention_type = "original_full"
+    # A decoder would keep every layer's keys and values for a next token that is never asked for;
+    # ModernBERT of transformers 5.0 would compile itself anew for every length of a batch.
+    for name in ("use_cache", "reference_compile"):
+        if hasattr(config, name):
+            setattr(config, name, False)
+    return config
 
-    encoder: Any  # without numbers
-    key_mapping: dict[str, str]  # from names in a checkpoint of both parts to the encoder's own
+
+def read_encoder(
+    folder: Path, remote_code: bool, *, attention: str = "auto", **options: Any
+) -> Any:
+    """The encoder with its weights, in fp32; `options` are those of `from_pretrained`."""
+    config, reader = read_config(folder, remote_code), AutoModel
+    part = _encoder_part(config, remote_code) if has_decoder(config) else None
+    if part is not None:
+        config, reader = part.encoder.config, type(part.encoder)
+        options["key_mapping"] = part.key_mapping
+    loaded = reader.from_pretrained(
+        folder,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=remote_code,
+        **_attention_options(config, attention),
+        **options,
+    )
+    if part is not None:
+        encoder = loaded[0] if options.get("output_loading_info") else loaded
+        for name, parameter in part.encoder.named_parameters():
+            # Computed positions (Marian's) do not learn, which transformers does not restore.
+            encoder.get_parameter(name).requires_grad_(parameter.requires_grad)
+    return loaded
+
+
+def make_encoder(folder: Path, remote_code: bool, *, attention: str = "auto") -> Any:
+    """The encoder that the configuration describes, in fp32, with random weights."""
+    config = read_config(folder, remote_code)
+    if attention != "auto":
+        with torch.device("meta"):
+            outline = _from_config(config, remote_code)
+        check_attention(outline, attention)
+    options = _attention_options(config, attention)
+    return _from_config(config, remote_code, dtype=torch.float32, **options)
+
+
+def _from_config(config: Any, remote_code: bool, **options: Any) -> Any:
+    model = AutoModel.from_config(config, trust_remote_code=remote_code, **options)
+    return _take_encoder(model) if has_decoder(config) else model
+
+
+# --- attention --------------------------------------------------------------------------------
+
+
+def check_attention(encoder: Any, attention: str) -> None:
+    """UserError where the encoder cannot compute its attention that way, or not on this machine."""
+    # transformers would look for a kernel on a hub instead, and run it.
+    if attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise UserError(
+            "train.attention is flash_attention_2, which needs an NVIDIA GPU and the package "
+            "flash-attn; install it, or set train.attention to auto"
+        )
+    flags, own = SUPPORTED.get(attention), getattr(encoder, "_compatible_flash_implementations", ())
+    lacking = flags and not any(getattr(encoder, flag, False) for flag in flags)
+    if lacking or (attention == "flash_attention_2" and own and attention not in own):
+        raise UserError(
+            f"train.attention is {attention}, which {type(encoder).__name__} does not have; set it "
+            "to auto or eager"
+        )
+
+
+def _attention_options(config: Any, attention: str) -> dict[str, str]:
+    # ModernBERT of transformers 5.0 takes flash attention wherever it is installed, on a CPU too.
+    if attention == "auto" and config.model_type == "modernbert":
+        attention = "sdpa"
+    return {} if attention == "auto" else {"attn_implementation": attention}
+
+
+# --- encoder-decoders (T5, BART, Marian) ------------------------------------------------------
 
 
 def has_decoder(config: Any) -> bool:
@@ -31,16 +131,17 @@ def has_decoder(config: Any) -> bool:
     )
 
 
-def encoder_part(config: Any, remote_code: bool) -> EncoderPart | None:
-    """The encoder of an encoder-decoder; None for any other model.
+class EncoderPart(NamedTuple):
+    """How to read the encoder of an encoder-decoder from a checkpoint."""
 
-    Raises UserError where transformers does not give its encoder apart.
-    """
-    if not has_decoder(config):
-        return None
+    encoder: Any  # without numbers
+    key_mapping: dict[str, str]  # from names in a checkpoint of both parts to the encoder's own
+
+
+def _encoder_part(config: Any, remote_code: bool) -> EncoderPart:
     with torch.device("meta"):
         whole = AutoModel.from_config(config, trust_remote_code=remote_code)
-        encoder = take_encoder(whole)
+        encoder = _take_encoder(whole)
     names = {id(module): name for name, module in whole.named_modules()}
     prefix = rf"^(?:{re.escape(whole.base_model_prefix)}\.)?"
     words = next(n for n, m in encoder.named_modules() if m is encoder.get_input_embeddings())
@@ -50,8 +151,8 @@ def encoder_part(config: Any, remote_code: bool) -> EncoderPart | None:
     return EncoderPart(encoder, mapping)
 
 
-def take_encoder(whole: Any) -> Any:
-    """The encoder within `whole`; UserError where it is not a model of its own."""
+def _take_encoder(whole: Any) -> Any:
+    """The encoder within `whole`; UserError where transformers does not give it by itself."""
     encoder = whole.get_encoder()
     if encoder is whole or not isinstance(encoder, PreTrainedModel):
         raise UserError(

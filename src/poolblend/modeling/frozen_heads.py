@@ -1,22 +1,21 @@
-"""Heads that were fitted to a frozen encoder's vectors: what scikit-learn learned, as tensors.
+"""Heads for a frozen encoder: models that scikit-learn has fitted to its vectors, as tensors.
 
 Shape legend: B batch, F features, L logits, S support vectors.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FrozenKind = Literal["ridge", "logistic", "svr"]
-SUPPORT = "support_SF"  # its length says how many support vectors there are
+from poolblend.modeling.options import FrozenKind
+
+SUPPORT = "support_SF"  # one row per support vector
 
 
 class Standardise(nn.Module):
-    """Each feature less its mean, over its scale."""
+    """(x - mean) / scale of each feature."""
 
     mean_F: Tensor
     scale_F: Tensor
@@ -73,14 +72,14 @@ class KernelHead(nn.Module):
 
 
 def _precise(x: Tensor) -> Tensor:
-    """In float64, so that no row's prediction depends on its batch; Apple's GPUs have none."""
+    """As float64, so that no row's prediction depends on its batch; Apple's GPUs have none."""
     return x.float() if x.device.type == "mps" else x.double()
 
 
 def empty_head(
     kind: FrozenKind, width: int, n_outputs: int, n_support: int = 0
 ) -> LinearHead | KernelHead:
-    """A head of the kind whose numbers are still to be given, or loaded."""
+    """A head of the kind whose weights are still to be set or loaded."""
     if kind == "svr":
         return KernelHead(width, n_outputs, n_support)
     return LinearHead(width, n_outputs)

@@ -1,4 +1,4 @@
-"""What follows the pooler: one row of logits per vector.
+"""The head after the pooler: one row of logits per vector.
 
 Shape legend: B batch, K outputs.
 """
@@ -6,12 +6,11 @@ Shape legend: B batch, K outputs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Norm = Literal["none", "layer", "batch"]
+from poolblend.modeling.options import Norm
 
 
 class Head(nn.Module):

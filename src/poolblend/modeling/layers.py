@@ -1,26 +1,27 @@
-"""Where an encoder's layers are, and how deep each of its modules and parameters lies.
+"""An encoder's layers: where they are, freezing the first, reinitialising the last.
 
-A depth is 0 for embeddings, i + 1 for layer i, n_layers + 1 for what stands above the layers.
+A depth is 0 for embeddings, i + 1 for layer i, n_layers + 1 for modules above the layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn
 
 from poolblend.errors import UserError
 
-# DeBERTa registers behind its layers what it runs before or beside them: the norm of its relative
-# positions, and a convolution whose output joins the first layer's.
+# DeBERTa registers these after its layers, but runs them before or beside the first: the norm of
+# its relative positions, and a convolution.
 DEBERTA = {"encoder.LayerNorm": 0, "encoder.conv": 1}
-# BART and T5 register behind their layers what norms their embeddings, or drops from them.
+# BART and T5 register the norm and the dropout of their embeddings after their layers.
 EMBEDDING = ("layernorm_embedding", "dropout")
 
 
 def layer_stacks(encoder: Any) -> list[str]:
-    """Names of the module lists that are as long as the configuration has layers, outermost first.
+    """Names of the module lists with one entry per layer, the outermost alone.
 
     Empty where layers share their weights (ALBERT). Most encoders have one; XLM has one for each
     part of a layer.
@@ -34,11 +35,10 @@ def layer_stacks(encoder: Any) -> list[str]:
 
 
 def module_depths(encoder: Any) -> dict[str, int]:
-    """The encoder's modules, cut so that each lies at one depth, by name.
+    """The depth of each module, by name; every parameter is in exactly one of them.
 
-    What is registered before the layers, and any table of vectors outside them, counts as
-    embeddings; so do BART's norm and T5's dropout of these. Layers that share their weights
-    (ALBERT) are one module, at depth n_layers.
+    Modules that are registered before the layers, and any table of vectors outside them, are
+    embeddings. Layers that share their weights (ALBERT) are one module, at depth n_layers.
     """
     n_layers, stacks = encoder.config.num_hidden_layers, layer_stacks(encoder)
     named = dict(encoder.named_modules())
@@ -61,12 +61,16 @@ def module_depths(encoder: Any) -> dict[str, int]:
 
 
 def layer_depths(encoder: Any) -> dict[str, int]:
-    """How deep each parameter lies; every parameter name of the encoder is a key."""
+    """The depth of each of the encoder's parameters, by name."""
     depths = module_depths(encoder)
-    return {
-        name: next((depths[module] for module in _holding(name) if module in depths), 0)
-        for name, _ in encoder.named_parameters()
-    }
+    return {name: _depth(name, depths) for name, _ in encoder.named_parameters()}
+
+
+def _depth(name: str, depths: dict[str, int]) -> int:
+    """The depth of the outermost module in `depths` that holds the parameter `name`."""
+    parts = name.split(".")
+    outer = (".".join(parts[:i]) for i in range(1, len(parts)))
+    return next((depths[module] for module in outer if module in depths), 0)
 
 
 def check_layers(encoder: Any, n_layers: int, key: str) -> None:
@@ -81,10 +85,53 @@ def check_layers(encoder: Any, n_layers: int, key: str) -> None:
         raise UserError(f"{key} is {n_layers}, but the encoder has {n_known} layers; lower it")
 
 
-def _holding(name: str) -> Iterator[str]:
-    """Names of the modules that hold the parameter `name`, from the outside in."""
-    parts = name.split(".")
-    return (".".join(parts[:i]) for i in range(1, len(parts)))
+def frozen_modules(encoder: Any, n_layers: int) -> list[nn.Module]:
+    """The embeddings and the first `n_layers` layers, which `TextModel.freeze` takes.
+
+    Raises UserError where the encoder has fewer layers, or layers that cannot be told apart.
+    """
+    check_layers(encoder, n_layers, "train.freeze_layers")
+    depths = module_depths(encoder)
+    if not any(depths.values()):
+        raise UserError(
+            f"train.freeze_layers is {n_layers}, but the embeddings of {type(encoder).__name__} "
+            "cannot be told from its layers; set it to null"
+        )
+    return [encoder.get_submodule(name) for name, depth in depths.items() if depth <= n_layers]
+
+
+def reinitialise(encoder: Any, n_layers: int) -> None:
+    """Give the last `n_layers` layers random weights, drawn as for the family's pretraining.
+
+    torch's global generator is drawn from. Raises UserError where the encoder has fewer layers, or
+    layers that share their weights. Source: Zhang et al. 2021, Revisiting Few-sample BERT
+    Fine-tuning, arXiv:2006.05987.
+    """
+    check_layers(encoder, n_layers, "train.reinit_layers")
+    n_known = encoder.config.num_hidden_layers
+    for name, depth in module_depths(encoder).items():
+        if n_known - n_layers < depth <= n_known:
+            layer = encoder.get_submodule(name)
+            for tensor in (*layer.parameters(), *layer.buffers()):
+                # transformers marks weights that it has loaded, and does not initialise them.
+                tensor._is_hf_initialized = False
+            with torch.no_grad():
+                layer.apply(encoder._init_weights)
+
+
+def checkpoint_activations(encoder: Any) -> None:
+    """Compute activations again in the backward pass instead of keeping them: less memory.
+
+    Raises UserError where the encoder's family cannot do it.
+    """
+    if not encoder.supports_gradient_checkpointing:
+        raise UserError(
+            f"train.gradient_checkpointing is true, which {type(encoder).__name__} does not "
+            "support; set it to false, and train.batch_size lower where memory is short"
+        )
+    # Renamed in transformers 5.23, where the old name warns.
+    enable = getattr(encoder, "activation_checkpointing_enable", None)
+    (enable or encoder.gradient_checkpointing_enable)()
 
 
 def _outermost(names: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Masked language modelling: an encoder learns to guess tokens of texts that are hidden from it.
+"""Masked language modelling: an encoder learns to predict tokens that are hidden from it.
 
 Shape legend: B batch, T tokens, M hidden tokens of a batch, V vocabulary, W words,
 S samples of dropout.
@@ -21,28 +21,29 @@ from poolblend.errors import UserError
 from poolblend.modeling import backbone
 from poolblend.modeling.backbone import Backbone
 from poolblend.modeling.encoders import has_decoder
-from poolblend.modeling.model import Batch, Mask
+from poolblend.modeling.model import Batch, types_for
+from poolblend.modeling.options import Mask
+from poolblend.modeling.padding import count_from_the_first_token
 from poolblend.modeling.passes import passes_of, read_in_passes
-from poolblend.modeling.positions import count_from_the_first_token
-from poolblend.modeling.reading import readable
+from poolblend.modeling.trust import readable
 
-# Of the tokens to be guessed, those that the mask token replaces, and those that another word does.
+# Shares of the hidden tokens that become the mask token, and a random word.
 # Source: BERT, Devlin et al. 2019, arXiv:1810.04805.
 MASKED, REPLACED = 0.8, 0.1
 
 
 class Hidden(NamedTuple):
-    """Tokens as the encoder is to see them, and which of them it is to guess."""
+    """Tokens as the encoder sees them, and which of them it is to predict."""
 
     ids_BT: Tensor
     chosen_BT: Tensor
 
 
 def hide(ids_BT: Tensor, may_BT: Tensor, *, share: float, mask_id: int, words_W: Tensor) -> Hidden:
-    """Choose `share` of the tokens where `may_BT`, one at least of each row that has any.
+    """Choose `share` of the tokens where `may_BT` is True, at least one in each row that has any.
 
-    80 % of them become the mask token, 10 % one of `words_W`, the rest stay. All is drawn from
-    torch's global generator on the CPU, so that every device sees the same.
+    80 % of them become the mask token, 10 % one of `words_W`, the rest stay. Random numbers come
+    from torch's global generator on the CPU, so that every device sees the same.
     """
     drawn_BT = torch.rand(ids_BT.shape).to(ids_BT.device).masked_fill(~may_BT, 2.0)
     lowest_BT = torch.zeros_like(may_BT).scatter(1, drawn_BT.argmin(dim=1, keepdim=True), True)
@@ -55,7 +56,7 @@ def hide(ids_BT: Tensor, may_BT: Tensor, *, share: float, mask_id: int, words_W:
 
 
 class MaskedLanguageModel(nn.Module):
-    """An encoder with the head that guesses tokens; its outputs are its losses."""
+    """An encoder with a head that predicts tokens; the outputs are losses."""
 
     mask: Mask = "attention"
 
@@ -67,7 +68,7 @@ class MaskedLanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         self.equal_lengths = equal_lengths  # as TextModel
-        # The encoder's parameters are here under two names: an optimizer tells it from the head.
+        # The encoder's parameters have two names here, so that an optimizer can separate the head.
         self.encoder, self.language = language.base_model, language
         self.share, self.mask_id = share, tokenizer.mask_token_id
         special = sorted(set(tokenizer.all_special_ids))
@@ -81,7 +82,7 @@ class MaskedLanguageModel(nn.Module):
         seen = hide(
             batch.ids_BT, may_BT, share=self.share, mask_id=self.mask_id, words_W=self.words_W
         )
-        types_BT = batch.types_BT if self._takes_types(batch) else None
+        types_BT = types_for(self.encoder, batch)
         inputs = (batch.ids_BT, batch.attention_BT, types_BT, seen.ids_BT, seen.chosen_BT)
         if self.equal_lengths:
             passes = passes_of(batch.attention_BT, most=len(batch.ids_BT), equal=True)
@@ -110,7 +111,7 @@ class MaskedLanguageModel(nn.Module):
 
     @contextmanager
     def _head_sees(self, chosen_BT: Tensor) -> Iterator[None]:
-        """Hand the head these tokens alone: over all of them, logits take most memory and time."""
+        """Give the head these tokens alone: logits of all tokens take most memory and time."""
 
         def keep(_: nn.Module, __: Any, output: Any) -> Any:
             output["last_hidden_state"] = output["last_hidden_state"][chosen_BT][None]
@@ -122,12 +123,9 @@ class MaskedLanguageModel(nn.Module):
         finally:
             hook.remove()
 
-    def _takes_types(self, batch: Batch) -> bool:
-        return batch.types_BT is not None and getattr(self.encoder.config, "type_vocab_size", 0) > 1
-
 
 def check(folder: Path, max_length: int, *, remote_code: bool = False) -> None:
-    """Raise UserError where the encoder in `folder` cannot be trained to guess hidden tokens.
+    """Raise UserError where the encoder in `folder` cannot be trained to predict hidden tokens.
 
     Its family needs a head for that, its tokenizer a mask token, and it must read `max_length`
     tokens.
@@ -143,7 +141,7 @@ def check(folder: Path, max_length: int, *, remote_code: bool = False) -> None:
 def _check_family(encoder: Any) -> None:
     own = getattr(encoder.config, "auto_map", None) or {}
     known = type(encoder.config) in MODEL_FOR_MASKED_LM_MAPPING
-    # An encoder-decoder guesses words with its decoder, which is left out.
+    # An encoder-decoder predicts words with its decoder, which is left out.
     if has_decoder(encoder.config) or not (known or AutoModelForMaskedLM.__name__ in own):
         raise UserError(
             f"{type(encoder).__name__} has no head that guesses masked tokens; leave it out, or "
@@ -177,9 +175,9 @@ def load_masked_lm(
 
 
 def trained_parts(base: Backbone, model: MaskedLanguageModel) -> tuple[Any, ...]:
-    """What makes a backbone's folder of its trained copy, its own pooler included.
+    """The parts of a backbone's folder with the trained weights, its own pooler included.
 
-    Each writes itself: `save_pretrained`. The backbone is not to be used as one after that.
+    Each has a method `save_pretrained`. Do not use `base` afterwards: it is changed.
     """
     base.encoder.load_state_dict(model.encoder.state_dict())
     if base.own_pooler is not None:

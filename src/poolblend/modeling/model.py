@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from poolblend.modeling.backbone import Backbone
-from poolblend.modeling.frozen_heads import FrozenKind, empty_head
-from poolblend.modeling.heads import Head, Norm
+from poolblend.modeling.frozen_heads import empty_head
+from poolblend.modeling.heads import Head
+from poolblend.modeling.options import FrozenKind, Mask, Norm
 from poolblend.modeling.passes import passes_of, read_in_passes
 from poolblend.modeling.poolers import Pooler, Tokens, build_pooler
-
-Mask = Literal["attention", "content", "none"]
 
 
 class Windows(NamedTuple):
@@ -26,8 +25,8 @@ class Windows(NamedTuple):
 
     ids_WT: Tensor
     attention_WT: Tensor
-    at_BT: Tensor  # where among all windows' tokens, W * T, each token of the rows is read
-    most: int | None = None  # how many the encoder reads in one pass; None: all of them
+    at_BT: Tensor  # the place of each token of the rows among all windows' tokens, W * T
+    most: int | None = None  # windows in one pass of the encoder; None: all of them
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Windows:
         ids_WT, attention_WT, at_BT = (
@@ -40,11 +39,11 @@ class Batch(NamedTuple):
     """Rows of a table as padded tensors; the masks are True where a token counts."""
 
     ids_BT: Tensor
-    attention_BT: Tensor  # all but padding
+    attention_BT: Tensor  # False for padding
     content_BT: Tensor  # the text's own tokens: no padding, no special tokens
-    types_BT: Tensor | None = None  # of which of a pair's texts; None where there are no pairs
-    columns_BF: Tensor | None = None  # what else is known of a row, float32
-    windows: Windows | None = None  # where a row is longer than the encoder is to read at once
+    types_BT: Tensor | None = None  # which text of a pair; None where there are no pairs
+    columns_BF: Tensor | None = None  # the row's extra columns, float32
+    windows: Windows | None = None  # of rows that are longer than the encoder reads at once
 
     def to(self, device: torch.device) -> Batch:
         moved: list[Any] = [
@@ -53,10 +52,17 @@ class Batch(NamedTuple):
         return Batch(*moved)
 
 
-class TextModel(nn.Module):
-    """What one fold trains: an encoder, a pooler, a head.
+def types_for(encoder: Any, batch: Batch) -> Tensor | None:
+    """The batch's token types where the encoder has more than one."""
+    # Others take no types, know one only, or (GPT-2) look them up among the words.
+    config = getattr(encoder, "config", None)
+    return batch.types_BT if getattr(config, "type_vocab_size", 0) > 1 else None
 
-    With `equal_lengths` the encoder reads only rows of as many tokens together, without padding.
+
+class TextModel(nn.Module):
+    """The model of one fold: an encoder, a pooler, a head.
+
+    With `equal_lengths` the encoder reads rows of equal length together, without padding.
     """
 
     _frozen: tuple[nn.Module, ...] = ()
@@ -73,11 +79,11 @@ class TextModel(nn.Module):
         super().__init__()
         self.encoder, self.pooler, self.mask = encoder, pooler, mask
         self.head: Any = head
-        # Where padding counts, every row has the same width, whatever stands beside it.
+        # With mask=none every row is padded to the same width, and its padding is read.
         self.equal_lengths = equal_lengths and mask != "none"
 
     def freeze(self, modules: Iterable[nn.Module]) -> None:
-        """Keep these modules as they are: nothing in them learns, or is dropped out."""
+        """Freeze these modules: their weights do not learn, their dropout is off."""
         self._frozen = (*self._frozen, *modules)
         for module in self._frozen:
             module.requires_grad_(False)
@@ -88,12 +94,12 @@ class TextModel(nn.Module):
         for module in self._frozen:
             module.eval()
         if self._frozen:
-            # Not its modules: BART drops out of its embeddings by its own flag.
+            # The encoder's own flag alone: BART's controls the dropout of its embeddings.
             self.encoder.training = False
         return self
 
     def forward(self, batch: Batch, samples: int | None = None) -> Tensor:
-        """Logits, (B, K); with `samples`, under as many masks of the head's dropout, (S, B, K)."""
+        """Logits, (B, K); with `samples`, one set for each dropout mask of the head, (S, B, K)."""
         features = self.pool(batch)
         if batch.columns_BF is not None:
             # In fp32, as heads compute: half precision would round the columns.
@@ -108,15 +114,15 @@ class TextModel(nn.Module):
         return self.pooler(Tokens(hidden, self._counted(batch), batch.attention_BT, batch.ids_BT))
 
     def _hidden(self, batch: Batch) -> tuple[Tensor, ...]:
-        """States of the layers that the pooler reads, each (B, T, H), whatever the windows."""
+        """Hidden states of the layers that the pooler reads, each (B, T, H)."""
         windows = batch.windows
         ids_BT, attention_BT = windows[:2] if windows else (batch.ids_BT, batch.attention_BT)
-        inputs = (ids_BT, attention_BT, batch.types_BT if self._takes_types(batch) else None)
+        inputs = (ids_BT, attention_BT, types_for(self.encoder, batch))
         most = windows.most if windows else None
         if most is None and not self.equal_lengths:
             hidden = self._read(*inputs)
         else:
-            # All windows of a long text would be kept for its gradients.
+            # Otherwise the activations of all windows of a long text would be kept.
             recompute = most is not None and torch.is_grad_enabled()
             passes = passes_of(attention_BT, most=most or len(ids_BT), equal=self.equal_lengths)
             hidden = read_in_passes(self._read, passes, *inputs, recompute=recompute)
@@ -138,17 +144,12 @@ class TextModel(nn.Module):
             return (output.last_hidden_state,)
         return tuple(output.hidden_states[layer] for layer in self.pooler.layers)
 
-    def _takes_types(self, batch: Batch) -> bool:
-        # Others take no types, know one only, or (GPT-2) look them up among the words.
-        config = getattr(self.encoder, "config", None)
-        return batch.types_BT is not None and getattr(config, "type_vocab_size", 0) > 1
-
     def _counted(self, batch: Batch) -> Tensor:
         if self.mask == "none":
             return torch.ones_like(batch.attention_BT)
         if self.mask == "attention":
             return batch.attention_BT
-        # An empty text has no content: its special tokens are all there is to pool.
+        # An empty text has no content, so its special tokens are pooled.
         empty_B1 = ~batch.content_BT.any(dim=1, keepdim=True)
         return batch.content_BT | (batch.attention_BT & empty_B1)
 
@@ -166,9 +167,9 @@ def build_model(
     dropout: float = 0.0,
     norm: Norm = "none",
 ) -> tuple[TextModel, bool]:
-    """The model, and whether its pooler could take over what it wanted of the encoder's own.
+    """The model, and the result of the pooler's `adopt`: False where it wanted weights in vain.
 
-    `kind` is the head's; one of `svr` has `n_support` support vectors.
+    `kind` is the head's; `svr` has `n_support` support vectors.
     """
     pooling = build_pooler(pooler, backbone.shape, dict(pooler_args))
     adopted = pooling.adopt(backbone.own_pooler)

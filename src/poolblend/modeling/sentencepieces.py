@@ -1,4 +1,4 @@
-"""Tokenizers of folders with a sentencepiece model: compared with it, and mended where they differ.
+"""Compare a tokenizer with the sentencepiece model in its folder, and correct it where they differ.
 
 transformers 5 builds many of them from the model's vocabulary alone, without its normaliser.
 """
@@ -24,7 +24,7 @@ NAMES = (
 )
 SPACE = "▁"
 BPE = 2  # among the kinds of model that a file may be of
-# Texts that two different tokenizers are most likely to read differently.
+# Texts that two different tokenizers are likely to read differently.
 PROBES = (
     "The lovely Magnetic house, in 2024: “quoted” — and more…",
     "café naïve Ünïcode no\u00a0break ﬁne ＦＵＬＬ \u0e01\u0e33",
@@ -54,10 +54,10 @@ def model_file(folder: Path) -> Path | None:
     return None
 
 
-def mend(built: Any, path: Path) -> bool:
-    """Whether the tokenizer that transformers `built` was changed to read as the model at `path`.
+def correct(built: Any, path: Path) -> bool:
+    """Change the tokenizer that transformers `built` to read as the model at `path`; False if not.
 
-    Its ids stay as they are. It is left as it is where the model's own settings are no nearer.
+    Its ids stay. It is not changed where the settings in the model's file bring it no nearer.
     """
     backend = built.backend_tokenizer
     n_differing = len(differing(built, path, PROBES))
@@ -77,7 +77,7 @@ def _set(tokenizer: Any, parts: Parts) -> None:
 
 
 def _described(built: Any, path: Path) -> Parts:
-    """The parts by the settings in the model's file; its words keep the ids that `built` gives."""
+    """The parts by the settings in the model's file; words keep the ids that `built` gives."""
     proto = import_protobuf().ModelProto()
     proto.ParseFromString(path.read_bytes())
     how = proto.normalizer_spec
@@ -92,7 +92,7 @@ def _described(built: Any, path: Path) -> Parts:
             "always" if how.add_dummy_prefix else "never",
             split=proto.trainer_spec.split_by_whitespace,
         )
-    else:  # a text may begin with a space, to which Metaspace would add none
+    else:  # Metaspace would add no space to a text that begins with one
         steps += [normalizers.Prepend(SPACE)] * how.add_dummy_prefix
         steps.append(normalizers.Replace(" ", SPACE))
     return Parts(normalizers.Sequence(steps), words, _model(built, proto))
@@ -123,7 +123,7 @@ def _by_id(vocab: dict[str, int]) -> list[str]:
 
 
 def _before(built: Any) -> list[Any]:
-    """What the code of some classes, such as ALBERT's, does to a text before sentencepiece."""
+    """Steps that the code of some classes, such as ALBERT's, takes before sentencepiece."""
     steps: list[Any] = []
     if hasattr(built, "keep_accents"):
         steps += [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
@@ -137,11 +137,11 @@ def _before(built: Any) -> list[Any]:
 def differing(
     tokenizer: Any, path: Path, texts: Sequence[str], built: Any = None
 ) -> list[tuple[str, int, int]]:
-    """Texts that the tokenizer reads otherwise than the sentencepiece model, and both token counts.
+    """Texts that the tokenizer reads otherwise than the sentencepiece model: text, theirs, ours.
 
-    `built` has the settings of the tokenizer's class, where that is another tokenizer. Left out are
-    texts that hold added tokens, and numbers before a comma where Python code of the class, such as
-    ALBERT's, cuts them in its own way.
+    The numbers are counts of tokens. `built` has the settings of the tokenizer's class, where that
+    is another tokenizer. Texts with added tokens are left out, and numbers before a comma, which
+    the Python code of some classes, such as ALBERT's, cuts in its own way.
     """
     settings = tokenizer if built is None else built
     before = normalizers.Sequence(_before(settings))

@@ -1,4 +1,4 @@
-"""Where a backbone lies: an installed package's folder, a local folder, a hub id."""
+"""Find a backbone: in an installed package, in a local folder, or by a hub id."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Located(NamedTuple):
 
 
 def locate(source: str, sha256: str | None = None, *, remote_code: bool = False) -> Located:
-    """Find the backbone `source`, and say by hashes what it is.
+    """Find the backbone `source` and hash its files.
 
     A hub id is downloaded, or taken from the local cache where there is no network. Several
     safetensors files are hashed in the order of their names; with `remote_code`, Python files count
@@ -57,7 +57,7 @@ def locate(source: str, sha256: str | None = None, *, remote_code: bool = False)
     if sha256 is not None and found != sha256:
         raise UserError(
             f"backbone {source}: its weights have sha256 {found}, the config expects {sha256}; "
-            "install it anew, or mend backbone.sha256"
+            "install it again, or correct backbone.sha256"
         )
     return located
 
@@ -90,7 +90,7 @@ def _no_weights(files: Sequence[Path]) -> str:
 
 
 def _hash(files: Sequence[Path], recorded: Mapping[Path, str], source: str) -> str:
-    """sha256 of the files' contents, one after the other; each held against what is recorded."""
+    """sha256 of all the files' contents; each file's own is compared with the recorded one."""
     together = hashlib.sha256()
     for file in files:
         digests = [together]
@@ -113,7 +113,7 @@ def _hash(files: Sequence[Path], recorded: Mapping[Path, str], source: str) -> s
 def _find_in_package(source: str) -> tuple[Path, dict[Path, str]]:
     """The folder inside an installed package, and the sha256 of its files where pip recorded them.
 
-    Found by the package's list of files; nothing is imported.
+    It is found in the package's list of files; nothing is imported.
     """
     package, _, inner = source.removeprefix(PACKAGE).partition("/")
     try:

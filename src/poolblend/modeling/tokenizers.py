@@ -1,7 +1,7 @@
-"""A backbone's tokenizer: read as its files describe it, and kept beside a model unchanged.
+"""A backbone's tokenizer: read as its files describe it, and kept unchanged beside a model.
 
 transformers 5 rebuilds many tokenizers from their vocabulary alone, by the class that a folder
-names, and loses what the files say besides. The files are what the model was trained with.
+names, and loses what the files say besides. The model was trained with what the files say.
 """
 
 from __future__ import annotations
@@ -13,25 +13,70 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from poolblend.errors import UserError
-from poolblend.modeling.sentencepieces import PROBES, mend, model_file
+from poolblend.modeling.sentencepieces import NAMES, correct, model_file
+from poolblend.modeling.trust import inspect, readable
 
-FILE, CONFIG = "tokenizer.json", "config.json"
-# Beside the vocabulary, which each class of tokenizers names in its own way.
-SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+FILE = "tokenizer.json"
+# Beside the vocabulary, whose files each class of tokenizers names in its own way.
+SETTINGS = ("tokenizer*.json", "special_tokens_map.json", "added_tokens.json")
 # What a text's ids depend on; the decoder is not among them.
 PARTS = ("normalizer", "pre_tokenizer", "model", "post_processor")
-NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-
-Read = Callable[[Path], Any]
+SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
-def as_in_files(built: Any, folder: Path) -> tuple[Any, str | None]:
-    """The tokenizer of `folder` as its files describe it, and the file that corrects `built`.
+def read_tokenizer(folder: Path, remote_code: bool) -> Any:
+    """The tokenizer in `folder`; UserError where there is none, or none with words."""
+    return tokenizer_and_source(folder, remote_code)[0]
 
-    `built` is what transformers makes of the folder; it is returned, with None, where it is right.
+
+def tokenizer_source(folder: Path, remote_code: bool) -> str | None:
+    """The file that the tokenizer in `folder` is read from where transformers would be wrong.
+
+    Raises UserError where there is no tokenizer that can be read.
+    """
+    with readable(folder, remote_code):
+        return tokenizer_and_source(folder, remote_code)[1]
+
+
+def tokenizer_and_source(folder: Path, remote_code: bool) -> tuple[Any, str | None]:
+    """The tokenizer, and the file that it is read from where transformers would be wrong.
+
+    Raises UserError as `read_tokenizer` does.
+    """
+    tokenizer, source = _as_in_files(build_tokenizer(folder, remote_code), folder)
+    # Without its files transformers makes a tokenizer that knows no word, and does not say so.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise UserError(f"{folder} holds no tokenizer; save it beside the weights")
+    return tokenizer, source
+
+
+def build_tokenizer(folder: Path, remote_code: bool) -> Any:
+    """The folder's tokenizer as transformers builds it, which may differ from the files there.
+
+    Where its class cannot be made of what tokenizer.json holds, that file alone is read.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=remote_code
+        )
+    except Exception:  # of many libraries
+        if remote_code or not (folder / FILE).is_file():
+            raise
+        return _from_file(folder)
+
+
+def _from_file(folder: Path) -> Any:
+    return PreTrainedTokenizerFast.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+
+
+def _as_in_files(built: Any, folder: Path) -> tuple[Any, str | None]:
+    """The tokenizer as the files describe it, and the file that corrects `built`; else None.
+
     `tokenizer.json` is taken as it is. Without one, a sentencepiece model is. Tokenizers that are
     Python code, of transformers or of the folder, read their files themselves.
     """
@@ -39,16 +84,14 @@ def as_in_files(built: Any, folder: Path) -> tuple[Any, str | None]:
         return built, None
     if not (folder / FILE).is_file():
         model = model_file(folder)
-        return built, model.name if model is not None and mend(built, model) else None
+        return built, model.name if model is not None and correct(built, model) else None
     if type(built) is PreTrainedTokenizerFast:
         return built, None
-    filed = PreTrainedTokenizerFast.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
+    filed = _from_file(folder)
     if _parts(built) == _parts(filed):
         return built, None
     # Older folders leave the names of special tokens to the class.
-    for name in (f"{kind}_token" for kind in NAMED):
+    for name in (f"{kind}_token" for kind in SPECIAL):
         token = getattr(built, name)
         if getattr(filed, name) is None and token in filed.get_vocab():
             setattr(filed, name, token)
@@ -66,7 +109,7 @@ def added_tokens(tokenizer: Any) -> list[str]:
 
     The longest come first. The tokenizer's own, such as the separator, are not among them.
     """
-    named = {getattr(tokenizer, f"{kind}_token") for kind in NAMED}
+    named = {getattr(tokenizer, f"{kind}_token") for kind in SPECIAL}
     added = [token.content for token in tokenizer.added_tokens_decoder.values()]
     spelled = {token for token in added if token not in named and _is_spelled(token, tokenizer)}
     return sorted(spelled, key=lambda token: (-len(token), token))
@@ -86,74 +129,42 @@ class Kept(NamedTuple):
 
     tokenizer: Any
     folder: Path
-    read: Read  # a folder's tokenizer
+    remote_code: bool = False
 
     def save_pretrained(self, folder: str) -> None:
-        """Save the tokenizer, or copy its own files: the first that reads the same when read again.
+        """Copy the files that the tokenizer was read from, or save it as `tokenizer.json`.
 
-        The encoder's configuration, and code that comes with it, have to be there already.
+        transformers would not always save what it reads again (BERTweet's tokenizer). But what its
+        versions make of `vocab.txt` or `spm.model` differs, so these are saved where they can be.
         """
-        # What tokenizers in Python write is not always what they read (BERTweet's).
-        ways = [self._save, self._copy]
-        if not self.tokenizer.is_fast:
-            ways.reverse()
-        for way in ways:
-            with TemporaryDirectory() as place:
-                tried = Path(place)
-                for file in (Path(folder) / CONFIG, *Path(folder).glob("*.py")):
-                    shutil.copy(file, tried)
-                way(tried)
-                if self._reads_the_same(tried):
-                    way(Path(folder))
-                    return
-        # Before a training `check_survives_saving` refuses a tokenizer of which this is reached.
-        ways[0](Path(folder))
-
-    def _save(self, folder: Path) -> None:
-        # Some classes write the path of a file that they were read from, and none may lead out.
-        for name in [name for name in self.tokenizer.init_kwargs if name.endswith("_file")]:
-            del self.tokenizer.init_kwargs[name]
-        self.tokenizer.save_pretrained(str(folder))
-
-    def _copy(self, folder: Path) -> None:
-        for name in (*SETTINGS, FILE, *self.tokenizer.vocab_files_names.values()):
-            if (self.folder / name).is_file():
-                shutil.copyfile(self.folder / name, folder / name)
-
-    def _reads_the_same(self, folder: Path) -> bool:
-        try:
-            again = self.read(folder)
-        except Exception:  # of many libraries; the other way may do
-            return False
-        return all(_ids(again, text) == _ids(self.tokenizer, text) for text in PROBES)
-
-
-def _ids(tokenizer: Any, text: str) -> list[int] | None:
-    """The text's ids; None where the tokenizer fails on it: the run's texts may be other."""
-    try:
-        ids: list[int] = tokenizer(text)["input_ids"]
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of Rust, which is no Exception
-            raise
-        return None
-    return ids
+        own_code = self.tokenizer._auto_class is not None
+        if self.tokenizer.is_fast and not own_code and not (self.folder / FILE).is_file():
+            # Some classes write the path of a file that they were read from: none may lead out.
+            for name in [name for name in self.tokenizer.init_kwargs if name.endswith("_file")]:
+                del self.tokenizer.init_kwargs[name]
+            self.tokenizer.save_pretrained(folder)
+            return
+        named = (*SETTINGS, *NAMES, *self.tokenizer.vocab_files_names.values())
+        for pattern in (*named, "*.py") if own_code else named:
+            for file in self.folder.glob(pattern):
+                if not (Path(folder) / file.name).exists():
+                    shutil.copyfile(file, Path(folder) / file.name)
 
 
 def check_survives_saving(
     kept: Kept, config: Any, ids: Callable[[Any], Sequence[Sequence[int]]]
 ) -> None:
-    """Raise UserError where the tokenizer, saved as with a model and read again, gives other ids.
+    """Raise UserError where the tokenizer, saved beside a model and read again, gives other ids.
 
     `config` is the encoder's, which is saved beside it; `ids` gives those of the run's texts by a
     tokenizer.
     """
     with TemporaryDirectory() as place:
-        folder = Path(place)
         config.save_pretrained(place)
-        for file in kept.folder.glob("*.py"):
-            shutil.copy(file, folder)
         kept.save_pretrained(place)
-        before, after = ids(kept.tokenizer), ids(kept.read(folder))
+        if not kept.remote_code:  # else the log would say of each folder that code is run
+            inspect(Path(place))
+        before, after = ids(kept.tokenizer), ids(read_tokenizer(Path(place), kept.remote_code))
     n_other = sum(list(a) != list(b) for a, b in zip(before, after, strict=True))
     if n_other:
         kind = type(kept.tokenizer).__name__

@@ -145,16 +145,16 @@ def infer(config: Config, *, members_from: str | None = None) -> Path:
 
 def verify_oof(config: Config) -> None:
     """Run the blend's fold models on their own validation rows, and compare with the stored OOF."""
-    from poolblend.pipeline import verification
+    from poolblend.pipeline import fold_models
 
-    verification.verify_oof(config)
+    fold_models.verify_oof(config)
 
 
 def write_vectors(config: Config) -> None:
     """Keep the vectors that each fold model pools of the test rows, and of the train rows."""
-    from poolblend.pipeline import vectors
+    from poolblend.pipeline import fold_models
 
-    vectors.write_vectors(config)
+    fold_models.write_vectors(config)
 
 
 def write_pseudo_labels(config: Config, name: str) -> None:

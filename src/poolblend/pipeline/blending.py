@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from poolblend.cards.blend import BlendCard
 from poolblend.competition.cuts import has_cuts
 from poolblend.competition.metrics import Scorer
 from poolblend.competition.templates import text_columns
@@ -20,15 +21,15 @@ from poolblend.config import Config
 from poolblend.ensembling import compact, contributions
 from poolblend.ensembling.blenders import BLENDERS
 from poolblend.ensembling.choice import Choice, choose
-from poolblend.ensembling.fitting import BlendOptions, Form
 from poolblend.ensembling.honesty import Comparison, Honest, compare, cross_fit
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.slices import length_bins, slice_sentence, slice_table, slices
+from poolblend.ensembling.study import make_study
 from poolblend.errors import UserError
 from poolblend.loading.blend_members import Members, gather
 from poolblend.loading.competition import open_store
 from poolblend.report.blend_card import blend_card
-from poolblend.report.tables import blend_table, member_table, show
+from poolblend.report.tables import show
 from poolblend.store import Store
 from poolblend.store.probe import COPIED, check_writable
 
@@ -63,7 +64,7 @@ class Blend:
     refitted: str
     refits_RM: np.ndarray
     slices: dict[str, pd.DataFrame]
-    card: dict[str, Any]
+    card: BlendCard
 
     def __str__(self) -> str:
         """The tables and the sentence, as blend.py prints them."""
@@ -89,16 +90,6 @@ class Blend:
 
         return Pictures(self)
 
-    @property
-    def member_scores(self) -> pd.DataFrame:
-        """A row per member: score with its interval, on each fold, weight, what is lost without."""
-        return member_table(self.card)
-
-    @property
-    def blender_scores(self) -> pd.DataFrame:
-        """A row per blender: in-sample and honest score, optimism, gains with their intervals."""
-        return blend_table(self.card)
-
 
 def blend(
     config: Config, *, members: Sequence[str] | None, members_from: Path | None = None
@@ -120,29 +111,40 @@ def blend(
         )
     slicing = _slicing(config, gathered)
     fitters, matrix, scorer = _within_reach(config, matrix, scorer)
-    options = BlendOptions(
-        fitters=fitters,
-        space=settings.space,
-        weights=settings.weights,
-        thresholds=settings.thresholds,
-        trials=settings.trials,
-        seed=config.seed,
-    )
-    searches = len(matrix.members) > 1 and "optuna" in (options.fitters or BLENDERS)
+    options = settings.model_copy(update={"fitters": list(fitters)})
+    compared = options.fitters or BLENDERS
+    searches = len(matrix.members) > 1 and any(BLENDERS[name].searches for name in compared)
     parts = len(matrix.outputs) if settings.weights == "per_output" else 1
     each = max(1, settings.trials // parts) * parts
     total = each * (gathered.competition.n_folds + 1) if searches else None
     bar = tqdm(total=total, desc="optuna", unit="trial", disable=None if total else True)
     # Thousands of small matrix products: on more threads they mostly wait for each other.
     with bar, threadpool_limits(1, "blas"):
-        comparison = compare(
-            matrix, scorer, options, studies=store.open_studies(), progress=bar.update
-        )
+        comparison = compare(matrix, scorer, options, seed=config.seed, progress=bar.update)
         choice = choose(comparison, settings.fitter, resamples=settings.resamples)
         result = _look_into(config, store, gathered, comparison, choice, slicing)
     store.write_blend(result.card)
     log.info("blend card: %s", store.blend_path)
+    if settings.study:
+        _write_studies(store, comparison)
     return result
+
+
+def _write_studies(store: Store, comparison: Comparison) -> None:
+    """Keep the searches on all rows, a study per output where each has weights of its own."""
+    searches = [
+        (f"{store.run}: {output}" if output else store.run, trials)
+        for report in comparison.reports.values()
+        for output, trials in report.searches.items()
+    ]
+    if not searches:
+        log.warning("blend.study=true: no search ran, so there is no study to write")
+        return
+    members, better = comparison.matrix.members, comparison.scorer.better
+    with store.study_journal() as journal:
+        for name, trials in searches:
+            make_study(trials, members, better, name=name, storage=journal)
+    log.info("Optuna's study: %s", store.study_path)
 
 
 def _fitters(config: Config) -> tuple[str, ...]:
@@ -213,25 +215,38 @@ def _look_into(
     quick = choice.blender if BLENDERS[choice.blender].quick else QUICK
     if choice.n_members > MANY:
         quick = "equal"
-    settled = _settled(options, comparison.form)
-    whole = cross_fit(quick, matrix, scorer, settled)
+    # The form is chosen already, for the many small fits that tell members apart.
+    form = comparison.form
+    thresholds = "fitted" if form.cuts else "default"
+    settled = options.model_copy(update={"space": form.space, "thresholds": thresholds})
+    whole = cross_fit(quick, matrix, scorer, settled, seed=seed)
     without = contributions.leave_one_out(
         matrix, scorer, settled, quick, whole.honest_taken, seed=seed, resamples=resamples
     )
     refitted = QUICK if quick in ("equal", "best") else quick
     refits_RM = contributions.weight_stability(matrix, scorer, settled, refitted, seed=seed)
     tables = _slice_tables(comparison, choice, slicing, seed, resamples)
-    firmness = contributions.stability_table(matrix.members, refits_RM)
-    if gathered.matrix is not matrix:
-        whole_scorer = gathered.competition.scorer
-        comparison, choice = compact.expanded(comparison, choice, gathered.matrix, whole_scorer)
-    card = blend_card(config, gathered, comparison, choice, told, without, firmness)
-    card |= {"left_out_of": quick, "refitted": refitted}
-    card["slices"] = {
+    stability = contributions.stability_table(matrix.members, refits_RM)
+    sentences = {
         column: slice_sentence(table, choice.blender, choice.member, column)
         for column, table in tables.items()
         if choice.n_members > 1
     }
+    if gathered.matrix is not matrix:
+        whole_scorer = gathered.competition.scorer
+        comparison, choice = compact.expanded(comparison, choice, gathered.matrix, whole_scorer)
+    card = blend_card(
+        config,
+        gathered,
+        comparison,
+        choice,
+        scores=told,
+        without=without,
+        without_blender=quick,
+        stability=stability,
+        refitted_blender=refitted,
+        slices=sentences,
+    )
     return Blend(store, comparison, choice, told, without, refitted, refits_RM, tables, card)
 
 
@@ -262,9 +277,3 @@ def _slice_tables(
         )
         for column, slice_N in slicing.items()
     }
-
-
-def _settled(options: BlendOptions, form: Form) -> BlendOptions:
-    """The options with the form already chosen, for the many small fits that tell members apart."""
-    thresholds: Literal["fitted", "default"] = "fitted" if form.cuts else "default"
-    return replace(options, space=form.space, thresholds=thresholds)

@@ -1,4 +1,4 @@
-"""What the scripts share: the few common flags, the log, and one-line errors with exit status 2."""
+"""What the scripts share: common flags, the log, and one-line errors with exit status 2."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from typing import NoReturn
 from poolblend.errors import PartlyFailedError, Stopped, UserError
 from poolblend.registry import declared
 
+CONTINUE = "the same command continues with what is missing"
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line, as for everything else that the user can mend."""
+        """One line, as for every user error."""
         short = message if len(message) < 200 else f"{message[:200]}…"
         _end(f"error: {short} (--help lists what there is)", 2)
 
 
 def parser(doc: str | None, lists: str | None = None) -> argparse.ArgumentParser:
-    """The common flags; the help text is the script's docstring, and the family that it `lists`."""
+    """A parser with the common flags; its help is `doc`, and the registered names of `lists`."""
     made = _Parser(
         allow_abbrev=False,
         description=doc,
@@ -40,31 +42,38 @@ def parser(doc: str | None, lists: str | None = None) -> argparse.ArgumentParser
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="override any config key, such as train.epochs=3; may be repeated. Lists and mappings "
-        "stand in [] and {}; any other value is a number, true, false, null, or text as it is",
+        help="override a config key, such as train.epochs=3; may be repeated. Lists are in [], "
+        "mappings in {}; any other value is a number, true, false, null or text",
     )
-    made.add_argument("--seed", type=int, help="the run's seed; members are named after it")
+    made.add_argument("--seed", type=int, help="the run's seed, a part of the members' names")
     made.add_argument("--quiet", action="store_true", help="no progress bars, warnings only")
     return made
 
 
 def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
-    """The command line's arguments, with log and environment set up for what follows."""
+    """The command line's arguments; also starts the log and prepares the libraries."""
     args = made.parse_args()
-    _start_log(args.quiet)
-    _prepare_libraries(args.quiet)
+    handler = _AboveBars(sys.stderr)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[handler])
+    logging.getLogger("poolblend").setLevel(logging.WARNING if args.quiet else logging.INFO)
+    # Read when tqdm and torch are imported; the user's own values win.
+    if args.quiet:
+        os.environ["TQDM_DISABLE"] = "1"
+    # GNU OpenMP spins at every barrier: on two cores, one other busy process made training 12 times
+    # as slow. A short spin costs nothing on an idle machine and keeps a shared one usable.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     return args
 
 
 def describe(kind: str) -> str:
-    """The names of a family with their one-line descriptions, for a help text."""
+    """The registered names of a kind with their one-line descriptions, for a help text."""
     entries = declared(kind)
     width = max(map(len, entries), default=0)
     return "\n".join(f"  {name:<{width}}  {line}" for name, line in entries.items())
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`; what the user can mend ends in one line and exit status 2."""
+    """Run a script's `main`; a user error ends in one line and exit status 2."""
     try:
         signal.signal(signal.SIGTERM, _terminate)
         main()
@@ -74,24 +83,23 @@ def run(main: Callable[[], None]) -> None:
         _end(f"error: {error}", 2)
     except Stopped as stop:
         _end(str(stop), stop.status)
-    except BrokenPipeError:  # whoever read our output has had enough of it
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        # An error without a number is not the system's.
-        if error.errno is None:
+        if error.errno is None:  # not the system's: a bug
             raise
         _end(f"error: {error}; what is finished is kept", 2)
     except MemoryError as error:
         _end(f"error: out of memory ({error}); what is finished is kept", 2)
     except KeyboardInterrupt:
-        _end("stopped by SIGINT; the same command continues with what is missing", 130)
+        _end(f"stopped by SIGINT; {CONTINUE}", 130)
     except _Terminated:
-        _end("stopped by SIGTERM; the same command continues with what is missing", 143)
+        _end(f"stopped by SIGTERM; {CONTINUE}", 143)
 
 
 class _Terminated(BaseException):
-    """SIGTERM, on its way through the blocks that remove temporary files."""
+    """SIGTERM as an exception, so that `finally` blocks remove temporary files."""
 
 
 def _terminate(*_: object) -> None:
@@ -104,24 +112,9 @@ def _end(message: str, status: int) -> NoReturn:
 
 
 class _AboveBars(logging.StreamHandler):
-    """Writes whole lines above a progress bar, rather than behind what it shows."""
+    """Writes log lines above a progress bar instead of behind it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm = sys.modules.get("tqdm")  # not imported for this: there may be no bars
+        tqdm = sys.modules.get("tqdm")  # where it is not imported, there are no bars
         with tqdm.tqdm.external_write_mode(self.stream) if tqdm else nullcontext():
             super().emit(record)
-
-
-def _start_log(quiet: bool) -> None:
-    handler = _AboveBars(sys.stderr)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[handler])
-    logging.getLogger("poolblend").setLevel(logging.WARNING if quiet else logging.INFO)
-
-
-def _prepare_libraries(quiet: bool) -> None:
-    """Environment variables that are read when torch and tqdm are imported; the user's own win."""
-    if quiet:
-        os.environ["TQDM_DISABLE"] = "1"
-    # GNU OpenMP spins at every barrier: on two cores, one other busy process made training 12 times
-    # as slow. A short spin costs nothing on an idle machine and keeps a shared one usable.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")

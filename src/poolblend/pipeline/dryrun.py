@@ -1,182 +1,126 @@
-"""`train.py --dry-run`: what a command would train, on how many tokens, in about what time.
+"""`train.py --dry-run`: what the command would train, and on how many tokens.
 
 Nothing is written: folds that are not frozen yet are those that would be.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from poolblend.config import Config, Member
-from poolblend.jobs.finetuning import fold_seed
-from poolblend.jobs.pretraining import Pretraining
-from poolblend.jobs.probing import Pace, Work, plan_reading, plan_work, try_out
-from poolblend.jobs.rehearsal import rehearse_all
-from poolblend.jobs.status import Look, look_at
+from poolblend.config import Config
+from poolblend.jobs.context import Context
+from poolblend.jobs.estimate import training_tokens
+from poolblend.jobs.job import FoldJob, JobStatus
+from poolblend.jobs.planning import plan_jobs
+from poolblend.jobs.rehearsal import rehearse_jobs
 from poolblend.jobs.tracking import check_tracking
-from poolblend.jobs.trainer import Trainer
 from poolblend.jobs.watch import Watch
-from poolblend.loading.competition import (
-    Competition,
-    load_competition,
-    new_folds,
-    open_store,
-    read_tables,
-    table_hashes,
-)
+from poolblend.loading.competition import open_store, planned_competition
 from poolblend.loading.models import check_members, new_objective
 from poolblend.loading.prechecks import try_folds
 from poolblend.pipeline.training import fold_numbers, named_poolers
-from poolblend.printing import aligned, duration, wrapped
-from poolblend.store import Store
-from poolblend.training.batches import Encoded
-
-log = logging.getLogger(__name__)
+from poolblend.printing import aligned, wrapped
+from poolblend.training.batches import Encoded, padding_share, plan_steps
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """A fold model to be trained, or trained already."""
+class PlannedFold:
+    """A fold that the command names, finished or not."""
 
-    member: Member
-    fold: int
-    look: Look
-    work: Work
+    job: FoldJob
+    status: JobStatus
     encoded: Encoded
+    rows: np.ndarray  # trained on
+    tokens: int  # of those rows in all epochs
+    step: int  # of the checkpoint that the training would resume from
 
 
 def dry_run(
     config: Config, *, poolers: str, folds: str, overwrite: bool, skip_failed: bool = False
 ) -> None:
-    """Print the jobs of this command, the tokens of their texts, and an estimate of their time."""
+    """Print the folds of this command, their tokens, and the members that cannot be trained."""
     members = config.resolve_members(named_poolers(poolers))
     numbers = fold_numbers(folds, config.folds.n)
     check_tracking(config)
     located = check_members(config, members)
     store = open_store(config)
-    with ExitStack() as stack:
-        config = _with_demo(config, stack)
-        competition = _competition(config, store)
-        try_folds(competition)
-        pretraining = Pretraining(config, competition, store, members, located, Watch())
-        trainer = Trainer(config, competition, store, pretraining.located(), Watch())
-        jobs = [_job(trainer, member, fold) for member in members for fold in numbers]
-        print(f"run {store.run} in {store.root}: {len(jobs)} folds\n")
-        print("\n".join(_jobs_told(jobs, overwrite)))
-        print("\n".join(_tokens_told(jobs)))
-        todo = [job for job in jobs if _is_due(job, overwrite, skip_failed)]
-        todo = _able(trainer, todo)
-        print("\n".join(_time_told(trainer, todo)) if todo else "nothing is to be trained")
-        if pretraining.waiting:
-            backbones = ", ".join(pretraining.names)
-            print(f"beside that, backbones are trained on further first: {backbones}")
+    competition = planned_competition(config, store)
+    try_folds(competition)
+    backbones = {member.backbone: located[member.name] for member in members}
+    context = Context(config, competition, store, backbones, Watch())
+    first, jobs = plan_jobs(config, competition, store, located, members, numbers)
+    planned = [_planned(context, job) for job in jobs]
+    print(f"run {store.run} in {store.root}: {len(planned)} folds\n")
+    print("\n".join([*_describe_folds(planned, overwrite), *_describe_tokens(planned)]))
+    due = [each.job for each in planned if _is_due(each.status, overwrite, skip_failed)]
+    before = [job for job in first if job.status(store).state != "finished"]
+    unable = rehearse_jobs(context, [*before, *due])[1]
+    for name, reason in dict.fromkeys(
+        (job.member.name, unable[job.name]) for job in due if job.name in unable
+    ):
+        print("\n".join(wrapped(f"{name} cannot be trained: {reason}")))
+    count = sum(job.name not in unable for job in due)
+    to_train = {0: "nothing is", 1: "1 fold is"}.get(count, f"{count} folds are")
+    print(f"{to_train} to be trained")
+    if before:
+        names = ", ".join(job.backbone.name for job in before)
+        print(f"before that, backbones are trained on the competition's texts: {names}")
 
 
-def _with_demo(config: Config, stack: ExitStack) -> Config:
-    """Where the demo's tables are not there yet, they are made for this command alone."""
-    if not config.data.demo or config.data_dir.exists():
-        return config
-    folder = stack.enter_context(TemporaryDirectory())
-    return config.model_copy(
-        update={"data": config.data.model_copy(update={"dir": folder}), "store": folder}
+def _planned(context: Context, job: FoldJob) -> PlannedFold:
+    status, member = job.status(context.store), job.member
+    newest = job.files(context.store).checkpoints.newest() if status.resumable else None
+    objective = new_objective(context.competition.task, member.train.loss)
+    located = context.located[member.backbone]
+    dataset = context.datasets.of_fold(member, job.fold, located, objective)
+    return PlannedFold(
+        job,
+        status,
+        dataset.encoded,
+        dataset.rows,
+        training_tokens(member, dataset.encoded.lengths_N[dataset.rows]),
+        newest.card.step if newest else 0,
     )
 
 
-def _competition(config: Config, store: Store) -> Competition:
-    if store.folds_path.exists():
-        return load_competition(config, store, make_folds=True)  # and refuses what training would
-    tabled = read_tables(config)
-    hashes = table_hashes(config, "train") | table_hashes(config, "test")
-    hashes["folds_sha256"] = "not made yet"
-    return Competition(**vars(tabled), fold_N=new_folds(tabled, config), data=hashes)
-
-
-def _job(trainer: Trainer, member: Member, fold: int) -> Job:
-    store, competition = trainer.store, trainer.competition
-    look = look_at(store, member.name, fold, trainer.inputs(member))
-    full_width = member.mask == "none"
-    batch_tokens = trainer.config.batch_tokens
-    objective = new_objective(competition.task, member.train.loss)
-    material = trainer.materials.of_fold(member, fold, trainer.located[member.name], objective)
-    encoded, rows = material.encoded, material.rows
-    if member.head.frozen:
-        work = plan_reading(encoded, rows, full_width=full_width, batch_tokens=batch_tokens)
-    else:
-        begun = store.checkpoints(member.name, fold).newest() if look.resumable else None
-        work = plan_work(
-            encoded,
-            rows,
-            np.flatnonzero(competition.fold_N == fold),
-            member.train,
-            fold_seed(member, fold),
-            full_width=full_width,
-            batch_tokens=batch_tokens,
-            steps_done=begun.card["step"] if begun else 0,
-        )
-    return Job(member, fold, look, work, encoded)
-
-
-def _is_due(job: Job, overwrite: bool, skip_failed: bool) -> bool:
-    if skip_failed and job.look.failed:
+def _is_due(status: JobStatus, overwrite: bool, skip_failed: bool) -> bool:
+    """Whether this command would train the fold."""
+    if skip_failed and status.failed:
         return False
-    return job.look.state == "missing" or (overwrite and job.look.replaces)
+    return status.state == "missing" or (overwrite and status.replaces)
 
 
-def _jobs_told(jobs: Sequence[Job], overwrite: bool) -> Iterator[str]:
-    headings = ["", "member", "fold", "rows", "steps", ""]
-    rows = [
-        [
-            str(number),
-            job.member.name,
-            str(job.fold),
-            str(len(job.work.rows)),
-            str(job.work.n_steps),
-            _state(job),
-        ]
-        for number, job in enumerate(jobs, start=1)
-    ]
-    yield from aligned([headings, *rows], right=[0, 2, 3, 4])
-    refused = [job.look for job in jobs if job.look.replaces]
-    for look in refused:
-        yield from wrapped(look.told, "  ", "    ")
+def _describe_folds(planned: Sequence[PlannedFold], overwrite: bool) -> Iterator[str]:
+    rows = [["", "member", "fold", "rows", "tokens to train", "state"]]
+    for number, each in enumerate(planned, start=1):
+        state = f"checkpoint at step {each.step}" if each.step else each.status.state
+        if each.status.failed:
+            state += ", failed before"
+        numbers = [str(each.job.fold), str(len(each.rows)), f"{each.tokens:,}"]
+        rows.append([str(number), each.job.member.name, *numbers, state])
+    yield from aligned(rows, right=[0, 2, 3, 4])
+    refused = [each.status for each in planned if each.status.replaces]
+    for status in refused:
+        yield from wrapped(status.message, "  ", "    ")
     if refused and not overwrite:
         yield "train.py would refuse this: see the lines above, and --overwrite"
     yield ""
 
 
-def _able(trainer: Trainer, todo: Sequence[Job]) -> list[Job]:
-    """The jobs of members that can be trained, in which precision is known then; says of others."""
-    members = {job.member.name: job.member for job in todo}
-    task = trainer.competition.task
-    rehearsed = rehearse_all(trainer.config, task, list(members.values()), trainer.located)
-    trainer.precisions = rehearsed.precisions
-    for name, reason in rehearsed.unable.items():
-        print("\n".join(wrapped(f"{name} cannot be trained: {reason}")))
-    return [job for job in todo if job.member.name in rehearsed.precisions]
-
-
-def _state(job: Job) -> str:
-    state = f"begun, at step {job.work.steps_done}" if job.work.steps_done else job.look.state
-    return f"{state}, failed before" if job.look.failed else state
-
-
-def _tokens_told(jobs: Sequence[Job]) -> Iterator[str]:
+def _describe_tokens(planned: Sequence[PlannedFold]) -> Iterator[str]:
     """A paragraph for each way of making tokens, with the members that read them."""
-    shared: dict[int, list[Job]] = {}
-    for job in jobs:
-        # Pseudo-labelled rows, behind those of train, may differ from fold to fold.
-        shared.setdefault(id(job.encoded.ids[0]), []).append(job)
+    shared: dict[int, list[PlannedFold]] = {}
+    for each in planned:
+        # Pseudo-labelled rows, which follow those of train, may differ from fold to fold.
+        shared.setdefault(id(each.encoded.ids[0]), []).append(each)
     for those in shared.values():
         encoded = those[0].encoded
         lengths_N = np.array([len(row) for row in encoded.ids])
-        names = ", ".join(dict.fromkeys(job.member.name for job in those))
-        told = (
+        names = ", ".join(dict.fromkeys(each.job.member.name for each in those))
+        text = (
             f"tokens of {names}: {lengths_N.mean():.0f} on average, median "
             f"{np.median(lengths_N):.0f}, 95 % up to {np.quantile(lengths_N, 0.95):.0f}, longest "
             f"{lengths_N.max()}; {encoded.n_truncated / len(lengths_N):.1%} of the texts are cut "
@@ -184,41 +128,19 @@ def _tokens_told(jobs: Sequence[Job]) -> Iterator[str]:
         )
         if encoded.windowing is not None:
             n_windows = encoded.n_windows_N
-            told += f"; {n_windows.mean():.1f} windows per text, {n_windows.max()} at most"
-        padded = sum(int(job.work.tokens_S.sum()) for job in those)
-        if padded:
-            own = sum(
-                int(job.encoded.lengths_N[job.work.rows].sum()) * job.work.epochs for job in those
-            )
-            told += f"; {1 - own / padded:.1%} of the training batches is padding"
-        yield from wrapped(told)
+            text += f"; {n_windows.mean():.1f} windows per text, {n_windows.max()} at most"
+        fine_tuned = [each for each in those if each.tokens]
+        if fine_tuned:
+            text += f"; {_padding(fine_tuned[0]):.1%} of the training batches is padding"
+        yield from wrapped(text)
     yield ""
 
 
-def _time_told(trainer: Trainer, todo: Sequence[Job]) -> Iterator[str]:
-    """A line per member that has something to do, then the sum of all."""
-    paces: dict[str, Pace] = {}
-    rows, total = [["member", "seconds a step", "a fold", "folds", "in all"]], 0.0
-    for name in dict.fromkeys(job.member.name for job in todo):
-        own = [job for job in todo if job.member.name == name]
-        first = own[0]
-        shape = str(first.member.model_dump(exclude={"name", "seed"}))
-        if shape not in paces:
-            log.info("trying a few steps of %s", name)
-            paces[shape] = try_out(trainer, first.member, first.fold, first.work)
-        pace = paces[shape]
-        # A frozen encoder reads all rows once; what is fitted to each fold takes no time beside it.
-        times = [pace.of_fold(job.work) for job in own[: 1 if first.member.head.frozen else None]]
-        left = first.work.n_steps - first.work.steps_done
-        rows.append(
-            [
-                name,
-                f"{pace.of_steps(first.work) / left:.3f}" if left else "none",
-                duration(sum(times) / len(own)),
-                str(len(own)),
-                duration(sum(times)),
-            ]
-        )
-        total += sum(times)
-    yield from aligned(rows, right=range(1, 5))
-    yield f"about {duration(total)} in all: an estimate, from a few steps of each member, tried now"
+def _padding(planned: PlannedFold) -> float:
+    """The share of padding in the batches of the fold's first epoch."""
+    lengths_N, train = planned.encoded.lengths_N[planned.rows], planned.job.member.train
+    if planned.job.member.mask == "none":  # each row is padded to max_length
+        return 1 - float(lengths_N.mean()) / planned.encoded.max_length
+    (epoch,) = plan_steps(lengths_N, 1, train.batch_size, train.accumulation, planned.job.seed)
+    batches = [batch for step in epoch for batch in step]
+    return padding_share(lengths_N, batches, planned.encoded.max_length)

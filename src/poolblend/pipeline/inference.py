@@ -8,26 +8,24 @@ Shape legend: N rows, M members, K outputs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.provenance import now, provenance
+from poolblend.cards.provenance import Provenance, now
+from poolblend.cards.submission import BlendInUse, SubmissionCard
 from poolblend.competition.files import header
 from poolblend.competition.metrics import Scorer, make_scorer
-from poolblend.competition.tables import Unlabelled, load_test, parse_column, read_table
-from poolblend.competition.templates import text_columns
+from poolblend.competition.submission import fill_submission, try_submission
+from poolblend.competition.tables import parse_column, read_table
 from poolblend.config import Config
 from poolblend.ensembling.resampling import bootstrap
 from poolblend.errors import UserError
-from poolblend.jobs.blend_plan import check_unchanged, read_recipe
-from poolblend.jobs.test_predictions import predict_members
-from poolblend.loading.competition import lookups, open_store, restore_task
-from poolblend.loading.submission_form import fill_submission, try_submission
-from poolblend.store import Store, sha256
+from poolblend.jobs.blend_plan import read_blend
+from poolblend.jobs.predictions import load_unlabelled, predict_members
+from poolblend.loading.competition import open_store
+from poolblend.store import sha256
 from poolblend.store.probe import check_writable
 from poolblend.training.devices import choose_device
 
@@ -45,61 +43,44 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
     submission that would not be accepted.
     """
     store = open_store(config)
-    recipe = read_recipe(store)
+    card, mixture = read_blend(store)
+    members, task = card.used_members, card.task
     check_writable([store.submission_path.parent], ELSEWHERE)
-    card, mixture = recipe.card, recipe.mixture
-    tables = load_unlabelled(config, store, recipe.members)
-    task = restore_task(card["task"])
-    filling = try_submission(config, tables, task, card["metric"])
+    tables = load_unlabelled(config, store, {name: m.origin for name, m in members.items()})
+    filling = try_submission(task, tables, config.submission, card.metric)
+    scorer = make_scorer(card.metric, task)
     ids = tables.test[tables.id]
-    scorer = make_scorer(card["metric"], task)
     hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
-    log.info("running %d of %d members", len(recipe.members), len(card["members"]))
-    pred_MNK = predict_members(config, store, tables, task, recipe.members, members_from)
+    log.info("running %d of %d members", len(members), len(card.members))
+    pred_MNK = predict_members(config, store, tables, task, members, members_from)
     pred_NK = mixture.apply(pred_MNK)
     if filling.values == "probabilities" and mixture.space.name == "rank":
         log.info("the blend averages ranks: the submission holds ranks from 0 to 1")
-    submission = fill_submission(config, filling, tables, task, pred_NK, mixture.cuts)
+    submission = fill_submission(task, filling, tables, config.submission, pred_NK, mixture.cuts)
     # A column without a name has one here, and goes without it into the file.
     submission.columns = header(config.data_dir / config.data.sample_submission)
-    told = {
-        "run": config.run,
-        "values": filling.values,
-        "columns": {column: source.name for column, source in filling.sources.items()},
-        "positive": card.get("positive"),
-        "blend": {key: card[key] for key in ("blender", "metric", "sentence", "written")},
-        "weights": {name: member["weight"] for name, member in recipe.members.items()},
-        "test_sha256": sha256(config.data_dir / config.data.test),
-        "rows": len(submission),
-        "device": choose_device().type,
-    }
-    path = store.write_submission(submission, told | provenance(), now())
-    print(f"blend: {recipe.line}")
+    path = store.write_submission(
+        submission,
+        lambda file: SubmissionCard(
+            run=config.run,
+            values=filling.values,
+            columns={column: source.name for column, source in filling.sources.items()},
+            positive=card.positive,
+            blend=BlendInUse.of(card),
+            weights={name: member.weight for name, member in members.items()},
+            test_sha256=sha256(config.data_dir / config.data.test),
+            rows=len(submission),
+            device=choose_device().type,
+            provenance=Provenance.here(),
+            file=file,
+        ),
+        now(),
+    )
+    print(f"blend: {card.describe()}")
     if hidden_y is not None:
         print(_hidden_score(scorer, hidden_y, scorer.take(pred_NK, mixture.cuts)))
     print(f"\nsubmission: {path} ({len(submission)} rows)")
     return path
-
-
-def load_unlabelled(
-    config: Config, store: Store, members: Mapping[str, Mapping[str, Any]]
-) -> Unlabelled:
-    """The test table, with the columns that the members of a blend card read, and the sample.
-
-    Raises UserError for members that were trained since the blend.
-    """
-    data, folder = config.data, config.data_dir
-    texts = (text_columns(check_unchanged(store, name, told)) for name, told in members.items())
-    return load_test(
-        folder / data.test,
-        folder / data.sample_submission,
-        id=data.id,
-        text=sorted({column for columns in texts for column in columns}),
-        joins=lookups(config, "test"),
-        numeric=data.numeric,
-        categorical=data.categorical,
-        submission_ids=config.submission.ids,
-    )
 
 
 def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray:

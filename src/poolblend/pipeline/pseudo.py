@@ -9,30 +9,27 @@ Shape legend: N rows, M members, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
-
 import numpy as np
-import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 from threadpoolctl import threadpool_limits
 
-from poolblend.cards.provenance import provenance
-from poolblend.competition.metrics import Scorer, make_scorer
+from poolblend.cards.blend import BlendCard, Weighting
+from poolblend.cards.provenance import Provenance
+from poolblend.cards.pseudo import PseudoCard, PseudoFold, PseudoMember
+from poolblend.cards.submission import BlendInUse
+from poolblend.competition.metrics import make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.ensembling import compact
-from poolblend.ensembling.fitting import BlendOptions, fit_blends
-from poolblend.ensembling.honesty import fold_masks
-from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.honesty import fits_without_folds
 from poolblend.ensembling.mixture import Mixture
-from poolblend.ensembling.problem import StudyFile
+from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
-from poolblend.jobs.blend_plan import check_unchanged, read_recipe
-from poolblend.jobs.test_predictions import KeptPredictions
+from poolblend.jobs.blend_plan import check_unchanged, read_blend
+from poolblend.jobs.predict_job import PredictWork, plan_predictions, run_all
+from poolblend.jobs.predictions import test_rows
 from poolblend.loading.blend_members import Members, gather
-from poolblend.loading.competition import describe_task, open_store
+from poolblend.loading.competition import open_store, table_hashes
 from poolblend.options import FileNamePart
 from poolblend.store import Store
 from poolblend.store.predictions import to_table
@@ -43,14 +40,6 @@ NO_RANKS = (
 )
 
 
-class _Labels(NamedTuple):
-    """One fold's pseudo-labels, what their card says of them, and what is printed."""
-
-    table: pd.DataFrame
-    told: dict[str, Any]
-    line: str
-
-
 def write_pseudo_labels(config: Config, name: str) -> None:
     """Keep the pseudo-labels of each fold under `name`, for good; print what was kept.
 
@@ -59,29 +48,34 @@ def write_pseudo_labels(config: Config, name: str) -> None:
     """
     _check_name(name)
     store = open_store(config)
-    card = read_recipe(store).card
+    card, _ = read_blend(store)
     _check_blend(store, card)
-    if not store.pseudo(name).folder.exists():
-        check_writable([store.pseudo_folder], COPIED)
-    gathered = gather(config, store, list(card["members"]), None)
-    competition = gathered.competition
-    mixtures = _cross_fitted(store, card, gathered)
-    predictions = KeptPredictions(config, store, competition.tables, competition.task)
-    labels = [
-        _labels(fold, mixture, gathered, predictions) for fold, mixture in enumerate(mixtures)
-    ]
-    told = {
-        "run": config.run,
-        "name": name,
-        **competition.data,
-        "task": describe_task(competition.task),
-        "blend": {key: card[key] for key in ("blender", "metric", "sentence", "written")},
-        "folds": [each.told for each in labels],
-        **provenance(),
-    }
     files = store.pseudo(name)
-    written = files.save([each.table for each in labels], told)
-    print("\n".join(each.line for each in labels))
+    if not files.folder.exists():
+        check_writable([store.pseudo_folder], COPIED)
+    gathered = gather(config, store, list(card.members), None)
+    competition = gathered.competition
+    rows, outputs = test_rows(config, competition.tables), competition.task.outputs
+    work = PredictWork(store, {"test": rows}, outputs)
+    tables, folds, lines = [], [], []
+    for fold, mixture in enumerate(_cross_fitted(card, gathered)):
+        made, pred_NK = _predict_fold(config, fold, mixture, gathered, work)
+        tables.append(to_table(rows.ids_N, pred_NK, outputs))
+        folds.append(made)
+        of = ", ".join(f"{member} {each.weight:.2f}" for member, each in made.members.items())
+        sureness = _sureness(pred_NK, competition.task)
+        lines.append(f"fold {fold}: {len(pred_NK)} rows, {sureness}, by {of}")
+    labels_card = PseudoCard(
+        run=config.run,
+        name=name,
+        **competition.data,
+        task=competition.task,
+        blend=BlendInUse.of(card),
+        folds=tuple(folds),
+        provenance=Provenance.here(),
+    )
+    written = files.save(tables, labels_card)
+    print("\n".join(lines))
     print(f"pseudo-labels {name}: {files.folder}{'' if written else ' (kept earlier, the same)'}")
 
 
@@ -93,43 +87,37 @@ def _check_name(name: str) -> None:
         raise UserError(f"--pseudo-labels {quoted(name)}: the name {reason}") from None
 
 
-def _check_blend(store: Store, card: Mapping[str, Any]) -> None:
+def _check_blend(store: Store, card: BlendCard) -> None:
     """Refuse what no pseudo-labels can be made of, before anything is computed."""
-    outside = [name for name, told in card["members"].items() if "folds" not in told]
+    outside = [name for name, member in card.members.items() if member.origin.oof_file]
     if outside:
         raise UserError(
             f"the blend holds members from elsewhere ({', '.join(outside)}), whose test "
             "predictions may come of models that have seen any fold; run blend.py with --members "
             "and those trained here alone"
         )
-    if card["mixture"]["space"] == "rank":
+    if card.mixture.space == "rank":
         raise UserError(f"the blend averages ranks, {NO_RANKS}")
-    for name, told in card["members"].items():
-        check_unchanged(store, name, told)
-        if told.get("stopped_early"):
+    for name, member in card.members.items():
+        check_unchanged(store, name, member.origin)
+        if member.origin.stopped_early:
             raise UserError(
                 f"{name} was stopped early, by the labels of each fold's own rows, which its "
                 "pseudo-labels would carry back to them; run blend.py with --members and others"
             )
 
 
-def _cross_fitted(store: Store, card: Mapping[str, Any], gathered: Members) -> list[Mixture]:
+def _cross_fitted(card: BlendCard, gathered: Members) -> list[Mixture]:
     """For each fold the mixture of the card's blender without it, as its honest score has it."""
-    try:
-        settings, seed = card["config"]["blend"], card["config"]["seed"]
-        keys = ("space", "weights", "thresholds", "trials")
-        options = BlendOptions(**{key: settings[key] for key in keys}, seed=seed)
-    except (KeyError, TypeError):
-        raise UserError(f"{store.blend_path} is no whole blend card; run blend.py again") from None
-    matrix, scorer = gathered.matrix, make_scorer(card["metric"], gathered.competition.task)
+    options = Blend(**card.options.model_dump(exclude={"seed"}))
+    matrix, scorer = gathered.matrix, make_scorer(card.metric, gathered.competition.task)
     # As blend.py fits very many classes, unless stack is among the blenders.
-    compacted = "stack" not in card["blenders"] and compact.is_compactable(matrix, scorer)
+    compacted = "stack" not in card.blenders and compact.is_compactable(matrix, scorer)
     if compacted:
         matrix, scorer = compact.compacted(matrix, scorer)
     with threadpool_limits(1, "blas"):  # as in blend.py: the same bits
-        mixtures = fold_mixtures(
-            card["blender"], matrix, scorer, options, studies=store.open_studies()
-        )
+        fits = fits_without_folds([card.blender], matrix, scorer, options, card.options.seed)
+        mixtures = [fitted[card.blender].mixture for fitted in fits]
     if compacted:
         mixtures = [compact.widened(each, len(gathered.matrix.outputs)) for each in mixtures]
     for fold, mixture in enumerate(mixtures):
@@ -138,52 +126,30 @@ def _cross_fitted(store: Store, card: Mapping[str, Any], gathered: Members) -> l
     return mixtures
 
 
-def fold_mixtures(
-    blender: str,
-    matrix: OofMatrix,
-    scorer: Scorer,
-    options: BlendOptions,
-    *,
-    studies: Path | None = None,
-) -> list[Mixture]:
-    """The blender's mixtures without each fold in turn, in rising order: weights, space and all.
-
-    Those of `honesty.compare`, which leaves its searches in the folder `studies`: none is repeated.
-    """
-    mixtures = []
-    for fold, held_N in zip(np.unique(matrix.fold_N), fold_masks(matrix), strict=True):
-        study = StudyFile(studies, f"without fold {fold}") if studies else None
-        fitted = fit_blends([blender], matrix.rows(~held_N), scorer, options, study=study)
-        mixtures.append(fitted[blender].mixture)
-    return mixtures
-
-
-def _labels(
-    fold: int, mixture: Mixture, gathered: Members, predictions: KeptPredictions
-) -> _Labels:
-    """The test predictions of this fold's models, mixed."""
-    weighty_M = np.asarray(mixture.weights_MK.any(axis=1))
-    mixture = mixture.only(weighty_M)
-    names = np.array(gathered.matrix.members)[weighty_M].tolist()
-    members = {
-        name: {
-            "fold": fold,
-            "weight": float(share),
-            "weights_sha256": gathered.files[name]["folds"][fold]["weights_sha256"],
-        }
-        for name, share in zip(names, mixture.share_M, strict=True)
-    }
-    pred_MNK = np.stack(
-        [predictions.predict(name, fold, made["weights_sha256"]) for name, made in members.items()]
-    )
-    pred_NK = mixture.apply(pred_MNK)
-    task = gathered.competition.task
-    if task.probabilistic:
+def _predict_fold(
+    config: Config, fold: int, mixture: Mixture, gathered: Members, work: PredictWork
+) -> tuple[PseudoFold, np.ndarray]:
+    """The test predictions (N, K) of this fold's models, mixed, and what they were made by."""
+    used_M = np.asarray(mixture.weights_MK.any(axis=1))
+    mixture = mixture.only(used_M)
+    names = np.array(gathered.matrix.members)[used_M].tolist()
+    used = {name: gathered.origins[name] for name in names}
+    jobs = plan_predictions(config, used, "test", "predictions", table_hashes(config, "test"))
+    results = run_all([job for job in jobs if job.origin.fold == fold], work)
+    pred_NK = mixture.apply(np.stack([result.values for result in results]))
+    if gathered.competition.task.probabilistic:
         pred_NK = np.clip(pred_NK, 0, 1)  # a sum of weights may exceed 1 in its last digit
-    told = {"fold": fold, "without": fold, "members": members, "mixture": mixture.to_json()}
-    of = ", ".join(f"{name} {made['weight']:.2f}" for name, made in members.items())
-    line = f"fold {fold}: {len(pred_NK)} rows, {_sureness(pred_NK, task)}, by {of}"
-    return _Labels(to_table(predictions.ids, pred_NK, task.outputs), told, line)
+    members = {
+        name: PseudoMember(
+            fold=fold,
+            weight=float(share),
+            weights_sha256=origin.folds[fold].weights_sha256,
+        )
+        for (name, origin), share in zip(used.items(), mixture.share_M, strict=True)
+    }
+    weighting = Weighting.model_validate(mixture.to_json())
+    made = PseudoFold(fold=fold, without=fold, members=members, mixture=weighting)
+    return made, pred_NK
 
 
 def _sureness(pred_NK: np.ndarray, task: Task) -> str:

@@ -1,4 +1,4 @@
-"""`train.py`: which fold models are missing, which are stale, and training them in order."""
+"""`train.py`: which jobs the config stands for, and doing those that are missing, in order."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from poolblend.config import Config, Member
 from poolblend.errors import UserError, unknown
-from poolblend.jobs.pretraining import Pretraining
-from poolblend.jobs.rehearsal import rehearse_all
-from poolblend.jobs.sharing import Job, Sharing
+from poolblend.jobs.context import Context
+from poolblend.jobs.job import FoldJob
+from poolblend.jobs.planning import plan_jobs
+from poolblend.jobs.rehearsal import rehearse_jobs
+from poolblend.jobs.runners.inline import InlineRunner
+from poolblend.jobs.scoring import oof_score
 from poolblend.jobs.tokenizer_checks import check_tokenizers
 from poolblend.jobs.tracking import check_tracking
-from poolblend.jobs.trainer import Trainer
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.loading.models import check_members
@@ -50,67 +52,29 @@ def train(
     with watch.listening():
         competition = load_competition(config, store, make_folds=True)
         try_folds(competition)
-        jobs = [(member, fold) for member in members for fold in numbers]
-        pretraining = Pretraining(config, competition, store, members, located, watch)
-        trainer = Trainer(config, competition, store, pretraining.located(), watch)
-        sharing = Sharing(trainer, jobs, overwrite=overwrite, skip_failed=skip_failed)
-        if not overwrite:
-            pretraining.refuse()
-        todo = sharing.left(pretraining.waiting)
-        check_tokenizers(config, competition, [member for member, _ in todo], located)
-        _rehearse(sharing, pretraining, todo, watch)
-        if pretraining.names:
-            _pretrain(sharing, pretraining, todo)
-            todo = sharing.left()
-        sharing.say()
-        sharing.run(todo, watch)
-        sharing.sweep()
-        log.info("%s", "\n".join(["", *_summary(trainer, members)]))
-        sharing.failures.check(len(todo))
+        backbones = {member.backbone: located[member.name] for member in members}
+        context = Context(config, competition, store, backbones, watch)
+        first, then = plan_jobs(config, competition, store, located, members, numbers)
+        runner = InlineRunner(
+            context, [*first, *then], overwrite=overwrite, skip_failed=skip_failed
+        )
+        todo = runner.missing()
+        waiting = [job.member for job in todo if isinstance(job, FoldJob)]
+        check_tokenizers(config, competition, waiting, located)
+        for name in dict.fromkeys(member.name for member in waiting):
+            files = store.fold(name, 0)
+            check_writable((files.folder.parent, files.oof_path.parent), COPIED)
+        todo, unable = rehearse_jobs(context, todo)
+        runner.run(todo, unable)
+        log.info("%s", "\n".join(["", *_summary(context, members)]))
+        runner.failures.check(len(waiting))
 
 
-def _rehearse(
-    sharing: Sharing, pretraining: Pretraining, todo: Sequence[Job], watch: Watch
-) -> None:
-    """Try on two rows what is to be done, and its folders; UserError where none of it can be.
-
-    Members that cannot be trained are named in the log, and noted as failed in their turn.
-    """
-    trainer, members = sharing.trainer, {member.name: member for member, _ in todo}
-    store = trainer.store
-    for name in members:
-        folders = (store.fold_folder(name, 0).parent, store.oof_path(name, 0).parent)
-        check_writable(folders, COPIED)
-    rehearsed = rehearse_all(
-        trainer.config,
-        trainer.competition.task,
-        list(members.values()),
-        trainer.located,
-        watch.check,
-    )
-    trainer.precisions = rehearsed.precisions
-    pretraining.rehearse(pretraining.wanted(rehearsed.precisions))
-    unable = rehearsed.unable | pretraining.unable
-    if members and set(members) <= set(unable):
-        raise UserError(next(iter(unable.values())))
-    for name, reason in unable.items():
-        log.warning("%s cannot be trained, the others are: %s", name, reason)
-    sharing.unable |= unable
-
-
-def _pretrain(sharing: Sharing, pretraining: Pretraining, todo: Sequence[Job]) -> None:
-    """Train the backbones on further that members with something to do wait for."""
-    able = {member.name for member, _ in todo} - set(sharing.unable)
-    pretraining.run(sharing.overwrite, pretraining.wanted(able))
-    sharing.unable |= pretraining.unable
-    sharing.trainer.located = pretraining.located()
-
-
-def _summary(trainer: Trainer, members: Sequence[Member]) -> list[str]:
+def _summary(context: Context, members: Sequence[Member]) -> list[str]:
     """A line per member: its folds' scores, their spread, the score over all rows."""
-    competition = trainer.competition
-    standings = [standing(trainer.store, each.name, competition.n_folds) for each in members]
-    oof = {member.name: trainer.oof_score(member) for member in members}
+    competition, store = context.competition, context.store
+    standings = [standing(store, each.name, competition.n_folds) for each in members]
+    oof = {member.name: oof_score(competition, store, member.name) for member in members}
     return [f"{competition.scorer.name}:", *standings_table(standings, oof=oof)]
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from poolblend.cards.blend import (
+    BlendCard,
+    BlenderScores,
+    BlendMember,
+    Chosen,
+    Diversity,
+    FitOptions,
+    Form,
+    GainInterval,
+    LossWithout,
+    Refitted,
+    Weighting,
+)
 from poolblend.cards.provenance import provenance
 from poolblend.competition.metrics import UndefinedScoreError
 from poolblend.config import Config
@@ -23,7 +35,7 @@ from poolblend.ensembling.diversity import (
 from poolblend.ensembling.honesty import Comparison, Honest
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.loading.blend_members import Members
-from poolblend.loading.competition import Competition, describe_task
+from poolblend.loading.competition import Competition
 
 
 def blend_card(
@@ -31,79 +43,87 @@ def blend_card(
     gathered: Members,
     comparison: Comparison,
     choice: Choice,
-    told: pd.DataFrame,
+    *,
+    scores: pd.DataFrame,
     without: pd.DataFrame,
-    firmness: pd.DataFrame,
-) -> dict[str, Any]:
-    """All that infer.py, the tables and whoever doubts them will ask of this blend, for JSON.
+    without_blender: str,
+    stability: pd.DataFrame,
+    refitted_blender: str,
+    slices: dict[str, str],
+) -> BlendCard:
+    """The card of a finished comparison.
 
-    `told`, `without` and `firmness` are the tables of `contributions`, a row per member.
+    `scores`, `without` and `stability` are the tables of `contributions`, a row per member.
     """
     matrix, competition = gathered.matrix, gathered.competition
     alike_MM = error_correlation(matrix.oof_MNK, matrix.y, competition.task)
     used = comparison.reports[choice.blender]
     members = {
-        name: {
-            "weight": float(used.weights_M[m]),
-            **_plain(told, name),
-            "fold_scores": _fold_scores(competition, matrix, comparison.member_taken[m]),
-            "without": _plain(without, name),
-            "refitted": _plain(firmness, name),
-            "error_correlation": _mean_with_others(alike_MM, m),
-            **gathered.files[name],
-        }
+        name: BlendMember(
+            origin=gathered.origins[name],
+            weight=float(used.weights_M[m]),
+            **_row(scores, name),
+            fold_scores=_fold_scores(competition, matrix, comparison.member_taken[m]),
+            without=LossWithout(**_row(without, name)),
+            refitted=Refitted(**_row(stability, name)),
+            error_correlation=_mean_with_others(alike_MM, m),
+        )
         for m, name in enumerate(matrix.members)
     }
-    return {
-        "run": config.run,
-        **_asked(competition),
-        "metric": competition.scorer.name,
-        "blender": choice.blender,
-        "sentence": sentence(choice),
-        # The gains stand with each blender.
-        "choice": {k: v for k, v in asdict(choice).items() if not k.startswith("over_")},
-        "form": comparison.form._asdict(),
-        "mixture": used.mixture.to_json(),
-        "members": members,
-        "left_out": gathered.left_out,
-        "blenders": {
-            name: _told_of(report, choice, name) for name, report in comparison.reports.items()
+    return BlendCard(
+        run=config.run,
+        task=competition.task,
+        positive=competition.positive,
+        metric=competition.scorer.name,
+        blender=choice.blender,
+        sentence=sentence(choice),
+        choice=Chosen(**{name: getattr(choice, name) for name in Chosen.model_fields}),
+        form=Form(**comparison.form._asdict()),
+        mixture=Weighting(**used.mixture.to_json()),
+        members=members,
+        left_out=gathered.left_out,
+        blenders={
+            name: _scores_of(report, choice, name) for name, report in comparison.reports.items()
         },
-        "simplest_first": by_simplicity(),
-        "inputs": competition.data,
-        "rows": len(matrix.y),
-        "diversity": _diversity(comparison, used, alike_MM),
-        "config": config.model_dump(),
+        simplest_first=tuple(by_simplicity()),
+        inputs=competition.data,
+        rows=len(matrix.y),
+        diversity=_diversity(comparison, used, alike_MM),
+        without_blender=without_blender,
+        refitted_blender=refitted_blender,
+        slices=slices,
+        options=FitOptions(
+            space=config.blend.space,
+            weights=config.blend.weights,
+            thresholds=config.blend.thresholds,
+            trials=config.blend.trials,
+            seed=config.seed,
+        ),
+        config=config.model_dump(mode="json"),
         **provenance(),
-    }
+    )
 
 
-def _asked(competition: Competition) -> dict[str, Any]:
-    """The task, and which label of a binary one is positive, with what told so."""
-    positive = competition.positive and competition.positive._asdict()
-    return {"task": describe_task(competition.task), "positive": positive}
+def _scores_of(report: Honest, choice: Choice, name: str) -> BlenderScores:
+    return BlenderScores(
+        in_sample=report.in_sample,
+        honest=report.honest,
+        optimism=report.optimism,
+        over_member=GainInterval(**choice.over_member[name]._asdict()),
+        over_equal=GainInterval(**choice.over_equal[name]._asdict()),
+        space=report.mixture.space.name,
+        weights=report.mixture.weights_MK.tolist(),
+        fold_weights=report.fold_weights_FM.tolist(),
+    )
 
 
-def _told_of(report: Honest, choice: Choice, name: str) -> dict[str, Any]:
-    return {
-        "in_sample": report.in_sample,
-        "honest": report.honest,
-        "optimism": report.optimism,
-        "over_member": choice.over_member[name]._asdict(),
-        "over_equal": choice.over_equal[name]._asdict(),
-        "space": report.mixture.space.name,
-        "weights": report.mixture.weights_MK.tolist(),
-        "fold_weights": report.fold_weights_FM.tolist(),
-    }
-
-
-def _plain(table: pd.DataFrame, name: str) -> dict[str, Any]:
-    """A table's row for JSON, which knows no NaN."""
+def _row(table: pd.DataFrame, name: str) -> dict[str, Any]:
+    """A table's row, with None for NaN."""
     row = table.to_dict("index")[name]
     return {str(key): None if pd.isna(value) else value for key, value in row.items()}
 
 
-def _diversity(comparison: Comparison, used: Honest, alike_MM: np.ndarray) -> dict[str, Any]:
+def _diversity(comparison: Comparison, used: Honest, alike_MM: np.ndarray) -> Diversity:
     """How different the members are on average, in numbers and in a sentence.
 
     `alike_MM` is the correlation of their errors.
@@ -115,32 +135,33 @@ def _diversity(comparison: Comparison, used: Honest, alike_MM: np.ndarray) -> di
         known = values_MM[pairs][np.isfinite(values_MM[pairs])]
         return float(known.mean()) if known.size else None
 
-    told: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "prediction_correlation": mean(prediction_correlation(matrix.oof_MNK)),
         "error_correlation": mean(alike_MM),
     }
     said = []
-    if told["error_correlation"] is not None:
-        said.append(f"the members' errors correlate by {told['error_correlation']:.3f} on average")
+    if numbers["error_correlation"] is not None:
+        correlation = numbers["error_correlation"]
+        said.append(f"the members' errors correlate by {correlation:.3f} on average")
     if task.kind != "regression":
         labels = comparison.member_taken
         if scorer.metric.takes == "scores":
             labels = tuple(task.labels(pred_NK) for pred_NK in matrix.oof_MNK)
-        told["disagreement"] = mean(disagreement(labels))
-        told["q_statistic"] = mean(q_statistic(labels, task.hard(matrix.y)))
-        if told["disagreement"] is not None:
-            said.append(f"two of them decide {told['disagreement']:.1%} differently")
-        if told["q_statistic"] is not None:
-            said.append(f"Yule's Q is {told['q_statistic']:.3f}")
+        numbers["disagreement"] = mean(disagreement(labels))
+        numbers["q_statistic"] = mean(q_statistic(labels, task.hard(matrix.y)))
+        if numbers["disagreement"] is not None:
+            said.append(f"two of them decide {numbers['disagreement']:.1%} differently")
+        if numbers["q_statistic"] is not None:
+            said.append(f"Yule's Q is {numbers['q_statistic']:.3f}")
     parts = ambiguity(matrix.oof_MNK, used.mixture.weights_MK, matrix.y, task)
     if np.isfinite(parts.ensemble_error):
-        told |= parts._asdict()
+        numbers |= parts._asdict()
         said.append(
             f"their mean squared error of {parts.member_error:.5f}, less a spread of "
             f"{parts.ambiguity:.5f}, is the {parts.ensemble_error:.5f} of their weighted mean"
         )
     sentence = "; ".join(said)
-    return told | {"sentence": f"{sentence[:1].upper()}{sentence[1:]}."}
+    return Diversity(**numbers, sentence=f"{sentence[:1].upper()}{sentence[1:]}.")
 
 
 def _mean_with_others(alike_MM: np.ndarray, m: int) -> float | None:

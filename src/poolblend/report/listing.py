@@ -81,6 +81,6 @@ def _stored(config: Config) -> Iterator[str]:
 
 def _blend(store: Store) -> str:
     try:
-        return str(store.read_blend().get("sentence", "its card says nothing"))
+        return store.read_blend().sentence
     except UserError as error:
         return str(error)

@@ -40,7 +40,7 @@ class Pictures:
 
     def members(self) -> Figure:
         """Each member's score with its interval, and on each fold."""
-        table, card = self._blend.members, self._blend.card["members"]
+        table, card = self._blend.members, self._blend.card.members
         score_M, low_M, high_M = (table[name].to_numpy(float) for name in ("score", "low", "high"))
         figure = plots.member_scores(
             list(table.index),
@@ -49,7 +49,7 @@ class Pictures:
             high_M,
             self._metric,
             self._better,
-            fold_scores_MF=np.array([card[name]["fold_scores"] for name in table.index], float),
+            fold_scores_MF=np.array([card[name].fold_scores for name in table.index], float),
             reference=self._blend.choice.honest if len(table) > 1 else None,
         )
         return self._keep("members", figure)
@@ -114,7 +114,7 @@ class Pictures:
             low_M,
             high_M,
             self._metric,
-            title=f"What the {self._blend.card['left_out_of']} blend loses without each member",
+            title=f"What the {self._blend.card.without_blender} blend loses without each member",
         )
         return self._keep("without", figure)
 
@@ -165,7 +165,7 @@ class Pictures:
         trials = self.searches.get(output)
         if not trials:
             return self._unsearched("importances", title)
-        share = importances(trials, self._matrix.members, self._blend.comparison.options.seed)
+        share = importances(trials, self._matrix.members, self._blend.comparison.seed)
         figure = plots.importances(list(share), np.array(list(share.values())), title)
         return self._keep(_file("importances", output, self.searches), figure)
 

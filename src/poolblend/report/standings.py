@@ -43,10 +43,10 @@ def standing(store: Store, member: str, n_folds: int) -> Standing:
             damaged.append(fold)
             continue
         if card is not None:
-            scores[fold] = card.get("score")
-            seconds += card.get("seconds") or 0.0
-        elif note := store.failure(member, fold):
-            failed[fold] = note["reason"]
+            scores[fold] = card.score
+            seconds += card.seconds
+        elif note := store.fold(member, fold).failure():
+            failed[fold] = note.reason
     return Standing(member, n_folds, scores, seconds, tuple(damaged), failed)
 
 

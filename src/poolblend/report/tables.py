@@ -1,167 +1,134 @@
-"""What the commands print at the end: tables made from a blend card."""
+"""A blend card's tables, as blend.py prints them and the notebook shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from poolblend.competition.positive import Positive
+from poolblend.cards.blend import BlendCard, GainInterval, LossWithout
 from poolblend.ensembling.choice import digits
 
-# Enough to see a fold that failed; a table of more is wider than a screen.
+# A table of more folds is wider than a screen.
 MOST_FOLDS_SHOWN = 5
 
 
-def member_table(card: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per member: score with its interval, on each fold; weight; loss without.
+def member_scores(card: BlendCard) -> pd.DataFrame:
+    """A row per member: its out-of-fold score with its interval, and its score on each fold."""
+    rows = {}
+    for name, member in card.members.items():
+        interval = "" if member.low is None else f"{_score(member.low)}..{_score(member.high)}"
+        rows[name] = {"OOF": _score(member.score), "95 % interval": interval}
+        if len(member.fold_scores) <= MOST_FOLDS_SHOWN:
+            folds = enumerate(member.fold_scores)
+            rows[name] |= {f"fold {fold}": _score(score) for fold, score in folds}
+    return _table(rows, "member")
 
-    `error correlation` is the mean of those with the other members, `without` is what the blend
-    loses when the member is left out, with its own interval.
-    """
+
+def contributions(card: BlendCard) -> pd.DataFrame:
+    """A row per member: its weight, how firm that is, and what the blend gains without it."""
+    members = card.members.values()
+    gains = _gains((member.without for member in members), sign=-1)
     rows = {
         name: {
-            "OOF": member["score"],
-            "low": member["low"],
-            "high": member["high"],
-            **{f"fold {fold}": score for fold, score in enumerate(member["fold_scores"])},
-            "weight": member["weight"],
-            "error correlation": member["error_correlation"],
-            "without": member["without"]["value"],
-            "without low": member["without"]["low"],
-            "without high": member["without"]["high"],
+            "weight": _share(member.weight),
+            "refitted": f"{member.refitted.low:.3f}..{member.refitted.high:.3f}",
+            "error correlation": _share(member.error_correlation),
+            "gain without it": gain,
+            "": f"  {member.without.verdict}",
         }
-        for name, member in card["members"].items()
+        for (name, member), gain in zip(card.members.items(), gains, strict=True)
     }
-    return pd.DataFrame.from_dict(rows, orient="index", dtype=float).rename_axis("member")
+    return _table(rows, "member")
 
 
-def blend_table(card: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per blender, simplest first: in-sample and honest score, their difference, gains."""
-    rows = {
-        name: {
-            "in-sample": entry["in_sample"],
-            "honest": entry["honest"],
-            "optimism": entry["optimism"],
-            **{
-                f"{over}{part}": entry[key][end]
-                for over, key in (("over best", "over_member"), ("over equal", "over_equal"))
-                for part, end in (("", "value"), (" low", "low"), (" high", "high"))
-            },
-        }
-        for name, entry in card["blenders"].items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", dtype=float).rename_axis("blender")
-
-
-def show(card: Mapping[str, Any]) -> str:
-    """The tables and the sentences that say what the blend, and each member in it, is worth."""
-    metric, single = card["metric"], len(card["members"]) == 1
-    scores = [
-        f"{metric} of the members, out of fold ({card['rows']} rows)",
-        _text(_scores_to_print(card)),
-    ]
-    blends = [
-        f"{metric} of the blends; honest: each fold scored with nothing learned from it",
-        _text(_blends_to_print(card)),
-    ]
-    brought = [
-        f"what each member brings ({card['blender']}); refitted: {card['refitted']} on resampled "
-        f"rows, 5 to 95 %; gain without it: of the {card['left_out_of']} blend",
-        _text(_brought_to_print(card)),
-        card["diversity"]["sentence"],
-    ]
-    slices = list(card["slices"].values())
-    parts = scores if single else [*scores, *brought, *blends]
-    left_out = [f"{name} {what}" for name, what in card["left_out"].items()]
-    without = [f"Not in this blend: {'; '.join(left_out)}."] if left_out else []
-    said = [card["sentence"], *_positive(card), *slices, *_flattered(card), *without]
-    return "\n\n".join([*parts, *said])
-
-
-def _positive(card: Mapping[str, Any]) -> list[str]:
-    """Which label of a binary task counts as 1, and what told so; nothing of 0 and 1."""
-    positive = card.get("positive")
-    if not positive or list(card["task"]["classes"]) == [0, 1]:
-        return []
-    return [f"Positive label: {Positive(**positive)}."]
-
-
-def _flattered(card: Mapping[str, Any]) -> list[str]:
-    """What cross-fitting the blend does not take back: epochs chosen on the rows they score."""
-    told = [
-        f"{name} by about {member['optimism']:.4f}" if "optimism" in member else f"{name} (unknown)"
-        for name, member in card["members"].items()
-        if member.get("stopped_early")
-    ]
-    return (
-        [f"Early stopping flatters members, and blends of them: {', '.join(told)}."] if told else []
+def blender_scores(card: BlendCard) -> pd.DataFrame:
+    """A row per blender, the simplest first: both scores, their difference, and its gains."""
+    scores = card.blenders.values()
+    gains = zip(
+        _gains(each.over_member for each in scores),
+        _gains(each.over_equal for each in scores),
+        strict=True,
     )
+    rows = {
+        name: {
+            "in-sample": _score(scores.in_sample),
+            "honest": _score(scores.honest),
+            "optimism": f"{scores.optimism:+.4f}",
+            "gain over best member": over_member,
+            "gain over equal": over_equal,
+            "": "<- used" if name == card.blender else "",
+        }
+        for (name, scores), (over_member, over_equal) in zip(
+            card.blenders.items(), gains, strict=True
+        )
+    }
+    return _table(rows, "blender")
 
 
-def _scores_to_print(card: Mapping[str, Any]) -> pd.DataFrame:
-    table = member_table(card)
-    folds = [column for column in table if str(column).startswith("fold ")]
-    shown = pd.DataFrame(index=table.index)
-    shown["OOF"] = table["OOF"].map(_score)
-    shown["95 % interval"] = [
-        _between(*ends) for ends in zip(table["low"], table["high"], strict=True)
+def show(card: BlendCard) -> str:
+    """The tables, and in sentences what the blend and each member in it is worth."""
+    parts = [
+        f"{card.metric} of the members, out of fold ({card.rows} rows)",
+        _text(member_scores(card)),
     ]
-    for fold in folds if len(folds) <= MOST_FOLDS_SHOWN else ():
-        shown[fold] = table[fold].map(_score)
-    return shown
+    if len(card.members) > 1:
+        parts += [
+            f"what each member adds ({card.blender}); refitted: weights of {card.refitted_blender} "
+            "on resampled rows, 5 to 95 %; error correlation: with the other members, on average; "
+            f"gain without it: of the {card.without_blender} blend",
+            _text(contributions(card)),
+            card.diversity.sentence,
+            f"{card.metric} of the blends; honest: each fold scored by a blend fitted without it",
+            _text(blender_scores(card)),
+        ]
+    return "\n\n".join([*parts, card.sentence, *_notes(card)])
 
 
-def _brought_to_print(card: Mapping[str, Any]) -> pd.DataFrame:
-    table = member_table(card)
-    shown = pd.DataFrame(index=table.index)
-    shown["weight"] = table["weight"].map(_share)
-    refitted = [member["refitted"] for member in card["members"].values()]
-    shown["refitted"] = [f"{each['low']:.3f}..{each['high']:.3f}" for each in refitted]
-    shown["errs like others"] = table["error correlation"].map(_share)
-    shown["gain without it"] = _gains(table, "without", sign=-1)
-    verdicts = [member["without"]["verdict"] for member in card["members"].values()]
-    shown[""] = [f"  {verdict}" for verdict in verdicts]
-    return shown
+def _notes(card: BlendCard) -> Iterable[str]:
+    """What a reader of the scores must know besides."""
+    if card.positive and card.task.classes != (0, 1):
+        yield f"Positive label: {card.positive}."
+    yield from card.slices.values()
+    stopped = [
+        f"{name} (unknown)"
+        if member.origin.optimism is None
+        else f"{name} by about {member.origin.optimism:.4f}"
+        for name, member in card.members.items()
+        if member.origin.stopped_early
+    ]
+    if stopped:
+        yield f"Early stopping flatters members, and blends of them: {', '.join(stopped)}."
+    if card.left_out:
+        left_out = "; ".join(f"{name} {reason}" for name, reason in card.left_out.items())
+        yield f"Not in this blend: {left_out}."
 
 
-def _blends_to_print(card: Mapping[str, Any]) -> pd.DataFrame:
-    table = blend_table(card)
-    shown = pd.DataFrame(index=table.index)
-    for column in ("in-sample", "honest"):
-        shown[column] = table[column].map(_score)
-    shown["optimism"] = table["optimism"].map("{:+.4f}".format)
-    shown["gain over best member"] = _gains(table, "over best")
-    shown["gain over equal"] = _gains(table, "over equal")
-    shown[""] = ["<- used" if name == card["blender"] else "" for name in table.index]
-    return shown
-
-
-def _gains(table: pd.DataFrame, column: str, sign: int = 1) -> list[str]:
+def _gains(intervals: Iterable[GainInterval | LossWithout], sign: int = 1) -> list[str]:
     """Gains with their intervals, all in as many digits as tell the ends of a typical one apart."""
-    ends = table[[column, f"{column} low", f"{column} high"]].to_numpy() * sign + 0.0
+    ends = np.array([[each.value, each.low, each.high] for each in intervals], dtype=float)
+    ends = ends * sign + 0.0
     width = np.abs(ends[:, 2] - ends[:, 1])
     places = digits(float(np.median(width[width > 0]))) if (width > 0).any() else 4
     return [
         "undefined"
-        if pd.isna(low)
+        if np.isnan(low)
         else f"{value:+.{places}f} ({min(low, high):+.{places}f}..{max(low, high):+.{places}f})"
         for value, low, high in ends
     ]
 
 
-def _share(value: float) -> str:
-    return "undefined" if pd.isna(value) else f"{value:.3f}"
+def _share(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
-def _score(value: float) -> str:
-    return "undefined" if pd.isna(value) else f"{value + 0.0:.4f}"  # no -0.0000
+def _score(value: float | None) -> str:
+    return "undefined" if value is None else f"{value + 0.0:.4f}"  # no -0.0000
 
 
-def _between(low: float, high: float) -> str:
-    return "" if pd.isna(low) else f"{_score(low)}..{_score(high)}"
+def _table(rows: dict[str, dict[str, str]], index: str) -> pd.DataFrame:
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(index)
 
 
 def _text(table: pd.DataFrame) -> str:

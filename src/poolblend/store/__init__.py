@@ -5,14 +5,14 @@ from poolblend.store.cards import DamagedError
 from poolblend.store.checkpoints import Checkpoint, Checkpoints
 from poolblend.store.files import UnwritableError, holds_csv, sha256, write_csv
 from poolblend.store.folds import Folds, read_folds, write_folds
-from poolblend.store.locks import FileLock
+from poolblend.store.locks import ProcessLock
 
 __all__ = [
     "Checkpoint",
     "Checkpoints",
     "DamagedError",
-    "FileLock",
     "Folds",
+    "ProcessLock",
     "Store",
     "UnwritableError",
     "holds_csv",

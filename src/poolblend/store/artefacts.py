@@ -12,10 +12,11 @@
     oof/<run>/<member>/test_fold0.parquet          id, pred_<output>… of the test table
     oof/<run>/<member>/vectors_fold0.parquet       id, fold, vector of the train table
     oof/<run>/<member>/test_vectors_fold0.parquet  id, vector of the test table
+    oof/<run>/<member>/….json                      of these three, what they were made from
     oof/<run>/pseudo/<name>/fold0.parquet          id, pred_<output>… of the test table, for fold 0
     oof/<run>/pseudo/<name>/card.json              which models and weights made them
     oof/<run>/blend.json                           the blend card
-    oof/<run>/studies/<rows>.log                   Optuna's trials, to continue a search
+    oof/<run>/study.log                            Optuna's journal of the search, on request
     oof/<run>/figures/<name>.png, .svg             the blend's pictures
     oof/<run>/blend.html                           the notebook, executed, as one file
     submissions/<run>/submission.csv, .json        and a dated copy of both
@@ -29,29 +30,32 @@ files that are not there as it says, means damage: it is named, and nothing is m
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from poolblend.cards.blend import BlendCard
+from poolblend.cards.fold import FoldCard
+from poolblend.cards.inputs import FileHash
+from poolblend.cards.predictions import TableName
+from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError, unknown
 from poolblend.store.backbones import BackboneFiles
 from poolblend.store.cards import DamagedError, read_card, write_card
 from poolblend.store.checkpoints import Checkpoints
-from poolblend.store.files import UnwritableError, write_text
-from poolblend.store.foldfiles import CARD, FoldFiles, Pretrained
-from poolblend.store.kept import read_kept, write_kept
-from poolblend.store.locks import FileLock
+from poolblend.store.files import UnwritableError, no_half_files, write_csv, write_text
+from poolblend.store.foldfiles import CARD, FoldFiles
+from poolblend.store.kept import KeptFile, write_with_card
+from poolblend.store.locks import ProcessLock
 from poolblend.store.pseudo import PseudoFiles
-from poolblend.store.submission import write_submission
-from poolblend.store.vectors import TableName, VectorsFile
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-
-log = logging.getLogger(__name__)
+    from optuna.storages import JournalStorage
 
 
 class Store:
@@ -62,7 +66,7 @@ class Store:
         self.folds_path = root / "input" / run / "folds.csv"
         self.backbones_folder = root / "models" / run / "backbones"  # no member has that name
         self.blend_path = root / "oof" / run / "blend.json"
-        self.studies_folder = self.blend_path.with_name("studies")
+        self.study_path = self.blend_path.with_name("study.log")
         self.pseudo_folder = self.blend_path.with_name("pseudo")
         self.report_path = self.blend_path.with_suffix(".html")
         self.submission_path = (output or root) / "submissions" / run / "submission.csv"
@@ -77,70 +81,49 @@ class Store:
     def test_path(self, member: str, fold: int) -> Path:
         return self.root / "oof" / self.run / member / f"test_fold{fold}.parquet"
 
-    def vectors(self, member: str, fold: int, table: TableName) -> VectorsFile:
+    def test_predictions(self, member: str, fold: int) -> KeptFile:
+        """Where the predictions of the test rows by the fold's model are kept."""
+        return KeptFile(self.test_path(member, fold), member, fold, "test", "predictions")
+
+    def vectors(self, member: str, fold: int, table: TableName) -> KeptFile:
         """Where the vectors are kept that the fold's model pools of the rows of a table."""
         path = self.oof_path(member, fold)
         before = "test_vectors" if table == "test" else "vectors"
-        return VectorsFile(path.with_name(f"{before}_{path.name}"), member, fold, table)
+        return KeptFile(path.with_name(f"{before}_{path.name}"), member, fold, table, "vectors")
 
-    def checkpoints(self, member: str, fold: int) -> Checkpoints:
-        folder = self.root / "models" / self.run / member / "checkpoints"
-        return Checkpoints(folder / f"fold{fold}")
-
-    def lock(self, member: str, fold: int) -> FileLock:
-        """Who holds it trains this fold."""
-        return FileLock(self.root / "models" / self.run / member / f".fold{fold}.lock")
-
-    def making(self) -> FileLock:
-        """Who holds it makes what all folds share: the folds, the demo's tables."""
-        return FileLock(self.folds_path.with_name(".making.lock"))
+    def making(self) -> ProcessLock:
+        """Whoever holds it makes what all folds share: the folds, the demo's tables."""
+        return ProcessLock(self.folds_path.with_name(".making.lock"))
 
     # --- fold models -------------------------------------------------------------------------
 
-    def fold_card(self, member: str, fold: int) -> dict[str, Any] | None:
+    def fold(self, member: str, fold: int) -> FoldFiles:
+        """The files of a member's fold, whether they are there or not."""
+        return FoldFiles(member, fold, self.fold_folder(member, fold), self.oof_path(member, fold))
+
+    def fold_card(self, member: str, fold: int) -> FoldCard | None:
         """The card of a finished fold, None where there is none yet, else DamagedError."""
-        return self._fold(member, fold).card()
+        return self.fold(member, fold).card()
 
     def check_fold(
         self, member: str, fold: int, *, model: bool = True, oof: bool = True
-    ) -> dict[str, Any]:
+    ) -> FoldCard:
         """The card of a finished fold, once the hashes of the model's and the OOF file agree."""
-        return self._fold(member, fold).check(model=model, oof=oof)
-
-    def save_fold(
-        self,
-        member: str,
-        fold: int,
-        *,
-        tensors: Mapping[str, torch.Tensor],
-        parts: Sequence[Pretrained],
-        oof: pd.DataFrame,
-        card: Mapping[str, Any],
-    ) -> None:
-        """Write a finished fold in place of what there may be; all of it, or nothing."""
-        self._fold(member, fold).save(tensors=tensors, parts=parts, oof=oof, card=card)
-
-    def mark_failed(
-        self, member: str, fold: int, reason: str, inputs: Mapping[str, Any], written: str
-    ) -> None:
-        """Note why the fold could not be trained from `inputs`; gone once the fold is finished."""
-        told = {"reason": reason, "inputs": inputs, "written": written}
-        self._fold(member, fold).mark_failed(told)
-
-    def failure(self, member: str, fold: int) -> dict[str, Any] | None:
-        """The note of `mark_failed`: reason, inputs, written; None where there is none."""
-        return self._fold(member, fold).failure()
+        return self.fold(member, fold).check(model=model, oof=oof)
 
     def load_tensors(self, member: str, fold: int) -> dict[str, torch.Tensor]:
         """The fold model's weights on the CPU, once the hashes of all its files are checked."""
-        return self._fold(member, fold).tensors()
+        return self.fold(member, fold).tensors()
 
     def read_oof(self, member: str, fold: int) -> pd.DataFrame:
         """The fold's OOF rows (id, fold, pred_<output>…), after their hash has been checked."""
-        return self._fold(member, fold).oof()
+        return self.fold(member, fold).oof()
 
-    def _fold(self, member: str, fold: int) -> FoldFiles:
-        return FoldFiles(member, fold, self.fold_folder(member, fold), self.oof_path(member, fold))
+    def checkpoints(self, member: str, fold: int) -> Checkpoints:
+        return self.fold(member, fold).checkpoints
+
+    def lock(self, member: str, fold: int) -> ProcessLock:
+        return self.fold(member, fold).lock
 
     def folders(self) -> list[Path]:
         """Those that hold artefacts of the run, where they exist."""
@@ -170,101 +153,54 @@ class Store:
         found = (path for folder in folders for path in folder.glob("[!.]*") if path.is_dir())
         return sorted({path.name for path in found})
 
-    # --- test predictions --------------------------------------------------------------------
-
-    def save_test(
-        self, member: str, fold: int, predictions: pd.DataFrame, made_from: Mapping[str, Any]
-    ) -> None:
-        """Keep a fold model's predictions of the test table, with what they were made from."""
-        place = {"place": [member, fold]}
-        write_kept(self.test_path(member, fold), predictions, {**made_from, **place})
-
-    def load_test(
-        self, member: str, fold: int, made_from: Mapping[str, Any]
-    ) -> pd.DataFrame | None:
-        """Predictions kept earlier, if they are whole and were made from just this; else None."""
-        if not self.test_path(member, fold).is_file():
-            return None
-        try:
-            predictions = self.check_test(member, fold)
-        except DamagedError as error:
-            log.warning("%s", error)
-            return None
-        return predictions if predictions.attrs == dict(made_from) else None
-
-    def check_test(self, member: str, fold: int) -> pd.DataFrame:
-        """The test predictions kept, with what they were made from in `attrs`; or DamagedError."""
-        path = self.test_path(member, fold)
-        predictions = read_kept(path)
-        if predictions is None or predictions.attrs.pop("place", None) != [member, fold]:
-            raise DamagedError(f"{path} is damaged; infer.py makes these predictions again")
-        return predictions
-
     # --- pseudo-labels -----------------------------------------------------------------------
 
     def pseudo(self, name: str) -> PseudoFiles:
         """The pseudo-labels of that name, whether they are there or not."""
         return PseudoFiles(name, self.pseudo_folder / name)
 
-    def read_pseudo(
-        self,
-        name: str,
-        fold: int,
-        *,
-        train_sha256: str,
-        folds_sha256: str,
-        task: Mapping[str, Any],
-    ) -> pd.DataFrame:
-        """Pseudo-labels (id, pred_<output>…) for the training of a fold of this competition.
-
-        `attrs` hold the `test_sha256` of the table whose rows they label. Raises UserError for a
-        name that is not there, another competition or other folds, and wherever a model or weights
-        made them that may have seen the fold's labels; DamagedError for damaged files.
-        """
-        files = self._known_pseudo(name)
-        return files.read(fold, train_sha256=train_sha256, folds_sha256=folds_sha256, task=task)
-
-    def pseudo_sha256(self, name: str) -> str:
-        """A hash of the pseudo-labels for all folds, for the cards of what is trained on them."""
-        return self._known_pseudo(name).labels_sha256()
-
-    def pseudo_names(self) -> list[str]:
-        """Names of the pseudo-labels that there are, sorted."""
-        folders = self.pseudo_folder.glob("[!.]*/")
-        return sorted(folder.name for folder in folders if folder.is_dir())
-
-    def _known_pseudo(self, name: str) -> PseudoFiles:
+    def known_pseudo(self, name: str) -> PseudoFiles:
+        """The pseudo-labels of that name; UserError where there are none."""
         known = self.pseudo_names()
         if name not in known:
             where = f"of run {self.run}, which infer.py --pseudo-labels makes"
             raise unknown("pseudo-labels", name, known, where)
         return self.pseudo(name)
 
+    def pseudo_names(self) -> list[str]:
+        """Names of the pseudo-labels that there are, sorted."""
+        folders = self.pseudo_folder.glob("[!.]*/")
+        return sorted(folder.name for folder in folders if folder.is_dir())
+
     # --- the blend and the submission --------------------------------------------------------
 
-    def write_blend(self, card: Mapping[str, Any]) -> None:
+    def write_blend(self, card: BlendCard) -> None:
         write_card(self.blend_path, card)
 
-    def read_blend(self) -> dict[str, Any]:
-        """The blend card; UserError where there is none, or none that is whole."""
+    def read_blend(self) -> BlendCard:
+        """The blend card; UserError where there is none, or it is damaged or of another run."""
+        again = "run blend.py again (same --config)"
         try:
-            card = read_card(self.blend_path)
+            card = read_card(self.blend_path, BlendCard)
         except DamagedError as error:
-            raise DamagedError(f"{error}; run blend.py again (same --config)") from None
-        if card and card.get("run", self.run) != self.run:
-            raise DamagedError(
-                f"{self.blend_path} is of another run, {card['run']}; run blend.py again (same "
-                "--config)"
-            )
+            raise DamagedError(f"{error}; {again}") from None
         if card is None:
             raise UserError(
                 f"no blend card at {self.blend_path}; run blend.py first (same --config)"
             )
+        if card.run != self.run:
+            raise DamagedError(f"{self.blend_path} is of another run, {card.run}; {again}")
         return card
 
-    def open_studies(self) -> Path:
-        """The folder where Optuna keeps its trials, which is made."""
-        return _made(self.studies_folder)
+    @contextmanager
+    def study_journal(self) -> Iterator[JournalStorage]:
+        """An empty journal for Optuna's studies; it replaces study.log when the block ends well."""
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+        with no_half_files(self.study_path) as temporary:
+            lock = JournalFileOpenLock(str(temporary))
+            yield JournalStorage(JournalFileBackend(str(temporary), lock_obj=lock))
 
     def open_tracking(self) -> Path:
         """The folder where trackers keep their files, which is made."""
@@ -278,11 +214,21 @@ class Store:
         write_text(self.report_path, html)
 
     def write_submission(
-        self, submission: pd.DataFrame, card: Mapping[str, Any], now: datetime
+        self,
+        submission: pd.DataFrame,
+        make_card: Callable[[FileHash], SubmissionCard],
+        now: datetime,
     ) -> Path:
         """Write submission.csv with its card, and a dated copy of both; the path of the first."""
-        write_submission(self.submission_path, submission, card, now)
-        return self.submission_path
+        path = self.submission_path
+        dated = path.with_name(f"submission-{now:%Y%m%d-%H%M%S}.csv")
+        with ProcessLock(path.with_name(".submission.lock")):
+            for left in path.parent.glob("submission*.json"):
+                if not left.with_suffix(".csv").exists():
+                    left.unlink(missing_ok=True)  # of a process that was killed between the two
+            for file in (dated, path):
+                write_with_card(file, partial(write_csv, frame=submission), make_card)
+        return path
 
 
 def _made(folder: Path) -> Path:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from poolblend.store.cards import DamagedError, read_card, write_card
-from poolblend.store.files import described, no_half_files, sha256
+from poolblend.cards.card import DamagedError
+from poolblend.cards.checkpoint import CheckpointCard
+from poolblend.cards.inputs import FileHash
+from poolblend.store.cards import read_card, write_card
+from poolblend.store.files import hash_file, no_half_files, sha256
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +32,7 @@ class Checkpoint(NamedTuple):
     """A whole checkpoint, and the card written with it."""
 
     folder: Path
-    card: dict[str, Any]
+    card: CheckpointCard
 
     def tensors(self) -> dict[str, torch.Tensor]:
         from safetensors.torch import load_file
@@ -43,8 +46,16 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, step: int, tensors: Mapping[str, torch.Tensor], card: Mapping[str, Any]) -> None:
-        """Write the checkpoint of a step, then let all but the last two go."""
+    def save(
+        self,
+        step: int,
+        tensors: Mapping[str, torch.Tensor],
+        make_card: Callable[[str, FileHash], CheckpointCard],
+    ) -> None:
+        """Write the checkpoint of a step, then let all but the last two go.
+
+        `make_card` is given the checkpoint's place and the hash of the tensors' file.
+        """
         from safetensors.torch import save_file
 
         folder = self.folder / f"step-{step:08d}"
@@ -52,8 +63,7 @@ class Checkpoints:
             new.mkdir(parents=True)
             contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
             save_file(contiguous, new / STATE)
-            told = {"place": _place(folder), "step": step, "state": described(new / STATE)}
-            write_card(new / CARD, {**card, **told})
+            write_card(new / CARD, make_card(_place(folder), hash_file(new / STATE)))
             _remove(folder)  # a damaged one, or the same once more
         for old in self.folders()[:-KEPT]:
             _remove(old)
@@ -86,19 +96,19 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*"))
 
 
-def check(folder: Path) -> dict[str, Any] | None:
+def check(folder: Path) -> CheckpointCard | None:
     """The card of the checkpoint in `folder`; None for one half removed, else DamagedError."""
-    card = read_card(folder / CARD)
+    card = read_card(folder / CARD, CheckpointCard)
     if card is None:
         return None
     state = folder / STATE
     try:
-        whole = sha256(state) == card["state"]["sha256"]
-    except (OSError, KeyError, TypeError):
+        whole = sha256(state) == card.state.sha256
+    except OSError:
         whole = False
     if not whole:
         raise DamagedError(f"{state} is damaged: its sha256 is not the one in its card")
-    if card.get("place") != _place(folder):
+    if card.place != _place(folder):
         raise DamagedError(f"{folder} is damaged: it is the checkpoint of another place")
     return card
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -13,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poolblend.cards.card import DamagedError
+from poolblend.cards.inputs import FileHash
 from poolblend.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,8 +57,19 @@ def holds_csv(path: Path, frame: pd.DataFrame) -> bool:
     return path.read_bytes() == frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def write_parquet(path: Path, frame: pd.DataFrame) -> None:
-    _write(path, lambda temporary: frame.to_parquet(temporary, index=False))
+def read_parquet(path: Path, expected: FileHash, card_name: str) -> pd.DataFrame:
+    """The table in a file, of which the card of that name holds the hash; else DamagedError."""
+    import pandas as pd
+
+    try:
+        content = path.read_bytes()  # once: another process may replace the file
+        if hashlib.sha256(content).hexdigest() != expected.sha256:
+            raise DamagedError(f"{path} is damaged: its sha256 is not the one in {card_name}")
+        return pd.read_parquet(io.BytesIO(content))
+    except FileNotFoundError:
+        raise DamagedError(f"{path} is gone") from None
+    except (OSError, ValueError) as error:  # a whole file that never held a table
+        raise DamagedError(f"{path} is damaged: {error}") from None
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
@@ -149,13 +163,6 @@ def _flush_names(folder: Path) -> None:
             os.close(handle)
 
 
-def cut_torn_line(path: Path) -> None:
-    """Cut a file of lines off after its last whole one; nothing where there is no such file."""
-    with suppress(FileNotFoundError), path.open("rb+") as file:
-        content = file.read()
-        if not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
-
-
-def described(path: Path) -> dict[str, Any]:
-    return {"sha256": sha256(path), "bytes": path.stat().st_size}
+def hash_file(path: Path) -> FileHash:
+    """The file's content as cards hold it."""
+    return FileHash(sha256=sha256(path), bytes=path.stat().st_size)

@@ -1,17 +1,21 @@
-"""The files of one finished fold: model folder and OOF rows, all vouched for by the card in it."""
+"""The files of one fold: model folder and OOF rows, vouched for by a card; and its checkpoints."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from poolblend.cards.card import DamagedError
+from poolblend.cards.fold import FailureNote, FoldCard, FoldFileHashes
+from poolblend.cards.inputs import FileHash
 from poolblend.errors import UserError
-from poolblend.store.cards import DamagedError, read_card, write_card
-from poolblend.store.files import described, flush, no_half_files, sha256
+from poolblend.store.cards import read_card, write_card
+from poolblend.store.checkpoints import Checkpoints
+from poolblend.store.files import flush, hash_file, no_half_files, read_parquet, sha256
+from poolblend.store.locks import ProcessLock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +24,6 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 CARD, FAILED = "card.json", "failed.json"
 OTHER_HASH = "its sha256 is not the one in its card"
-IN_A_CARD = ("inputs", "weights", "oof", "files")
 
 
 class Pretrained(Protocol):
@@ -29,38 +32,60 @@ class Pretrained(Protocol):
     def save_pretrained(self, folder: str) -> Any: ...
 
 
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, renamed into place of `folder` when the block ends well.
+
+    The old card goes before the rename: at no moment a card vouches for files that are not its own.
+    """
+    with no_half_files(folder) as new:
+        new.mkdir(parents=True)
+        yield new
+        flush(new)  # a disk that is full says so by now
+        (folder / CARD).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 class FoldFiles(NamedTuple):
-    """Where the files of a member's fold are."""
+    """Where the files of a member's fold are; `folder` holds the model."""
 
     member: str
     fold: int
     folder: Path
     oof_path: Path
 
-    def card(self) -> dict[str, Any] | None:
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The last two of a fold in training."""
+        return Checkpoints(self.folder.parent / "checkpoints" / self.folder.name)
+
+    @property
+    def lock(self) -> ProcessLock:
+        """Whoever holds it trains this fold."""
+        return ProcessLock(self.folder.with_name(f".{self.folder.name}.lock"))
+
+    def card(self) -> FoldCard | None:
         """The card of a finished fold; None where there is none yet.
 
         Raises DamagedError for a card that is not whole, or a file that is not as large as it says.
         """
         path = self.folder / CARD
         try:
-            card = read_card(path)
+            card = read_card(path, FoldCard)
         except DamagedError as error:
             raise self._damaged(str(error)) from None
         if card is None:
             return None
-        if not _is_whole(card) or (card.get("member"), card.get("fold")) != self[:2]:
+        if card.place != (self.member, self.fold):
             raise self._damaged(f"{path} is damaged: it is not the card of this fold")
-        for file, expected in self._vouched(card):
+        for file, expected in self._files(card):
             size = file.stat().st_size if file.is_file() else None
-            if size != expected["bytes"]:
+            if size != expected.bytes:
                 found = "it is gone" if size is None else f"it has {size} bytes"
-                raise self._damaged(
-                    f"{file} is damaged: {found}, its card says {expected['bytes']}"
-                )
+                raise self._damaged(f"{file} is damaged: {found}, its card says {expected.bytes}")
         return card
 
-    def check(self, *, model: bool = True, oof: bool = True) -> dict[str, Any]:
+    def check(self, *, model: bool = True, oof: bool = True) -> FoldCard:
         """The card of a finished fold, once the hashes of the model's and the OOF file agree.
 
         Raises UserError where there is none, DamagedError where a file is not what the card says.
@@ -71,9 +96,9 @@ class FoldFiles(NamedTuple):
                 f"{self.member} fold {self.fold} is not finished (no {self.folder / CARD}); "
                 "train it"
             )
-        for file, expected in self._vouched(card):
+        for file, expected in self._files(card):
             wanted = oof if file == self.oof_path else model
-            if wanted and sha256(file) != expected["sha256"]:
+            if wanted and sha256(file) != expected.sha256:
                 raise self._damaged(f"{file} is damaged: {OTHER_HASH}")
         return card
 
@@ -83,49 +108,40 @@ class FoldFiles(NamedTuple):
         tensors: Mapping[str, torch.Tensor],
         parts: Sequence[Pretrained],
         oof: pd.DataFrame,
-        card: Mapping[str, Any],
+        make_card: Callable[[FoldFileHashes], FoldCard],
     ) -> None:
-        """Write a finished fold: its OOF rows first, then the model folder, in one rename."""
+        """Write a finished fold: its OOF rows first, then the model folder, in one rename.
+
+        `make_card` is given the hashes of the files; the card is written last.
+        """
         from safetensors.torch import save_file
 
-        with no_half_files(self.folder) as new_folder:
-            new_folder.mkdir(parents=True)
-            save_file(dict(tensors), new_folder / WEIGHTS)
+        with replaced_folder(self.folder) as new:
+            save_file(dict(tensors), new / WEIGHTS)
             for part in parts:
-                part.save_pretrained(str(new_folder))
+                part.save_pretrained(str(new))
             with no_half_files(self.oof_path) as new_oof:
                 oof.to_parquet(new_oof, index=False)
-                hashes = {
-                    "weights": described(new_folder / WEIGHTS),
-                    "oof": described(new_oof),
-                    # The tokenizer and the encoder's configuration decide as much as the weights.
-                    "files": {
-                        str(file.relative_to(new_folder)): described(file)
-                        for file in sorted(new_folder.rglob("*"))
-                        if file.is_file() and file.name != WEIGHTS
-                    },
-                }
-                place = {"member": self.member, "fold": self.fold}
-                write_card(new_folder / CARD, {**card, **place, **hashes})
-                for new in (new_folder, new_oof):
-                    flush(new)  # a disk that is full says so by now
-                # What follows are renames. The old card goes first, so that at no moment a card
-                # vouches for files that are not its own.
-                (self.folder / CARD).unlink(missing_ok=True)
-                shutil.rmtree(self.folder, ignore_errors=True)
+                others = hashed_files(new)
+                weights = others.pop(WEIGHTS)
+                hashes = FoldFileHashes(weights=weights, oof=hash_file(new_oof), others=others)
+                write_card(new / CARD, make_card(hashes))
+                for written in (new, new_oof):
+                    flush(written)  # a full disk is known before anything old goes
+                (self.folder / CARD).unlink(missing_ok=True)  # before its OOF rows are replaced
 
-    def mark_failed(self, told: Mapping[str, Any]) -> None:
+    def mark_failed(self, note: FailureNote) -> None:
         """Note in the fold's folder why it could not be trained; `save` replaces the folder."""
-        write_card(self.folder / FAILED, {**told, "member": self.member, "fold": self.fold})
+        write_card(self.folder / FAILED, note)
 
-    def failure(self) -> dict[str, Any] | None:
+    def failure(self) -> FailureNote | None:
         """What was noted; None where nothing was, or nothing that can be read."""
         try:
-            told = read_card(self.folder / FAILED)
+            note = read_card(self.folder / FAILED, FailureNote)
         except (DamagedError, OSError):
             return None
-        whole = told is not None and (told.get("member"), told.get("fold")) == self[:2]
-        return told if whole else None
+        own = note is not None and (note.member, note.fold) == (self.member, self.fold)
+        return note if own else None
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The fold model's weights on the CPU, once the hashes of all its files are checked."""
@@ -140,40 +156,24 @@ class FoldFiles(NamedTuple):
 
     def oof(self) -> pd.DataFrame:
         """The fold's OOF rows (id, fold, pred_<output>…), after their hash has been checked."""
-        import pandas as pd
-
         card = self.check(model=False, oof=False)
-        content = self.oof_path.read_bytes()  # once: another process may replace the file
-        if hashlib.sha256(content).hexdigest() != card["oof"]["sha256"]:
-            raise self._damaged(f"{self.oof_path} is damaged: {OTHER_HASH}")
         try:
-            return pd.read_parquet(io.BytesIO(content))
-        except (OSError, ValueError) as error:  # a whole file that never held a table
-            raise self._damaged(f"{self.oof_path} is damaged: {error}") from None
+            return read_parquet(self.oof_path, card.files.oof, "its card")
+        except DamagedError as error:
+            raise self._damaged(str(error)) from None
 
-    def _vouched(self, card: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-        """The files that a card vouches for, with what it says of each."""
-        yield self.folder / WEIGHTS, card["weights"]
-        yield from ((self.folder / name, expected) for name, expected in card["files"].items())
-        yield self.oof_path, card["oof"]
+    def _files(self, card: FoldCard) -> Iterator[tuple[Path, FileHash]]:
+        """The files that the card vouches for, with what it says of each."""
+        yield self.folder / WEIGHTS, card.files.weights
+        yield from ((self.folder / name, file) for name, file in card.files.others.items())
+        yield self.oof_path, card.files.oof
 
     def _damaged(self, what: str) -> DamagedError:
         return DamagedError(f"{what}; train {self.member} fold {self.fold} again with --overwrite")
 
 
-def _is_whole(card: Mapping[str, Any]) -> bool:
-    """Whether the card says all that is asked of it, of files within the fold's folder."""
-    if not all(isinstance(card.get(key), dict) for key in IN_A_CARD):
-        return False
-    inside = all(
-        len(name) < 256
-        and name.isprintable()
-        and ".." not in Path(name).parts
-        and not Path(name).root
-        for name in card["files"]
-    )
-    described = [card["weights"], card["oof"], *card["files"].values()]
-    return inside and all(
-        isinstance(each, dict) and type(each.get("bytes")) is int and "sha256" in each
-        for each in described
-    )
+def hashed_files(folder: Path) -> dict[str, FileHash]:
+    """Hashes of all files in a folder but hidden ones and its card, by path in it."""
+    files = (file for file in sorted(folder.rglob("[!.]*")) if file.is_file())
+    named = {file.relative_to(folder).as_posix(): file for file in files}
+    return {name: hash_file(file) for name, file in named.items() if name != CARD}

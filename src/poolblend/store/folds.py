@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from poolblend.cards.card import DamagedError, read_json
+from poolblend.cards.folds import FoldsCard, FoldSettings
 from poolblend.errors import UserError
-from poolblend.store.cards import DamagedError, read_card, write_card
-from poolblend.store.files import no_half_files, sha256
+from poolblend.store.files import no_half_files, sha256, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,10 +17,10 @@ RESTORE = "restore it, or move it and the models trained on it away to make new 
 
 
 class Folds(NamedTuple):
-    """Columns id (str) and fold (int); how they were made, None for a file that others made."""
+    """Columns id (str) and fold (int); the card is None for a file that the user made."""
 
     table: pd.DataFrame
-    made: dict[str, Any] | None
+    card: FoldsCard | None
 
 
 def read_folds(path: Path) -> Folds | None:
@@ -32,38 +32,42 @@ def read_folds(path: Path) -> Folds | None:
 
     if not path.is_file():
         return None
-    made = _read_made(path)
+    card = _read_card(path)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         table = table[["id", "fold"]].astype({"fold": "int64"})
     except (ValueError, KeyError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not a table of id, fold ({reason}); {RESTORE}") from None
-    return Folds(table, made)
+    return Folds(table, card)
 
 
-def write_folds(path: Path, table: pd.DataFrame, made: Mapping[str, Any]) -> None:
-    """Write the card first: folds without one count as their user's own."""
+def write_folds(path: Path, table: pd.DataFrame, settings: FoldSettings | None) -> None:
+    """Write the folds and their card; the card first: folds without one count as the user's own."""
     with no_half_files(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
-        write_card(card_path(path), {**made, "folds_sha256": sha256(temporary)})
+        card = FoldsCard(settings=settings, folds_sha256=sha256(temporary))
+        write_text(card_path(path), card.to_json())
 
 
 def card_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _read_made(path: Path) -> dict[str, Any] | None:
-    card = card_path(path)
+def _read_card(path: Path) -> FoldsCard | None:
+    file = card_path(path)
     try:
-        made = read_card(card)
-    except DamagedError as error:
+        card = read_json(FoldsCard, file.read_text(encoding="utf-8"), str(file))
+    except FileNotFoundError:
+        return None
+    except (DamagedError, UnicodeDecodeError, OSError) as error:
+        message = str(error) if isinstance(error, DamagedError) else f"{file} is damaged: {error}"
         raise DamagedError(
-            f"{error}; restore it, or delete it to take {path.name} as it is"
+            f"{message}; restore it, or delete it to take {path.name} as it is"
         ) from None
-    if made is not None and made.get("folds_sha256") != sha256(path):
+    if card.folds_sha256 != sha256(path):
         raise DamagedError(
             f"{path} is not the file that was made there: its sha256 is not the one in "
-            f"{card.name}; {RESTORE}, or delete {card.name} to take the file as your own folds"
+            f"{file.name}; {RESTORE}, or delete {file.name} to take the file as your own folds"
         )
-    return made
+    return card

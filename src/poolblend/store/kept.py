@@ -1,44 +1,107 @@
-"""Test predictions that are kept, so that a blend of the same models computes nothing again."""
+"""Files with their card beside them: submissions, test predictions, pooled vectors.
+
+    submission.csv              submission.json
+    test_fold0.parquet          test_fold0.json
+    vectors_fold0.parquet       vectors_fold0.json
+
+The card holds the sha256 of the file, and a seal of its own.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from poolblend.store.files import write_parquet
+from poolblend.cards.card import C, Card, DamagedError
+from poolblend.cards.inputs import FileHash
+from poolblend.cards.predictions import Origin, PredictionsCard, TableName, What
+from poolblend.store.cards import read_card, write_card
+from poolblend.store.files import flush, hash_file, no_half_files, read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+
+AGAIN: dict[What, str] = {
+    "predictions": "infer.py makes these predictions again",
+    "vectors": "infer.py --vectors makes it again",
+}
 
 
-def write_kept(path: Path, table: pd.DataFrame, made_from: Mapping[str, Any]) -> None:
-    """Write predictions without a fold, with what they were made from and a hash of their own."""
-    table = table.copy()
-    table.attrs.update(made_from, content_sha256=_content_sha256(table))
-    write_parquet(path, table)
+def write_with_card(
+    path: Path, write: Callable[[Path], Any], make_card: Callable[[FileHash], Card]
+) -> None:
+    """Write a file, and its card beside it. A file never lies beside the card of another file."""
+    with no_half_files(path) as new:
+        write(new)
+        flush(new)
+        with no_half_files(path.with_suffix(".json")) as new_card:
+            write_card(new_card, make_card(hash_file(new)))
+            # A disk that is full says so by now. What follows are renames.
+            path.unlink(missing_ok=True)
 
 
-def read_kept(path: Path) -> pd.DataFrame | None:
-    """The predictions, with what they were made from in `attrs`; None where they are not whole."""
-    import pandas as pd
-    from pyarrow import ArrowException
-
-    with suppress(OSError, ValueError, TypeError, KeyError, ArrowException):
-        table = pd.read_parquet(path)
-        if table.attrs.pop("content_sha256", None) == _content_sha256(table):
-            return table
-    return None
+def read_card_of(path: Path, kind: type[C]) -> C:
+    """The card beside a file; DamagedError where there is none, or it is damaged."""
+    beside = path.with_suffix(".json")
+    card = read_card(beside, kind)
+    if card is None:
+        raise DamagedError(f"{path} has no card {beside.name}")
+    return card
 
 
-def _content_sha256(table: pd.DataFrame) -> str:
-    """Hex digest of what the table holds, whichever library wrote it."""
-    digest = hashlib.sha256("\0".join([*table.columns, *table["id"]]).encode())
-    numbers = table.drop(columns="id")
-    for column in numbers:
-        digest.update(np.ascontiguousarray(numbers[column], dtype=np.float64).data)
-    return digest.hexdigest()
+class KeptFile(NamedTuple):
+    """The file of what a member's fold model made of the rows of a table."""
+
+    path: Path
+    member: str
+    fold: int
+    table: TableName
+    what: What
+
+    def keep(self, table: pd.DataFrame | pa.Table, hashes: Mapping[str, str]) -> None:
+        """Write the table, and its card with the hashes of what it was made from."""
+        import pandas as pd
+        from pyarrow import parquet
+
+        write = (
+            partial(table.to_parquet, index=False)
+            if isinstance(table, pd.DataFrame)
+            else partial(parquet.write_table, table, use_dictionary=False)
+        )
+        origin = self.origin(hashes)
+        write_with_card(self.path, write, lambda file: PredictionsCard(origin=origin, file=file))
+
+    def load(self, hashes: Mapping[str, str]) -> pd.DataFrame | None:
+        """The table that is kept, if it is whole and was made from just this; else None."""
+        if not self.path.is_file():
+            return None
+        try:
+            card, frame = self.check()
+        except DamagedError as error:
+            log.warning("%s", error)
+            return None
+        return frame if card.origin == self.origin(hashes) else None
+
+    def check(self) -> tuple[PredictionsCard, pd.DataFrame]:
+        """The card and the table, whatever they were made from; DamagedError if not whole."""
+        with suppress(DamagedError):
+            card = read_card_of(self.path, PredictionsCard)
+            if card.origin == self.origin(card.origin.hashes):  # else of another fold or member
+                return card, read_parquet(self.path, card.file, "its card")
+        raise DamagedError(f"{self.path} is damaged; {AGAIN[self.what]}")
+
+    def origin(self, hashes: Mapping[str, str]) -> Origin:
+        return Origin(
+            member=self.member,
+            fold=self.fold,
+            table=self.table,
+            what=self.what,
+            hashes=dict(hashes),
+        )

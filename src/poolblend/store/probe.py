@@ -1,4 +1,4 @@
-"""Try a folder out, and leave nothing behind: does it keep what is written, do its locks hold?"""
+"""Test whether a folder can be written and locked; nothing is left in it."""
 
 from __future__ import annotations
 
@@ -6,95 +6,73 @@ import errno
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO
 
 from poolblend.store.files import UnwritableError
-from poolblend.store.locks import FileLock
+from poolblend.store.locks import ProcessLock
 
 COPIED = (
     "copy the run's folders in models/, oof/ and input/ to a folder that can be written, and set "
     "`store` to it"
 )
 CONTENT = os.urandom(4096)
-# Exit status 3 where a second process is refused the lock, as it should be.
-SECOND = """
-import os, sys
-with open(sys.argv[1], "ab") as file:
-    try:
-        if os.name == "posix":
-            import fcntl
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            import msvcrt
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    except (BlockingIOError, PermissionError):
-        sys.exit(3)
+REFUSED = 3  # exit status of a process that is refused the lock
+SECOND_PROCESS = f"""
+import sys
+from pathlib import Path
+
+sys.path[:] = sys.argv[2:]
+from poolblend.store.locks import ProcessLock
+
+sys.exit(0 if ProcessLock(Path(sys.argv[1])).acquire(wait=False) else {REFUSED})
 """
 
 
 def nearest_folder(path: Path) -> Path:
-    """`path`, or what exists of the way to it."""
+    """`path`, or the nearest of its parents that exists."""
     return next(place for place in (path, *path.parents) if os.path.lexists(place))
 
 
 def try_writing(folder: Path) -> None:
-    """Write, flush, rename, read back and delete a small file; OSError where one of these fails."""
-    next(folder.iterdir(), None)
-    with _temporary(folder, "written") as written, _temporary(folder, "renamed") as renamed:
+    """Write, flush, rename and read back a small file; OSError where one of these fails."""
+    with TemporaryDirectory(prefix=".doctor-", dir=folder) as temporary:
+        written, renamed = Path(temporary, "written"), Path(temporary, "renamed")
         with written.open("xb") as file:
-            file.write(CONTENT)
-            file.flush()
-            os.fsync(file.fileno())
+            _write(file)
         written.replace(renamed)
         if renamed.read_bytes() != CONTENT:
-            raise OSError(errno.EIO, "it gives back other bytes than were written")
+            raise OSError(errno.EIO, "other bytes are read back than were written")
 
 
 def check_writable(folders: Iterable[Path], advice: str) -> None:
     """Raise UnwritableError unless a file can be written in each folder, or where it will be made.
 
-    The file has no name where the system knows such files, so that no kill leaves it behind.
+    The file has no name where the system supports that, so that no kill leaves it behind.
     """
     for folder in dict.fromkeys(map(nearest_folder, folders)):
         try:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                file.write(CONTENT)
-                file.flush()
-                os.fsync(file.fileno())
+            with TemporaryFile(dir=folder) as file:
+                _write(file)
         except OSError as error:
             raise UnwritableError(
                 f"{folder} cannot be written: {error.strerror or error}; {advice}"
             ) from None
 
 
-def ignores_case(folder: Path) -> bool:
-    """Whether two names that differ in upper and lower case are one file there."""
-    with _temporary(folder, "case") as lower:
-        lower.touch()
-        return lower.with_name(lower.name.replace("case", "CASE")).exists()
-
-
 def try_locking(folder: Path) -> bool:
     """Whether a lock that this process holds is refused to another one."""
-    with _temporary(folder, "lock") as path:
-        lock = FileLock(path)
-        lock.acquire()
-        try:
-            second = [sys.executable, "-I", "-S", "-c", SECOND, str(path)]
-            status = subprocess.run(second, check=False, capture_output=True, timeout=10).returncode
-        finally:
-            lock.release()
-    return status == 3
+    with TemporaryDirectory(prefix=".doctor-", dir=folder) as temporary:
+        path = Path(temporary, "lock")
+        with ProcessLock(path):
+            command = [sys.executable, "-c", SECOND_PROCESS, str(path), *sys.path]
+            done = subprocess.run(command, check=False, capture_output=True, timeout=60)
+    return done.returncode == REFUSED
 
 
-@contextmanager
-def _temporary(folder: Path, name: str) -> Iterator[Path]:
-    path = folder / f".doctor.{name}.{os.getpid()}.tmp"
-    try:
-        yield path
-    finally:
-        with suppress(OSError):
-            path.unlink()
+def _write(file: IO[bytes]) -> None:
+    file.write(CONTENT)
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,27 +1,28 @@
 """Pseudo-labels of the test rows, for each fold those of models and weights that never saw it.
 
 fold0.parquet     id, pred_<output>…: for the training of fold 0
-card.json         the competition, and of each fold the models, their weights, the file's hash
+card.json         the `PseudoCard`
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from poolblend.cards.card import DamagedError
+from poolblend.cards.pseudo import PseudoCard, PseudoFold
 from poolblend.errors import UserError
-from poolblend.store.cards import DamagedError, read_card, write_card
-from poolblend.store.files import described, no_half_files, sha256
+from poolblend.store.cards import read_card, write_card
+from poolblend.store.files import hash_file, no_half_files, read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CARD = "card.json"
-OF_COMPETITION = ("train_sha256", "folds_sha256", "test_sha256", "task")
-OF_FOLD = ("fold", "without", "members", "mixture")
+AGAIN = "make new ones with infer.py --pseudo-labels"
 
 
 class PseudoFiles(NamedTuple):
@@ -33,10 +34,9 @@ class PseudoFiles(NamedTuple):
     def path(self, fold: int) -> Path:
         return self.folder / f"fold{fold}.parquet"
 
-    def save(self, tables: Sequence[pd.DataFrame], card: Mapping[str, Any]) -> bool:
+    def save(self, tables: Sequence[pd.DataFrame], card: PseudoCard) -> bool:
         """Write a file for each fold, and the card, in one rename; False where they are there.
 
-        `card` holds the keys of `OF_COMPETITION`, and under "folds" those of `OF_FOLD` for each.
         Raises UserError where other labels are there: a training may have used them.
         """
         if self.folder.exists():
@@ -48,134 +48,94 @@ class PseudoFiles(NamedTuple):
             )
         with no_half_files(self.folder) as new:
             new.mkdir(parents=True)
-            folds = []
-            for fold, table in enumerate(tables):
-                file = new / self.path(fold).name
-                table.to_parquet(file, index=False)
-                folds.append({**card["folds"][fold], **described(file)})
-            write_card(new / CARD, {**card, "folds": folds})
+            paths = [new / self.path(fold).name for fold in range(len(tables))]
+            for path, table in zip(paths, tables, strict=True):
+                table.to_parquet(path, index=False)
+            files = tuple(map(hash_file, paths))
+            write_card(new / CARD, card.model_copy(update={"files": files}))
         return True
 
-    def card(self) -> dict[str, Any]:
+    def card(self) -> PseudoCard:
         """The card; DamagedError where it is not the one that was written."""
-        try:
-            card = read_card(self.folder / CARD)
-        except DamagedError as error:
-            raise self._damaged(str(error)) from None
-        if card is None:
-            raise self._damaged(f"{self.folder} holds no {CARD}")
-        if not _is_whole(card):
-            raise self._damaged(f"{self.folder / CARD} is damaged: it is no card of pseudo-labels")
-        return card
+        with self._advice():
+            card = read_card(self.folder / CARD, PseudoCard)
+            if card is None:
+                raise DamagedError(f"{self.folder} holds no {CARD}")
+            return card
 
     def labels_sha256(self) -> str:
-        """One hash for the labels of all folds, as the card says them."""
-        hashes = [fold["sha256"] for fold in self.card()["folds"]]
+        """One hash for the labels of all folds, as the card gives them."""
+        hashes = [file.sha256 for file in self.card().files]
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def check(self) -> None:
-        """Raise DamagedError unless every file is what the card says."""
-        for fold, told in enumerate(self.card()["folds"]):
-            file = self.path(fold)
-            if not file.is_file():
-                raise self._damaged(f"{file} is gone")
-            if sha256(file) != told["sha256"]:
-                raise self._damaged(f"{file} is damaged: its sha256 is not the one in {CARD}")
+        """Raise DamagedError unless every file is the one that the card names."""
+        card = self.card()
+        for fold in range(len(card.folds)):
+            self._table(fold, card)
 
-    def read(
-        self, fold: int, *, train_sha256: str, folds_sha256: str, task: Mapping[str, Any]
-    ) -> pd.DataFrame:
-        """The labels (id, pred_<output>…) for the training of `fold`, once all about them is right.
+    def read(self, fold: int, *, data: Mapping[str, str], task: object) -> pd.DataFrame:
+        """The labels (id, pred_<output>…) for the training of `fold`, once they are known to fit.
 
-        `attrs` hold `test_sha256`, of the table whose rows they label. Raises UserError for labels
-        of another competition or other folds, and for labels that a model or weights made which
-        may have seen this fold's rows; DamagedError for a file that is not what the card says.
+        `data` are the hashes of the competition's tables and folds. Raises UserError for labels of
+        another competition, other folds or another test table, and for labels made by a model or
+        by weights that may have seen this fold's rows; DamagedError for a damaged file.
         """
         card = self.card()
-        if card["train_sha256"] != train_sha256 or card["task"] != dict(task):
-            what = "task" if card["train_sha256"] == train_sha256 else "train table"
+        if card.train_sha256 != data["train_sha256"] or card.task != task:
+            what = "task" if card.train_sha256 == data["train_sha256"] else "train table"
             raise UserError(
                 f"pseudo-labels {self.name} come from another competition: they were made with "
-                f"another {what}; make new ones with infer.py --pseudo-labels"
+                f"another {what}; {AGAIN}"
             )
-        if card["folds_sha256"] != folds_sha256 or fold >= len(card["folds"]):
+        if card.folds_sha256 != data["folds_sha256"] or fold >= len(card.folds):
             raise UserError(
                 f"pseudo-labels {self.name} were made with other folds, so that their models have "
-                f"seen rows of fold {fold}; make new ones with infer.py --pseudo-labels"
+                f"seen rows of fold {fold}; {AGAIN}"
             )
-        told = card["folds"][fold]
-        self._check_provenance(fold, told)
-        labels = self._table(fold, told["sha256"])
-        tests = ("test_sha256", "test_joins_sha256")
-        labels.attrs = {key: card[key] for key in tests if key in card}
+        self._check_unseen(fold, card.folds[fold])
+        labels = self._table(fold, card)
+        if any(getattr(card, key) != data.get(key) for key in ("test_sha256", "test_joins_sha256")):
+            raise UserError(
+                f"pseudo-labels {self.name} were made for another test table; make them anew under "
+                "another name (infer.py --pseudo-labels NAME)"
+            )
         return labels
 
-    def _check_provenance(self, fold: int, told: Mapping[str, Any]) -> None:
+    def _check_unseen(self, fold: int, made: PseudoFold) -> None:
         """Refuse labels of which anything may have learned this fold's labels."""
-        for member, made in told["members"].items():
-            if made["fold"] != fold:
+        for name, member in made.members.items():
+            if member.fold != fold:
                 raise UserError(
                     f"pseudo-labels {self.name} for fold {fold} were made by the fold "
-                    f"{made['fold']} model of {member}, which has learned fold {fold}'s labels; "
-                    "make new ones with infer.py --pseudo-labels"
+                    f"{member.fold} model of {name}, which has learned fold {fold}'s labels; "
+                    f"{AGAIN}"
                 )
-        if told["fold"] != fold or told["without"] != fold:
+        if made.fold != fold or made.without != fold:
             raise UserError(
                 f"pseudo-labels {self.name} for fold {fold} were blended by weights that have seen "
-                f"fold {fold}'s labels; make new ones with infer.py --pseudo-labels"
+                f"fold {fold}'s labels; {AGAIN}"
             )
 
-    def _table(self, fold: int, expected: str) -> pd.DataFrame:
-        import pandas as pd
+    def _table(self, fold: int, card: PseudoCard) -> pd.DataFrame:
+        with self._advice():
+            path = self.path(fold)
+            return read_parquet(path, card.files[fold], CARD)
 
-        file = self.path(fold)
-        try:
-            content = file.read_bytes()
-            if hashlib.sha256(content).hexdigest() != expected:
-                raise self._damaged(f"{file} is damaged: its sha256 is not the one in {CARD}")
-            return pd.read_parquet(io.BytesIO(content))
-        except FileNotFoundError:
-            raise self._damaged(f"{file} is gone") from None
-        except (OSError, ValueError) as error:  # a whole file that never held a table
-            raise self._damaged(f"{file} is damaged: {error}") from None
-
-    def _holds(self, tables: Sequence[pd.DataFrame], card: Mapping[str, Any]) -> bool:
+    def _holds(self, tables: Sequence[pd.DataFrame], card: PseudoCard) -> bool:
         """Whether just this is kept already: the same origin, and the same values."""
         kept = self.card()
-        same = all(kept[key] == card[key] for key in OF_COMPETITION)
-        same &= [_only(fold) for fold in kept["folds"]] == [_only(fold) for fold in card["folds"]]
-        return same and all(
-            self._table(fold, kept["folds"][fold]["sha256"]).equals(table)
-            for fold, table in enumerate(tables)
+        return kept.same_labels(card) and all(
+            self._table(fold, kept).equals(table) for fold, table in enumerate(tables)
         )
 
-    def _damaged(self, what: str) -> DamagedError:
-        return DamagedError(
-            f"{what}; restore it, or delete {self.folder} and run infer.py --pseudo-labels "
-            f"{self.name} again"
-        )
-
-
-def _only(fold: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: fold[key] for key in OF_FOLD}
-
-
-def _is_whole(card: Mapping[str, Any]) -> bool:
-    """Whether the card says all that is asked of it."""
-    folds = card.get("folds")
-    return (
-        all(key in card for key in OF_COMPETITION)
-        and isinstance(folds, list)
-        and all(_is_whole_fold(fold) for fold in folds)
-    )
-
-
-def _is_whole_fold(fold: Any) -> bool:
-    if not isinstance(fold, dict) or not all(key in fold for key in (*OF_FOLD, "sha256")):
-        return False
-    members = fold["members"]
-    return (
-        isinstance(fold["sha256"], str)
-        and isinstance(members, dict)
-        and all(isinstance(made, dict) and "fold" in made for made in members.values())
-    )
+    @contextmanager
+    def _advice(self) -> Iterator[None]:
+        """Messages of damage say what to do."""
+        try:
+            yield
+        except DamagedError as error:
+            raise DamagedError(
+                f"{error}; restore it, or delete {self.folder} and run infer.py --pseudo-labels "
+                f"{self.name} again"
+            ) from None

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from poolblend.modeling.model import Batch, Windows
-from poolblend.training.encoding import Encoded, SpecialTokens, concatenated, encode
+from poolblend.training.encoding import Encoded, concatenated, encode
 
 __all__ = [
     "Encoded",
-    "SpecialTokens",
     "collate",
     "concatenated",
     "encode",

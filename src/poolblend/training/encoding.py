@@ -9,17 +9,15 @@ import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from poolblend.errors import UserError
+from poolblend.text_spec import TextSpec, Truncation
 from poolblend.training.tokens import Frame, frame, interleave, separated, tokenise
-from poolblend.training.truncation import Truncation, resolve_truncation, share_room, truncate
+from poolblend.training.truncation import resolve_truncation, share_room, truncate
 from poolblend.training.windows import Windowing, windowing
-
-SpecialTokens = Literal["text", "tokens"]
-Join = Literal["separator", "pair"]
 
 
 @dataclass(frozen=True)
@@ -65,36 +63,29 @@ class Text(NamedTuple):
 def encode(
     columns: Sequence[Sequence[str]],
     tokenizer: Any,
-    max_length: int,
-    *,
-    special_tokens: SpecialTokens = "text",
-    join: Join = "separator",
-    truncation: Truncation = "auto",
-    windows: tuple[int, int | None] | None = None,
+    spec: TextSpec,
     between: Sequence[Sequence[str]] | None = None,
 ) -> Encoded:
-    """Token ids of every row's texts, one list of texts per column, cut at `max_length`.
+    """Token ids of every row's texts, one list of texts per column, read as `spec` says.
 
     Columns become one text, joined by the special tokens `between` (those before the first, then
-    those behind each; by default the separator), around which stands what the tokenizer puts there;
-    with `join` "pair" two are framed as the tokenizer frames two. A special token written within a
-    text, such as "[SEP]", is text like any other; with `special_tokens` "tokens" it is that token.
-    `windows` (overlap, most or None) keeps longer texts, for windows of `max_length`. Raises
-    UserError where `max_length` leaves no room, or where pairs meet windows or a tokenizer that
-    puts nothing between two texts.
+    those behind each; by default the separator), and framed as the tokenizer frames one text; with
+    join "pair" two are framed as the tokenizer frames two. With windows, longer texts are kept, to
+    be read in windows of `max_length`. Raises UserError where `max_length` leaves no room, or where
+    pairs meet windows or a tokenizer that puts nothing between two texts.
     """
-    pair, as_text = join == "pair", special_tokens == "text"
-    if pair and windows is not None:
+    pair, as_text = spec.join == "pair", spec.special_tokens == "text"
+    if pair and spec.windows is not None:
         raise UserError(
             "windows read one text, data.join=pair makes two; set data.join=separator, or "
             "data.text to a template"
         )
     around = _frame_of_two(tokenizer) if pair else frame(tokenizer, 1)
-    room, cutting = _room(around, max_length, windows)
+    room, cutting = _room(around, spec)
     parts = [[column] for column in columns] if pair else [columns]
     made = [_texts(part, tokenizer, as_text, None if pair else between) for part in parts]
     n_tokens = [[len(text.ids) for text in texts] for texts in made]
-    side = resolve_truncation(truncation, tokenizer)
+    side = resolve_truncation(spec.truncation, tokenizer)
     rows = [_truncated(texts, room, side) for texts in zip(*made, strict=True)]
     # A tokenizer that adds no special tokens makes nothing of an empty text: one padding token then
     # stands for it, so that there is something to pool.
@@ -108,7 +99,7 @@ def encode(
         n_truncated=sum(sum(lengths) > room for lengths in zip(*n_tokens, strict=True)),
         pad_id=pad_id,
         pad_left=tokenizer.padding_side == "left",
-        max_length=max_length,
+        max_length=spec.max_length,
         types=_types(around, rows) if any(around.text_types) else None,
         windowing=cutting,
     )
@@ -124,18 +115,18 @@ def _frame_of_two(tokenizer: Any) -> Frame:
     return around
 
 
-def _room(
-    around: Frame, max_length: int, windows: tuple[int, int | None] | None
-) -> tuple[int, Windowing | None]:
+def _room(around: Frame, spec: TextSpec) -> tuple[int, Windowing | None]:
     """How many tokens of its texts a row may hold, and its windows where it may have several."""
     n_around = [len(gap) for gap in around.ids]
-    room = max_length - sum(n_around)
+    room = spec.max_length - sum(n_around)
     if room < len(around.text_types):
-        raise UserError(f"max_length is {max_length}: no room beside the tokenizer's own tokens")
-    if windows is None:
+        raise UserError(
+            f"max_length is {spec.max_length}: no room beside the tokenizer's own tokens"
+        )
+    if spec.windows is None:
         return room, None
-    overlap, most = windows
-    cutting = windowing(max_length, overlap, *n_around)
+    cutting = windowing(spec.max_length, spec.windows.overlap, *n_around)
+    most = spec.windows.most
     return (sys.maxsize if most is None else cutting.capacity(most)), cutting
 
 

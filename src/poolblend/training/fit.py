@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from poolblend.errors import UserError
-from poolblend.modeling.checkpointing import checkpoint_activations
+from poolblend.modeling.layers import checkpoint_activations
 from poolblend.modeling.model import TextModel
 from poolblend.training import state
 from poolblend.training.batches import Encoded, padding_share, plan_steps
@@ -229,17 +229,6 @@ class Fit:
     def _kept(self) -> TextModel:
         found = (recipe.kept() for recipe in self.recipes)
         return next((model for model in found if model is not None), self.model)
-
-    def seconds_of_step(self, epoch: int, step: int) -> float:
-        """Do this step of the plan, out of order; returns how long it took.
-
-        For estimates: the model is of no use after that.
-        """
-        self.model.train()
-        self.position = Position(epoch, step)
-        started = time.perf_counter()
-        self._train_step(self._steps[epoch][step])  # on a GPU, its end is timed with the next one
-        return time.perf_counter() - started
 
     def try_step(self) -> None:
         """Do the first step of the plan as if it were the last, to see whether it can be done.

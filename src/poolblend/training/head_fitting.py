@@ -18,7 +18,8 @@ from sklearn.svm import SVR
 from torch import Tensor
 
 from poolblend.errors import UserError
-from poolblend.modeling.frozen_heads import FrozenKind, KernelHead, LinearHead, Standardise
+from poolblend.modeling.frozen_heads import KernelHead, LinearHead, Standardise
+from poolblend.modeling.options import FrozenKind
 from poolblend.training.objectives import Objective
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""How a fold model is trained: the options of `train:`, of windows, pseudo-labels, checkpoints."""
+"""How a fold model is trained: the options of `train:`, pseudo-labels, checkpoints."""
 
 from __future__ import annotations
 
@@ -10,13 +10,6 @@ from poolblend.options import FileNamePart, Section, checked
 from poolblend.training.recipes import with_recipes
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-
-
-class Windows(Section):
-    """Long texts in overlapping windows of `max_length`; poolers see every token once."""
-
-    overlap: int = Field(64, ge=0)  # tokens that two neighbouring windows share
-    most: int | None = Field(None, ge=1)  # windows per text; what is beyond them is cut
 
 
 class Pseudo(Section):

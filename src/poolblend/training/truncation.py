@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-Truncation = Literal["auto", "head", "tail", "head_tail"]
+from poolblend.text_spec import Truncation
+
 T = TypeVar("T")
 
 

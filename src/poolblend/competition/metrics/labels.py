@@ -62,14 +62,7 @@ def accuracy(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return np.count_nonzero(right if right.ndim == 1 else right.all(axis=1)) / len(right)
 
 
-@register(
-    "f1",
-    better="max",
-    takes="labels",
-    tasks=("binary",),
-    of_counts=_f1_of,
-    of_positive=True,
-)
+@register("f1", better="max", takes="labels", tasks=("binary",), of_counts=_f1_of, of_positive=True)
 def f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """F1 of the positive label."""
     return _f1_of(count(y_true, y_pred))

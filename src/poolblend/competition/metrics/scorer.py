@@ -32,31 +32,25 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """A registered metric: which direction is better, what it takes, and which tasks it fits.
-
-    `of_counts` is the metric of binary decisions as a function of their `Counts`, from which the
-    best threshold is found exactly. `of_positive` says that the two labels do not count alike.
-    `mean_of` names the metric of one output that this one averages over outputs, or grows with:
-    then each output can have weights of its own. `of_order` says that only the order of the
-    predictions counts. `by_fold` says that the metric compares rows with each other; its function
-    takes a third argument, `fold_N`, and compares rows of one fold only, because predictions of
-    different fold models and fold blends have no scale in common. `by_value` says that it takes
-    ordinal labels as `Task.steps_C`: values in whole steps of the scale, from 0, rather than
-    places. `of_shares` is the metric of a multiclass task's shares (N, K), where it has one.
-    """
+    """A registered metric: which direction is better, what it takes, and which tasks it fits."""
 
     name: str
     function: Function
     better: Better
     takes: Literal["labels", "scores"]
     tasks: tuple[str, ...]
+    # The metric of binary decisions from their counts, which gives the best threshold exactly.
     of_counts: Callable[[Counts], Any] | None = None
-    of_positive: bool = False
+    of_positive: bool = False  # the two labels do not count alike
+    # The metric of one output that this one averages over outputs, or grows with: then each output
+    # can have weights of its own.
     mean_of: str | None = None
-    of_order: bool = False
+    of_order: bool = False  # only the order of the predictions counts
+    # The metric compares rows with each other. Its function takes `fold_N` and compares rows of the
+    # same fold only, because predictions of different models have no scale in common.
     by_fold: bool = False
-    by_value: bool = False
-    of_shares: Function | None = None
+    by_value: bool = False  # it takes ordinal labels as `Task.steps_C`, and not as indices
+    of_shares: Function | None = None  # the metric of a multiclass task's shares (N, K)
 
 
 METRICS: Registry[Metric] = Registry("metric")
@@ -68,35 +62,16 @@ def register(
     better: Better,
     takes: Literal["labels", "scores"],
     tasks: tuple[str, ...],
-    of_counts: Callable[[Counts], Any] | None = None,
-    of_positive: bool = False,
-    mean_of: str | None = None,
-    of_order: bool = False,
-    by_fold: bool = False,
-    by_value: bool = False,
-    of_shares: Function | None = None,
+    **properties: Any,
 ) -> Callable[[Function], Function]:
     """Decorator that enters a function (y_true, y_pred) -> float under `name`.
 
-    With `by_fold` the function also takes `fold_N`, (N,) or None for rows of one model.
+    `properties` are further fields of `Metric`. With `by_fold` the function also takes `fold_N`,
+    (N,) or None for rows of one model.
     """
 
     def enter(function: Function) -> Function:
-        entry = Metric(
-            name,
-            function,
-            better,
-            takes,
-            tasks,
-            of_counts=of_counts,
-            of_positive=of_positive,
-            mean_of=mean_of,
-            of_order=of_order,
-            by_fold=by_fold,
-            by_value=by_value,
-            of_shares=of_shares,
-        )
-        METRICS.add(name, entry)
+        METRICS.add(name, Metric(name, function, better, takes, tasks, **properties))
         return function
 
     return enter

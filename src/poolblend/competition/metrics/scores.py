@@ -98,12 +98,7 @@ def mae(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 
 
 @register(
-    "pearson",
-    better="max",
-    takes="scores",
-    tasks=("regression",),
-    mean_of="pearson",
-    by_fold=True,
+    "pearson", better="max", takes="scores", tasks=("regression",), mean_of="pearson", by_fold=True
 )
 def pearson(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
     """Pearson correlation, mean over targets; of several folds, each counts by its rows."""

@@ -1,17 +1,18 @@
 """The blenders: how weights are fitted, one function under one `@register` each.
 
-Each is given a `BlendProblem` and returns weights of at least 0; all but `stack` give weights that
-sum to 1. What they share (spaces, cuts, weights per output, honest scores) is not their concern.
+To add one, write a function from a `BlendProblem` to a `BlendFit` under `@register("name", …)` in
+any module of this folder. That puts it into `--help`, the config's choices, the README's table, the
+comparison of all blenders and the law suite of tests/ensembling/test_blenders.py. Weights are at
+least 0, and sum to 1 unless it has a `space` of its own. Spaces, cuts, weights per output and
+honest scores are not its concern.
 """
 
-from poolblend.ensembling.blenders import (  # noqa: F401
-    convex,
-    greedy,
-    search,
-    shrunk,
-    simple,
-    stack,
-)
-from poolblend.ensembling.blenders.registry import BLENDERS, Blender, by_simplicity, register
+import importlib
+import pkgutil
+
+from poolblend.ensembling.problem import BLENDERS, Blender, by_simplicity, register
 
 __all__ = ["BLENDERS", "Blender", "by_simplicity", "register"]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

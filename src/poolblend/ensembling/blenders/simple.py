@@ -1,11 +1,10 @@
-"""Blenders that fit next to nothing: the plain mean, and the best member alone."""
+"""Blenders without fitted weights: the plain mean, and the best member alone."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from poolblend.ensembling.blenders.registry import register
-from poolblend.ensembling.problem import BlendFit, BlendProblem, equal_weights
+from poolblend.ensembling.problem import BlendFit, BlendProblem, equal_weights, register
 
 
 @register("equal", complexity=0)
@@ -18,11 +17,8 @@ def equal(problem: BlendProblem) -> BlendFit:
 def best(problem: BlendProblem) -> BlendFit:
     """The one member that scores best alone; of equals, the one of least smooth loss."""
     corners_MM = np.eye(problem.n_members)
-    none_K = np.zeros(problem.n_outputs)
-    merits = [
-        (problem.loss(corner_M), problem.smooth(corner_M, none_K).loss) for corner_M in corners_MM
-    ]
-    if not np.isfinite([loss for loss, _ in merits]).any():
+    losses = [(problem.loss(corner_M), problem.smooth_loss(corner_M)) for corner_M in corners_MM]
+    if not np.isfinite([loss for loss, _ in losses]).any():
         taken = problem.scorer.take(problem.space.inverse(problem.z_MNK[0]))
-        problem.scorer.loss_taken(problem.y, taken, problem.fold_N)  # says why
-    return BlendFit(corners_MM[min(range(problem.n_members), key=merits.__getitem__)])
+        problem.scorer.loss_taken(problem.y, taken, problem.fold_N)  # raises the reason
+    return BlendFit(corners_MM[losses.index(min(losses))])

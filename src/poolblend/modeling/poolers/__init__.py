@@ -1,4 +1,4 @@
-"""Poolers: the hidden states of a row's tokens in, one vector per row out.
+"""Poolers: from the hidden states of a row's tokens to one vector per row.
 
 To add one, write a class under `@POOLERS.register("name")` in any module of this folder: its own
 arguments keyword-only with defaults, its maths in `pool`. That puts it into `--help`, the config's

@@ -1,7 +1,8 @@
 """Poolers that read one token of a row.
 
-The first is what BERT-like encoders train to stand for it, the last the only one of a decoder that
-has seen all others. Both are found in the attention mask: they may be excluded from what counts.
+BERT-like encoders train the first token to represent the row; in a decoder only the last token has
+seen all others. Both are found by the attention mask, since they may be special tokens, which
+`mask=content` leaves out.
 """
 
 from __future__ import annotations

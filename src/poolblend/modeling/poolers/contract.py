@@ -1,4 +1,4 @@
-"""What a pooler sees, what it promises, and the registry it enters.
+"""The interface of poolers, their input, and their registry.
 
 Shapes: B rows of a batch, T tokens, H hidden units.
 """
@@ -16,7 +16,7 @@ from poolblend.registry import Registry
 
 
 class EncoderShape(NamedTuple):
-    """The sizes of an encoder."""
+    """Sizes of an encoder."""
 
     hidden_size: int
     n_layers: int
@@ -24,15 +24,15 @@ class EncoderShape(NamedTuple):
 
     @property
     def n_states(self) -> int:
-        """Its hidden states: the embeddings, then one per layer."""
+        """Number of hidden states: the embeddings, then one per layer."""
         return self.n_layers + 1
 
 
 class Tokens(NamedTuple):
     """One batch of encoded rows.
 
-    `hidden` holds (B, T, H) states of the layers the pooler asked for, in its order; `mask_BT` is
-    True at the tokens that count, `attention_BT` at those that exist: each has one or more per row.
+    `hidden` holds (B, T, H) states of the layers that the pooler asked for, in its order. `mask_BT`
+    is True for the tokens that count, `attention_BT` for all but padding; a row has at least one.
     """
 
     hidden: tuple[Tensor, ...]
@@ -63,10 +63,10 @@ class Pooler(nn.Module):
         return self.pool(tokens).to(tokens.hidden[0].dtype)
 
     def fit(self, rows: Sequence[np.ndarray]) -> None:
-        """Learn what is learned by counting: `rows` are the training rows' token ids, unpadded."""
+        """Count words, for poolers that need it; `rows` are the training rows' token ids."""
 
     def adopt(self, own: nn.Module | None) -> bool:
-        """Take over the encoder's own trained pooler; False where one was wanted and not found."""
+        """Copy weights of the encoder's own pooler; False where they are needed and not there."""
         return True
 
 

@@ -1,4 +1,4 @@
-"""Poolers that look for each feature's extreme values, and the power mean between mean and max.
+"""Poolers of each feature's extreme values, and the power mean between mean and max.
 
 Shapes: B rows, T tokens, H hidden units, R ranks from the largest value down.
 """
@@ -35,7 +35,7 @@ class Min(Pooler):
 class MeanKMax(Pooler):
     """The mean of the tokens joined with the mean of each feature's k largest values.
 
-    A row of fewer than `k` tokens takes the values it has, so its second half is its mean too.
+    For a row of fewer than `k` tokens, the second half of the vector is the mean as well.
     """
 
     def __init__(self, shape: EncoderShape, *, k: int = 4) -> None:
@@ -55,9 +55,9 @@ class MeanKMax(Pooler):
 class GeM(Pooler):
     """The generalised mean (mean of x^p)^(1/p), from mean to max as the learned p grows.
 
-    Values below `FLOOR` count as `FLOOR`, as in the source, which keeps any p defined: a feature
-    speaks where it is positive, as after a ReLU. The log of p is what is learned, so p stays
-    positive; the mean is taken in logarithms, so no power overflows or vanishes.
+    Values below `FLOOR` count as `FLOOR`, as in the source, so that any p is defined: only positive
+    values of a feature matter. The log of p is learned, so p stays positive; the mean is computed
+    in logarithms, so that no power overflows or underflows.
     Source: Radenović et al. 2018, arXiv:1711.02512.
     """
 

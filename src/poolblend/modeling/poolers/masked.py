@@ -1,8 +1,8 @@
 """Reductions over the tokens that count, safe in half precision.
 
-What does not count is replaced, never multiplied by zero: NaN or infinity there stays out of the
-result and out of every gradient. Sums and means are float32; products are not written as matrix
-multiplications, which autocast would run in half precision.
+Values that do not count are replaced, never multiplied by zero, so that NaN or infinity there reach
+neither the result nor a gradient. Sums and means are float32. No product is written as a matrix
+multiplication, which autocast would run in half precision.
 
 Shapes: B rows, T tokens, H hidden units.
 """

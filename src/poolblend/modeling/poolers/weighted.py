@@ -1,4 +1,4 @@
-"""Poolers that weigh tokens: by how rare their words are, or by what the model learns of them.
+"""Poolers that weight tokens by how rare their words are, or by learned scores.
 
 Shapes: B rows, T tokens, H hidden units, V words of the vocabulary.
 """
@@ -53,7 +53,7 @@ class Weighted(Pooler):
     def weights(self, tokens: Tokens) -> Tensor:
         """One positive weight per token, (B, T)."""
         if self.by == "idf":
-            # Padding that is made to count holds no word: it weighs what a word of every row does.
+            # With mask=none padding counts: it weighs as much as a word that is in every row.
             return self.idf_V[tokens.ids_BT].where(tokens.attention_BT, 1.0)
         x_BTH = masked.kept(tokens.hidden[0], tokens.mask_BT).to(self.score.weight.dtype)
         return F.softplus(self.score(x_BTH)[..., 0].float()) + self.LEAST

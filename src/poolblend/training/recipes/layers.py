@@ -49,9 +49,9 @@ class FreezeLayers(Recipe):
         check_layers(encoder, self.freeze_layers or 0, "train.freeze_layers")
 
     def prepare_model(self, model: TextModel) -> None:
-        from poolblend.modeling.freezing import freeze
+        from poolblend.modeling.layers import frozen_modules
 
-        freeze(model, self.freeze_layers or 0)
+        model.freeze(frozen_modules(model.encoder, self.freeze_layers or 0))
 
 
 @register("reinit_layers")
@@ -72,6 +72,6 @@ class ReinitLayers(Recipe):
             )
 
     def prepare_encoder(self, encoder: Any) -> None:
-        from poolblend.modeling.reinit import reinitialise
+        from poolblend.modeling.layers import reinitialise
 
         reinitialise(encoder, self.reinit_layers)

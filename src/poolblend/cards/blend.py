@@ -1,0 +1,249 @@
+"""The blend card: what a blend is made of, how it weights its members, and what it is worth.
+
+Legend: M members, K outputs, Q quantiles.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from poolblend.cards.card import Card, CardPart
+from poolblend.competition.metrics import METRICS
+from poolblend.competition.positive import Positive
+from poolblend.competition.tasks import KINDS, Task
+
+# Its weights are coefficients of a regression, which need not sum to one.
+STACK = "stack"
+
+
+class FileHash(CardPart):
+    """A file from elsewhere, as it was when the blend was made."""
+
+    path: str
+    sha256: str
+
+
+class FoldHashes(CardPart):
+    """The files of one fold model, as they were when the blend was made."""
+
+    weights_sha256: str
+    oof_sha256: str
+
+
+class GainInterval(CardPart):
+    """A gain in the metric, positive for better, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class LossWithout(CardPart):
+    """What the blend loses without a member, with its 95 % interval; None where undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    verdict: str
+
+
+class Refitted(CardPart):
+    """A member's weight on resampled rows: mean, 5th and 95th percentile, share of zeros."""
+
+    mean: float
+    low: float
+    high: float
+    zero: float
+
+
+class MemberOrigin(CardPart):
+    """Where a member's predictions come from: `folds` trained here, or files from elsewhere.
+
+    `optimism` is about how much early stopping on the scored rows flatters the member, None where
+    that is not known. A member from elsewhere may have no predictions of test.
+    """
+
+    folds: tuple[FoldHashes, ...] = ()
+    stopped_early: bool = False
+    optimism: float | None = None
+    oof_file: FileHash | None = None
+    test_file: FileHash | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> MemberOrigin:
+        if bool(self.folds) == bool(self.oof_file):
+            raise ValueError("expected either folds or an oof_file")
+        return self
+
+
+class BlendMember(CardPart):
+    """A member of the blend, what it scores alone, and what it adds to the blend.
+
+    `score` is that of all out-of-fold rows with its 95 % interval, None where it is undefined.
+    `error_correlation` is the mean of those with the other members.
+    """
+
+    origin: MemberOrigin
+    weight: float
+    score: float | None
+    low: float | None
+    high: float | None
+    fold_scores: tuple[float | None, ...]
+    without: LossWithout
+    refitted: Refitted
+    error_correlation: float | None
+
+
+class Form(CardPart):
+    """What was chosen before weights were fitted: the space, and whether cuts are fitted."""
+
+    space: str
+    cuts: bool
+
+
+class BlenderScores(CardPart):
+    """A blender's two scores, its gains, and its weights: on all rows, and without each fold."""
+
+    in_sample: float
+    honest: float
+    optimism: float
+    over_member: GainInterval
+    over_equal: GainInterval
+    space: str
+    weights: tuple[tuple[float, ...], ...]
+    fold_weights: tuple[tuple[float, ...], ...]
+
+
+class Chosen(CardPart):
+    """The blender in use, and the best single member.
+
+    `member` is the best on all rows, `member_score` the honest score of picking the best member
+    without the fold that is scored.
+    """
+
+    blender: str
+    automatic: bool
+    metric: str
+    honest: float
+    member: str
+    member_score: float
+    n_members: int
+    n_folds: int
+
+
+class Weighting(CardPart):
+    """All that is needed to blend predictions: `Mixture.from_json` takes it.
+
+    Weights are (M, K), the intercept (K), quantiles (M, K, Q) in the rank space.
+    """
+
+    space: str
+    quantiles: tuple[tuple[tuple[float, ...], ...], ...] | None
+    weights: tuple[tuple[float, ...], ...]
+    intercept: tuple[float, ...]
+    cuts: tuple[float, ...] | None
+
+
+class FitOptions(CardPart):
+    """With what the weights were fitted: the options that fit them again without a fold."""
+
+    space: Literal["auto", "plain", "logit", "rank"]
+    weights: Literal["shared", "per_output"]
+    thresholds: Literal["auto", "fitted", "default"]
+    trials: int
+    seed: int
+
+
+class Diversity(CardPart):
+    """How different the members are, on average over pairs; None where it is undefined.
+
+    The mean squared errors are those of `ensembling.diversity.ambiguity`.
+    """
+
+    prediction_correlation: float | None
+    error_correlation: float | None
+    disagreement: float | None = None
+    q_statistic: float | None = None
+    member_error: float | None = None
+    ambiguity: float | None = None
+    ensemble_error: float | None = None
+    sentence: str
+
+
+class BlendCard(Card):
+    """The card of a blend. Members and rows of weights have the same order.
+
+    `left_out` says of members that are not in the blend why. `without_blender` is the blender
+    that was fitted without each member, `refitted_blender` the one fitted on resampled rows.
+    `slices` has a sentence for each column that rows were sliced by. `inputs` are hashes of the
+    competition's files. `written` and the rest come from `provenance`.
+    """
+
+    run: str
+    task: Task
+    positive: Positive | None
+    metric: str
+    blender: str = Field(min_length=1)
+    sentence: str = Field(min_length=1)
+    choice: Chosen
+    form: Form
+    mixture: Weighting
+    members: dict[str, BlendMember] = Field(min_length=1)
+    left_out: dict[str, str]
+    blenders: dict[str, BlenderScores]
+    simplest_first: tuple[str, ...]
+    inputs: dict[str, str]
+    rows: int
+    diversity: Diversity
+    without_blender: str
+    refitted_blender: str
+    slices: dict[str, str]
+    options: FitOptions
+    config: dict[str, Any]
+    written: str = Field(min_length=1)
+    poolblend: str
+    commit: str | None
+    python: str
+    platform: str
+    libraries: dict[str, str | None]
+
+    @property
+    def used_members(self) -> dict[str, BlendMember]:
+        """The members that have weight on any output."""
+        rows = zip(self.members.items(), self.mixture.weights, strict=True)
+        return {name: member for (name, member), weights in rows if any(weights)}
+
+    def describe(self) -> str:
+        """One line: which blend it is, of how many members, and its honest score."""
+        used, honest = list(self.used_members), self.blenders[self.blender].honest
+        what = used[0]
+        if len(used) > 1:
+            what = f"{self.blender} of {len(used)} of {len(self.members)} members"
+        return f"{what}, honest {self.metric} {honest:.4f} ({self.written})"
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> BlendCard:
+        """Refuse weights that are not of these members and outputs."""
+        weights, cuts = self.mixture.weights, self.mixture.cuts
+        outputs = len(self.task.outputs)
+        expected = {
+            "task.kind": self.task.kind in KINDS,
+            "metric": self.metric in METRICS,
+            "blenders": self.blender in self.blenders,
+            "mixture.weights": len(weights) == len(self.members)
+            and all(len(row) == outputs for row in weights)
+            and any(map(any, weights)),
+        }
+        for field, right in expected.items():
+            if not right:
+                raise ValueError(f"{field} does not agree with the rest of the card")
+        sums = [sum(column) for column in zip(*weights, strict=True)]
+        if self.blender != STACK and not all(math.isclose(s, 1, abs_tol=1e-6) for s in sums):
+            raise ValueError(f"the weights sum to {sums}, expected 1")
+        default = self.task.default_cuts
+        if cuts is not None and (default is None or len(cuts) != len(default)):
+            raise ValueError("mixture.cuts are not those of the task")
+        return self

@@ -1,0 +1,147 @@
+"""The card of a fold model: what it was trained from, how the training went, which files it has."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from pydantic import field_validator
+
+from poolblend.cards.card import Card, CardPart
+from poolblend.cards.inputs import FileHash, Inputs, hash_of_hashes
+from poolblend.cards.member import Member
+from poolblend.cards.provenance import Provenance
+from poolblend.competition.columns import Columns
+from poolblend.competition.positive import Positive
+from poolblend.competition.tasks import Task
+from poolblend.text_spec import TextSpec
+
+
+class FoldInputs(Inputs):
+    """All that a fold model's weights depend on, besides library versions and the machine.
+
+    None stands for what this fold does not use: joined tables, pseudo-labels and their test table.
+    """
+
+    train_sha256: str
+    joins_sha256: str | None = None
+    folds_sha256: str
+    pseudo_labels_sha256: str | None = None
+    test_sha256: str | None = None
+    test_joins_sha256: str | None = None
+    task: Task
+    reading: TextSpec
+    soft: tuple[str, ...] = ()
+    weight: str | None = None
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    joins_on: tuple[str, ...] = ()
+    backbone_sha256: str  # where a backbone lies may change; its hashes say what it is
+    backbone_files_sha256: str
+    backbone_mlm_sha256: str | None = None  # fingerprint of its continued training, if any
+    tokenizer: str | None = None  # the file that texts are read by, where transformers differs
+    settings: dict[str, Any]  # the member's settings that its weights depend on
+
+
+class TokenCount(CardPart):
+    """The fold's own rows as tokens: how many, and a hash of their ids."""
+
+    count: int
+    sha256: str
+
+
+class RowCounts(CardPart):
+    train: int
+    valid: int
+
+
+class EpochRecord(CardPart):
+    """One epoch: mean loss over its rows, seconds, share of padding, score of the fold's rows."""
+
+    number: int
+    loss: float
+    seconds: float
+    padding: float
+    score: float | None = None
+
+
+class HeadRecord(CardPart):
+    """The fit of a scikit-learn head."""
+
+    seconds: float
+    support_vectors: int | None = None
+
+
+class BackboneHashes(CardPart):
+    """Hashes of the backbone that the training started from, as it lay on the disk."""
+
+    weights_sha256: str
+    files_sha256: str
+
+
+class FoldFileHashes(CardPart):
+    """Hashes of the fold's files; the card itself is not among them."""
+
+    weights: FileHash
+    oof: FileHash
+    others: dict[str, FileHash]  # by path in the model folder: tokenizer, configuration
+
+    @field_validator("others")
+    @classmethod
+    def _stay_in_the_folder(cls, value: dict[str, FileHash]) -> dict[str, FileHash]:
+        for name in value:
+            path = PurePosixPath(name.replace("\\", "/"))
+            if len(name) > 255 or not name.isprintable() or ".." in path.parts or path.root:
+                raise ValueError("a file outside of the fold's folder")
+        return value
+
+    @property
+    def others_sha256(self) -> str:
+        """One hash of tokenizer and configuration."""
+        return hash_of_hashes(self.others)
+
+
+class FoldCard(Card):
+    """A finished fold: its model, its out-of-fold predictions, and how they came about."""
+
+    member: Member
+    fold: int
+    inputs: FoldInputs
+    backbone: BackboneHashes
+    seed: int  # of this fold's training: data order, dropout, new weights
+    tokens: TokenCount
+    rows: RowCounts
+    metric: str
+    positive: Positive | None = None
+    score: float | None  # None where the metric has no value on these rows
+    device: str
+    precision: str  # that the training computed in
+    fp32_only: bool = False  # the encoder failed in the half precision that `auto` stood for
+    epochs: tuple[EpochRecord, ...] = ()
+    kept_epoch: int | None = None  # of early stopping
+    optimism: float | None = None  # how much choosing that epoch improves its score
+    resumed_at_steps: tuple[int, ...] = ()
+    batches_cut_into: int = 1  # more than 1 where the device ran out of memory
+    head: HeadRecord | None = None
+    columns: Columns | None = None  # of numeric and categorical columns, as fitted
+    target_scaler: dict[str, tuple[float, ...]] | None = None
+    reads_padding: bool = False  # the encoder reads padding: rows of equal length are batched
+    seconds: float
+    config: dict[str, Any]
+    provenance: Provenance
+    files: FoldFileHashes
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The member's name and the fold."""
+        return self.member.name, self.fold
+
+
+class FailureNote(Card):
+    """Why a fold could not be trained from these inputs; replaced when it is."""
+
+    member: str
+    fold: int
+    reason: str
+    inputs: dict[str, Any]
+    written: str

@@ -1,0 +1,54 @@
+"""A member: one way of making predictions, as jobs and cards hold it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from poolblend.modeling.options import Backbone, Head, Mask
+from poolblend.options import Section
+from poolblend.text_spec import Truncation, Windows
+from poolblend.training.options import Pseudo, Train
+from poolblend.training.recipes import RECIPES
+
+# The keys of `train` that apply to a frozen encoder.
+FROZEN_TRAIN = {"precision", "attention"} | {
+    name for name in RECIPES if RECIPES[name].with_frozen_encoder
+}
+
+
+class Member(Section):
+    """One way of making predictions, every setting resolved; `settings` is all but its name."""
+
+    name: str
+    pooler: str
+    pooler_args: dict[str, Any]
+    mask: Mask
+    backbone: Backbone
+    max_length: int
+    truncation: Truncation
+    windows: Windows | None
+    pseudo: Pseudo | None
+    head: Head
+    train: Train
+    seed: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"name"})
+
+    @property
+    def applied_train(self) -> Train:
+        """What of `train` applies to the member: to a frozen encoder, only how it computes."""
+        if not self.head.frozen:
+            return self.train
+        return Train(**self.train.model_dump(include=FROZEN_TRAIN))
+
+
+def derive_seed(seed: int, *names: object) -> int:
+    """A seed of its own for whatever `names` say, below 2**31.
+
+    Members that share data order and dropout err more alike than their poolers make them.
+    """
+    digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

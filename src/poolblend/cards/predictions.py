@@ -1,0 +1,41 @@
+"""The card of predictions or pooled vectors that are kept: what they were made from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from poolblend.cards.card import Card
+from poolblend.cards.inputs import FileHash, Inputs
+
+TableName = Literal["train", "test"]
+What = Literal["predictions", "vectors"]
+
+
+class Origin(Inputs):
+    """Which fold model made what of which table: all that decides the numbers.
+
+    `hashes` are the sha256 of the model's weights and of the files that the rows come from, by
+    name. Predictions of the train table are those of the fold's own rows.
+    """
+
+    member: str
+    fold: int
+    table: TableName
+    what: What
+    hashes: dict[str, str]
+
+    def __str__(self) -> str:
+        table = f", {self.table}" if self.what == "vectors" else ""
+        return f"{self.member} fold {self.fold}{table}"
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The member's name and the fold."""
+        return self.member, self.fold
+
+
+class PredictionsCard(Card):
+    """The card of a parquet file of predictions or vectors. It stands beside the file."""
+
+    origin: Origin
+    file: FileHash

@@ -1,0 +1,43 @@
+"""The card of a submission: what its columns hold, and which blend made it."""
+
+from __future__ import annotations
+
+from poolblend.cards.blend import BlendCard
+from poolblend.cards.card import Card, CardPart
+from poolblend.cards.inputs import FileHash
+from poolblend.cards.provenance import Provenance
+from poolblend.competition.positive import Positive
+
+
+class BlendInUse(CardPart):
+    """The blend that something was made with; `written` tells it from later ones."""
+
+    blender: str
+    metric: str
+    sentence: str
+    written: str
+
+    @classmethod
+    def of(cls, card: BlendCard) -> BlendInUse:
+        return cls(
+            blender=card.blender,
+            metric=card.metric,
+            sentence=card.sentence,
+            written=card.written,
+        )
+
+
+class SubmissionCard(Card):
+    """The card of a submission. `columns` says what each column holds, `values` in which form."""
+
+    run: str
+    values: str
+    columns: dict[str, str]
+    positive: Positive | None
+    blend: BlendInUse
+    weights: dict[str, float]
+    test_sha256: str
+    rows: int
+    device: str
+    provenance: Provenance
+    file: FileHash

@@ -1,0 +1,78 @@
+"""What models learn from beside hard labels: soft labels, and weights that balance the labels.
+
+Legend: N rows, K model outputs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.class_weight import compute_sample_weight
+
+from poolblend.competition.cells import whole_shares
+from poolblend.competition.tasks import Task
+from poolblend.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def soft_labels(
+    task: Task, train: pd.DataFrame, columns: Sequence[str], id: str
+) -> np.ndarray | None:
+    """The soft labels (N, K) of a train table; None where every row has one hard label.
+
+    They are those of `columns`; without any, the targets' own shares of each row, where each class
+    has a target column. One column for binary, of the positive label; one per class for multiclass,
+    in the order of `task.classes`, each row normalised to sum to 1; one per target for multilabel.
+    Raises UserError for other tasks, another number of columns, and a row that does not sum to 1
+    (naming its `id`).
+    """
+    if not columns:
+        return _own_shares(task, train) if task.one_hot else None
+    if not task.probabilistic:
+        raise UserError(f"data.soft: {task.kind} targets are no probabilities; leave it out")
+    if len(columns) != len(task.outputs):
+        of = f"positive label {task.classes[1]}" if task.kind == "binary" else None
+        raise UserError(
+            f"data.soft names {len(columns)} columns, expected {len(task.outputs)}: one for "
+            f"{of or 'each of ' + ', '.join(task.outputs)}, in this order"
+        )
+    soft_NK = train[list(columns)].to_numpy(np.float64)
+    if task.kind != "multiclass":
+        return soft_NK
+    return whole_shares(soft_NK, train[id].tolist(), f"data.soft: the row of {id}")
+
+
+def _own_shares(task: Task, train: pd.DataFrame) -> np.ndarray | None:
+    share_NK = task.shares(train)
+    largest_N = share_NK.max(axis=1)
+    if (largest_N == 1).all():
+        return None
+    log.info(
+        "%d of %d rows are shared among classes: models learn the shares, and log_loss scores "
+        "them; folds and other metrics take the class of the largest share (the first of equal "
+        "ones in %d rows)",
+        (largest_N < 1).sum(),
+        len(train),
+        ((share_NK == largest_N[:, None]).sum(axis=1) > 1).sum(),
+    )
+    return share_NK
+
+
+def balanced_weights(task: Task, y: np.ndarray) -> np.ndarray:
+    """Weights under which every label of these rows counts alike, of mean 1.
+
+    (N,) for binary, multiclass and ordinal: N / (classes that occur * rows of the row's class);
+    (N, K) for multilabel, for each label apart. `y` is as `Task.encode` writes it. Raises UserError
+    for regression.
+    """
+    if task.kind == "regression":
+        raise UserError(
+            "train.class_weights: a regression task has no classes to balance; set it to none"
+        )
+    if y.ndim == 1:
+        return compute_sample_weight("balanced", y)
+    return np.stack([compute_sample_weight("balanced", y_N) for y_N in y.T], axis=1)

@@ -1,0 +1,66 @@
+"""What the jobs of one competition share in a process: its tables, tokens and stop signals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from poolblend.config import Config, Member
+from poolblend.errors import UserError
+from poolblend.jobs.estimate import Estimate
+from poolblend.jobs.watch import Watch
+from poolblend.loading.competition import Competition
+from poolblend.loading.dataset import Datasets
+from poolblend.modeling.options import Backbone
+from poolblend.modeling.sources import Located
+from poolblend.store import Store
+
+
+@dataclass(eq=False)
+class Context:
+    """Made once in each process that does jobs.
+
+    `located` says where each backbone of the members lies on this machine.
+    """
+
+    config: Config
+    competition: Competition
+    store: Store
+    located: Mapping[Backbone, Located]
+    watch: Watch
+    estimate: Estimate = field(default_factory=lambda: Estimate({}))  # of the time left
+    # Vectors that several folds or members with a frozen encoder share.
+    vectors: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+
+    @cached_property
+    def datasets(self) -> Datasets:
+        """The folds' datasets; texts are tokenised once."""
+        return Datasets(self.config, self.competition, self.store)
+
+    @property
+    def ids(self) -> pd.Series:
+        """Of the train table's rows."""
+        tables = self.competition.tables
+        return tables.train[tables.id]
+
+    def rows_of(self, fold: int) -> np.ndarray:
+        """Positions of the fold's rows in the train table."""
+        return np.flatnonzero(self.competition.fold_N == fold)
+
+    def backbone(self, member: Member) -> Located:
+        """What the member's training starts from: its backbone, or the one trained further.
+
+        Raises UserError where that has not been trained yet.
+        """
+        if not member.backbone.mlm:
+            return self.located[member.backbone]
+        files = self.store.backbone(member.backbone.name)
+        card = files.card()
+        if card is None:
+            raise UserError(f"backbone {member.backbone.name} is not trained further yet")
+        hashes = card.hashes()
+        return Located(files.folder, hashes.weights_sha256, hashes.files_sha256)

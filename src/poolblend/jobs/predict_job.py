@@ -1,0 +1,158 @@
+"""A unit of inference as a value: one fold model over the rows of one table.
+
+Shape legend: N rows, K outputs, H width of the pooler.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from poolblend.cards.blend import MemberOrigin
+from poolblend.cards.card import CardPart
+from poolblend.cards.predictions import Origin, TableName, What
+from poolblend.config import Config
+from poolblend.errors import UserError
+from poolblend.jobs.foldmodels import FoldModels
+from poolblend.loading.texts import Texts
+from poolblend.store import Store
+from poolblend.store.kept import KeptFile
+from poolblend.store.predictions import from_table, to_table, vectors_table
+from poolblend.store.probe import COPIED, check_writable
+
+log = logging.getLogger(__name__)
+
+
+class PredictJob(CardPart):
+    """All that one unit of inference needs, besides the store of the run and the table.
+
+    `origin` is what decides the numbers. The rest says how they are computed: `remote_code` whether
+    code that comes with the model may run, as the store may be from elsewhere.
+    """
+
+    run: str
+    origin: Origin
+    batch_tokens: int
+    remote_code: bool = False
+
+    def fingerprint(self) -> str:
+        """Hex sha256: equal for jobs with the same result."""
+        return self.origin.fingerprint()
+
+    def file(self, store: Store) -> KeptFile | None:
+        """Where the store keeps the result; None for predictions of train, which it does not."""
+        origin = self.origin
+        if origin.what == "vectors":
+            return store.vectors(origin.member, origin.fold, origin.table)
+        return None if origin.table == "train" else store.test_predictions(*origin.place)
+
+    def kept(self, store: Store) -> pd.DataFrame | None:
+        """The result of just this job, if the store holds it whole."""
+        file = self.file(store)
+        return None if file is None else file.load(self.origin.hashes)
+
+
+class Result(NamedTuple):
+    """Predictions (N, K) or vectors (N, H); whether they were kept earlier."""
+
+    job: PredictJob
+    values: np.ndarray
+    kept: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a table: their texts and ids; of train also the folds."""
+
+    texts: Texts
+    ids_N: np.ndarray
+    fold_N: np.ndarray | None = None
+
+    def positions(self, job: PredictJob) -> np.ndarray:
+        """The rows that a job is about: of train's predictions, the fold's own rows."""
+        if self.fold_N is None or job.origin.what == "vectors":
+            return np.arange(len(self.ids_N))
+        return np.flatnonzero(self.fold_N == job.origin.fold)
+
+
+Tables = dict[TableName, Rows]
+
+
+def run(job: PredictJob, store: Store, rows: Rows) -> np.ndarray:
+    """Predictions (N, K) or vectors (N, H) of the job's rows, computed by its model."""
+    models = FoldModels(store, rows.texts, job.batch_tokens, remote_code=job.remote_code)
+    compute = models.vectors if job.origin.what == "vectors" else models.predict
+    return compute(*job.origin.place, rows.positions(job), str(job.origin))
+
+
+class PredictWork:
+    """Does jobs: takes the result that is kept, else computes it and keeps it in the store."""
+
+    def __init__(self, store: Store, tables: Tables, outputs: Sequence[str]) -> None:
+        self.store, self.tables, self.outputs = store, tables, outputs
+        self._warned = False
+
+    def __call__(self, job: PredictJob) -> Result:
+        rows, file = self.tables[job.origin.table], job.file(self.store)
+        kept = job.kept(self.store)
+        if kept is not None:
+            return Result(job, self._values(job, kept), True)
+        if file is not None and job.origin.what == "vectors":
+            check_writable([file.path.parent], COPIED)
+        values = run(job, self.store, rows)
+        if file is not None:
+            self._keep(job, file, values)
+        return Result(job, values, False)
+
+    def _values(self, job: PredictJob, table: pd.DataFrame) -> np.ndarray:
+        if job.origin.what == "vectors":
+            return np.stack(table["vector"].to_list())
+        return from_table(table, self.tables[job.origin.table].ids_N, self.outputs)
+
+    def _keep(self, job: PredictJob, file: KeptFile, values: np.ndarray) -> None:
+        rows, hashes = self.tables[job.origin.table], job.origin.hashes
+        if job.origin.what == "vectors":
+            file.keep(vectors_table(rows.ids_N, values, rows.fold_N), hashes)
+            return
+        try:
+            file.keep(to_table(rows.ids_N, values, self.outputs), hashes)
+        except UserError as error:  # a store mounted read-only: they are only kept for later
+            if not self._warned:
+                log.warning("test predictions are not kept: %s", error)
+            self._warned = True
+
+
+def run_all(jobs: Iterable[PredictJob], do: Callable[[PredictJob], Result]) -> Iterator[Result]:
+    """Do the jobs one after another, in this process."""
+    return map(do, jobs)
+
+
+def plan_predictions(
+    config: Config,
+    origins: Mapping[str, MemberOrigin],
+    table: TableName,
+    what: What,
+    hashes: Mapping[str, str],
+) -> list[PredictJob]:
+    """A job for every fold model of the members; `hashes` are those of the table's files."""
+    return [
+        PredictJob(
+            run=config.run,
+            origin=Origin(
+                member=name,
+                fold=fold,
+                table=table,
+                what=what,
+                hashes={**hashes, "weights_sha256": model.weights_sha256},
+            ),
+            batch_tokens=config.batch_tokens,
+            remote_code=config.remote_code,
+        )
+        for name, origin in origins.items()
+        for fold, model in enumerate(origin.folds)
+    ]

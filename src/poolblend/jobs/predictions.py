@@ -1,0 +1,112 @@
+"""Predictions of the test rows by a blend's members, trained here or from elsewhere.
+
+Shape legend: N rows, M members, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from poolblend.cards.blend import BlendMember, MemberOrigin
+from poolblend.competition.tables import Unlabelled, load_test
+from poolblend.competition.tasks import Task
+from poolblend.competition.templates import text_columns
+from poolblend.config import Config
+from poolblend.ensembling.matrix import build_test
+from poolblend.errors import UserError
+from poolblend.jobs.blend_plan import check_unchanged
+from poolblend.jobs.predict_job import PredictWork, Rows, plan_predictions, run_all
+from poolblend.loading.competition import Competition, table_hashes
+from poolblend.loading.outside import Predictions, find_moved, read_predictions
+from poolblend.loading.texts import Texts
+from poolblend.store import Store
+
+
+def load_unlabelled(
+    config: Config, store: Store, origins: Mapping[str, MemberOrigin]
+) -> Unlabelled:
+    """The test table, with the columns that the members of a blend read, and the sample.
+
+    Raises UserError for members that were trained since the blend.
+    """
+    texts = (text_columns(check_unchanged(store, name, each)) for name, each in origins.items())
+    columns = sorted({column for columns in texts for column in columns})
+    data = config.data.model_copy(update={"text": columns})
+    return load_test(config.data_dir, data, config.submission)
+
+
+def test_rows(config: Config, tables: Unlabelled) -> Rows:
+    texts = Texts(tables.test, "test", config.remote_code, config.batch_tokens)
+    return Rows(texts, tables.test[tables.id].to_numpy(dtype=object))
+
+
+def train_rows(config: Config, competition: Competition) -> Rows:
+    train = competition.tables.train
+    texts = Texts(train, "train", config.remote_code, config.batch_tokens)
+    return Rows(texts, train[competition.tables.id].to_numpy(dtype=object), competition.fold_N)
+
+
+def predict_members(
+    config: Config,
+    store: Store,
+    tables: Unlabelled,
+    task: Task,
+    members: Mapping[str, BlendMember],
+    members_from: Path | None = None,
+) -> np.ndarray:
+    """Test predictions (M, N, K): of our members the mean of their folds, of others as given.
+
+    The files of others are where they were blended, or have moved into the folder `members_from`
+    or the store's.
+    """
+    folders = [store.root] if members_from is None else [members_from, store.root]
+    rows, names = test_rows(config, tables), list(members)
+    given = {
+        name: _read_given(name, member, tables.id, task, folders)
+        for name, member in members.items()
+        if member.origin.oof_file
+    }
+    pred_MNK = np.zeros((len(members), len(rows.ids_N), len(task.outputs)))
+    if given:
+        pred_MNK[[names.index(name) for name in given]] = build_test(
+            {name: each.table for name, each in given.items()},
+            rows.ids_N,
+            task.outputs,
+            probabilities=task.probabilistic,
+            simplex=task.kind == "multiclass",
+            files={name: each.path for name, each in given.items()},
+        )
+    origins = {name: member.origin for name, member in members.items()}
+    jobs = plan_predictions(config, origins, "test", "predictions", table_hashes(config, "test"))
+    for job, pred_NK, _ in run_all(jobs, PredictWork(store, {"test": rows}, task.outputs)):
+        name = job.origin.member
+        pred_MNK[names.index(name)] += pred_NK / len(origins[name].folds)
+    return pred_MNK
+
+
+def _read_given(
+    name: str, member: BlendMember, id: str, task: Task, folders: Sequence[Path]
+) -> Predictions:
+    """A member's predictions of test that were found beside its OOF file when it was blended."""
+    oof_file, test_file = member.origin.oof_file, member.origin.test_file
+    assert oof_file
+    if test_file is None:
+        folder = Path(oof_file.path).parent / "test"
+        raise UserError(
+            f"member {name} has a weight of {member.weight:.3f} but no test predictions; put "
+            f"them into {folder} as {name}.csv or .parquet and run blend.py again, or blend "
+            "without it (--members a,b)"
+        )
+    path = Path(test_file.path)
+    found = find_moved(path, test_file.sha256, folders)
+    if found is None:
+        raise UserError(
+            f"{path}, the test predictions of member {name}, is "
+            f"{'not what it was' if path.is_file() else 'gone'} since the blend, and not in "
+            f"{' or '.join(map(str, folders))}; restore it, name the folder of the members' files "
+            "with --members-from, or run blend.py again"
+        )
+    return read_predictions(found, id=id, task=task)

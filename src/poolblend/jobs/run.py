@@ -1,0 +1,103 @@
+"""Do one job: train, and put the result with its card into the store."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from poolblend.cards.fold import BackboneHashes, FoldCard, FoldFileHashes, RowCounts, TokenCount
+from poolblend.cards.provenance import Provenance
+from poolblend.jobs.context import Context
+from poolblend.jobs.finetune import FittedFold, finetune
+from poolblend.jobs.fit_head import fit_head
+from poolblend.jobs.job import BackboneJob, FoldJob, Job
+from poolblend.jobs.pretrain import pretrain
+from poolblend.jobs.scoring import score, shown, why_undefined
+from poolblend.modeling.sources import Located
+from poolblend.store.predictions import to_table
+from poolblend.training.devices import choose_device, resolve_precision
+from poolblend.training.encoding import digest
+
+log = logging.getLogger(__name__)
+
+
+def run(job: Job, context: Context, place: str = "") -> None:
+    """Do the job, resuming from its newest checkpoint; `place` stands before its name in the log.
+
+    Raises Stopped when the watch says so, with a checkpoint written; UserError where the job
+    cannot be done.
+    """
+    label = f"{place} {job.name}".strip()
+    if isinstance(job, BackboneJob):
+        pretrain(context, job, context.located[job.backbone], label)
+    else:
+        _train_fold(job, context, label)
+
+
+def _train_fold(job: FoldJob, context: Context, label: str) -> None:
+    """Train a fold model, predict its own rows, and put both into the store."""
+    started = time.perf_counter()
+    competition, located = context.competition, context.backbone(job.member)
+    fit = fit_head if job.member.head.frozen else finetune
+    fitted = fit(context, job, located, label)
+    valid = context.rows_of(job.fold)
+    scored = score(competition, valid, fitted.pred_NK)
+    saving = time.perf_counter()
+    seconds = round(saving - started, 1)
+    files = job.files(context.store)
+    files.save(
+        tensors=fitted.model.state_dict(),
+        parts=fitted.base.parts,
+        oof=to_table(context.ids.iloc[valid], fitted.pred_NK, competition.task.outputs, job.fold),
+        make_card=lambda hashes: _card(job, context, located, fitted, scored, seconds, hashes),
+    )
+    files.checkpoints.drop()
+    context.watch.took("saving a fold", time.perf_counter() - saving)
+    message = shown(scored)
+    if scored is None:
+        message += f", {why_undefined(competition, valid, fitted.pred_NK)}"
+    log.info("%s: %s %s (%.0f s)", label, competition.scorer.name, message, seconds)
+
+
+def _card(
+    job: FoldJob,
+    context: Context,
+    located: Located,
+    fitted: FittedFold,
+    scored: float | None,
+    seconds: float,
+    hashes: FoldFileHashes,
+) -> FoldCard:
+    competition, device = context.competition, choose_device()
+    valid = context.rows_of(job.fold)
+    encoded = context.datasets.encode(job.member, located)
+    return FoldCard(
+        member=job.member,
+        fold=job.fold,
+        inputs=job.inputs,
+        backbone=BackboneHashes(
+            weights_sha256=located.weights_sha256, files_sha256=located.files_sha256
+        ),
+        seed=job.seed,
+        tokens=TokenCount(**digest(encoded, valid)),
+        rows=RowCounts(train=fitted.n_train, valid=len(valid)),
+        metric=competition.scorer.name,
+        positive=competition.positive,
+        score=scored,
+        device=device.type,
+        precision=resolve_precision(job.precision, device),
+        fp32_only=job.precision != job.member.train.precision,
+        epochs=fitted.epochs,
+        kept_epoch=fitted.kept_epoch,
+        optimism=fitted.optimism,
+        resumed_at_steps=fitted.resumed_at_steps,
+        batches_cut_into=fitted.batches_cut_into,
+        head=fitted.head,
+        columns=fitted.columns,
+        target_scaler=fitted.target_scaler,
+        reads_padding=fitted.base.reads_padding,
+        seconds=seconds,
+        config=context.config.model_dump(mode="json"),
+        provenance=Provenance.here(),
+        files=hashes,
+    )

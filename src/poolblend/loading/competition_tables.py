@@ -1,0 +1,116 @@
+"""A config's tables, read and checked: ids, texts, targets, task, metric, positive label."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from poolblend.competition.filling import Filling
+from poolblend.competition.metrics import METRICS, Scorer, UndefinedScoreError, make_scorer
+from poolblend.competition.positive import (
+    Positive,
+    find_positive,
+    positive_is_needed,
+    with_positive,
+)
+from poolblend.competition.submission import try_submission
+from poolblend.competition.tables import Tables, load_tables
+from poolblend.competition.targets import soft_labels
+from poolblend.competition.tasks import Task, make_task
+from poolblend.config import Config
+from poolblend.ensembling.smooth import truth
+from poolblend.errors import UserError
+from poolblend.loading.demo_files import make_demo
+from poolblend.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class CompetitionTables:
+    """What the tables say; rows of `y`, weights and soft labels are those of `tables.train`."""
+
+    tables: Tables
+    task: Task
+    scorer: Scorer
+    y: np.ndarray
+    scored: np.ndarray  # `y`, or shares (N, K) where targets are shares and the metric takes them
+    weight_N: np.ndarray | None = None  # float64 of 0 or more, where there are weights
+    soft_NK: np.ndarray | None = None  # float64 from 0 to 1, where there are soft labels
+    positive: Positive | None = None  # of a binary task
+
+
+def open_store(config: Config) -> Store:
+    output = config.path(config.output) if config.output else None
+    return Store(config.path(config.store), config.run, output)
+
+
+def read_tables(config: Config) -> CompetitionTables:
+    """Read and check the tables; make the demo's first where the config asks for it."""
+    if config.data.demo:
+        make_demo(config, open_store(config))
+    folder = config.data_dir
+    tables = load_tables(folder, config.data, config.task, config.folds, config.submission)
+    for column, count in tables.missing_texts.items():
+        if count:
+            log.info("%s: %d missing texts in column %s are read as empty", folder, count, column)
+    try:
+        read = _with_targets(config, tables)
+    except UserError as error:  # it names columns, but no file
+        raise UserError(f"{folder / config.data.train}: {error}") from None
+    filling = try_submission(read.task, tables, config.submission, config.metric)
+    if read.positive:
+        _check_positive(config, read.positive, read.task, filling)
+    return read
+
+
+def _with_targets(config: Config, tables: Tables) -> CompetitionTables:
+    """Add task, metric and targets; UserError where they do not fit each other."""
+    data = config.data
+    train = tables.train.set_index(tables.id, drop=False)  # the index names rows in messages
+    task, positive = make_task(config.task, train, data.target, data.positive, data.classes), None
+    if task.kind == "binary":
+        columns = [str(column) for column in tables.sample.columns.drop(tables.id)]
+        positive = find_positive(task, data.positive, columns)
+        task = with_positive(task, positive.label)
+    scorer = make_scorer(config.metric, task)
+    read = CompetitionTables(
+        tables=tables,
+        task=task,
+        scorer=scorer,
+        y=task.encode(train),
+        scored=scorer.truth(train),
+        weight_N=tables.train[data.weight].to_numpy(np.float64) if data.weight else None,
+        soft_NK=soft_labels(task, train, data.soft, tables.id),
+        positive=positive,
+    )
+    reason = why_undefined(scorer, read.scored)
+    if reason:
+        raise UserError(f"{reason}; choose another metric, or leave out what cannot be scored")
+    return read
+
+
+def why_undefined(scorer: Scorer, y: np.ndarray, fold_N: np.ndarray | None = None) -> str:
+    """Why the metric has no value on these rows even if all are predicted right; "" if it has."""
+    try:
+        scorer.score_taken(y, scorer.take(truth(scorer.task, y)), fold_N)
+    except UndefinedScoreError as error:
+        return str(error)
+    return ""
+
+
+def _check_positive(config: Config, positive: Positive, task: Task, filling: Filling) -> None:
+    """Log the positive label; UserError where it matters and nothing says which label it is."""
+    if not positive.how:
+        filled = [column for column, source in filling.sources.items() if source.kind == "target"]
+        if METRICS[config.metric].of_positive:
+            raise positive_is_needed(task, f"which {config.metric} scores")
+        if config.data.soft:
+            raise positive_is_needed(task, "whose probability data.soft holds")
+        if filled and filling.values == "probabilities":
+            what = f"whose probability column '{filled[0]}' of the submission holds"
+            raise positive_is_needed(task, what)
+    if task.classes != (0, 1):
+        log.info("positive label: %s", positive)

@@ -1,0 +1,174 @@
+"""`infer.py --verify-oof` and `--vectors`: what fold models make of the train and the test rows.
+
+Shape legend: N rows, K outputs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from poolblend.cards.blend import FoldHashes, MemberOrigin
+from poolblend.cards.predictions import TableName
+from poolblend.competition.tasks import Task
+from poolblend.config import Config
+from poolblend.errors import UserError
+from poolblend.jobs.blend_plan import check_unchanged, read_blend
+from poolblend.jobs.foldmodels import FoldModels
+from poolblend.jobs.predict_job import (
+    PredictJob,
+    PredictWork,
+    Rows,
+    plan_predictions,
+    run_all,
+)
+from poolblend.jobs.predictions import load_unlabelled, test_rows, train_rows
+from poolblend.loading.competition import Competition, load_competition, open_store, table_hashes
+from poolblend.store import Store, read_folds
+from poolblend.store.predictions import from_table
+
+# A model run again differs from its stored OOF predictions by nothing on the machine that trained
+# it, and by the rounding of half precision elsewhere. More than this, as a probability or in
+# standard deviations of a regression's predictions, means another model.
+TOLERANCE = 0.05
+
+
+def verify_oof(config: Config) -> None:
+    """Print, for every fold model of the blend, the largest difference from its stored OOF rows.
+
+    Raises UserError where it is larger than rounding explains, and where a model's tokenizer now
+    reads the rows as other tokens than in training.
+    """
+    store = open_store(config)
+    origins = {name: member.origin for name, member in store.read_blend().members.items()}
+    competition = load_competition(config, store)
+    task, rows = competition.task, train_rows(config, competition)
+    jobs = plan_predictions(
+        config, origins, "train", "predictions", _train_hashes(config, competition)
+    )
+    worst, unlike = 0.0, []
+    for job, pred_NK, _ in run_all(jobs, PredictWork(store, {"train": rows}, task.outputs)):
+        ids = rows.ids_N[rows.positions(job)]
+        stored_NK = from_table(store.read_oof(*job.origin.place), ids, task.outputs)
+        difference = float((np.abs(pred_NK - stored_NK) / _scale(task, stored_NK)).max())
+        print(f"{job.origin}: largest difference {difference:.2g} over {len(ids)} rows")
+        worst = max(worst, difference)
+        if other := _other_tokens(job, store, rows):
+            print(f"{job.origin}: {other}")
+            unlike.append(str(job.origin))
+    print(f"largest difference of all: {worst:.2g}")
+    if unlike:
+        raise UserError(
+            f"texts are read as other tokens than in training: {', '.join(unlike)}; train these "
+            "members again, or use the library versions in their cards"
+        )
+    if worst > TOLERANCE:
+        raise UserError(
+            f"stored OOF predictions differ by up to {worst:.2g} from what the models predict now; "
+            "train the members above again, or use the library versions in their cards"
+        )
+
+
+def _scale(task: Task, pred_NK: np.ndarray) -> np.ndarray:
+    """The unit of a difference: 1 for probabilities, else each output's spread, (K,)."""
+    if task.probabilistic:
+        return np.ones(pred_NK.shape[1])
+    return np.maximum(pred_NK.std(axis=0), np.finfo(np.float32).tiny)
+
+
+def _other_tokens(job: PredictJob, store: Store, rows: Rows) -> str:
+    """How the fold's rows differ as tokens from those in training; "" where they do not."""
+    models = FoldModels(store, rows.texts, job.batch_tokens, remote_code=job.remote_code)
+    card = store.fold_card(*job.origin.place)
+    now = models.tokens(*job.origin.place, rows.positions(job))
+    if card is None or card.tokens == now:
+        return ""
+    return f"its rows are read as {now.count} tokens, in training as {card.tokens.count} others"
+
+
+def write_vectors(config: Config) -> None:
+    """Keep the vectors of every fold model of weight in a file of its own; print what was written.
+
+    Without a blend card, those of all complete members. Vectors of train need its table and the
+    folds. Files that are whole and made from just this are left alone. Raises UserError for models
+    that are damaged, were trained since the blend, or on another train table or other folds.
+    """
+    store = open_store(config)
+    origins = _members_with_models(config, store)
+    train = config.data_dir / config.data.train
+    missing = [path for path in (train, store.folds_path) if not path.is_file()]
+    hashes = table_hashes(config, "test")
+    tables: dict[TableName, Rows] = {}
+    jobs: list[PredictJob] = []
+    if missing:
+        print(f"there is no {missing[0]}: of the test rows alone")
+        tables["test"] = test_rows(config, load_unlabelled(config, store, origins))
+    else:
+        competition = load_competition(config, store)
+        for name, origin in origins.items():
+            check_unchanged(store, name, origin)
+            _check_trained_here(store, name, competition)
+        tables["train"] = train_rows(config, competition)
+        tables["test"] = test_rows(config, competition.tables)
+        of_train = _train_hashes(config, competition)
+        jobs += plan_predictions(config, origins, "train", "vectors", of_train)
+    jobs += plan_predictions(config, origins, "test", "vectors", hashes)
+    for job, vector_NH, kept in run_all(jobs, PredictWork(store, tables, ())):
+        shape = " x ".join(map(str, vector_NH.shape))
+        path = store.vectors(*job.origin.place, job.origin.table).path
+        print(f"{path}: {shape}{' (kept earlier)' if kept else ''}")
+
+
+def _members_with_models(config: Config, store: Store) -> dict[str, MemberOrigin]:
+    """The blend's members that have weight and models here, else all complete ones; says which."""
+    if store.blend_path.exists():
+        members = read_blend(store)[0].used_members
+        here = {name: each.origin for name, each in members.items() if each.origin.folds}
+        what = "to which the blend gives weight"
+        if not here:
+            raise UserError(
+                f"the blend gives weight to members from elsewhere alone ({', '.join(members)}), "
+                "which have no models here; blend members that were trained here"
+            )
+    else:
+        here = _complete_members(config, store)
+        what = "that are complete, as there is no blend card"
+        if not here:
+            raise UserError(
+                f"no member of run {store.run} is complete; run train.py first (same --config)"
+            )
+    print(f"vectors of the members {what}: {', '.join(here)}")
+    return here
+
+
+def _complete_members(config: Config, store: Store) -> dict[str, MemberOrigin]:
+    folds = read_folds(store.folds_path)
+    n_folds = config.folds.n if folds is None else folds.table["fold"].nunique()
+    found = {}
+    for name in store.members():
+        cards = [store.fold_card(name, fold) for fold in range(n_folds)]
+        hashes = tuple(
+            FoldHashes(weights_sha256=card.files.weights.sha256, oof_sha256=card.files.oof.sha256)
+            for card in cards
+            if card
+        )
+        if len(hashes) == n_folds:
+            found[name] = MemberOrigin(folds=hashes)
+    return found
+
+
+def _train_hashes(config: Config, competition: Competition) -> dict[str, str]:
+    folds = {"folds_sha256": competition.data["folds_sha256"]}
+    return table_hashes(config, "train") | folds
+
+
+def _check_trained_here(store: Store, name: str, competition: Competition) -> None:
+    """Refuse a member that was trained on other rows than the folds say."""
+    expected = {key: competition.data[key] for key in ("train_sha256", "folds_sha256")}
+    for fold in range(competition.n_folds):
+        inputs = store.fold(name, fold).check(model=False, oof=False).inputs
+        now = inputs.model_copy(update=expected).changes_since(inputs)
+        if now:
+            raise UserError(
+                f"{name} fold {fold} was trained on something else: {'; '.join(now)}; restore "
+                "that, or train the member again"
+            )

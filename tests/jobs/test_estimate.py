@@ -1,0 +1,61 @@
+"""How long the folds that are left will take, as the log says it."""
+
+import pytest
+
+from poolblend import config, pipeline
+from poolblend.jobs import estimate
+from poolblend.printing import duration
+
+TOKENS = {("small", 0): 100, ("small", 1): 100, ("large", 0): 100, ("frozen", 0): 0}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr(estimate.time, "monotonic", lambda: seconds[0])
+
+    def advance(by):
+        seconds[0] += by
+
+    return advance
+
+
+def test_time_left_is_the_tokens_left_at_the_speed_so_far(clock, caplog):
+    caplog.set_level("INFO", logger="poolblend")
+    left = estimate.Estimate(TOKENS)
+    clock(9999)  # backbones are trained, or other processes are waited for
+    left.begin_fold(0.25)  # resumed at the end of an epoch, which is predicted again
+    left.after_epoch("small", 0, 0.25)
+    clock(30)
+    left.after_epoch("small", 0, 0.5)
+    clock(60)
+    left.after_epoch("small", 0, 1)  # once for each fold
+    left.begin_fold(0)
+    clock(120)
+    left.after_epoch("small", 1, 1)
+    left.begin_fold(0)
+    clock(600)
+    left.after_epoch("large", 0, 0.5)  # its own speed, not the mean
+    clock(600)
+    left.after_epoch("large", 0, 1)
+    left.after_epoch("frozen", 0, 1)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"about {duration(50 * 1.2 + 200 * 1.2)} left for 3 folds",
+        f"about {duration(100 * 1.2)} left for 1 fold",
+        "about 10 min left for 1 fold",
+    ]
+
+
+def test_durations_are_short_texts():
+    found = [duration(seconds) for seconds in (0.4, 89, 91, 3599, 3600, 11_100)]
+    assert found == ["0 s", "89 s", "2 min", "1 h 00 min", "1 h 00 min", "3 h 05 min"]
+
+
+def test_training_logs_the_time_left_after_the_first_epoch_of_each_fold(toy, caplog):
+    settings = config.load(toy(), ["members=[mean]"])
+    with caplog.at_level("INFO", logger="poolblend"):
+        pipeline.train(settings, folds="0,1")
+    lines = [record.getMessage() for record in caplog.records]
+    left = [line for line in lines if line.startswith("about ")]
+    assert [line.split(" left for ")[1] for line in left] == ["2 folds", "1 fold"]
+    assert ": epoch 1 of 2: " in lines[lines.index(left[0]) - 1]
