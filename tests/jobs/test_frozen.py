@@ -96,7 +96,7 @@ def test_a_frozen_member_is_blended_with_a_fine_tuned_one_and_predicts_its_oof_a
     pipeline.verify_oof(settings)
     shown = capsys.readouterr().out
     assert f"{name} fold 1" in shown
-    assert float(.*)", shown)[1]) < 1e-7
+    assert float(re.search("of all: (.*)", shown)[1]) < 1e-7
     pipeline.write_vectors(settings)
     pipeline.check(settings)
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from poolblend.training.optim import parameter_groups
 from torch.testing import assert_close
 
 from poolblend.errors import UserError
