@@ -76,7 +76,7 @@ def trained(settings: Config, pools: int) -> np.ndarray:
     pipeline.train(settings, poolers=first.pooler)
     store = open_store(settings)
     competition = load_competition(settings, store)
-    oof = pd.concat([store.read_oof(first.name, fold) for fold in range(folds)])
+    oof = pd.concat([store.fold(first.name, fold).oof() for fold in range(folds)])
     ids = competition.tables.train[settings.data.id]
     return from_table(oof, ids, competition.task.outputs)
 

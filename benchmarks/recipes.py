@@ -99,9 +99,9 @@ class Ablation:
         ids = competition.tables.train[competition.tables.id]
         folds, found = range(competition.n_folds), {}
         for name, member in zip(self.names, settings.resolve_members(), strict=True):
-            cards = [store.fold_card(member.name, fold) for fold in folds]
+            cards = [store.fold(member.name, fold).card() for fold in folds]
             if all(cards):
-                oof = pd.concat([store.read_oof(member.name, fold) for fold in folds])
+                oof = pd.concat([store.fold(member.name, fold).oof() for fold in folds])
                 pred_NK = from_table(oof, ids, competition.task.outputs)
                 found[name] = Trained(pred_NK, sum(card.seconds for card in cards if card))
         return found

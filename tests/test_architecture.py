@@ -90,13 +90,6 @@ def test_every_room_has_its_place():
     assert rooms - {"__init__", "__pycache__"} == set(SEES)
 
 
-# To be gone: the result of a blend, which its pictures take.
-KNOWN = {
-    "report/pictures.py imports poolblend.pipeline.blending.Blend",
-    "report/styled.py imports poolblend.pipeline.blending.Blend",
-}
-
-
 @pytest.mark.parametrize("room", SEES)
 def test_rooms_import_only_rooms_below_them(room):
     upwards = [
@@ -105,7 +98,7 @@ def test_rooms_import_only_rooms_below_them(room):
         for name in imported(path)
         if room_of(name) not in {None, room} | SEES[room]
     ]
-    assert set(upwards) <= KNOWN
+    assert upwards == []
 
 
 def test_no_modules_import_each_other_in_a_circle():
@@ -114,8 +107,6 @@ def test_no_modules_import_each_other_in_a_circle():
     for module, path in paths.items():
         named = {name if name in paths else name.rpartition(".")[0] for name in imported(path)}
         graph[module] = (named & set(paths)) - {module}
-    for module in ("report.pictures",):
-        graph[f"poolblend.{module}"].discard("poolblend.pipeline.blending")
     try:
         list(TopologicalSorter(graph).static_order())
     except CycleError as error:

@@ -65,7 +65,7 @@ def make_store(root: Path) -> None:
         make_card=lambda hashes: fold_card(hashes, member=MEMBER),
     )
     store.test_predictions(MEMBER, 0).keep(oof.drop(columns="fold"), TEST)
-    store.checkpoints(MEMBER, 0).save(7, tensors, checkpoint_card(7))
+    store.fold(MEMBER, 0).checkpoints.save(7, tensors, checkpoint_card(7))
 
 
 def _files() -> dict[str, bytes]:
@@ -78,10 +78,10 @@ def _files() -> dict[str, bytes]:
 
 
 def _fold(store: Store) -> None:
-    card = store.fold_card(MEMBER, 0)
+    card = store.fold(MEMBER, 0).card()
     assert card is None or card.place == (MEMBER, 0)
-    store.load_tensors(MEMBER, 0)
-    assert len(store.read_oof(MEMBER, 0)) == ROWS
+    store.fold(MEMBER, 0).tensors()
+    assert len(store.fold(MEMBER, 0).oof()) == ROWS
 
 
 def _test(store: Store) -> None:
@@ -91,7 +91,7 @@ def _test(store: Store) -> None:
 
 
 def _checkpoint(store: Store) -> None:
-    newest = store.checkpoints(MEMBER, 0).newest()
+    newest = store.fold(MEMBER, 0).checkpoints.newest()
     assert newest is None or newest.tensors()["weight"].shape == (2, 2)
 
 
@@ -106,7 +106,7 @@ def _blend(store: Store) -> None:
 
 
 def _lock(store: Store) -> None:
-    lock = store.lock(MEMBER, 0)
+    lock = store.fold(MEMBER, 0).lock
     assert not lock.is_held()
     assert lock.holder()
     assert lock.acquire(wait=False)

@@ -18,9 +18,9 @@ def store(tmp_path):
 
 def test_a_whole_card_is_read_with_the_mixture_of_its_members(store):
     card, mixture = read_blend(store)
-    assert card == blend_card(written=card.written)
+    assert card == blend_card(provenance=card.provenance)
     assert mixture.weights_MK.tolist() == [[1.0]]
-    assert card.describe() == f"m, honest f1 0.7000 ({card.written})"
+    assert card.describe() == f"m, honest f1 0.7000 ({card.provenance.written})"
 
 
 CHANGES = {

@@ -35,7 +35,7 @@ def run(toy):
 
 
 def finished(store, name, n=3):
-    return [fold for fold in range(n) if store.fold_card(name, fold)]
+    return [fold for fold in range(n) if store.fold(name, fold).card()]
 
 
 def failing(monkeypatch, error, name=WILD, fold=None):
@@ -69,7 +69,7 @@ def test_a_diverging_member_costs_no_other(run, caplog):
         assert "became" in note.reason
         assert note.inputs["settings"]["train"]["lr"] == 1e30
         assert note.written.startswith("20")
-        assert len(store.checkpoints(WILD, fold)) == 0  # they lead to the same end
+        assert len(store.fold(WILD, fold).checkpoints) == 0  # they lead to the same end
 
 
 def test_a_blend_says_what_failed_where_nothing_else_was_trained(run, tmp_path, monkeypatch):
@@ -124,13 +124,13 @@ def test_a_fold_finished_later_is_failed_no_more(toy, monkeypatch):
         failing(patch, UserError("no luck"), NEXT, fold=1)
         with pytest.raises(PartlyFailedError, match="1 of 6 folds: tiny-max-s42 fold 1: no luck"):
             pipeline.train(settings)
-    alone = {f: store.fold_card(NEXT, f).files.weights for f in (0, 2)}
+    alone = {f: store.fold(NEXT, f).card().files.weights for f in (0, 2)}
     pipeline.train(settings, skip_failed=True)
     assert finished(store, NEXT) == [0, 2]
     pipeline.train(settings)
     assert finished(store, NEXT) == [0, 1, 2]
     assert store.fold(NEXT, 1).failure() is None
-    assert {f: store.fold_card(NEXT, f).files.weights for f in (0, 2)} == alone
+    assert {f: store.fold(NEXT, f).card().files.weights for f in (0, 2)} == alone
 
 
 def test_a_failure_from_other_inputs_counts_no_more(run, toy, capsys):

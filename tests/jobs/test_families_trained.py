@@ -36,8 +36,8 @@ def test_a_row_is_predicted_alone_as_it_was_beside_others(
     competition = load_competition(settings, store)
     train = competition.tables.train.set_index("id", drop=False)
     for member in (f"{name}-mean-s42", f"{name}-mean-logistic-s42"):
-        assert store.fold_card(member, 0).reads_padding == reads_padding
-        oof = store.read_oof(member, 0)
+        assert store.fold(member, 0).card().reads_padding == reads_padding
+        oof = store.fold(member, 0).oof()
         rows = train.loc[oof["id"]]
         models = fold_models(settings, store, rows, "train")
         for batch_tokens in (1, 8192):

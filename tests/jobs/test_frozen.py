@@ -107,7 +107,7 @@ def test_columns_beside_the_text_reach_the_head(toy):
         path = toy("regression", name=f"numbers_{number}")
         settings = load(with_numbers(path) if number else path, MEAN_SVR)
         pipeline.train(settings, folds="0")
-        scores[number] = open_store(settings).fold_card(SVR, 0).score
+        scores[number] = open_store(settings).fold(SVR, 0).card().score
     assert scores[True] < 0.95 * scores[False]
 
 
@@ -120,7 +120,7 @@ def test_rows_are_pooled_once_for_all_folds_and_heads(toy, pooled):
     pipeline.train(settings)
     assert sorted(np.concatenate(pooled)) == list(range(60))
     store = open_store(settings)
-    assert {store.fold_card(name, 2).rows.train for name in (SVR, RIDGE)} == {40}
+    assert {store.fold(name, 2).card().rows.train for name in (SVR, RIDGE)} == {40}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_the_card_tells_the_head_and_nothing_is_left_of_the_training(toy):
     settings = load(toy("regression"), MEAN_SVR)
     pipeline.train(settings, folds="0")
     store = open_store(settings)
-    card = store.fold_card(SVR, 0)
+    card = store.fold(SVR, 0).card()
     assert card.epochs == ()
     assert card.inputs.settings["head"] == {"kind": "svr", "C": 1.0}
     assert card.inputs.settings["train"].keys() == {"precision", "class_weights"}
@@ -246,7 +246,7 @@ def test_pseudo_labels_join_a_frozen_members_rows(toy, pooled):
     pipeline.train(joined)
     assert sum(map(len, pooled)) == 60 + 15
     name = "tiny-mean-logistic-more-s42"
-    assert open_store(joined).fold_card(name, 0).rows.train == 30 + 15
+    assert open_store(joined).fold(name, 0).card().rows.train == 30 + 15
     heads = [
         tensors(settings, member)["head.linear.weight"]
         for settings, member in ((plain, "tiny-mean-logistic-s42"), (joined, name))
@@ -272,7 +272,7 @@ def test_a_stop_while_rows_are_pooled_leaves_nothing_and_the_same_command_contin
     assert not store.members()
     pipeline.train(settings)
     ids = pd.read_csv(settings.data_dir / "train.csv")["id"]
-    oof = pd.concat([store.read_oof(SVR, fold) for fold in (0, 1)])
+    oof = pd.concat([store.fold(SVR, fold).oof() for fold in (0, 1)])
     assert np.isfinite(from_table(oof, ids, ("a", "b"))).all()
 
 

@@ -141,7 +141,7 @@ def test_a_second_run_trains_nothing_and_another_member_shares_the_backbone(
         train(settings, poolers="mean")
     assert set(steps) == {"TextModel"}
     assert stored(store.root).items() > before.items()
-    cards = [store.fold_card(f"tiny-mlm-{pooler}-s42", 0) for pooler in ("mean", "max")]
+    cards = [store.fold(f"tiny-mlm-{pooler}-s42", 0).card() for pooler in ("mean", "max")]
     assert cards[0].inputs.backbone_sha256 == cards[1].inputs.backbone_sha256
 
 
@@ -328,4 +328,4 @@ def test_a_fold_whose_backbone_was_trained_again_with_other_results_is_stale(fin
     with pytest.raises(UserError, match=f"{MEMBER} fold 0 is stale: backbone has changed"):
         train(settings)
     train(settings, overwrite=True)
-    assert store.fold_card(MEMBER, 0).backbone == files.card().hashes()
+    assert store.fold(MEMBER, 0).card().backbone == files.card().hashes()

@@ -64,7 +64,7 @@ def deberta(tmp_path, tiny_backbone):
 
 def cards(settings, name, n=3):
     store = open_store(settings)
-    return [store.fold_card(name, fold) for fold in range(n)]
+    return [store.fold(name, fold).card() for fold in range(n)]
 
 
 def test_an_encoder_that_fails_in_half_precision_is_trained_and_read_in_fp32(

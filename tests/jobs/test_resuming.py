@@ -127,7 +127,7 @@ def test_what_a_process_leaves_that_is_killed_at_a_folds_end_is_swept(two, monke
     train(killed)
     assert left(killed) == []
     assert stored(killed) == stored(whole)
-    assert store.fold_card("tiny-max-s42", 0).resumed_at_steps == ()
+    assert store.fold("tiny-max-s42", 0).card().resumed_at_steps == ()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -153,7 +153,7 @@ def test_a_signal_finishes_the_step_keeps_it_and_says_how_to_continue(
         train(stopped)
     assert f"tiny-max-s42 fold 0: resumes at step 3 of {STEPS}" in caplog.text
     assert stored(stopped) == stored(whole)
-    card = open_store(stopped).fold_card("tiny-max-s42", 0)
+    card = open_store(stopped).fold("tiny-max-s42", 0).card()
     assert card.resumed_at_steps == (3,)
     assert [epoch.number for epoch in card.epochs] == [1, 2]
     assert card.epochs[0].score is not None
@@ -282,7 +282,7 @@ def test_replacing_a_stale_fold_is_resumed_too(two, at_step):
         train(again, overwrite=True)
     train(again, overwrite=True)
     assert stored(again) == stored(whole)
-    assert open_store(again).fold_card("tiny-max-s42", 0).resumed_at_steps == (4,)
+    assert open_store(again).fold("tiny-max-s42", 0).card().resumed_at_steps == (4,)
 
 
 def test_a_damaged_fold_is_refused_by_name_until_it_is_to_be_replaced(two):
@@ -369,5 +369,5 @@ def test_the_card_of_a_fold_says_how_its_batches_were_cut(toy, monkeypatch, capl
     monkeypatch.setattr(Gradients, "_add_up", small)
     settings = config.load(toy())
     pipeline.train(settings, poolers="max", folds="0")
-    assert open_store(settings).fold_card("tiny-max-s42", 0).batches_cut_into == 2
+    assert open_store(settings).fold("tiny-max-s42", 0).card().batches_cut_into == 2
     assert "out of memory: going on with batches of 4 rows, 2 of them to a step" in caplog.text

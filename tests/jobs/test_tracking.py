@@ -79,7 +79,7 @@ def test_tensorboard_holds_the_losses_rates_and_scores_of_the_card(toy, tmp_path
     rates = [rate for _, rate in sent["learning rate"]]
     assert max(rates) == pytest.approx(settings.train.lr)
     assert rates[-1] == pytest.approx(settings.train.lr / 9)  # linear, after one step of warm-up
-    card = store.fold_card(MEMBER, 0)
+    card = store.fold(MEMBER, 0).card()
     for tag, key in (("epoch loss", "loss"), ("score", "score")):
         assert [step for step, _ in sent[tag]] == [STEPS // 2, STEPS]
         assert [value for _, value in sent[tag]] == pytest.approx(
@@ -87,7 +87,7 @@ def test_tensorboard_holds_the_losses_rates_and_scores_of_the_card(toy, tmp_path
         )
 
     plain = open_store(train(path, "none", f"store={tmp_path / 'plain'}"))
-    untracked = plain.fold_card(MEMBER, 0)
+    untracked = plain.fold(MEMBER, 0).card()
     assert untracked.inputs == card.inputs
     assert (untracked.files.weights, untracked.files.oof) == (card.files.weights, card.files.oof)
 
@@ -124,7 +124,7 @@ def test_a_run_holds_its_members_settings_and_a_resumed_fold_continues_at_its_st
 def test_a_failing_tracker_is_warned_of_once_and_ends_no_training(toy, recorded, caplog, fails_at):
     recorded(fails_at=fails_at)
     settings = train(toy(), "tensorboard")
-    assert open_store(settings).fold_card(MEMBER, 0) is not None
+    assert open_store(settings).fold(MEMBER, 0).card() is not None
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert lines == [
         "tracking failed, the training continues without it: ConnectionError: no network"

@@ -43,12 +43,14 @@ def run(toy, tmp_path, capsys):
 def oof(settings, member=MEMBER):
     store = open_store(settings)
     return (
-        pd.concat([store.read_oof(member, fold) for fold in range(2)]).set_index("id").sort_index()
+        pd.concat([store.fold(member, fold).oof() for fold in range(2)])
+        .set_index("id")
+        .sort_index()
     )
 
 
 def card(settings, fold=0, member=MEMBER):
-    return open_store(settings).fold_card(member, fold)
+    return open_store(settings).fold(member, fold).card()
 
 
 def tell(table, name, folder):

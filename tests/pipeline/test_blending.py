@@ -12,7 +12,8 @@ from poolblend import config, pipeline
 from poolblend.ensembling import compact
 from poolblend.errors import UserError
 from poolblend.loading.competition import open_store
-from poolblend.store import Store, read_folds
+from poolblend.store import read_folds
+from poolblend.store.foldfiles import FoldFiles
 from rig.edited import edit_card
 
 FITTERS = "blend.fitters=[equal,best,convex]"
@@ -236,10 +237,10 @@ def test_slices_and_what_each_member_brings_are_told(elsewhere):
     path, folder = elsewhere()
     settings = config.load(path, ["blend.slices=[target]", FITTERS])
     blend = pipeline.blend(settings, members_from=str(folder))
-    assert list(blend.slices) == ["words of text", "target"]
-    assert blend.slices["target"]["rows"].sum() == 60
-    assert blend.refits_RM.shape[1] == 3
-    assert list(blend.without.index) == list(blend.matrix.members)
+    assert list(blend.findings.slices) == ["words of text", "target"]
+    assert blend.findings.slices["target"]["rows"].sum() == 60
+    assert blend.findings.refits_RM.shape[1] == 3
+    assert list(blend.findings.without.index) == list(blend.matrix.members)
     assert blend.card == open_store(settings).read_blend()
     told = str(blend)
     assert "gain without it" in told
@@ -308,17 +309,17 @@ def test_a_member_trained_here_that_collapsed_in_one_fold_is_left_out_with_that_
 ):
     settings = config.load(toy("multilabel", blend={}), [FITTERS])
     pipeline.train(settings)
-    read = Store.read_oof
+    read = FoldFiles.oof
 
-    def collapsed(store, name, fold):
-        table = read(store, name, fold)
-        if (name, fold) == ("tiny-max-s42", 1):
+    def collapsed(files):
+        table = read(files)
+        if (files.member, files.fold) == ("tiny-max-s42", 1):
             rng = np.random.default_rng(0)
             predicted = [column for column in table if column.startswith("pred_")]
             table[predicted] = 0.3 + rng.normal(0, 1e-7, (len(table), len(predicted)))
         return table
 
-    monkeypatch.setattr(Store, "read_oof", collapsed)
+    monkeypatch.setattr(FoldFiles, "oof", collapsed)
     blend = pipeline.blend(settings)
     assert blend.matrix.members == ("tiny-mean-s42",)
     said = blend.card.left_out["tiny-max-s42"]
@@ -368,7 +369,7 @@ def test_very_many_classes_are_blended_by_the_likeliest_and_scored_by_all(
     blend = pipeline.blend(settings, members_from=str(tmp_path / "members"))
     assert "on the 20 likeliest of each row's" in caplog.text
     assert "stack" not in blend.reports
-    assert "stack, with a number to learn for each output, is not compared" in caplog.text
+    assert "stack, which fits a number for each output, is not compared" in caplog.text
     assert blend.matrix.oof_MNK.shape == (3, 160, len(names))
     assert np.shape(blend.card.mixture.weights) == (3, len(names))
     used = blend.used
@@ -424,9 +425,9 @@ def test_groups_are_drawn_whole_for_every_interval(elsewhere):
     assert by_rows.matrix.group_N is None
     assert by_groups.matrix.group_N is not None
     assert by_groups.choice.over_member["convex"] != by_rows.choice.over_member["convex"]
-    assert not by_groups.members["low"].equals(by_rows.members["low"])
-    assert by_rows.slices["target"]["low"].notna().any()
-    assert by_groups.slices["target"]["low"].isna().all()  # fewer than 30 groups
+    assert not by_groups.findings.scores["low"].equals(by_rows.findings.scores["low"])
+    assert by_rows.findings.slices["target"]["low"].notna().any()
+    assert by_groups.findings.slices["target"]["low"].isna().all()  # fewer than 30 groups
 
 
 def test_the_groups_of_the_folds_are_drawn_whole_too(elsewhere):
@@ -496,12 +497,14 @@ def test_a_member_may_have_any_name(elsewhere, name):
     for place in (folder, folder / "test"):
         (place / "gbm.csv").rename(place / f"{name}.csv")
     renamed = pipeline.blend(settings, members_from=str(folder))
-    for column, table in expected.slices.items():
-        pd.testing.assert_frame_equal(renamed.slices[column], table)
+    for column, table in expected.findings.slices.items():
+        pd.testing.assert_frame_equal(renamed.findings.slices[column], table)
     assert [*table.columns] == ["rows", "best member", "equal", "convex", "gain", "low", "high"]
 
 
 def test_rows_may_be_sliced_by_their_ids(elsewhere):
     path, folder = elsewhere()
     settings = config.load(path, [FITTERS, "blend.slices=[id]"])
-    assert pipeline.blend(settings, members_from=str(folder)).slices["id"]["rows"].sum() == 60
+    assert (
+        pipeline.blend(settings, members_from=str(folder)).findings.slices["id"]["rows"].sum() == 60
+    )

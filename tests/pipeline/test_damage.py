@@ -339,7 +339,7 @@ def stopped(finished, monkeypatch):
 
 
 def checkpoints_of(run) -> list[Path]:
-    return run.store.checkpoints(MEMBER, 1).folders()
+    return run.store.fold(MEMBER, 1).checkpoints.folders()
 
 
 @pytest.mark.parametrize("how", EVERY_DAMAGE)

@@ -52,7 +52,7 @@ def test_train_without_ids_is_numbered_from_folds_to_submission(run):
     store = open_store(settings)
     folds = read_folds(store.folds_path).table
     assert folds["id"].tolist() == [str(k) for k in range(24)]
-    assert sorted(store.read_oof("tiny-mean-s42", 0)["id"], key=int) == [
+    assert sorted(store.fold("tiny-mean-s42", 0).oof()["id"], key=int) == [
         id for id, fold in zip(folds["id"], folds["fold"], strict=True) if fold == 0
     ]
     sample = pd.read_csv(settings.data_dir / "sample_submission.csv")

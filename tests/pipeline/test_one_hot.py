@@ -7,7 +7,7 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.loading.competition import load_competition, open_store, read_tables
-from poolblend.report.pictures import Pictures
+from poolblend.report import pictures
 
 CLASSES = ["odd", "bad", "good"]  # not in sorted order
 MEMBER = "tiny-mean-s42"
@@ -66,7 +66,7 @@ def test_probabilities_of_each_class_are_learnt_submitted_and_kept_as_pseudo_lab
     pipeline.write_pseudo_labels(settings, "first")
     again = one_hot("folds.n=2", "members=[{pooler: mean, tag: pl}]", "pseudo.labels=first")
     pipeline.train(again, folds="0")
-    assert open_store(again).fold_card("tiny-mean-pl-s42", 0).rows.train == 45
+    assert open_store(again).fold("tiny-mean-pl-s42", 0).card().rows.train == 45
 
 
 def test_it_learns_what_one_column_of_labels_learns(one_hot):
@@ -80,7 +80,7 @@ def test_it_learns_what_one_column_of_labels_learns(one_hot):
     oofs = []
     for settings in (columns, column):
         pipeline.train(settings, folds="0")
-        oofs.append(open_store(settings).read_oof(MEMBER, 0))
+        oofs.append(open_store(settings).fold(MEMBER, 0).oof())
     pd.testing.assert_frame_equal(*oofs)
 
 
@@ -112,7 +112,7 @@ def test_shares_of_several_raters_are_learnt_and_scored(one_hot, caplog):
     assert 0.4 < pred_NK.max(axis=1)[right].mean() < 0.8  # not as sure as of whole labels
     share_NK = pd.read_csv(settings.data_dir / "train.csv")[CLASSES].to_numpy()
     expected_N = -(share_NK * np.log(pred_NK)).sum(axis=1)
-    card = open_store(settings).fold_card(MEMBER, 0)
+    card = open_store(settings).fold(MEMBER, 0).card()
     assert card.score == pytest.approx(expected_N[blend.matrix.fold_N == 0].mean(), abs=1e-6)
     assert blend.used.honest == pytest.approx(expected_N.mean(), abs=1e-6)
     labels = read_tables(one_hot("metric=accuracy"))
@@ -130,9 +130,8 @@ def test_every_blender_and_the_pictures_take_shares(one_hot):
     assert len(scores) == 8
     assert np.isfinite(list(scores.values())).all()
     assert scores["convex"] <= min(scores["equal"], scores["best"]) + 1e-9
-    pictures = Pictures(blend)
     for draw in (pictures.reliability, pictures.q_statistic):
-        assert draw().axes
+        assert draw(blend).axes
 
 
 def test_rows_that_are_no_choice_among_the_columns_are_refused_by_id(one_hot):

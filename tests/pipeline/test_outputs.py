@@ -129,7 +129,7 @@ def test_test_predictions_that_cannot_be_kept_are_one_warning(
     card = finished.store.read_blend()
     honest = card.blenders["equal"].honest
     assert [line for line in capsys.readouterr().out.split("\n") if line] == [
-        f"blend: equal of 2 of 2 members, honest log_loss {honest:.4f} ({card.written})",
+        f"blend: equal of 2 of 2 members, honest log_loss {honest:.4f} ({card.provenance.written})",
         f"submission: {finished.store.submission_path} (8 rows)",
     ]
 

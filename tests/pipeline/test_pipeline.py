@@ -257,7 +257,7 @@ def test_two_words_and_a_hidden_test_end_in_probabilities_of_the_positive_label(
     settings, blend, visible = run_all(path)
     assert blend.card.positive == ("AI", "'AI' is known as a positive label")
     assert "Positive label: 'AI' ('AI' is known as a positive label)." in str(blend)
-    fold_card = open_store(settings).fold_card("tiny-mean-s42", 0)
+    fold_card = open_store(settings).fold("tiny-mean-s42", 0).card()
     assert fold_card.positive.label == "AI"
     shown = pd.read_csv(visible)
     assert shown["id"].tolist() == test["id"][2::-1].tolist()
@@ -386,6 +386,15 @@ def test_a_member_trained_on_other_folds_is_refused(toy):
         match=r"member tiny-mean-s42 fold 0 was trained on something else: folds has changed",
     ):
         pipeline.blend(settings)
+
+
+def test_a_member_of_two_settings_is_refused(toy):
+    pipeline.train(config.load(toy()), poolers="mean", folds="0")
+    pipeline.train(config.load(toy(), ["train.lr=0.002"]), poolers="mean", folds="1,2")
+    with pytest.raises(
+        UserError, match="folds of two kinds: from fold 0 to fold 1, train.lr was 0.001, is 0.002"
+    ):
+        pipeline.blend(config.load(toy()))
 
 
 def test_labels_read_otherwise_than_in_training_are_refused(toy):

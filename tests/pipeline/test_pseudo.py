@@ -79,7 +79,7 @@ def test_the_weights_are_those_that_the_blends_honest_score_is_of(blended, train
         assert weights == pytest.approx(blend.blenders["shrunk"].fold_weights[fold])
         assert made.mixture.space == "logit"
         for name, member in made.members.items():
-            hashes = store.fold_card(name, fold).files
+            hashes = store.fold(name, fold).card().files
             assert (member.fold, member.weights_sha256) == (fold, hashes.weights.sha256)
 
 

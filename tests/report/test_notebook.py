@@ -85,7 +85,7 @@ def pictures(notebook):
     return {
         name: sum("image/png" in output.get("data", {}) for output in cell.outputs)
         for name, cell in code_cells(notebook).items()
-        if "pictures." in cell.source and name not in ("undefined", "weights-per-output")
+        if "pictures." in cell.source and name != "weights-per-output"
     }
 
 
@@ -111,9 +111,7 @@ class Page(HTMLParser):
 def assert_self_contained(html):
     page = Page(html)
     assert not {"script", "iframe", "object", "embed", "base", "form"} & set(page.tags)
-    elsewhere = [
-        r for r in page.references if not r.startswith(("data:", "#", "color", "background-color"))
-    ]
+    elsewhere = [r for r in page.references if not r.startswith(("data:", "#", "text-align"))]
     assert elsewhere == []
     assert not re.findall(r"url\(|@import", html)
     assert "default-src 'none'" in html
@@ -122,7 +120,7 @@ def assert_self_contained(html):
 
 def read_card(settings):
     card = json.loads(open_store(settings).blend_path.read_text(encoding="utf-8"))
-    assert card.pop("written")
+    assert card["provenance"].pop("written")
     assert card.pop("card_sha256")
     return card
 
@@ -156,7 +154,7 @@ def test_the_report_has_the_pictures_and_is_otherwise_what_blend_py_does(toy, tm
     assert expected["sentence"] in page.text
     assert "blend.py --report --config toy.yaml" in page.text
     assert "Warning" not in page.text
-    figures = store.figure_path("any").parent
+    figures = store.figures_folder
     assert len(list(figures.glob("*.png"))) == len(list(figures.glob("*.svg"))) == 12
 
 
@@ -170,9 +168,6 @@ def test_the_notebook_runs_with_weights_per_output_and_escapes_what_data_are_cal
     assert "image/png" in code_cells(shown)["weights-per-output"].outputs[0].data
     page = assert_self_contained(to_html(shown, ALERT, ALERT))
     assert page.text.count(ALERT) >= 3
-    assert page.tags.count("nav") == 1
-    links = [place for place in page.references if place.startswith("#section")]
-    assert len(links) == page.tags.count("h2") > 5
 
 
 def test_the_notebook_runs_with_one_member_and_no_search(outside):

@@ -9,20 +9,31 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from poolblend import config, pipeline
-from poolblend.report import styled
-from poolblend.report.pictures import Pictures
-from poolblend.report.plots import saving
+from poolblend.report import pictures, tables
+from poolblend.report.plots import style
+from rig.blend_cards import blend_card, member
 
 TASKS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
-WHOLE = [name for name in vars(Pictures) if name[0] != "_" and callable(getattr(Pictures, name))]
-WHOLE.remove("slices")
-FILES = {"q_statistic": "q-statistic", "weights_per_output": "weights-per-output"}
+WHOLE = {
+    "members": pictures.member_scores,
+    "blends": pictures.blender_scores,
+    "predictions": pictures.prediction_correlation,
+    "errors": pictures.error_correlation,
+    "disagreement": pictures.disagreement,
+    "q-statistic": pictures.q_statistic,
+    "without": pictures.losses_without,
+    "weights": pictures.weights,
+    "weights-per-output": pictures.weights_per_output,
+    "search": pictures.search,
+    "importances": pictures.importances,
+    "reliability": pictures.reliability,
+}
 QUICK = ["blend.fitters=[greedy,convex,optuna]", "blend.trials=25", "blend.resamples=50"]
 
 
 @pytest.fixture(autouse=True)
 def _small_files(monkeypatch):
-    monkeypatch.setattr(saving, "PNG_DPI", 40)
+    monkeypatch.setattr(style, "PNG_DPI", 40)
 
 
 @pytest.fixture
@@ -70,66 +81,61 @@ def _predicted(train, task, seed):
 
 
 def words(figure):
-    return " ".join(text.get_text() for text in figure.findobj(Text))
+    return " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
 
 
-def kept(blend):
-    folder = blend.store.figure_path("any").parent
-    return {path.name for path in folder.iterdir() if path.stat().st_size > 1000}
+def written(result):
+    return {path.name for path in result.figures.iterdir() if path.stat().st_size > 1000}
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_picture_is_drawn_shown_and_kept(blend, task):
+def test_every_picture_is_drawn_shown_and_written(blend, task):
     made = blend(task)
-    figures = {FILES.get(name, name): getattr(made.pictures, name)() for name in WHOLE}
-    figures["slices-words-of-text"] = made.pictures.slices("words of text")
-    assert kept(made) == {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
+    figures = {name: draw(made) for name, draw in WHOLE.items()}
+    figures["slices-words-of-text"] = pictures.slices(made, "words of text")
+    assert written(made) == {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
     for name, figure in figures.items():
         assert isinstance(figure, Figure)
         assert figure.axes, f"IPython shows nothing of {name}"
         assert made.matrix.members[0] in words(figure) or len(words(figure)) > 30, name
-    decides = "decides nothing" not in words(figures["disagreement"])
-    assert decides == (task != "regression") == bool(made.pictures.labels)
+    decides = "makes no decisions" not in words(figures["disagreement"])
+    assert decides == (task != "regression") == bool(pictures.decisions(made))
     calibrated = "no probabilities" not in words(figures["reliability"])
     assert calibrated == (task in ("binary", "multiclass", "multilabel"))
+    assert "one weight for all outputs" in words(figures["weights-per-output"])
 
 
-def test_one_member_alone_has_all_its_pictures(blend):
-    pictures = blend("binary", members=1).pictures
-    for name in WHOLE:
-        assert getattr(pictures, name)().axes, name
-    assert "nothing to blend" in words(pictures.blends())
-    assert "nothing to leave out" in words(pictures.without())
-    assert "blend" not in words(pictures.reliability())
+def test_one_member_alone_and_no_search_have_all_their_pictures(blend):
+    made = blend("binary", "blend={fitters: [greedy]}", members=1)
+    figures = {name: draw(made) for name, draw in WHOLE.items()}
+    assert all(figure.axes for figure in figures.values())
+    assert "nothing to blend" in words(figures["blends"])
+    assert "nothing to leave out" in words(figures["without"])
+    assert "blend" not in words(figures["reliability"])
+    assert pictures.searches(made) == {}
+    assert "No search ran" in words(figures["search"])
+    assert "No search ran" in words(figures["importances"])
 
 
 def test_weights_per_output_have_a_grid_and_a_search_for_each(blend):
     made = blend("regression", "blend.weights=per_output", "blend.fitter=optuna")
-    grid = words(made.pictures.weights_per_output())
+    grid = words(pictures.weights_per_output(made))
     assert all(name in grid for name in (*made.matrix.members, *made.matrix.outputs))
-    assert list(made.pictures.searches) == ["a", "b"]
-    for output in made.pictures.searches:
-        assert f"search: {output}" in words(made.pictures.search(output))
-        made.pictures.importances(output)
-    assert {"search-a.png", "search-b.svg", "importances-b.png"} <= kept(made)
-
-
-def test_shared_weights_have_no_grid(blend):
-    assert "one weight for all outputs" in words(blend().pictures.weights_per_output())
-
-
-def test_without_a_search_its_pictures_say_so(blend):
-    made = blend("regression", "blend={fitters: [greedy]}")
-    assert made.pictures.searches == {}
-    for name in ("search", "importances"):
-        assert "No search ran" in words(getattr(made.pictures, name)())
+    assert list(pictures.searches(made)) == ["a", "b"]
+    for output in pictures.searches(made):
+        assert f"search: {output}" in words(pictures.search(made, output))
+        pictures.importances(made, output)
+    assert {"search-a.png", "search-b.svg", "importances-b.png"} <= written(made)
 
 
 def test_ranks_are_not_passed_off_as_probabilities(blend):
-    told = words(blend("binary", "blend.space=rank", "metric=roc_auc").pictures.reliability())
-    assert "averages ranks" in told
-    assert " blend, calibration" not in told
-    assert "calibration error" in told
+    made = blend("binary", "blend.space=rank", "metric=roc_auc")
+    shown = words(pictures.reliability(made))
+    assert "averages ranks" in shown
+    assert " blend, calibration" not in shown
+    assert "calibration error" in shown
+    for labels, pred_NK in zip(pictures.decisions(made), made.matrix.oof_MNK, strict=True):
+        np.testing.assert_array_equal(labels, pred_NK[:, 0] >= 0.5)
 
 
 @pytest.mark.parametrize(
@@ -141,37 +147,26 @@ def test_ranks_are_not_passed_off_as_probabilities(blend):
     ],
 )
 def test_the_weights_title_says_whose_dots_and_lines_are_drawn(blend, sets, title):
-    made = blend("regression", *sets)
-    figure = made.pictures.weights()
-    assert title in words(figure)
-    if made.refitted != made.choice.blender:
-        assert made.refitted in words(figure)
+    assert title in words(pictures.weights(blend("regression", *sets)))
 
 
 def test_slices_of_columns_with_odd_names_have_files_of_their_own(blend):
     names = ["a/b", "a b", "../x", "词"]
     columns = {name: ["<i>one</i>", "$two$"] * 40 for name in names}
     made = blend("binary", f"blend.slices={names}", **columns)
-    for name in made.slices:
-        assert "$two$" in words(made.pictures.slices(name)) or name == "words of text"
+    for name in made.findings.slices:
+        assert "$two$" in words(pictures.slices(made, name)) or name == "words of text"
     stems = ["words-of-text", "1", "2", "x", "4"]
-    assert kept(made) == {f"slices-{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
+    assert written(made) == {f"slices-{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
 
 
-def test_labels_are_what_the_metric_took_or_the_defaults(blend):
-    ranked = blend("binary", "metric=roc_auc").pictures
-    for labels, pred_NK in zip(ranked.labels, ranked._matrix.oof_MNK, strict=True):
-        np.testing.assert_array_equal(labels, pred_NK[:, 0] >= 0.5)
-
-
-def test_tables_escape_names_and_mark_the_best(blend):
-    made = blend("binary")
-    members = styled.members(made).to_html()
-    best = made.member_scores["OOF"].idxmax()
-    assert members.index(best) == min(members.index(name) for name in made.matrix.members)
-    assert "font-weight: bold" in members
-    blends = styled.blends(made).to_html()
-    assert "gain over best" in blends
-    assert blends.count("optimism") == 1
-    nasty = pd.DataFrame({"<script>": [0.5]}, index=["<script>alert(1)</script>"])
-    assert "<script" not in styled._styled(nasty, "nasty").to_html()
+def test_tables_have_the_cards_numbers_and_escape_names_in_html():
+    scored = member(score=0.71239, low=0.7, high=0.75, fold_scores=(0.7, None))
+    card = blend_card(members={"<script>": scored}, left_out={"knn": "lacks fold 1 of 2"})
+    table = tables.member_scores(card)
+    assert table.loc["<script>"].tolist() == ["0.7124", "0.7000..0.7500", "0.7000", "undefined"]
+    assert "<script>" not in table.to_html()
+    assert tables.blender_scores(card).loc["equal", "honest"] == "0.7000"
+    gains = tables.contributions(card)["gain without it"]
+    assert gains.tolist() == ["-0.1000 (-0.2000..-0.0500)"]
+    assert tables.show(card).endswith("One member.\n\nNot in this blend: knn lacks fold 1 of 2.")

@@ -45,7 +45,7 @@ def oof_f1(settings):
 
     from poolblend.loading.competition import open_store
 
-    oof = pd.concat([open_store(settings).read_oof("tiny-mean-s42", fold) for fold in range(3)])
+    oof = pd.concat([open_store(settings).fold("tiny-mean-s42", fold).oof() for fold in range(3)])
     truth = pd.read_csv(settings.data_dir / "train.csv").set_index("id")["target"]
     return f1_score(truth.loc[oof["id"]], oof.iloc[:, -1] >= 0.5)
 

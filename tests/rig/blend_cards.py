@@ -6,16 +6,16 @@ from poolblend.cards.blend import (
     BlendMember,
     Chosen,
     Diversity,
-    FileHash,
     FitOptions,
     Form,
     GainInterval,
     LossWithout,
     MemberOrigin,
+    OutsideFile,
     Refitted,
     Weighting,
 )
-from poolblend.cards.provenance import provenance
+from poolblend.cards.provenance import Provenance
 from poolblend.competition.tasks import Task
 
 GAIN = GainInterval(value=0.0, low=-0.1, high=0.1)
@@ -23,7 +23,7 @@ GAIN = GainInterval(value=0.0, low=-0.1, high=0.1)
 
 def member(weight=1.0, **fields):
     given = {
-        "origin": MemberOrigin(oof_file=FileHash(path="m.csv", sha256="0" * 64)),
+        "origin": MemberOrigin(oof_file=OutsideFile(path="m.csv", sha256="0" * 64)),
         "weight": weight,
         "score": 0.7,
         "low": 0.6,
@@ -89,6 +89,6 @@ def blend_card(**fields):
             space="auto", weights="shared", thresholds="auto", trials=10, seed=42
         ),
         "config": {},
-        **provenance(),
+        "provenance": Provenance.here(),
     }
     return BlendCard(**given | fields)

@@ -51,11 +51,11 @@ def everything(store):
 
 
 def test_a_finished_fold_reads_back(store):
-    assert store.fold_card("m", 0) is None
+    assert store.fold("m", 0).card() is None
     save(store)
-    assert store.fold_card("m", 0).files.oof.bytes > 0
-    assert torch.equal(store.load_tensors("m", 0)["w"], torch.ones(3))
-    pd.testing.assert_frame_equal(store.read_oof("m", 0), OOF)
+    assert store.fold("m", 0).card().files.oof.bytes > 0
+    assert torch.equal(store.fold("m", 0).tensors()["w"], torch.ones(3))
+    pd.testing.assert_frame_equal(store.fold("m", 0).oof(), OOF)
     assert store.members() == ["m"]
     assert everything(store) == [
         "models/toy/m/fold0/card.json",
@@ -67,10 +67,10 @@ def test_a_finished_fold_reads_back(store):
 
 def test_a_fold_saved_again_replaces_the_old_one_whole(store):
     save(store)
-    before = store.fold_card("m", 0)
+    before = store.fold("m", 0).card()
     save(store, value=2.0)
-    assert torch.equal(store.load_tensors("m", 0)["w"], torch.full((3,), 2.0))
-    assert store.fold_card("m", 0).files.weights.sha256 != before.files.weights.sha256
+    assert torch.equal(store.fold("m", 0).tensors()["w"], torch.full((3,), 2.0))
+    assert store.fold("m", 0).card().files.weights.sha256 != before.files.weights.sha256
     assert len(everything(store)) == 4
 
 
@@ -78,16 +78,16 @@ def test_a_fold_that_fails_to_save_leaves_the_old_one_finished(store):
     save(store)
     with pytest.raises(UserError, match="No space left"):
         save(store, value=2.0, part=BrokenPart())
-    assert torch.equal(store.load_tensors("m", 0)["w"], torch.ones(3))
+    assert torch.equal(store.fold("m", 0).tensors()["w"], torch.ones(3))
     assert len(everything(store)) == 4
 
 
 def test_a_fold_without_its_card_is_unfinished(store):
     save(store)
     (store.fold_folder("m", 0) / "card.json").unlink()
-    assert store.fold_card("m", 0) is None
+    assert store.fold("m", 0).card() is None
     with pytest.raises(UserError, match="m fold 0 is not finished"):
-        store.load_tensors("m", 0)
+        store.fold("m", 0).tensors()
 
 
 KINDS = ["weights", "tokenizer", "oof", "card"]
@@ -129,11 +129,12 @@ def test_a_damaged_file_is_named_and_nothing_is_made_of_it(store, kind, damage):
     with pytest.raises(
         DamagedError, match=f"{path} is damaged: .*; train m fold 0 again with --overwrite"
     ):
-        store.check_fold("m", 0)
-    for read, reads in ((store.load_tensors, {"weights", "tokenizer"}), (store.read_oof, {"oof"})):
+        store.fold("m", 0).check()
+    files = store.fold("m", 0)
+    for read, reads in ((files.tensors, {"weights", "tokenizer"}), (files.oof, {"oof"})):
         if kind in reads:
             with pytest.raises(DamagedError, match="is damaged"):
-                read("m", 0)
+                read()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "tokenizer"])
@@ -145,9 +146,9 @@ def test_files_exchanged_between_folds_are_found(store, kind):
     one.write_bytes(other.read_bytes())
     other.write_bytes(content)
     with pytest.raises(DamagedError, match="is damaged"):
-        store.check_fold("m", 0)
+        store.fold("m", 0).check()
     with pytest.raises(DamagedError, match="is damaged"):
-        store.check_fold("m", 1)
+        store.fold("m", 1).check()
 
 
 def test_whole_folds_exchanged_are_found_by_what_their_cards_say(store):
@@ -155,7 +156,7 @@ def test_whole_folds_exchanged_are_found_by_what_their_cards_say(store):
     store.fold_folder("m", 0).rename(store.fold_folder("m", 1))
     store.oof_path("m", 0).rename(store.oof_path("m", 1))
     with pytest.raises(DamagedError, match="is damaged: it is not the card of this fold"):
-        store.fold_card("m", 1)
+        store.fold("m", 1).card()
 
 
 @pytest.mark.parametrize("name", ["../fold1/tokenizer.json", "/etc/passwd", "a\nb", "a\0b"])
@@ -164,7 +165,7 @@ def test_a_card_that_names_files_elsewhere_is_damaged(store, name):
     others = {name: {"bytes": 1, "sha256": ""}}
     edit_card(artefact(store, "card"), lambda card: card["files"].update(others=others))
     with pytest.raises(DamagedError, match="files.others: .*a file outside of the fold's folder"):
-        store.fold_card("m", 0)
+        store.fold("m", 0).card()
 
 
 def test_no_blend_card_says_what_to_run(store):

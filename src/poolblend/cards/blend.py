@@ -11,6 +11,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from poolblend.cards.card import Card, CardPart
+from poolblend.cards.fold import FoldCard
+from poolblend.cards.provenance import Provenance
 from poolblend.competition.metrics import METRICS
 from poolblend.competition.positive import Positive
 from poolblend.competition.tasks import KINDS, Task
@@ -19,7 +21,7 @@ from poolblend.competition.tasks import KINDS, Task
 STACK = "stack"
 
 
-class FileHash(CardPart):
+class OutsideFile(CardPart):
     """A file from elsewhere, as it was when the blend was made."""
 
     path: str
@@ -31,6 +33,11 @@ class FoldHashes(CardPart):
 
     weights_sha256: str
     oof_sha256: str
+
+    @classmethod
+    def of(cls, card: FoldCard) -> FoldHashes:
+        files = card.files
+        return cls(weights_sha256=files.weights.sha256, oof_sha256=files.oof.sha256)
 
 
 class GainInterval(CardPart):
@@ -69,8 +76,8 @@ class MemberOrigin(CardPart):
     folds: tuple[FoldHashes, ...] = ()
     stopped_early: bool = False
     optimism: float | None = None
-    oof_file: FileHash | None = None
-    test_file: FileHash | None = None
+    oof_file: OutsideFile | None = None
+    test_file: OutsideFile | None = None
 
     @model_validator(mode="after")
     def _is_one_of_two(self) -> MemberOrigin:
@@ -179,7 +186,7 @@ class BlendCard(Card):
     `left_out` says of members that are not in the blend why. `without_blender` is the blender
     that was fitted without each member, `refitted_blender` the one fitted on resampled rows.
     `slices` has a sentence for each column that rows were sliced by. `inputs` are hashes of the
-    competition's files. `written` and the rest come from `provenance`.
+    competition's files.
     """
 
     run: str
@@ -203,12 +210,7 @@ class BlendCard(Card):
     slices: dict[str, str]
     options: FitOptions
     config: dict[str, Any]
-    written: str = Field(min_length=1)
-    poolblend: str
-    commit: str | None
-    python: str
-    platform: str
-    libraries: dict[str, str | None]
+    provenance: Provenance
 
     @property
     def used_members(self) -> dict[str, BlendMember]:
@@ -222,7 +224,7 @@ class BlendCard(Card):
         what = used[0]
         if len(used) > 1:
             what = f"{self.blender} of {len(used)} of {len(self.members)} members"
-        return f"{what}, honest {self.metric} {honest:.4f} ({self.written})"
+        return f"{what}, honest {self.metric} {honest:.4f} ({self.provenance.written})"
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> BlendCard:

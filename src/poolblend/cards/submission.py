@@ -23,7 +23,7 @@ class BlendInUse(CardPart):
             blender=card.blender,
             metric=card.metric,
             sentence=card.sentence,
-            written=card.written,
+            written=card.provenance.written,
         )
 
 

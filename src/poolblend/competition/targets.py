@@ -1,4 +1,4 @@
-"""What models learn from beside hard labels: soft labels, and weights that balance the labels.
+"""What models learn from beside hard labels: soft labels.
 
 Legend: N rows, K model outputs.
 """
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.class_weight import compute_sample_weight
 
 from poolblend.competition.cells import whole_shares
 from poolblend.competition.tasks import Task
@@ -60,19 +59,3 @@ def _own_shares(task: Task, train: pd.DataFrame) -> np.ndarray | None:
         ((share_NK == largest_N[:, None]).sum(axis=1) > 1).sum(),
     )
     return share_NK
-
-
-def balanced_weights(task: Task, y: np.ndarray) -> np.ndarray:
-    """Weights under which every label of these rows counts alike, of mean 1.
-
-    (N,) for binary, multiclass and ordinal: N / (classes that occur * rows of the row's class);
-    (N, K) for multilabel, for each label apart. `y` is as `Task.encode` writes it. Raises UserError
-    for regression.
-    """
-    if task.kind == "regression":
-        raise UserError(
-            "train.class_weights: a regression task has no classes to balance; set it to none"
-        )
-    if y.ndim == 1:
-        return compute_sample_weight("balanced", y)
-    return np.stack([compute_sample_weight("balanced", y_N) for y_N in y.T], axis=1)

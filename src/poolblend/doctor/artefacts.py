@@ -103,7 +103,7 @@ def _stale_results(store: Store) -> Iterator[tuple[str, str]]:
     if changes:
         more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
         yield "blend.json", f"made of {changes[0]} since{more}; run blend.py again"
-    if submission and submission.blend.written != blend.written:
+    if submission and submission.blend.written != blend.provenance.written:
         yield store.submission_path.name, "made from an older blend; run infer.py again"
 
 
@@ -111,7 +111,7 @@ def _changed_members(store: Store, members: Mapping[str, BlendMember]) -> Iterat
     for name, member in members.items():
         for fold, made_of in enumerate(member.origin.folds):
             try:
-                card = store.fold_card(name, fold)
+                card = store.fold(name, fold).card()
             except DamagedError:
                 continue
             now = card and (card.files.weights.sha256, card.files.oof.sha256)

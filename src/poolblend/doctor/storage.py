@@ -52,7 +52,7 @@ def _sizes_to_train(run: Run) -> list[int]:
     for name, n_bytes in run.weights.items():
         for fold in range(run.config.folds.n):
             try:
-                finished = run.store.fold_card(name, fold) is not None
+                finished = run.store.fold(name, fold).card() is not None
             except UserError:  # damaged: train.py --check reports it
                 finished = False
             sizes += [] if finished else [n_bytes]

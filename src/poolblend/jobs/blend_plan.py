@@ -33,7 +33,7 @@ def check_unchanged(store: Store, name: str, origin: MemberOrigin) -> list[str]:
     """
     columns: list[str] = []
     for fold, hashes in enumerate(origin.folds):
-        card = store.fold_card(name, fold)
+        card = store.fold(name, fold).card()
         if card is None:
             raise UserError(
                 f"{name} fold {fold} is in the blend but not in the store; copy or train it "

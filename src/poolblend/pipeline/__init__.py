@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from poolblend.config import Config
-    from poolblend.pipeline.blending import Blend
+    from poolblend.report.result import BlendResult
 
 __all__ = [
     "blend",
@@ -102,7 +102,7 @@ def doctor(config: Config) -> None:
 
 def blend(
     config: Config, *, members: Sequence[str] | None = None, members_from: str | None = None
-) -> Blend:
+) -> BlendResult:
     """Fit and honestly score blend weights over the members' OOF predictions; write the card.
 
     `members_from` is a folder of OOF files that other tools wrote, one per member.

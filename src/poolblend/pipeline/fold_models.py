@@ -48,7 +48,7 @@ def verify_oof(config: Config) -> None:
     worst, unlike = 0.0, []
     for job, pred_NK, _ in run_all(jobs, PredictWork(store, {"train": rows}, task.outputs)):
         ids = rows.ids_N[rows.positions(job)]
-        stored_NK = from_table(store.read_oof(*job.origin.place), ids, task.outputs)
+        stored_NK = from_table(store.fold(*job.origin.place).oof(), ids, task.outputs)
         difference = float((np.abs(pred_NK - stored_NK) / _scale(task, stored_NK)).max())
         print(f"{job.origin}: largest difference {difference:.2g} over {len(ids)} rows")
         worst = max(worst, difference)
@@ -78,7 +78,7 @@ def _scale(task: Task, pred_NK: np.ndarray) -> np.ndarray:
 def _other_tokens(job: PredictJob, store: Store, rows: Rows) -> str:
     """How the fold's rows differ as tokens from those in training; "" where they do not."""
     models = FoldModels(store, rows.texts, job.batch_tokens, remote_code=job.remote_code)
-    card = store.fold_card(*job.origin.place)
+    card = store.fold(*job.origin.place).card()
     now = models.tokens(*job.origin.place, rows.positions(job))
     if card is None or card.tokens == now:
         return ""
@@ -145,7 +145,7 @@ def _complete_members(config: Config, store: Store) -> dict[str, MemberOrigin]:
     n_folds = config.folds.n if folds is None else folds.table["fold"].nunique()
     found = {}
     for name in store.members():
-        cards = [store.fold_card(name, fold) for fold in range(n_folds)]
+        cards = [store.fold(name, fold).card() for fold in range(n_folds)]
         hashes = tuple(
             FoldHashes(weights_sha256=card.files.weights.sha256, oof_sha256=card.files.oof.sha256)
             for card in cards

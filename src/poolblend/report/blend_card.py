@@ -20,11 +20,12 @@ from poolblend.cards.blend import (
     Refitted,
     Weighting,
 )
-from poolblend.cards.provenance import provenance
+from poolblend.cards.provenance import Provenance
 from poolblend.competition.metrics import UndefinedScoreError
 from poolblend.config import Config
 from poolblend.ensembling.blenders import by_simplicity
 from poolblend.ensembling.choice import Choice, sentence
+from poolblend.ensembling.contributions import stability_table
 from poolblend.ensembling.diversity import (
     ambiguity,
     disagreement,
@@ -34,37 +35,27 @@ from poolblend.ensembling.diversity import (
 )
 from poolblend.ensembling.honesty import Comparison, Honest
 from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.slices import slice_sentence
 from poolblend.loading.blend_members import Members
 from poolblend.loading.competition import Competition
+from poolblend.report.result import Findings
 
 
 def blend_card(
-    config: Config,
-    gathered: Members,
-    comparison: Comparison,
-    choice: Choice,
-    *,
-    scores: pd.DataFrame,
-    without: pd.DataFrame,
-    without_blender: str,
-    stability: pd.DataFrame,
-    refitted_blender: str,
-    slices: dict[str, str],
+    config: Config, gathered: Members, comparison: Comparison, choice: Choice, findings: Findings
 ) -> BlendCard:
-    """The card of a finished comparison.
-
-    `scores`, `without` and `stability` are the tables of `contributions`, a row per member.
-    """
+    """The card of a finished comparison."""
     matrix, competition = gathered.matrix, gathered.competition
     alike_MM = error_correlation(matrix.oof_MNK, matrix.y, competition.task)
+    stability = stability_table(matrix.members, findings.refits_RM)
     used = comparison.reports[choice.blender]
     members = {
         name: BlendMember(
             origin=gathered.origins[name],
             weight=float(used.weights_M[m]),
-            **_row(scores, name),
+            **_row(findings.scores, name),
             fold_scores=_fold_scores(competition, matrix, comparison.member_taken[m]),
-            without=LossWithout(**_row(without, name)),
+            without=LossWithout(**_row(findings.without, name)),
             refitted=Refitted(**_row(stability, name)),
             error_correlation=_mean_with_others(alike_MM, m),
         )
@@ -89,9 +80,13 @@ def blend_card(
         inputs=competition.data,
         rows=len(matrix.y),
         diversity=_diversity(comparison, used, alike_MM),
-        without_blender=without_blender,
-        refitted_blender=refitted_blender,
-        slices=slices,
+        without_blender=findings.without_blender,
+        refitted_blender=findings.refitted_blender,
+        slices={
+            column: slice_sentence(table, choice.blender, choice.member, column)
+            for column, table in findings.slices.items()
+            if choice.n_members > 1
+        },
         options=FitOptions(
             space=config.blend.space,
             weights=config.blend.weights,
@@ -100,7 +95,7 @@ def blend_card(
             seed=config.seed,
         ),
         config=config.model_dump(mode="json"),
-        **provenance(),
+        provenance=Provenance.here(),
     )
 
 

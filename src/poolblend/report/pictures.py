@@ -1,6 +1,8 @@
-"""The blend's pictures: each drawn from what the blend found, kept as PNG and SVG, and returned.
+"""The pictures of a blend's result: each is drawn, written as PNG and SVG, and returned.
 
-Legend: M members, N rows, K outputs, F folds, R refits.
+A picture that does not apply, such as the reliability of a regression, says so instead.
+
+Legend: M members, N rows, K outputs, F folds, R refits, B blenders.
 """
 
 from __future__ import annotations
@@ -13,234 +15,220 @@ import numpy as np
 
 from poolblend.ensembling import diversity
 from poolblend.ensembling.smooth import truth
-from poolblend.ensembling.study import importances
+from poolblend.ensembling.study import importances as trial_importances
 from poolblend.report import plots
-from poolblend.report.plots.style import nothing, theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from poolblend.ensembling.problem import Trial
-    from poolblend.pipeline.blending import Blend
+    from poolblend.report.result import BlendResult
 
 SEARCH = "optuna"
-FIXED = ("equal", "best")  # their weights say nothing of how firm fitted ones are
+FIXED = ("equal", "best")  # their weights are not fitted, so they say nothing about stability
+NO_DECISIONS = "A regression task makes no decisions."
+NO_SEARCH = "No search ran: optuna is not among the blenders compared."
 
 
-class Pictures:
-    """One method per picture of a blend; the store's `figures/` has the files.
+def member_scores(result: BlendResult) -> Figure:
+    """Each member's score with its interval, and on each fold."""
+    table, scorer = result.findings.scores, result.comparison.scorer
+    members = result.card.members
+    figure = plots.member_scores(
+        list(table.index),
+        table[["score", "low", "high"]].to_numpy(float).T,
+        np.array([members[name].fold_scores for name in table.index], float),
+        scorer.name,
+        scorer.better,
+        blend=result.choice.honest if len(table) > 1 else np.nan,
+    )
+    return _keep(result, "members", figure)
 
-    A picture that does not apply, such as the reliability of a regression, says so instead.
-    """
 
-    def __init__(self, blend: Blend) -> None:
-        self._blend, self._matrix = blend, blend.matrix
-        scorer = blend.comparison.scorer
-        self._task, self._metric, self._better = scorer.task, scorer.name, scorer.better
-
-    def members(self) -> Figure:
-        """Each member's score with its interval, and on each fold."""
-        table, card = self._blend.members, self._blend.card.members
-        score_M, low_M, high_M = (table[name].to_numpy(float) for name in ("score", "low", "high"))
-        figure = plots.member_scores(
-            list(table.index),
-            score_M,
-            low_M,
-            high_M,
-            self._metric,
-            self._better,
-            fold_scores_MF=np.array([card[name].fold_scores for name in table.index], float),
-            reference=self._blend.choice.honest if len(table) > 1 else None,
-        )
-        return self._keep("members", figure)
-
-    def blends(self) -> Figure:
-        """Each blender's in-sample and honest score, and what it gains over the best member."""
+def blender_scores(result: BlendResult) -> Figure:
+    """Each blender's in-sample and honest score, and what it gains over the best member."""
+    reports, choice, scorer = result.reports, result.choice, result.comparison.scorer
+    if len(result.matrix.members) == 1:
         title = "What the blends score, in-sample and honestly"
-        reports, choice = self._blend.reports, self._blend.choice
-        if len(self._matrix.members) == 1:
-            return self._keep("blends", _nothing(title, "One member: there is nothing to blend."))
-        gain_B, low_B, high_B = np.array([choice.over_member[name] for name in reports]).T
-        figure = plots.optimism(
-            list(reports),
-            np.array([report.in_sample for report in reports.values()]),
-            np.array([report.honest for report in reports.values()]),
-            self._metric,
-            self._better,
-            chosen=choice.blender,
-            gain=gain_B,
-            low=low_B,
-            high=high_B,
-            reference=choice.member_score,
-            reference_name="best member, honest",
-            title=title,
-        )
-        return self._keep("blends", figure)
-
-    def predictions(self) -> Figure:
-        """How alike the members predict."""
-        corr_MM = diversity.prediction_correlation(self._matrix.oof_MNK)
-        return self._map("predictions", corr_MM, corr_MM, "Correlation of predictions")
-
-    def errors(self) -> Figure:
-        """How alike the members err."""
-        matrix = self._matrix
-        corr_MM = diversity.error_correlation(matrix.oof_MNK, matrix.y, self._task)
-        return self._map("errors", corr_MM, corr_MM, "Correlation of errors")
-
-    def disagreement(self) -> Figure:
-        """On how many decisions two members differ."""
-        title = "Share of decisions on which two members differ"
-        if not self.labels:
-            return self._undecided("disagreement", title)
-        share_MM = diversity.disagreement(self.labels)
-        return self._map("disagreement", share_MM, 1 - share_MM, title)
-
-    def q_statistic(self) -> Figure:
-        """Whether two members are right on the same decisions."""
-        title = "Yule's Q: are two members right together?"
-        if not self.labels:
-            return self._undecided("q-statistic", title)
-        q_MM = diversity.q_statistic(self.labels, self._task.hard(self._matrix.y))
-        return self._map("q-statistic", q_MM, q_MM, title)
-
-    def without(self) -> Figure:
-        """What the blend loses when a member is left out."""
-        table = self._blend.without
-        value_M, low_M, high_M = (table[name].to_numpy(float) for name in ("value", "low", "high"))
-        figure = plots.leave_one_out(
-            list(table.index) if len(table) > 1 else [],
-            value_M,
-            low_M,
-            high_M,
-            self._metric,
-            title=f"What the {self._blend.card.without_blender} blend loses without each member",
-        )
-        return self._keep("without", figure)
-
-    def weights(self) -> Figure:
-        """The weights in use, and how firm fitted ones are: over folds, and on resampled rows."""
-        blend, used = self._blend, self._blend.choice.blender
-        title = f"Weights in use: {used}"
-        dotted = blend.refitted if used in FIXED else used
-        if blend.refitted != used:
-            also = "dots and lines" if dotted == blend.refitted else "lines"
-            title += f" ({also}: fitted by {blend.refitted})"
-        low_M, high_M = np.quantile(blend.refits_RM, [0.05, 0.95], axis=0)
-        figure = plots.weights_bar(
-            self._matrix.members,
-            blend.used.weights_M,
-            title,
-            low=low_M,
-            high=high_M,
-            fold_weights_FM=blend.reports[dotted].fold_weights_FM
-            if dotted in blend.reports
-            else None,
-        )
-        return self._keep("weights", figure)
-
-    def weights_per_output(self) -> Figure:
-        """The weights in use on each output, where they differ between outputs."""
-        title, weights_MK = "Weights in use, per output", self._blend.used.mixture.weights_MK
-        if (weights_MK == weights_MK[:, :1]).all():
-            figure = _nothing(title, "Each member has one weight for all outputs.")
-        else:
-            figure = plots.weights_grid(
-                self._matrix.members, self._matrix.outputs, weights_MK, title
-            )
-        return self._keep("weights-per-output", figure)
-
-    def search(self, output: str = "") -> Figure:
-        """Optuna's trials on all rows; with weights per output, those of one output."""
-        title = _titled("Optuna's search", output)
-        trials = self.searches.get(output)
-        if not trials:
-            return self._unsearched("search", title)
-        figure = plots.optuna_history(trials, self._metric, self._better, title)
-        return self._keep(_file("search", output, self.searches), figure)
-
-    def importances(self, output: str = "") -> Figure:
-        """Which members' weights the search's scores turned on."""
-        title = _titled("Which weights the search turned on", output)
-        trials = self.searches.get(output)
-        if not trials:
-            return self._unsearched("importances", title)
-        share = importances(trials, self._matrix.members, self._blend.comparison.seed)
-        figure = plots.importances(list(share), np.array(list(share.values())), title)
-        return self._keep(_file("importances", output, self.searches), figure)
-
-    def slices(self, column: str) -> Figure:
-        """Scores by text length, or by a column of the train table."""
-        choice, table = self._blend.choice, self._blend.slices[column]
-        figure = plots.slices(
-            table, self._metric, self._better, f"Scores by {column}", over=choice.member
-        )
-        return self._keep(_file("slices", column, self._blend.slices), figure)
-
-    def reliability(self) -> Figure:
-        """Whether a predicted probability is how often it comes true."""
-        title = "Do the probabilities mean what they say?"
-        matrix, choice, used = self._matrix, self._blend.choice, self._blend.used
-        if not self._task.probabilistic:
-            reason = f"A {self._task.kind} task predicts no probabilities."
-            return self._keep("reliability", _nothing(title, reason))
-        best = matrix.oof_MNK[matrix.members.index(choice.member)]
-        told = {choice.member: best.ravel()}
-        if any(mixture.space.name == "rank" for mixture in used.fold_mixtures):
-            title += " (The blend averages ranks, which are none.)"
-        elif len(matrix.members) > 1:
-            told[f"{choice.blender} blend"] = used.honest_pred_NK.ravel()
-        figure = plots.reliability(truth(self._task, matrix.y).ravel(), told, title=title)
-        return self._keep("reliability", figure)
-
-    @property
-    def labels(self) -> list[np.ndarray]:
-        """Each member's decisions, at cuts of its own where cuts are fitted; none in regression."""
-        if self._task.kind == "regression":
-            return []
-        pairs = zip(self._blend.comparison.member_taken, self._matrix.oof_MNK, strict=True)
-        return [
-            taken if taken.dtype.kind in "iu" else self._task.labels(pred_NK)
-            for taken, pred_NK in pairs
-        ]
-
-    @property
-    def searches(self) -> dict[str, tuple[Trial, ...]]:
-        """Optuna's trials by the output searched for, "" for all; empty where none was asked."""
-        report = self._blend.reports.get(SEARCH)
-        return dict(report.searches) if report else {}
-
-    def _map(self, name: str, values_MM: np.ndarray, alike_MM: np.ndarray, title: str) -> Figure:
-        linkage = diversity.dendrogram_order(alike_MM).linkage
-        figure = plots.heat_map(self._matrix.members, values_MM, title, linkage=linkage)
-        return self._keep(name, figure)
-
-    def _undecided(self, name: str, title: str) -> Figure:
-        return self._keep(name, _nothing(title, "A regression task decides nothing."))
-
-    def _unsearched(self, name: str, title: str) -> Figure:
-        reason = "No search ran: optuna is not among the blenders compared."
-        return self._keep(name, _nothing(title, reason))
-
-    def _keep(self, name: str, figure: Figure) -> Figure:
-        if not figure.axes:  # IPython shows nothing of a figure that has only text
-            figure.set_layout_engine("none")
-            figure.add_axes((0, 0, 1, 1)).set_axis_off()
-        plots.save(figure, self._blend.store.figure_path(name))
-        return figure
+        return _nothing(result, "blends", title, "One member: there is nothing to blend.")
+    figure = plots.blender_scores(
+        list(reports),
+        np.array([report.in_sample for report in reports.values()]),
+        np.array([report.honest for report in reports.values()]),
+        np.array([choice.over_member[name] for name in reports]).T,
+        scorer.name,
+        scorer.better,
+        chosen=choice.blender,
+        best_member=choice.member_score,
+    )
+    return _keep(result, "blends", figure)
 
 
-_nothing = theme()(nothing)
+def prediction_correlation(result: BlendResult) -> Figure:
+    """How similar the members' predictions are."""
+    corr_MM = diversity.prediction_correlation(result.matrix.oof_MNK)
+    return _map(result, "predictions", corr_MM, corr_MM, "Correlation of predictions")
 
 
-def _titled(title: str, output: str) -> str:
-    return f"{title}: {output}" if output else title
+def error_correlation(result: BlendResult) -> Figure:
+    """How similar the members' errors are."""
+    matrix, task = result.matrix, result.comparison.scorer.task
+    corr_MM = diversity.error_correlation(matrix.oof_MNK, matrix.y, task)
+    return _map(result, "errors", corr_MM, corr_MM, "Correlation of errors")
+
+
+def disagreement(result: BlendResult) -> Figure:
+    """On how many decisions two members differ."""
+    title = "Share of decisions on which two members differ"
+    labels = decisions(result)
+    if not labels:
+        return _nothing(result, "disagreement", title, NO_DECISIONS)
+    share_MM = diversity.disagreement(labels)
+    return _map(result, "disagreement", share_MM, 1 - share_MM, title)
+
+
+def q_statistic(result: BlendResult) -> Figure:
+    """Whether two members are right on the same decisions."""
+    title = "Yule's Q: are two members right together?"
+    labels = decisions(result)
+    if not labels:
+        return _nothing(result, "q-statistic", title, NO_DECISIONS)
+    q_MM = diversity.q_statistic(labels, result.comparison.scorer.task.hard(result.matrix.y))
+    return _map(result, "q-statistic", q_MM, q_MM, title)
+
+
+def losses_without(result: BlendResult) -> Figure:
+    """What the blend loses when a member is left out."""
+    table, blender = result.findings.without, result.findings.without_blender
+    if len(table) == 1:
+        title, reason = "Losses without each member", "One member: there is nothing to leave out."
+        return _nothing(result, "without", title, reason)
+    loss_3M = table[["value", "low", "high"]].to_numpy(float).T
+    metric = result.comparison.scorer.name
+    figure = plots.losses_without(list(table.index), loss_3M, metric, blender=blender)
+    return _keep(result, "without", figure)
+
+
+def weights(result: BlendResult) -> Figure:
+    """The weights in use, and how stable fitted ones are: over folds, and on resampled rows."""
+    used, refitted = result.choice.blender, result.findings.refitted_blender
+    title = f"Weights in use: {used}"
+    dotted = refitted if used in FIXED else used
+    if refitted != used:
+        also = "dots and lines" if dotted == refitted else "lines"
+        title += f" ({also}: fitted by {refitted})"
+    low_M, high_M = np.quantile(result.findings.refits_RM, [0.05, 0.95], axis=0)
+    figure = plots.weights(
+        result.matrix.members,
+        result.used.weights_M,
+        low_M,
+        high_M,
+        result.reports[dotted].fold_weights_FM if dotted in result.reports else np.empty((0, 0)),
+        title,
+    )
+    return _keep(result, "weights", figure)
+
+
+def weights_per_output(result: BlendResult) -> Figure:
+    """The weights in use on each output, where they differ between outputs."""
+    name, title = "weights-per-output", "Weights in use, per output"
+    weights_MK = result.used.mixture.weights_MK
+    if (weights_MK == weights_MK[:, :1]).all():
+        return _nothing(result, name, title, "Each member has one weight for all outputs.")
+    members, outputs = result.matrix.members, result.matrix.outputs
+    return _keep(result, name, plots.weights_grid(members, outputs, weights_MK, title))
+
+
+def search(result: BlendResult, output: str = "") -> Figure:
+    """Optuna's trials on all rows; with weights per output, those of one output."""
+    title = "Optuna's search" + (f": {output}" if output else "")
+    trials, scorer = searches(result).get(output), result.comparison.scorer
+    if not trials:
+        return _nothing(result, "search", title, NO_SEARCH)
+    figure = plots.search(trials, scorer.name, scorer.better, title)
+    return _keep(result, _file("search", output, searches(result)), figure)
+
+
+def importances(result: BlendResult, output: str = "") -> Figure:
+    """Which members' weights changed the search's scores."""
+    title = "Which weights changed the search's scores" + (f": {output}" if output else "")
+    trials = searches(result).get(output)
+    if not trials:
+        return _nothing(result, "importances", title, NO_SEARCH)
+    name = _file("importances", output, searches(result))
+    seed = result.comparison.seed
+    share = trial_importances(trials, result.matrix.members, seed)
+    if not share:
+        reason = "There are too few trials, or all of them have the same score."
+        return _nothing(result, name, title, reason)
+    figure = plots.importances(list(share), np.array(list(share.values())), title)
+    return _keep(result, name, figure)
+
+
+def slices(result: BlendResult, column: str) -> Figure:
+    """Scores by text length, or by a column of the train table."""
+    tables, scorer = result.findings.slices, result.comparison.scorer
+    figure = plots.slices(
+        tables[column], scorer.name, scorer.better, column_name=column, over=result.choice.member
+    )
+    return _keep(result, _file("slices", column, tables), figure)
+
+
+def reliability(result: BlendResult) -> Figure:
+    """How often what is predicted with some probability comes true."""
+    title = "Are the probabilities calibrated?"
+    matrix, choice, used = result.matrix, result.choice, result.used
+    task = result.comparison.scorer.task
+    if not task.probabilistic:
+        reason = f"A {task.kind} task predicts no probabilities."
+        return _nothing(result, "reliability", title, reason)
+    best_NK = matrix.oof_MNK[matrix.members.index(choice.member)]
+    probabilities = {choice.member: best_NK.ravel()}
+    if any(mixture.space.name == "rank" for mixture in used.fold_mixtures):
+        title += " (The blend averages ranks, not probabilities.)"
+    elif len(matrix.members) > 1:
+        probabilities[f"{choice.blender} blend"] = used.honest_pred_NK.ravel()
+    figure = plots.reliability(truth(task, matrix.y).ravel(), probabilities, title)
+    return _keep(result, "reliability", figure)
+
+
+def decisions(result: BlendResult) -> list[np.ndarray]:
+    """Each member's decisions, at cuts of its own where cuts are fitted; none in regression."""
+    task = result.comparison.scorer.task
+    if task.kind == "regression":
+        return []
+    pairs = zip(result.comparison.member_taken, result.matrix.oof_MNK, strict=True)
+    return [taken if taken.dtype.kind in "iu" else task.labels(pred_NK) for taken, pred_NK in pairs]
+
+
+def searches(result: BlendResult) -> dict[str, tuple[Trial, ...]]:
+    """Optuna's trials by the output searched for, "" for all; empty where no search ran."""
+    report = result.reports.get(SEARCH)
+    return dict(report.searches) if report else {}
+
+
+def _map(
+    result: BlendResult, name: str, values_MM: np.ndarray, similar_MM: np.ndarray, title: str
+) -> Figure:
+    alone = len(similar_MM) == 1
+    linkage = None if alone else diversity.dendrogram_order(similar_MM).linkage
+    figure = plots.heat_map(result.matrix.members, values_MM, title, linkage=linkage)
+    return _keep(result, name, figure)
+
+
+def _nothing(result: BlendResult, name: str, title: str, reason: str) -> Figure:
+    return _keep(result, name, plots.nothing(title, reason))
+
+
+def _keep(result: BlendResult, name: str, figure: Figure) -> Figure:
+    plots.save(figure, result.figures / name)
+    return figure
 
 
 def _file(name: str, of: str, among: Iterable[str]) -> str:
-    """A file's name after one of the user's columns or outputs, whatever letters those have.
+    """A file's name for one of the user's columns or outputs, whatever letters it is named with.
 
-    Where that leaves nothing to tell it from the others, its place among them does.
+    Its place among the others is used where its letters do not tell it from them.
     """
     if not of:
         return name

@@ -38,7 +38,7 @@ def standing(store: Store, member: str, n_folds: int) -> Standing:
     seconds, damaged, failed = 0.0, [], {}
     for fold in range(n_folds):
         try:
-            card = store.fold_card(member, fold)
+            card = store.fold(member, fold).card()
         except DamagedError:
             damaged.append(fold)
             continue

@@ -38,14 +38,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poolblend.cards.blend import BlendCard
-from poolblend.cards.fold import FoldCard
 from poolblend.cards.inputs import FileHash
 from poolblend.cards.predictions import TableName
 from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError, unknown
 from poolblend.store.backbones import BackboneFiles
 from poolblend.store.cards import DamagedError, read_card, write_card
-from poolblend.store.checkpoints import Checkpoints
 from poolblend.store.files import UnwritableError, no_half_files, write_csv, write_text
 from poolblend.store.foldfiles import CARD, FoldFiles
 from poolblend.store.kept import KeptFile, write_with_card
@@ -54,7 +52,6 @@ from poolblend.store.pseudo import PseudoFiles
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
     from optuna.storages import JournalStorage
 
 
@@ -69,6 +66,7 @@ class Store:
         self.study_path = self.blend_path.with_name("study.log")
         self.pseudo_folder = self.blend_path.with_name("pseudo")
         self.report_path = self.blend_path.with_suffix(".html")
+        self.figures_folder = self.blend_path.with_name("figures")
         self.submission_path = (output or root) / "submissions" / run / "submission.csv"
         self.tracking_folder = root / "tracking" / run
 
@@ -100,30 +98,6 @@ class Store:
     def fold(self, member: str, fold: int) -> FoldFiles:
         """The files of a member's fold, whether they are there or not."""
         return FoldFiles(member, fold, self.fold_folder(member, fold), self.oof_path(member, fold))
-
-    def fold_card(self, member: str, fold: int) -> FoldCard | None:
-        """The card of a finished fold, None where there is none yet, else DamagedError."""
-        return self.fold(member, fold).card()
-
-    def check_fold(
-        self, member: str, fold: int, *, model: bool = True, oof: bool = True
-    ) -> FoldCard:
-        """The card of a finished fold, once the hashes of the model's and the OOF file agree."""
-        return self.fold(member, fold).check(model=model, oof=oof)
-
-    def load_tensors(self, member: str, fold: int) -> dict[str, torch.Tensor]:
-        """The fold model's weights on the CPU, once the hashes of all its files are checked."""
-        return self.fold(member, fold).tensors()
-
-    def read_oof(self, member: str, fold: int) -> pd.DataFrame:
-        """The fold's OOF rows (id, fold, pred_<output>…), after their hash has been checked."""
-        return self.fold(member, fold).oof()
-
-    def checkpoints(self, member: str, fold: int) -> Checkpoints:
-        return self.fold(member, fold).checkpoints
-
-    def lock(self, member: str, fold: int) -> ProcessLock:
-        return self.fold(member, fold).lock
 
     def folders(self) -> list[Path]:
         """Those that hold artefacts of the run, where they exist."""
@@ -205,10 +179,6 @@ class Store:
     def open_tracking(self) -> Path:
         """The folder where trackers keep their files, which is made."""
         return _made(self.tracking_folder)
-
-    def figure_path(self, name: str) -> Path:
-        """Where a picture goes, less its ending."""
-        return self.blend_path.parent / "figures" / name
 
     def write_report(self, html: str) -> None:
         write_text(self.report_path, html)

@@ -1,4 +1,4 @@
-"""The blend's weights as bars, with how stable they are.
+"""The blend's weights as bars, with how stable they are; and which weights a search depended on.
 
 Legend: M members, F folds.
 """
@@ -10,18 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from poolblend.report.plots.rows import best_first, column, mark, pale_dots, row_axes
-from poolblend.report.plots.style import (
-    AMBER,
-    BLUE,
-    INK,
-    MUTED,
-    head,
-    nothing,
-    number,
-    plain,
-    theme,
-)
+from poolblend.report.plots.rows import best_first, column, row_axes, small_dots
+from poolblend.report.plots.style import AMBER, BLUE, INK, finish, number, theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,71 +21,45 @@ VISIBLE = 0.0005
 
 
 @theme()
-def weights_bar(
+def weights(
     members: Sequence[str],
     weights_M: np.ndarray,
-    title: str = "Weights of the blend",
-    *,
-    low: np.ndarray | None = None,
-    high: np.ndarray | None = None,
-    fold_weights_FM: np.ndarray | None = None,
+    low_M: np.ndarray,
+    high_M: np.ndarray,
+    fold_weights_FM: np.ndarray,
+    title: str,
 ) -> Figure:
-    """One bar per member, the heaviest on top; those without weight are named in grey.
+    """One bar per member, the heaviest on top; a weight of zero has no number.
 
-    `low` and `high` (M,) are the 5th and 95th percentile over refits on resampled rows;
+    `low_M` and `high_M` are the 5th and 95th percentile over fits on resampled rows;
     `fold_weights_FM` the weights fitted without each fold.
     """
-    if not len(members):
-        return nothing(title, "There are no members.")
-    weights_M = np.asarray(weights_M, dtype=float)
     order = best_first(weights_M, "max")
-    value = weights_M[order]
+    value_M, low_M, high_M = weights_M[order], low_M[order], high_M[order]
     figure, (axes,) = row_axes([members[m] for m in order])
-    has = np.nan_to_num(value) >= VISIBLE
-    axes.barh(range(len(value)), np.nan_to_num(value), color=BLUE, height=0.62, alpha=0.85)
-    column(axes, [number(w, 3) if w >= VISIBLE or np.isnan(w) else "" for w in value])
-    for tick, heavy in zip(axes.get_yticklabels(), has, strict=True):
-        tick.set_color(INK if heavy else MUTED)
-    marks, extent = [], [value]
-    if fold_weights_FM is not None:
-        folds = np.asarray(fold_weights_FM, dtype=float).T[order]
-        pale_dots(axes, folds, AMBER)
-        marks.append(mark("fitted without one fold", AMBER, 4, line=False))
-        extent.append(folds.ravel())
-    if low is not None and high is not None:
-        ends = np.asarray([low, high], dtype=float)[:, order]
-        _intervals(axes, *ends)
-        marks.append(mark("5 to 95 % over resampled rows", INK, 0))
-        extent.extend(ends)
-    axes.set_xlim(0, 1.04 * _greatest(*extent))
+    _bars(axes, value_M)
+    column(axes, [number(w, 3) if w >= VISIBLE or np.isnan(w) else "" for w in value_M])
+    if len(fold_weights_FM):
+        small_dots(axes, fold_weights_FM.T[order], AMBER, "fitted without one fold")
+    rows = np.flatnonzero(np.isfinite(low_M) & np.isfinite(high_M))
+    label = "fitted on resampled rows, 5 to 95 %"
+    axes.hlines(rows, low_M[rows], high_M[rows], color=INK, linewidth=1.3, zorder=3, label=label)
+    axes.set_xlim(left=0)
     axes.set_xlabel("weight")
-    return head(figure, title, "", marks)
+    return finish(figure, title)
 
 
 @theme()
-def importances(
-    names: Sequence[str],
-    values: np.ndarray,
-    title: str = "Which weights the search turned on",
-) -> Figure:
+def importances(names: Sequence[str], share_M: np.ndarray, title: str) -> Figure:
     """Bars of the search's parameter importances, the greatest on top."""
-    if not len(names):
-        return nothing(title, "Too few trials to tell, or all of them scored the same.")
-    order = best_first(values, "max")
-    value = np.asarray(values, dtype=float)[order]
-    figure, (axes,) = row_axes([plain(names[m]) for m in order])
-    axes.barh(range(len(value)), np.nan_to_num(value), color=BLUE, height=0.62, alpha=0.85)
-    column(axes, [number(v, 2) for v in value])
-    axes.set_xlim(0, 1.04 * _greatest(value))
+    order = best_first(share_M, "max")
+    figure, (axes,) = row_axes([names[m] for m in order])
+    _bars(axes, share_M[order])
+    column(axes, [number(value, 2) for value in share_M[order]])
+    axes.set_xlim(left=0)
     axes.set_xlabel("share of the scores' variation")
-    return head(figure, title)
+    return finish(figure, title)
 
 
-def _greatest(*values: np.ndarray) -> float:
-    flat = np.concatenate(values)
-    return float(flat[np.isfinite(flat)].max(initial=0.0)) or 1.0
-
-
-def _intervals(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
-    whole = np.flatnonzero(np.isfinite(low) & np.isfinite(high))
-    axes.hlines(whole, low[whole], high[whole], colors=INK, linewidth=1.3, zorder=3)
+def _bars(axes: Axes, value_M: np.ndarray) -> None:
+    axes.barh(range(len(value_M)), np.nan_to_num(value_M), color=BLUE, height=0.62, alpha=0.85)

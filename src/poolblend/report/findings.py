@@ -1,0 +1,76 @@
+"""Look into a chosen blend: its members, how stable its weights are, and where it is weak."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from poolblend.competition.templates import text_columns
+from poolblend.config import Config
+from poolblend.ensembling import contributions
+from poolblend.ensembling.blenders import BLENDERS
+from poolblend.ensembling.choice import Choice
+from poolblend.ensembling.honesty import Comparison, cross_fit
+from poolblend.ensembling.slices import length_bins, slice_table, slices
+from poolblend.loading.blend_members import Members
+from poolblend.report.result import Findings
+
+TEXT_LENGTH = "words of text"
+BEST_MEMBER = "best member"  # in slice tables; a member's own name may be that of a column
+# The quick blender in place of one that is too slow to be fitted again and again.
+QUICK = "convex"
+# With more members than this, leaving each out in turn takes minutes of any fit.
+MANY = 50
+
+
+def row_slices(config: Config, gathered: Members) -> dict[str, pd.Categorical]:
+    """The slice of each of the matrix's rows, by text length and by the columns asked for."""
+    tables = gathered.competition.tables
+    train = tables.train.set_index(tables.id, drop=False).loc[gathered.matrix.ids_N]
+    texts = train[text_columns(config.data.text)].agg(" ".join, axis=1)
+    by_length = {TEXT_LENGTH: length_bins(texts)}
+    return by_length | {column: slices(train[column]) for column in config.blend.slices}
+
+
+def look_into(
+    comparison: Comparison,
+    choice: Choice,
+    row_slices: dict[str, pd.Categorical],
+    *,
+    seed: int,
+    resamples: int,
+) -> Findings:
+    """Fit the blend again without each member and on resampled rows, and score it per slice."""
+    matrix, scorer = comparison.matrix, comparison.scorer
+    drawn = {"seed": seed, "resamples": resamples}
+    scores = contributions.member_table(matrix, scorer, comparison.member_taken, **drawn)
+    blender = choice.blender if BLENDERS[choice.blender].quick else QUICK
+    if choice.n_members > MANY:
+        blender = "equal"
+    # The space and whether cuts are fitted are already chosen, for all of the many small fits.
+    chosen = {
+        "space": comparison.form.space,
+        "thresholds": "fitted" if comparison.form.cuts else "default",
+    }
+    options = comparison.options.model_copy(update=chosen)
+    honest_taken = cross_fit(blender, matrix, scorer, options, seed=seed).honest_taken
+    without = contributions.leave_one_out(matrix, scorer, options, blender, honest_taken, **drawn)
+    refitted = QUICK if blender in ("equal", "best") else blender
+    refits_RM = contributions.weight_stability(matrix, scorer, options, refitted, seed=seed)
+    compared = {
+        BEST_MEMBER: comparison.member_taken[matrix.members.index(choice.member)],
+        **{name: comparison.reports[name].honest_taken for name in ("equal", choice.blender)},
+    }
+    tables = {
+        column: slice_table(
+            matrix.y,
+            compared,
+            scorer,
+            slice_N,
+            reference=BEST_MEMBER,
+            fold_N=matrix.fold_N,
+            group_N=matrix.group_N,
+            **drawn,
+        )
+        for column, slice_N in row_slices.items()
+    }
+    return Findings(scores, without, blender, refits_RM, refitted, tables)

@@ -1,0 +1,62 @@
+"""The result of blend.py: what was compared and chosen, what was found about it, and its card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from poolblend.cards.blend import BlendCard
+from poolblend.ensembling.choice import Choice
+from poolblend.ensembling.honesty import Comparison, Honest
+from poolblend.ensembling.matrix import OofMatrix
+from poolblend.report.tables import show
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What was found about the chosen blend and its members.
+
+    `scores` has each member's score alone with its interval. `without` has what the blend of
+    `without_blender` loses when a member is left out. `refits_RM` are the weights of
+    `refitted_blender` on resampled rows (R refits, M members). `slices` has a table of scores per
+    column, the last two of its predictions being equal weights and the chosen blend.
+    """
+
+    scores: pd.DataFrame
+    without: pd.DataFrame
+    without_blender: str
+    refits_RM: np.ndarray
+    refitted_blender: str
+    slices: dict[str, pd.DataFrame]
+
+
+@dataclass(frozen=True, eq=False)
+class BlendResult:
+    """All that tables and pictures show; `figures` is the folder of the pictures' files."""
+
+    comparison: Comparison
+    choice: Choice
+    findings: Findings
+    card: BlendCard
+    figures: Path
+
+    def __str__(self) -> str:
+        """The tables and sentences that blend.py prints."""
+        return show(self.card)
+
+    @property
+    def matrix(self) -> OofMatrix:
+        return self.comparison.matrix
+
+    @property
+    def reports(self) -> dict[str, Honest]:
+        """Every blender's scores and mixtures."""
+        return self.comparison.reports
+
+    @property
+    def used(self) -> Honest:
+        """The report of the chosen blender."""
+        return self.reports[self.choice.blender]
