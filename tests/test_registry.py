@@ -1,8 +1,9 @@
 import importlib
+from copy import copy
 
 import pytest
 
-from poolblend.errors import UserError, unknown
+from poolblend.errors import Stopped, UserError, unknown
 from poolblend.registry import Registry, declared
 
 FAMILIES = {
@@ -60,3 +61,8 @@ def test_a_user_error_is_one_printable_line_of_bounded_length():
     assert line.isprintable()
     assert len(line) <= 1000
     assert str(UserError("naïve “words” — …")) == "naïve “words” — …"
+
+
+def test_a_stop_keeps_its_status_on_the_way_to_another_process():
+    sent = copy(Stopped("stopped by SIGTERM", 143))  # as multiprocessing does
+    assert (str(sent), sent.status) == ("stopped by SIGTERM", 143)
