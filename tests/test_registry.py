@@ -3,6 +3,7 @@ from copy import copy
 
 import pytest
 
+from poolblend.competition.folds import STRATEGIES
 from poolblend.errors import Stopped, UserError, unknown
 from poolblend.registry import Registry, declared
 
@@ -23,6 +24,12 @@ def test_names_read_from_source_are_those_that_importing_registers(kind):
     module, registry = FAMILIES[kind]
     registered = getattr(importlib.import_module(module), registry)
     assert list(declared(kind)) == list(registered)
+
+
+def test_abilities_read_from_source_are_those_registered():
+    for ability in ("binned", "every_class", "grouped"):
+        registered = [name for name in STRATEGIES if getattr(STRATEGIES[name], ability)]
+        assert list(declared("fold strategy", ability)) == registered != []
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
