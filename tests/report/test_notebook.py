@@ -85,7 +85,7 @@ def pictures(notebook):
     return {
         name: sum("image/png" in output.get("data", {}) for output in cell.outputs)
         for name, cell in code_cells(notebook).items()
-        if "pictures." in cell.source and name not in ("undefined", "weights-per-output")
+        if "pictures." in cell.source and name != "weights-per-output"
     }
 
 
