@@ -42,7 +42,7 @@ class Competition(CompetitionTables):
 
 
 def load_competition(config: Config, store: Store, *, make_folds: bool = False) -> Competition:
-    """Read the tables, and the frozen folds, which are made where `make_folds` allows it."""
+    """Read the tables and the frozen folds; with `make_folds`, missing folds are made."""
     return with_folds(read_tables(config), config, store, make_folds=make_folds)
 
 
@@ -54,7 +54,7 @@ def with_folds(
     make_folds: bool = False,
     given_fold_N: np.ndarray | None = None,
 ) -> Competition:
-    """Add the frozen folds; where there are none yet, those given, or new ones if allowed."""
+    """Add the frozen folds; if there are none yet, write `given_fold_N`, or new ones if allowed."""
     fold_N = frozen_folds(read, config, store, make_folds=make_folds, given_fold_N=given_fold_N)
     hashes = table_hashes(config, "train") | table_hashes(config, "test")
     hashes["folds_sha256"] = sha256(store.folds_path)
@@ -62,13 +62,13 @@ def with_folds(
 
 
 def planned_competition(config: Config, store: Store) -> Competition:
-    """The competition as a training would find it; nothing is written.
+    """The competition with the folds and demo tables that a training would make.
 
-    Folds that do not exist yet are those that would be made; so are the demo's tables.
+    Nothing is written.
     """
     with _temporary_demo(config) as there:
         if store.folds_path.exists():
-            return load_competition(there, store, make_folds=True)  # refuses what training would
+            return load_competition(there, store, make_folds=True)  # with the same checks
         read = read_tables(there)
         hashes = table_hashes(there, "train") | table_hashes(there, "test")
         hashes["folds_sha256"] = "not made yet"
@@ -77,7 +77,7 @@ def planned_competition(config: Config, store: Store) -> Competition:
 
 @contextmanager
 def _temporary_demo(config: Config) -> Iterator[Config]:
-    """Where the demo's tables do not exist yet, a config whose tables are in a temporary folder."""
+    """The config; if the demo's tables do not exist yet, with a temporary folder for them."""
     if not config.data.demo or config.data_dir.exists():
         yield config
         return
@@ -87,15 +87,14 @@ def _temporary_demo(config: Config) -> Iterator[Config]:
 
 
 def table_hashes(config: Config, side: Side) -> dict[str, str]:
-    """The sha256 of a table under "train_sha256" or "test_sha256".
+    """The sha256 of a table, as `train_sha256` or `test_sha256`.
 
-    Where others are joined, one hash of theirs, in order, under "joins_sha256" or
-    "test_joins_sha256".
+    If tables are joined to it, also one hash of them all, as `joins_sha256` or `test_joins_sha256`.
     """
     data, folder = config.data, config.data_dir
     hashes = {f"{side}_sha256": sha256(folder / (data.train if side == "train" else data.test))}
     joined = [sha256(folder / join.table(side)) for join in data.joins]
-    if side == "test" and data.id is None:  # its ids may be those of the sample submission
+    if side == "test" and data.id is None:  # the ids may come from the sample submission
         joined.append(sha256(folder / data.sample_submission))
     if joined:
         key = "joins_sha256" if side == "train" else "test_joins_sha256"

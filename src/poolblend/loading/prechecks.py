@@ -1,4 +1,4 @@
-"""Checks before anything is trained: does each fold leave rows to learn from, and to score?
+"""Checks of the folds before training: can each model learn, and can each blend be scored?
 
 Legend: N rows.
 """
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 def try_folds(competition: Competition) -> None:
-    """Raise UserError where a fold's models could learn nothing, or no blend could be fitted.
+    """Raise UserError if a fold leaves no rows to train on, or no blend could be fitted without it.
 
-    A blend is scored on each fold with weights that were fitted on all other rows, so the metric
-    needs a value there. Folds on whose own rows it has none are named in one warning.
+    Each fold is scored with blend weights that are fitted on all other rows, so the metric must be
+    defined there. One warning names the folds on whose own rows the metric is undefined.
     """
     scorer, scored, fold_N = competition.scorer, competition.scored, competition.fold_N
     undefined = {}
@@ -27,7 +27,7 @@ def try_folds(competition: Competition) -> None:
         if competition.weight_N is not None and not competition.weight_N[~held_N].any():
             raise UserError(
                 f"data.weight is 0 in all rows outside fold {fold}, so its models would have no "
-                "row to learn from; weigh more rows, or make other folds (folds.seed)"
+                "rows to train on; give weight to more rows, or make other folds (folds.seed)"
             )
         reason = why_undefined(scorer, scored[~held_N], fold_N[~held_N])
         if reason:
