@@ -42,7 +42,7 @@ def rehearse_jobs(context: Context, jobs: Sequence[Job]) -> tuple[list[Job], dic
             try:
                 precisions[job.name] = _rehearse_backbone(context, job)
             except UserError as error:
-                unable |= dict.fromkeys([*waiting, job.name], f"{job.name}: {_line(error)}")
+                unable |= dict.fromkeys([*waiting, job.name], f"{job.name}: {error}")
     if members and set(members) <= set(unable):
         raise UserError(next(iter(unable.values())))
     for name in members:
@@ -79,7 +79,7 @@ def _rehearse_members(
         try:
             precisions[job.member.name] = _rehearse(context, job, save=encoder not in saved)
         except UserError as error:
-            unable[job.member.name] = _line(error)
+            unable[job.member.name] = str(error)
         else:
             saved.add(encoder)
     return precisions, unable
@@ -139,7 +139,3 @@ def _kind(context: Context, job: FoldJob, save: bool) -> str:
     device = [choose_device().type, torch.get_num_threads()]
     kind = [settings, reading, backbone, task.kind, len(task.outputs), device, save]
     return json.dumps(kind, sort_keys=True, default=str)
-
-
-def _line(error: UserError) -> str:
-    return " ".join(str(error).split())
