@@ -132,7 +132,7 @@ def test_the_network_is_left_alone(toy, monkeypatch):
     settings = config.load(toy(members=[{"pooler": "max", "backbone": "nobody/has-this-model"}]))
     (absent,) = findings(settings, "backbone")
     assert "nobody/has-this-model: no folder" in absent.found
-    assert "download it where there is a network and set `backbone` to its folder" in absent.fix
+    assert "download it on a machine with a network and set `backbone` to its folder" in absent.fix
     assert asked == []
     assert constants.HF_HUB_OFFLINE is False
 

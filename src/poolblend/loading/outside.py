@@ -25,7 +25,7 @@ from poolblend.competition.files import read_table
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.alignment import first_repeated, off_simplex
 from poolblend.errors import UserError, quoted, unknown
-from poolblend.loading.outside_columns import REMEDY, OutsideFile, find_columns, listed, no_column
+from poolblend.loading.outside_columns import REMEDY, MemberFile, find_columns, listed, no_column
 from poolblend.store.files import sha256
 from poolblend.store.predictions import PREFIX
 
@@ -121,7 +121,7 @@ def read_predictions(
         repeated = first_repeated(table.columns)
         raise UserError(f"{path} has two columns {repeated}, expected one; {REMEDY}")
     key = _id_column(path, table, (id, "id", INDEX) if numbered else (id, "id"))
-    file = OutsideFile(path, table[key], table)
+    file = MemberFile(path, table[key], table)
     fold = next((column for column in FOLDS if column in table), None)
     keys = {key, "id", fold}
     free = [c for c in table.columns if c not in keys and not UNNAMED.fullmatch(c)]
@@ -193,7 +193,7 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _predictions(file: OutsideFile, columns: Sequence[str], task: Task) -> np.ndarray:
+def _predictions(file: MemberFile, columns: Sequence[str], task: Task) -> np.ndarray:
     """The columns as (N, K); of two classes, which must sum to 1, the positive one."""
     pred_NK = np.stack(
         [file.predictions(column, probability=task.probabilistic) for column in columns], axis=1
@@ -210,7 +210,7 @@ def _predictions(file: OutsideFile, columns: Sequence[str], task: Task) -> np.nd
 
 
 def _check_labels(
-    file: OutsideFile, labels: Sequence[str], columns: Sequence[str], train: pd.DataFrame
+    file: MemberFile, labels: Sequence[str], columns: Sequence[str], train: pd.DataFrame
 ) -> None:
     """Raise UserError for labels that differ from train's, and predictions that equal them."""
     row_N = train.index.get_indexer(pd.Index(file.ids))

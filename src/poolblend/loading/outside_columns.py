@@ -29,7 +29,7 @@ REMEDY = "correct the file or remove it from its folder"
 
 
 @dataclass(frozen=True, eq=False)
-class OutsideFile:
+class MemberFile:
     """A file's cells, all strings, and the ids of its rows."""
 
     path: Path
@@ -77,7 +77,7 @@ class OutsideFile:
         )
 
 
-def find_columns(file: OutsideFile, free: Sequence[str], task: Task) -> list[str]:
+def find_columns(file: MemberFile, free: Sequence[str], task: Task) -> list[str]:
     """The columns among `free` that hold predictions: one per output, or one per binary class.
 
     If no column has the name of a class, columns may have the numbers of the classes, from 0.
@@ -102,7 +102,7 @@ def find_columns(file: OutsideFile, free: Sequence[str], task: Task) -> list[str
     return outputs
 
 
-def _find_single(file: OutsideFile, free: Sequence[str], task: Task) -> list[str] | None:
+def _find_single(file: MemberFile, free: Sequence[str], task: Task) -> list[str] | None:
     """The column of the only output under another name, or the columns of the two classes."""
     named = [column for column in SINGLE if column in free]
     if len(named) > 1:
@@ -124,7 +124,7 @@ def _find_single(file: OutsideFile, free: Sequence[str], task: Task) -> list[str
     return numeric if len(numeric) == 1 and not negative else None
 
 
-def _find_numbered(file: OutsideFile, free: Sequence[str], task: Task) -> list[str] | None:
+def _find_numbered(file: MemberFile, free: Sequence[str], task: Task) -> list[str] | None:
     """The columns with the numbers 0 to K - 1, for the K classes in their order.
 
     None if a column has the name of a class, or a number is missing or repeated.

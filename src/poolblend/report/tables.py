@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.blend import BlendCard, GainInterval, LossWithout
+from poolblend.cards.blend import BlendCard, Interval
 from poolblend.ensembling.choice import digits
 
 # A table of more folds is wider than a screen.
@@ -105,7 +105,7 @@ def _notes(card: BlendCard) -> Iterable[str]:
         yield f"Not in this blend: {left_out}."
 
 
-def _gains(intervals: Iterable[GainInterval | LossWithout], sign: int = 1) -> list[str]:
+def _gains(intervals: Iterable[Interval], sign: int = 1) -> list[str]:
     """Gains with their intervals, all in as many digits as tell the ends of a typical one apart."""
     ends = np.array([[each.value, each.low, each.high] for each in intervals], dtype=float)
     ends = ends * sign + 0.0
