@@ -49,9 +49,11 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 def members_of(
-    folder: Path, kind: str = "binary", taken: tuple[str, ...] = ()
+    folder: Path, kind: str = "binary", trained: tuple[str, ...] = ()
 ) -> list[OutsideMember]:
-    return read_members(folder, id="key", task=TASKS[kind][0], train=train_of(kind), taken=taken)
+    return read_members(
+        folder, id="key", task=TASKS[kind][0], train=train_of(kind), trained=trained
+    )
 
 
 def blend_of(folder: Path, kind: str = "binary") -> OofMatrix:
@@ -337,7 +339,7 @@ def test_a_member_in_two_files_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_the_run_has_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "minilm.csv", csv())
     with pytest.raises(UserError, match="this run already has a member 'minilm'"):
-        members_of(tmp_path, taken=("max", "minilm"))
+        members_of(tmp_path, trained=("max", "minilm"))
 
 
 @pytest.mark.parametrize("target", ["m.csv", "gone.csv"])

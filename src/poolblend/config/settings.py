@@ -118,18 +118,18 @@ class Config(Section):
             )
         for member in members:
             check_member(member, self.data.join, self.task)
-        # Some disks tell no capital letters from small ones.
-        twice = repeated(member.name.lower() for member in members)
-        if twice is not None:
-            alike = [member for member in members if member.name.lower() == twice]
-            sources = list(dict.fromkeys(member.backbone.source for member in alike))
+        # Some file systems ignore upper and lower case.
+        repeated_name = repeated(member.name.lower() for member in members)
+        if repeated_name is not None:
+            same = [member for member in members if member.name.lower() == repeated_name]
+            sources = list(dict.fromkeys(member.backbone.source for member in same))
             if len(sources) > 1:
                 first, second = (quoted(source) for source in sources[:2])
                 raise ValueError(
-                    f"two members are named {alike[0].name}, of the backbones {first} and {second}:"
+                    f"two members are named {same[0].name}, of the backbones {first} and {second}:"
                     " set backbone.name for one of them"
                 )
-            raise ValueError(f"two members are named {alike[0].name}: give one of them a `tag`")
+            raise ValueError(f"two members are named {same[0].name}: give one of them a `tag`")
         return self
 
     def path(self, path: str) -> Path:

@@ -84,13 +84,13 @@ def gather(
     tables = {name: _oof(store, competition, name, outside) for name in wanted}
     paths = {name: member.path for name, member in outside.items()}
     matrix = _build(config, competition, competition.fold_N, tables, paths)
-    alike = describe_collapsed(matrix, competition, outside)
-    if alike and names:
-        for name, what in alike.items():
+    collapsed = describe_collapsed(matrix, competition, outside)
+    if collapsed and names:
+        for name, what in collapsed.items():
             log.warning("member %s %s", name, what)
-    elif alike:
-        matrix, lacking = without_collapsed(matrix, alike), lacking | alike
-        wanted = [name for name in wanted if name not in alike]
+    elif collapsed:
+        matrix, lacking = without_collapsed(matrix, collapsed), lacking | collapsed
+        wanted = [name for name in wanted if name not in collapsed]
     origins = {
         name: origin_of(cards[name]) if name in cards else _origin_of_outside(outside[name])
         for name in wanted
@@ -123,7 +123,7 @@ def _read_outside(
     config: Config,
     read: CompetitionTables,
     folder: Path | None,
-    taken: Sequence[str],
+    trained: Sequence[str],
     names: Sequence[str] | None,
 ) -> dict[str, OutsideMember]:
     """The members of the folder (only those in `names`, if given), with their files checked."""
@@ -136,7 +136,7 @@ def _read_outside(
         task=task,
         train=read.tables.train,
         numbered=config.data.id is None,
-        taken=taken,
+        trained=trained,
         only=names,
     )
     tests = {member.name: member.test for member in members if member.test}

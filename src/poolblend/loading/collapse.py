@@ -32,13 +32,13 @@ def describe_collapsed(
     return described
 
 
-def without_collapsed(matrix: OofMatrix, alike: Mapping[str, str]) -> OofMatrix:
+def without_collapsed(matrix: OofMatrix, collapsed_members: Mapping[str, str]) -> OofMatrix:
     """The matrix without the collapsed members; UserError if no member is left."""
-    kept = [name for name in matrix.members if name not in alike]
+    kept = [name for name in matrix.members if name not in collapsed_members]
     if not kept:
         name = matrix.members[0]
-        others = f" ({len(alike)} such members)" if len(alike) > 1 else ""
-        raise UserError(f"no member to blend: {name} {alike[name]}{others}")
-    for name, what in alike.items():
+        others = f" ({len(collapsed_members)} such members)" if len(collapsed_members) > 1 else ""
+        raise UserError(f"no member to blend: {name} {collapsed_members[name]}{others}")
+    for name, what in collapsed_members.items():
         log.warning("member %s is left out: it %s; --members blends it anyway", name, what)
     return matrix.subset(kept)

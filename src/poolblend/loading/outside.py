@@ -68,16 +68,16 @@ def read_members(
     task: Task,
     train: pd.DataFrame,
     numbered: bool = False,
-    taken: Collection[str] = (),
+    trained: Collection[str] = (),
     only: Collection[str] | None = None,
 ) -> list[OutsideMember]:
     """The members of a folder, sorted by name; `train` holds the ids `id` and parsed targets.
 
     With `numbered`, train's ids are row numbers, and an index that pandas wrote is read as ids.
-    `taken` are the members of this run. With `only`, files of other names are not read. Hidden
-    files, folders and files with other endings are ignored. Raises UserError for a folder without
-    members, for a name that is unknown, unsafe, repeated or in `taken`, and for everything that
-    `read_predictions` refuses.
+    `trained` are the names of this run's own members. With `only`, files of other names are not
+    read. Hidden files, folders and files with other endings are ignored. Raises UserError for a
+    folder without members, for a name that is unknown, unsafe, repeated or in `trained`, and for
+    everything that `read_predictions` refuses.
     """
     if not folder.is_dir():
         what = "is a file, not" if folder.is_file() else "is not"
@@ -87,11 +87,11 @@ def read_members(
     if not files:
         raise UserError(f"{folder} holds no member's file; {EXPECTED}")
     for name, path in files.items():
-        if name in taken:
+        if name in trained:
             raise UserError(f"{path}: this run already has a member '{name}'; rename the file")
     for name in only or ():
-        if name not in files and name not in taken:
-            raise unknown("member", name, [*taken, *files])
+        if name not in files and name not in trained:
+            raise unknown("member", name, [*trained, *files])
     for name in sorted(tests.keys() - files.keys()):
         log.info("%s is not used: no file of that name in %s", tests[name], folder)
     members = []

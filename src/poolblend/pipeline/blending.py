@@ -115,9 +115,9 @@ def _limit_size(
 ) -> tuple[tuple[str, ...], OofMatrix, Scorer]:
     """The blenders to compare (none: all), and the matrix and scorer to fit them with.
 
-    A large matrix is fitted with fewer blenders, and only on the most likely classes of each row;
-    otherwise the log warns that it may take long. The rule depends on the size, never on the time,
-    so that all machines find the same blend.
+    A large matrix is fitted with fewer blenders, and only on the likeliest classes of each row; if
+    that is not possible, the log warns that it may take long. The rule depends on the size, never
+    on the time, so that all machines find the same blend.
     """
     fitters = tuple(config.blend.fitters)
     if fitters and config.blend.fitter not in ("auto", *fitters):

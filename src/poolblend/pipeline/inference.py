@@ -1,6 +1,6 @@
 """`infer.py`: run the fold models that the blend gives weight to, and write the submission.
 
-What each model is, and how it reads texts, stands in the cards beside the weights.
+The settings of each model, and how it reads texts, come from the cards beside the weights.
 
 Shape legend: N rows, M members, K outputs.
 """
@@ -98,12 +98,12 @@ def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray
     return scorer.truth(labels.loc[ids, list(task.targets)].apply(parse_column))
 
 
-def _hidden_score(scorer: Scorer, y: np.ndarray, taken: np.ndarray) -> str:
+def _hidden_score(scorer: Scorer, y: np.ndarray, inputs: np.ndarray) -> str:
     """The submission's score on the hidden labels, with its interval."""
     try:
-        score = scorer.score_taken(y, taken)
+        score = scorer.score_taken(y, inputs)
         sign = -1 if scorer.better == "max" else 1
-        low, high = np.quantile(sign * bootstrap(y, [taken], scorer)[0], [0.025, 0.975])
+        low, high = np.quantile(sign * bootstrap(y, [inputs], scorer)[0], [0.025, 0.975])
     except UserError as error:
         return f"\nsubmission against the hidden labels: {error}"
     return (

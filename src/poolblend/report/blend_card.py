@@ -166,13 +166,13 @@ def _mean_with_others(error_corr_MM: np.ndarray, m: int) -> float | None:
 
 
 def _fold_scores(
-    competition: Competition, matrix: OofMatrix, taken: np.ndarray
+    competition: Competition, matrix: OofMatrix, inputs: np.ndarray
 ) -> list[float | None]:
     scores: list[float | None] = []
     for fold in range(competition.n_folds):
         rows = matrix.fold_N == fold
         try:
-            scores.append(competition.scorer.score_taken(matrix.y[rows], taken[rows]))
+            scores.append(competition.scorer.score_taken(matrix.y[rows], inputs[rows]))
         except UndefinedScoreError:
             scores.append(None)
     return scores

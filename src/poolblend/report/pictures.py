@@ -198,7 +198,7 @@ def decisions(result: BlendResult) -> list[np.ndarray]:
     if task.kind == "regression":
         return []
     pairs = zip(result.comparison.member_taken, result.matrix.oof_MNK, strict=True)
-    return [taken if taken.dtype.kind in "iu" else task.labels(pred_NK) for taken, pred_NK in pairs]
+    return [made if made.dtype.kind in "iu" else task.labels(pred_NK) for made, pred_NK in pairs]
 
 
 def searches(result: BlendResult) -> dict[str, tuple[Trial, ...]]:
@@ -235,5 +235,5 @@ def _file(name: str, of: str, among: Iterable[str]) -> str:
     among = list(among)
     stems = [re.sub(r"[^A-Za-z0-9._-]+", "-", other).strip("-.")[:60] for other in among]
     stem = stems[among.index(of)]
-    alike = [other.lower() for other in stems].count(stem.lower())
-    return f"{name}-{stem if stem and alike == 1 else among.index(of)}"
+    same = [other.lower() for other in stems].count(stem.lower())
+    return f"{name}-{stem if stem and same == 1 else among.index(of)}"

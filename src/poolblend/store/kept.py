@@ -89,7 +89,7 @@ class KeptFile(NamedTuple):
         return frame if card.origin == self.origin(hashes) else None
 
     def check(self) -> tuple[PredictionsCard, pd.DataFrame]:
-        """The card and the table, whatever they were made from; DamagedError if damaged."""
+        """The card and the table, without a check of their inputs; DamagedError if damaged."""
         with suppress(DamagedError):
             card = read_card_of(self.path, PredictionsCard)
             if card.origin == self.origin(card.origin.hashes):  # else of another fold or member
