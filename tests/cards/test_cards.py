@@ -66,7 +66,7 @@ def test_a_card_of_another_kind_is_refused(kind):
     text = EXAMPLES[kind].to_json()
     for other in KINDS:
         if other is not kind:
-            with pytest.raises(DamagedError, match=f"card.json is no {other.__name__}"):
+            with pytest.raises(DamagedError, match=f"card.json is not a {other.__name__}"):
                 read_json(other, text, "card.json")
 
 

@@ -176,7 +176,7 @@ def test_a_store_that_cannot_be_written_still_infers(finished, monkeypatch, capl
     forget_predictions(finished)
     monkeypatch.setattr("poolblend.store.kept.KeptFile.keep", refuse)
     assert finished.infer().is_file()
-    assert "test predictions are not kept: could not write: read-only" in caplog.text
+    assert "test predictions are not stored: could not write: read-only" in caplog.text
 
 
 def test_what_cannot_be_inferred_from_is_refused_before_a_submission_is_written(finished):

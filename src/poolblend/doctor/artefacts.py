@@ -11,6 +11,7 @@ from poolblend.cards.blend import BlendMember
 from poolblend.cards.submission import SubmissionCard
 from poolblend.config import Config
 from poolblend.errors import UserError
+from poolblend.jobs.job import FoldJob
 from poolblend.jobs.planning import plan_jobs
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.loading.models import check_members
@@ -85,10 +86,9 @@ def _stale_jobs(config: Config, store: Store) -> tuple[dict[str, str], str]:
         status = job.status(store)
         if status.state == "stale":
             stale[job.name] = status.message.removeprefix(f"{job.name} ").removeprefix("is stale: ")
-    for job in then:
-        status = job.status(store)
-        if status.state == "missing" and not status.failed and job.files(store).failure():
-            stale[job.name] = OTHER_INPUTS
+        elif status.state == "missing" and not status.failed and isinstance(job, FoldJob):
+            # A failure from the same inputs would be in the status.
+            stale |= {job.name: OTHER_INPUTS} if job.files(store).failure() else {}
     return stale, ""
 
 
