@@ -103,7 +103,7 @@ def test_all_checks_run_and_failures_end_in_one_line(settings, monkeypatch, caps
     monkeypatch.setattr(diagnosis, "CHECKS", [crash, *diagnosis.CHECKS])
     disk_full(monkeypatch, settings)
     train_table_gone(monkeypatch, settings)
-    with pytest.raises(UserError, match=r"3 of \d+ checks failed: moon, disk, tables; do what"):
+    with pytest.raises(UserError, match=r"3 of \d+ checks failed: moon, disk, tables; follow"):
         diagnosis.doctor(settings)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [

@@ -399,7 +399,7 @@ def test_a_member_of_two_settings_is_refused(toy):
 
 
 def test_labels_read_otherwise_than_in_training_are_refused(toy):
-    pipeline.train(config.load(toy()))
+    pipeline.train(config.load(toy()), poolers="mean")
     with pytest.raises(
         UserError, match=r"trained on other data: task.classes was \[0, 1\], is \[1, 0\]"
     ):
@@ -433,14 +433,17 @@ def test_a_subset_of_rows_is_trained_on_when_asked(toy):
 
 
 def test_the_seed_flag_makes_members_that_blend_with_the_others(toy):
+    quick = {"folds": {"n": 2}, "n": 24}
     for seed in (1, 2):
-        pipeline.train(config.load(toy(), seed=seed), poolers="mean")
-    blend = pipeline.blend(config.load(toy()))
+        pipeline.train(config.load(toy(**quick), seed=seed), poolers="mean")
+    blend = pipeline.blend(config.load(toy(**quick)))
     assert blend.matrix.members == ("tiny-mean-s1", "tiny-mean-s2")
     assert not np.allclose(*blend.matrix.oof_MNK)
 
 
-def test_the_demo_never_overwrites_anybodys_files(toy):
+def test_the_demo_never_overwrites_anybodys_files(toy, monkeypatch):
+    monkeypatch.setattr("poolblend.competition.demo.build_demo", None)  # put back at the end
+    runs.small_demo(None)
     settings = config.load(toy(), ["data.demo=true", "data.test_labels=mine.csv"])
     before = {file.name: file.read_bytes() for file in settings.data_dir.iterdir()}
     with pytest.raises(

@@ -88,6 +88,8 @@ def _as_in_column(given: Sequence[Label], column: pd.Series) -> list[Label]:
 
     Otherwise a submission would write 0.0 where train holds 0.
     """
+    import pandas as pd
+
     types: list[Callable[[str], Label]] = [str]
     if pd.api.types.is_numeric_dtype(column):
         whole = pd.api.types.is_integer_dtype(column)

@@ -22,6 +22,7 @@ from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
 from poolblend.modeling.options import Backbone, Head, backbone_of_member
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
+from poolblend.registry import declared
 from poolblend.text_spec import Truncation, Windows
 from poolblend.training.options import Checkpoints, Pseudo, Train
 
@@ -75,13 +76,13 @@ class Config(Section):
     def _keys_fit_the_task(self) -> Config:
         task, folds, values = self.task, self.folds, self.submission.values
         one_output = task in CLASSED or (task == "regression" and len(self.data.target) == 1)
-        binned = task == "regression" and folds.strategy not in ("plain", "group")
-        stratified = folds.strategy in ("auto", "stratified", "stratified_group")
+        binned = task == "regression" and self._folds_are("binned")
+        stratified = task in CLASSED and self._folds_are("every_class")
         per_output = self.blend.weights == "per_output" and one_output
         formed = values != "auto" and task == "regression"
         positive = self.data.positive is not None and task != "binary"
         bins = folds.bins != Folds().bins and not binned
-        rare = folds.rare != "spread" and not (task in CLASSED and stratified)
+        rare = folds.rare != "spread" and not stratified
         for no_effect, key, kind in (
             (per_output, "blend.weights=per_output", " of one target"),
             (formed, f"submission={values}", ", which has values alone"),
@@ -92,6 +93,10 @@ class Config(Section):
             if no_effect:
                 raise ValueError(f"{key} does nothing in a {task} task{kind}; leave it out")
         return self
+
+    def _folds_are(self, ability: str) -> bool:
+        """Whether the fold strategy has the ability; "auto" stands for one that does."""
+        return self.folds.strategy in ("auto", *declared("fold strategy", ability))
 
     @model_validator(mode="after")
     def _members_differ(self) -> Config:
