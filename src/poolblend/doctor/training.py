@@ -11,7 +11,7 @@ from poolblend.errors import UserError
 @check("tables", fix="correct the file that is named, or the config's `data` section")
 def tables(run: Run) -> Iterator[Finding]:
     """The tables can be read, and existing folds belong to their ids."""
-    from poolblend.loading.prechecks import try_folds
+    from poolblend.loading.competition import try_folds
 
     competition, folder = run.competition, run.config.data_dir
     try_folds(competition)

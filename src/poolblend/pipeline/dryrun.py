@@ -15,9 +15,8 @@ from poolblend.jobs.planning import plan_jobs
 from poolblend.jobs.rehearsal import rehearse_jobs
 from poolblend.jobs.tracking import check_tracking
 from poolblend.jobs.watch import Watch
-from poolblend.loading.competition import open_store, planned_competition
+from poolblend.loading.competition import open_store, planned_competition, try_folds
 from poolblend.loading.models import check_members, new_objective
-from poolblend.loading.prechecks import try_folds
 from poolblend.pipeline.training import fold_numbers, named_poolers
 from poolblend.printing import aligned, wrapped
 from poolblend.training.batches import Encoded, padding_share, plan_steps

@@ -16,9 +16,8 @@ from poolblend.jobs.scoring import oof_score
 from poolblend.jobs.tokenizer_checks import check_tokenizers
 from poolblend.jobs.tracking import check_tracking
 from poolblend.jobs.watch import Watch
-from poolblend.loading.competition import load_competition, open_store
+from poolblend.loading.competition import load_competition, open_store, try_folds
 from poolblend.loading.models import check_members
-from poolblend.loading.prechecks import try_folds
 from poolblend.registry import declared
 from poolblend.report.standings import standing, standings_table
 from poolblend.store.probe import COPIED, check_writable
