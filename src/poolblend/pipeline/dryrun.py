@@ -1,7 +1,4 @@
-"""`train.py --dry-run`: what the command would train, and on how many tokens.
-
-Nothing is written: folds that are not frozen yet are those that would be.
-"""
+"""`train.py --dry-run`: what the command would train, on how many tokens; nothing is written."""
 
 from __future__ import annotations
 
@@ -18,9 +15,8 @@ from poolblend.jobs.planning import plan_jobs
 from poolblend.jobs.rehearsal import rehearse_jobs
 from poolblend.jobs.tracking import check_tracking
 from poolblend.jobs.watch import Watch
-from poolblend.loading.competition import open_store, planned_competition
+from poolblend.loading.competition import open_store, planned_competition, try_folds
 from poolblend.loading.models import check_members, new_objective
-from poolblend.loading.prechecks import try_folds
 from poolblend.pipeline.training import fold_numbers, named_poolers
 from poolblend.printing import aligned, wrapped
 from poolblend.training.batches import Encoded, padding_share, plan_steps
@@ -28,18 +24,23 @@ from poolblend.training.batches import Encoded, padding_share, plan_steps
 
 @dataclass(frozen=True, eq=False)
 class PlannedFold:
-    """A fold that the command names, finished or not."""
+    """A fold of the command, finished or not."""
 
     job: FoldJob
     status: JobStatus
     encoded: Encoded
-    rows: np.ndarray  # trained on
-    tokens: int  # of those rows in all epochs
-    step: int  # of the checkpoint that the training would resume from
+    rows: np.ndarray  # to train on
+    tokens: int  # of these rows in all epochs
+    step: int  # of the checkpoint to resume from, or 0
 
 
 def dry_run(
-    config: Config, *, poolers: str, folds: str, overwrite: bool, skip_failed: bool = False
+    config: Config,
+    *,
+    poolers: str = "all",
+    folds: str = "all",
+    overwrite: bool = False,
+    skip_failed: bool = False,
 ) -> None:
     """Print the folds of this command, their tokens, and the members that cannot be trained."""
     members = config.resolve_members(named_poolers(poolers))
@@ -111,10 +112,10 @@ def _describe_folds(planned: Sequence[PlannedFold], overwrite: bool) -> Iterator
 
 
 def _describe_tokens(planned: Sequence[PlannedFold]) -> Iterator[str]:
-    """A paragraph for each way of making tokens, with the members that read them."""
+    """A paragraph for each group of members that read the same tokens."""
     shared: dict[int, list[PlannedFold]] = {}
     for each in planned:
-        # Pseudo-labelled rows, which follow those of train, may differ from fold to fold.
+        # Rows with pseudo-labels, which follow the train rows, may differ between folds.
         shared.setdefault(id(each.encoded.ids[0]), []).append(each)
     for those in shared.values():
         encoded = those[0].encoded
