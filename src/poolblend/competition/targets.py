@@ -1,4 +1,4 @@
-"""What models learn from beside hard labels: soft labels, and weights that balance the labels.
+"""What models learn from beside hard labels: soft labels.
 
 Legend: N rows, K model outputs.
 """
