@@ -1,6 +1,6 @@
 """A second-level model over the members: non-negative ridge or logistic regression.
 
-Legend: M members, N rows, K outputs, P penalties.
+Shapes: P penalties.
 """
 
 from __future__ import annotations
