@@ -181,7 +181,7 @@ def test_the_head_shares_the_encoders_embeddings_and_learns_under_its_own_name(f
 
 def test_what_cannot_guess_is_refused_in_one_line(folder, family, tiny_backbone):
     masked_lm.check(folder, 16)
-    line = r"^backbone\.mlm: GPT2Model has no head that guesses masked tokens; leave it out, or "
+    line = r"^backbone\.mlm: GPT2Model has no head that predicts masked tokens; leave it out, or "
     with pytest.raises(UserError, match=line):
         masked_lm.check(family("gpt2"), 16)
     with pytest.raises(UserError, match=r"^backbone\.mlm: the tokenizer in .* has no mask token;"):

@@ -57,7 +57,8 @@ def model_file(folder: Path) -> Path | None:
 def correct(built: Any, path: Path) -> bool:
     """Change the tokenizer that transformers `built` to read as the model at `path`; False if not.
 
-    Its ids stay. It is not changed where the settings in the model's file bring it no nearer.
+    Its ids stay. It is left unchanged if the settings in the model's file do not reduce the
+    differences.
     """
     backend = built.backend_tokenizer
     n_differing = len(differing(built, path, PROBES))
@@ -123,7 +124,7 @@ def _by_id(vocab: dict[str, int]) -> list[str]:
 
 
 def _before(built: Any) -> list[Any]:
-    """Steps that the code of some classes, such as ALBERT's, takes before sentencepiece."""
+    """Steps that the code of some classes, such as ALBERT's, does before sentencepiece."""
     steps: list[Any] = []
     if hasattr(built, "keep_accents"):
         steps += [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
@@ -137,9 +138,9 @@ def _before(built: Any) -> list[Any]:
 def differing(
     tokenizer: Any, path: Path, texts: Sequence[str], built: Any = None
 ) -> list[tuple[str, int, int]]:
-    """Texts that the tokenizer reads otherwise than the sentencepiece model: text, theirs, ours.
+    """Texts that tokenizer and sentencepiece model read differently: text, their count, ours.
 
-    The numbers are counts of tokens. `built` has the settings of the tokenizer's class, where that
+    Counts are numbers of tokens. `built` has the settings of the tokenizer's class, where that
     is another tokenizer. Texts with added tokens are left out, and numbers before a comma, which
     the Python code of some classes, such as ALBERT's, cuts in its own way.
     """

@@ -1,6 +1,6 @@
-"""One small training step, to compare what a device computes with what it should.
+"""One small training step, to compare a device's results with the expected ones.
 
-Shape legend: B batch, H hidden.
+Shapes: H hidden.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from poolblend.training.devices import DTYPES
 from poolblend.training.optimizers import OPTIMIZERS
 
-# Largest relative error: some 20 times what devices that work have, far below a wrong result.
+# Largest relative error: some 20 times that of working devices, far below a wrong result.
 TOLERANCES = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.02}
 
 

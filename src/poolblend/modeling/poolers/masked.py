@@ -3,8 +3,6 @@
 Values that do not count are replaced, never multiplied by zero, so that NaN or infinity there reach
 neither the result nor a gradient. Sums and means are float32. No product is written as a matrix
 multiplication, which autocast would run in half precision.
-
-Shapes: B rows, T tokens, H hidden units.
 """
 
 from __future__ import annotations
