@@ -103,7 +103,7 @@ class Ablation:
             if all(cards):
                 oof = pd.concat([store.fold(member.name, fold).oof() for fold in folds])
                 pred_NK = from_table(oof, ids, competition.task.outputs)
-                found[name] = Trained(pred_NK, sum(card["seconds"] for card in cards if card))
+                found[name] = Trained(pred_NK, sum(card.seconds for card in cards if card))
         return found
 
     def table(self, seeds: Sequence[str]) -> str:

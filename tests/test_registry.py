@@ -1,8 +1,10 @@
 import importlib
+from copy import copy
 
 import pytest
 
-from poolblend.errors import UserError, unknown
+from poolblend.competition.folds import STRATEGIES
+from poolblend.errors import Stopped, UserError, unknown
 from poolblend.registry import Registry, declared
 
 FAMILIES = {
@@ -22,6 +24,12 @@ def test_names_read_from_source_are_those_that_importing_registers(kind):
     module, registry = FAMILIES[kind]
     registered = getattr(importlib.import_module(module), registry)
     assert list(declared(kind)) == list(registered)
+
+
+def test_abilities_read_from_source_are_those_registered():
+    for ability in ("binned", "every_class", "grouped"):
+        registered = [name for name in STRATEGIES if getattr(STRATEGIES[name], ability)]
+        assert list(declared("fold strategy", ability)) == registered != []
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -60,3 +68,8 @@ def test_a_user_error_is_one_printable_line_of_bounded_length():
     assert line.isprintable()
     assert len(line) <= 1000
     assert str(UserError("naïve “words” — …")) == "naïve “words” — …"
+
+
+def test_a_stop_keeps_its_status_on_the_way_to_another_process():
+    sent = copy(Stopped("stopped by SIGTERM", 143))  # as multiprocessing does
+    assert (str(sent), sent.status) == ("stopped by SIGTERM", 143)

@@ -44,6 +44,10 @@ class Stopped(Exception):  # noqa: N818 - to stop when asked to is no error
         super().__init__(message)
         self.status = status
 
+    def __reduce__(self) -> tuple[type[Stopped], tuple[str, int]]:
+        """So that it can be raised in another process than it came from."""
+        return type(self), (str(self), self.status)
+
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
 

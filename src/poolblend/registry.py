@@ -65,26 +65,33 @@ class Registry(Generic[T]):
 
 
 @cache
-def declared(kind: str) -> dict[str, str]:
+def declared(kind: str, ability: str | None = None) -> dict[str, str]:
     """Every registered name of a family and its description, read from the source.
 
-    `kind` is a key of `ROOMS`. Only top-level classes and functions under `@register("name", …)`
+    `kind` is a key of `ROOMS`. With `ability`, those alone that say `ability=True` where they are
+    registered. Only top-level classes and functions under `@register("name", …)`
     count. The tests compare the result with what importing the modules registers.
     """
     found: dict[str, str] = {}
     for file in sorted(PACKAGE.glob(ROOMS[kind])):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
-                for name in _names_registered(node):
+                for name in _names_registered(node, ability):
                     found[name] = (ast.get_docstring(node) or "").split("\n")[0]
     return dict(sorted(found.items()))
 
 
-def _names_registered(node: ast.ClassDef | ast.FunctionDef) -> Iterator[str]:
+def _names_registered(node: ast.ClassDef | ast.FunctionDef, ability: str | None) -> Iterator[str]:
     for call in node.decorator_list:
         if (
             isinstance(call, ast.Call)
             and getattr(call.func, "id", getattr(call.func, "attr", "")) == "register"
             and isinstance(call.args[0], ast.Constant)
+            and (ability is None or ability in _abilities(call))
         ):
             yield str(call.args[0].value)
+
+
+def _abilities(call: ast.Call) -> set[str | None]:
+    """The keywords of the call that are True."""
+    return {key.arg for key in call.keywords if getattr(key.value, "value", None) is True}

@@ -37,16 +37,15 @@ def test_a_changed_byte_or_a_cut_is_refused_or_changes_nothing(kind, tmp_path):
     path, card = tmp_path / "card.json", EXAMPLES[kind]
     whole = card.to_json().encode()
     refused = 0
-    for place in range(0, len(whole), max(1, len(whole) // 300)):
-        for bit in (0, 3, 7):
-            changed = whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
-            for damaged in (changed, whole[:place]):
-                path.write_bytes(damaged)
-                try:
-                    assert read_card(path, kind) == card
-                except DamagedError:
-                    refused += 1
-    assert refused > 1000
+    for place in range(0, len(whole), max(1, len(whole) // 100)):
+        changed = whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]
+        for damaged in (changed, whole[:place]):
+            path.write_bytes(damaged)
+            try:
+                assert read_card(path, kind) == card
+            except DamagedError:
+                refused += 1
+    assert refused > 190
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -40,7 +40,7 @@ def make_store(root: Path) -> None:
     rng = np.random.default_rng(0)
     target = rng.integers(0, 2, ROWS)
     ids = [f"r{i}" for i in range(ROWS)]
-    frame = pd.DataFrame({"id": ids, "text": "a text", "target": target})
+    frame = pd.DataFrame({"id": ids, "text": [f"text {id}" for id in ids], "target": target})
     data, outside = root / "data", root / "outside"
     data.mkdir()
     outside.mkdir()

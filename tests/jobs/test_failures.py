@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from poolblend import config, pipeline
-from poolblend.doctor import examine
 from poolblend.errors import PartlyFailedError, Stopped, UserError
 from poolblend.jobs.runners import inline
 from poolblend.loading.competition import open_store
@@ -20,6 +19,7 @@ from poolblend.store import UnwritableError
 from poolblend.training.gradients import Gradients
 
 DIVERGING = {"pooler": "mean", "tag": "wild", "train": {"lr": 1e30, "clip": None, "warmup": 0}}
+QUICK = {"train": {"epochs": 1, "batch_size": 16, "lr": 1e-3, "head_lr": 1e-2}}
 WILD, NEXT = "tiny-mean-wild-s42", "tiny-max-s42"
 
 
@@ -28,7 +28,7 @@ def run(toy):
     """Settings and store of a run whose first member's loss becomes NaN."""
 
     def make(*members, **keys):
-        settings = config.load(toy(members=[*(members or (DIVERGING,)), "max"], **keys))
+        settings = config.load(toy(members=[*(members or (DIVERGING,)), "max"], **QUICK | keys))
         return settings, open_store(settings)
 
     return make
@@ -137,32 +137,33 @@ def test_a_failure_from_other_inputs_counts_no_more(run, toy, capsys):
     settings, store = run()
     with pytest.raises(PartlyFailedError):
         pipeline.train(settings)
-    tame = config.load(toy(members=[{**DIVERGING, "train": {"lr": 1e-3}}, "max"]))
+    tame = config.load(toy(members=[{**DIVERGING, "train": {"lr": 1e-3}}, "max"], **QUICK))
     pipeline.check(tame)
-    told = " ".join(capsys.readouterr().out.split())
-    assert f"unfinished: {WILD} fold 0: failed from other inputs; train.py begins anew" in told
+    shown = " ".join(capsys.readouterr().out.split())
+    line = (
+        f"unfinished: {WILD} fold 0: failed from other inputs; train.py starts from the beginning"
+    )
+    assert line in shown
     pipeline.train(tame, skip_failed=True)
     assert finished(store, WILD) == [0, 1, 2]
 
 
-def test_check_list_dry_run_and_doctor_show_it(run, capsys):
+def test_check_list_and_dry_run_show_it(run, capsys):
     settings, _ = run()
     with pytest.raises(PartlyFailedError):
         pipeline.train(settings)
     capsys.readouterr()
     pipeline.check(settings)
-    told = " ".join(capsys.readouterr().out.split())
-    assert f"{WILD} failed fold 0 to 2" in told
-    assert f"failed: {WILD} fold 0: " in told
-    (note,) = [f for f in examine(settings) if f.name == "fold models" and f.status == "warn"]
-    assert note.found.startswith("3 failed before, the first for this reason: ")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "fold models 3 whole, 3 failed" in shown
+    assert f"failed: {WILD} fold 0: " in shown
     pipeline.list_all(settings)
-    told = " ".join(capsys.readouterr().out.split())
-    assert f"failed: {WILD} fold 0, 1, 2: " in told
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"failed: {WILD} fold 0, 1, 2: " in shown
     pipeline.dry_run(settings, skip_failed=True)
-    told = capsys.readouterr().out
-    assert told.count("missing, failed before") == 3
-    assert "nothing is to be trained" in told
+    shown = capsys.readouterr().out
+    assert shown.count("missing, failed before") == 3
+    assert "nothing is to be trained" in shown
 
 
 def test_blend_says_what_it_leaves_out_and_why(run):
@@ -179,7 +180,7 @@ def test_blend_says_what_it_leaves_out_and_why(run):
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (UserError("two\nlines"), "two lines"),
+        (UserError("two\nlines"), "two\\nlines"),
         (MemoryError(), "the machine is out of memory"),
         (RuntimeError("a kernel's own words"), "RuntimeError: a kernel's own words"),
         (KeyError("bug"), "KeyError: 'bug'"),
@@ -267,8 +268,8 @@ def test_a_note_that_is_damaged_is_none(run):
     with pytest.raises(PartlyFailedError):
         pipeline.train(settings)
     path = store.fold_folder(WILD, 0) / "failed.json"
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps(told | {"reason": "another"}))
+    shown = json.loads(path.read_text())
+    path.write_text(json.dumps(shown | {"reason": "another"}))
     assert store.fold(WILD, 0).failure() is None
     path.write_text("{")
     assert store.fold(WILD, 0).failure() is None

@@ -47,8 +47,8 @@ def with_numbers(path):
     folder = path.parent / "data"
     generator = np.random.default_rng(1)
     for name, labels in (("train", "train"), ("test", "test_labels")):
-        table, told = (pd.read_csv(folder / f"{each}.csv") for each in (name, labels))
-        table["number"] = 100 * told["a"] + generator.normal(size=len(told))
+        table, labelled = (pd.read_csv(folder / f"{each}.csv") for each in (name, labels))
+        table["number"] = 100 * labelled["a"] + generator.normal(size=len(labelled))
         table.to_csv(folder / f"{name}.csv", index=False)
     settings["data"]["numeric"] = ["number"]
     path.write_text(yaml.safe_dump(settings))
@@ -94,9 +94,9 @@ def test_a_frozen_member_is_blended_with_a_fine_tuned_one_and_predicts_its_oof_a
     assert pipeline.infer(settings).is_file()
     capsys.readouterr()
     pipeline.verify_oof(settings)
-    told = capsys.readouterr().out
-    assert f"{name} fold 1" in told
-    assert float(re.search("of all: (.*)", told)[1]) < 1e-7
+    shown = capsys.readouterr().out
+    assert f"{name} fold 1" in shown
+    assert float(re.search("of all: (.*)", shown)[1]) < 1e-7
     pipeline.write_vectors(settings)
     pipeline.check(settings)
 
@@ -184,17 +184,17 @@ def test_what_a_frozen_member_does_not_learn_from_makes_it_stale_never(toy, capl
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"), [("head.C=2", "head.C was 1.0"), ("train.precision=bf16", "precision was")]
+    ("changed", "line"), [("head.C=2", "head.C was 1.0"), ("train.precision=bf16", "precision was")]
 )
-def test_what_it_does_learn_from_makes_it_stale(toy, changed, told):
+def test_what_it_does_learn_from_makes_it_stale(toy, changed, line):
     path = toy("regression")
     pipeline.train(load(path, MEAN_SVR), folds="0")
-    with pytest.raises(UserError, match=rf"{SVR} fold 0 is stale: .*{told}"):
+    with pytest.raises(UserError, match=rf"{SVR} fold 0 is stale: .*{line}"):
         pipeline.train(load(path, MEAN_SVR, changed), folds="0")
 
 
 @pytest.mark.parametrize(
-    ("sets", "told"),
+    ("sets", "line"),
     [
         (
             ["members=[max, {pooler: attention, head: svr}]"],
@@ -210,9 +210,9 @@ def test_what_it_does_learn_from_makes_it_stale(toy, changed, told):
         (["members=[{pooler: mean, head: logistic}]"], "logistic does not fit a regression task"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_trained(toy, pooled, sets, told):
+def test_what_cannot_work_is_refused_before_anything_is_trained(toy, pooled, sets, line):
     settings = load(toy("regression"), *sets)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=line):
         pipeline.train(settings)
     assert not open_store(settings).members()
     assert not pooled

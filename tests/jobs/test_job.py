@@ -1,11 +1,17 @@
 """A job is a value: written as JSON and read again, it is the same job and does the same work."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from poolblend import config
 from poolblend.jobs.job import read_job
 from poolblend.jobs.run import run
 from poolblend.loading.competition import open_store
+from rig.children import SURROUNDINGS
 from rig.masked import write_masked_encoder
 from rig.planned import planned
 
@@ -15,6 +21,17 @@ SETS = [
     "members=[mean, {pooler: max, head: logistic}]",
     "backbone.mlm={epochs: 1, batch_size: 8, max_length: 16}",
 ]
+
+WORKER = """
+import sys
+from poolblend.jobs.context import Context
+from poolblend.jobs.job import read_job
+from poolblend.jobs.run import run
+
+job = read_job(sys.stdin.read())
+run(job, Context.of(job.config))
+"""
+SRC = Path(__file__).parents[2] / "src"
 
 
 @pytest.fixture
@@ -45,6 +62,22 @@ def test_a_job_read_from_its_json_is_equal_and_does_the_same_work(plans):
         run(read_job(job.model_dump_json()), second)
     assert stored(first) == stored(second)
     assert len(stored(first)) == 5
+
+
+def test_a_fresh_process_needs_the_jobs_json_alone(toy, tmp_path):
+    path, sets = toy(n=24, n_test=8), ["folds.n=2", "train.epochs=1", "members=[mean]"]
+    stores = (f"store={tmp_path / name}" for name in ("here", "there"))
+    here, there = (planned(config.load(path, [*sets, store])) for store in stores)
+    run(here[2][1], here[0])
+    subprocess.run(
+        [sys.executable, "-c", WORKER],
+        input=there[2][1].model_dump_json(),
+        text=True,
+        check=True,
+        env={**os.environ, **SURROUNDINGS, "PYTHONPATH": str(SRC)},
+    )
+    assert stored(here[0]) == stored(there[0])
+    assert len(stored(here[0])) == 2
 
 
 def test_jobs_of_other_results_have_other_fingerprints(plans):

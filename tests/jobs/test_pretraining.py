@@ -212,7 +212,8 @@ def test_another_text_makes_it_stale_another_label_does_not(finished, path, tmp_
     test_csv.write_text(test_csv.read_text().replace("the", "a"))
     with pytest.raises(
         UserError,
-        match=rf"^backbone {NAME} is stale: test_texts has changed\. Train it again with "
+        match=rf"^backbone {NAME} is stale: test_texts has changed \(1 more: train.py --check "
+        r"lists them\). Train it again with "
         "--overwrite, or give the backbone another `name` to keep both$",
     ):
         train(settings)
@@ -259,7 +260,7 @@ def test_a_backbone_that_is_gone_is_made_again_and_its_folds_stay(finished, whol
 
 def test_the_check_names_what_is_stale_and_mends_it(finished, settings, capsys):
     pipeline.check(finished[0])
-    assert f"backbone {NAME}  whole" in " ".join(capsys.readouterr().out.split("\n"))
+    assert "backbones    1 whole" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"2 stale of 3 artefacts; .* python train.py --overwrite "):
         pipeline.check(settings("backbone.mlm.lr=0.02"))
     out = " ".join(capsys.readouterr().out.split())

@@ -64,7 +64,7 @@ def logged(caplog):
 
     def logged(settings):
         context, _, jobs = planned(settings)
-        located = {job.member.name: context.located[job.member.backbone] for job in jobs}
+        located = {job.member.name: context.locate(job.member.backbone) for job in jobs}
         caplog.clear()
         check_tokenizers(settings, context.competition, [job.member for job in jobs], located)
         return caplog.messages

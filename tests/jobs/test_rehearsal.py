@@ -114,7 +114,7 @@ def test_dry_run_and_doctor_try_it_too(toy, deberta, half, capsys):
     findings = [each for each in examine(settings) if each.name == "backbone"]
     (warned,) = [each for each in findings if each.status != "ok"]
     assert warned.status == "warn"
-    assert "computes in fp32" in warned.found
+    assert "fp32, as half precision fails" in warned.found
     asked = config.load(toy(train={"precision": "bf16"}), [f"backbone={deberta}"])
     findings = [each for each in examine(asked) if each.name == "backbone"]
     (found,) = [each for each in findings if each.status != "ok"]

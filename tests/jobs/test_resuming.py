@@ -10,7 +10,7 @@ import pytest
 
 from poolblend import config, pipeline
 from poolblend.errors import Stopped, UserError
-from poolblend.jobs.checkpointing import Checkpointer
+from poolblend.jobs import finetune
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import open_store
 from poolblend.store import Checkpoints
@@ -178,8 +178,12 @@ def test_a_second_signal_leaves_at_once(two, at_step):
 def test_a_signal_while_predicting_loses_no_step(two, monkeypatch):
     whole, stopped = two("batch_tokens=64")
     train(whole)
-    after_batch = Checkpointer.after_batch
-    monkeypatch.setattr(Checkpointer, "after_batch", lambda self: (stop(), after_batch(self)))
+    predict = finetune.predict
+
+    def stopped_within(*args, after_batch, **given):
+        return predict(*args, after_batch=lambda: (stop(), after_batch()), **given)
+
+    monkeypatch.setattr(finetune, "predict", stopped_within)
     with pytest.raises(Stopped, match=f"at step 5 of {STEPS}"):
         train(stopped)
     monkeypatch.undo()

@@ -144,7 +144,9 @@ def test_windows_read_what_truncation_cuts(run):
         run(long, "run=head", "max_length=12", "truncation=head", n=120)
 
 
-@pytest.mark.parametrize("loss", ["smooth_l1", "cross_entropy", "cumulative"])
+@pytest.mark.parametrize(
+    "loss", ["smooth_l1", pytest.param("cross_entropy", marks=pytest.mark.slow), "cumulative"]
+)
 def test_ordered_classes_are_learnt_as_values_and_as_classes(run, loss):
     def order(table, name, folder):
         labels = pd.read_csv(folder / ("train.csv" if name == "train" else "test_labels.csv"))
@@ -163,7 +165,7 @@ def test_ordered_classes_are_learnt_as_values_and_as_classes(run, loss):
 
 
 def test_rows_without_weight_to_speak_of_are_not_learnt_from(run):
-    """Wrong labels of next to no weight do no harm; with weight they do."""
+    """Two labels of three are wrong, of next to no weight: most predictions are right."""
 
     def poison(table, name, folder):
         if name == "train":
@@ -171,13 +173,9 @@ def test_rows_without_weight_to_speak_of_are_not_learnt_from(run):
             table["worth"] = np.where(wrong, 1e-6, 1.0)
             table["noisy"] = np.where(wrong, 1 - table["target"], table["target"])
 
-    shares = {}
-    for name, sets in {"weighted": ["data.weight=worth"], "plain": []}.items():
-        settings, _ = run(poison, *sets, "data.target=noisy", f"run={name}", n=180)
-        truth = pd.read_csv(settings.data_dir / "train.csv").set_index("id").sort_index()["target"]
-        shares[name] = ((oof(settings).iloc[:, -1] > 0.5) == truth).mean()
-    assert shares["weighted"] > 0.7
-    assert shares["plain"] < 0.4
+    settings, _ = run(poison, "data.weight=worth", "data.target=noisy", n=180)
+    truth = pd.read_csv(settings.data_dir / "train.csv").set_index("id").sort_index()["target"]
+    assert ((oof(settings).iloc[:, -1] > 0.5) == truth).mean() > 0.7
 
 
 @pytest.mark.parametrize("member", ["max", "{pooler: max, head: logistic}"])

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from poolblend.training.optim import build_optimizer, parameter_groups
 from torch.testing import assert_close
 
 from poolblend.errors import UserError
@@ -15,12 +14,13 @@ from poolblend.modeling.layers import (
     module_depths,
     reinitialise,
 )
+from poolblend.training.optimizers import OPTIMIZERS, parameter_groups
 from rig.families import FAMILIES, N_LAYERS, depth_of
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 DISTINCT = [name for name, family in FAMILIES.items() if family.layers]
 WITHOUT_DROPOUT = ("albert", "modernbert", "llama", "qwen3", "mistral", "gemma")
-RATES = dict(lr=1e-2, head_lr=1e-2, layer_decay=1.0, weight_decay=0.1)
+RATES = dict(lr=1e-2, head_lr=1e-2, weight_decay=0.1)
 
 
 def freeze(model, n_layers):
@@ -55,7 +55,7 @@ def test_frozen_weights_stay_and_all_others_change(family_model, rows, padded, n
     model, n = family_model(name, pooler="attention"), 2 if FAMILIES[name].layers else 0
     freeze(model, n)
     before = {key: p.detach().clone() for key, p in model.named_parameters()}
-    optimizer = build_optimizer("adamw", parameter_groups(model, **RATES))
+    optimizer = OPTIMIZERS["adamw"](parameter_groups(model, **RATES))
     for _ in range(2):
         model.train()
         model(padded(rows(5, 3))).square().sum().backward()
@@ -125,7 +125,9 @@ def test_all_layers_may_be_frozen(family_model):
 def test_an_encoder_without_lists_of_layers_cannot_be_frozen(family_model):
     model = family_model("bert")
     model.encoder.encoder.layer = torch.nn.Sequential(*model.encoder.encoder.layer)
-    with pytest.raises(UserError, match="embeddings of BertModel cannot be distinguished from its layers"):
+    with pytest.raises(
+        UserError, match="embeddings of BertModel cannot be distinguished from its layers"
+    ):
         freeze(model, 0)
 
 

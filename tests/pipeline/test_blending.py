@@ -369,7 +369,7 @@ def test_very_many_classes_are_blended_by_the_likeliest_and_scored_by_all(
     blend = pipeline.blend(settings, members_from=str(tmp_path / "members"))
     assert "on the 20 likeliest of each row's" in caplog.text
     assert "stack" not in blend.reports
-    assert "stack, with a number to learn for each output, is not compared" in caplog.text
+    assert "stack, which fits a number for each output, is not compared" in caplog.text
     assert blend.matrix.oof_MNK.shape == (3, 160, len(names))
     assert np.shape(blend.card.mixture.weights) == (3, len(names))
     used = blend.used

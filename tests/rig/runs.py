@@ -27,15 +27,15 @@ STARTING, BETWEEN = "starting", "between"
 class Narrator:
     """Makes the work of this process tell of its phases and of what it has finished."""
 
-    def __init__(self, tell):
-        self.tell, self.phase = tell, STARTING
+    def __init__(self, tell, root):
+        self.tell, self.root, self.phase = tell, root, STARTING
         for owner, name, phase in (
             (Fit, "_train_step", "training step"),
             (Checkpoints, "save", "checkpoint"),
             (Checkpoints, "drop", "checkpoint"),
             (finetune, "predict", "predicting a fold"),
             (FoldFiles, "save", "saving a fold"),
-            (sys.modules["poolblend.ensembling.blenders.search"], "_search", "Optuna's search"),
+            (sys.modules["poolblend.ensembling.blenders.search"], "sampler", "Optuna's search"),
             (Store, "write_blend", "blend card"),
             (submission, "_hidden_score", "scoring"),
             (KeptFile, "keep", "test predictions"),
@@ -51,7 +51,7 @@ class Narrator:
             before = self.phase
             self._enter(phase)
             result = work(*args, **kwargs)
-            finished = _finished(work.__name__, *args)
+            finished = self._finished(work.__name__, *args)
             if finished:
                 self.tell(("finished", finished))
             self._enter(BETWEEN if before == STARTING else before)
@@ -63,19 +63,19 @@ class Narrator:
         self.phase = phase
         self.tell(("phase", phase))
 
-
-def _finished(name, owner, *_):
-    """The files that the method `name` of `owner` has finished, relative to the store's folder."""
-    paths, root = [], getattr(owner, "root", None)
-    if isinstance(owner, FoldFiles):
-        paths, root = [owner.folder / "card.json", owner.oof_path], owner.oof_path.parents[3]
-    elif isinstance(owner, KeptFile):
-        paths, root = [owner.path], owner.path.parents[3]
-    elif name == "write_blend":
-        paths = [owner.blend_path]
-    elif name == "write_submission":
-        paths = [owner.submission_path, owner.submission_path.with_suffix(".json")]
-    return [str(path.relative_to(root)) for path in paths]
+    def _finished(self, name, owner, *_):
+        """The store's files that the method `name` of `owner` has finished; a trial's are none."""
+        paths = []
+        if isinstance(owner, FoldFiles):
+            paths = [owner.folder / "card.json", owner.oof_path]
+        elif isinstance(owner, KeptFile):
+            paths = [owner.path]
+        elif name == "write_blend":
+            paths = [owner.blend_path]
+        elif name == "write_submission":
+            paths = [owner.submission_path, owner.submission_path.with_suffix(".json")]
+        own = (path for path in paths if path.is_relative_to(self.root))
+        return [str(path.relative_to(self.root)) for path in own]
 
 
 def whole(tell, settings, **chosen):
@@ -152,7 +152,7 @@ def run(tell, work, path, sets=(), chosen=None, before=None, check=None):
     settings = config.load(path, sets)
     if check is not None:
         tell(("found", find(settings, *check)))
-    narrator = Narrator(tell)
+    narrator = Narrator(tell, open_store(settings).root)
     if before is not None:
         before(narrator)
     work(tell, settings, **(chosen or {}))

@@ -80,9 +80,10 @@ def test_a_training_resumed_elsewhere_ends_in_the_same_bits(
     step = min(step, first.n_steps - 1)
     with pytest.raises(Killed):
         list(first.run(after_step=kill_after(step)))
+    state = written(first.state())
     torch.manual_seed(99)
     rest = fitting(resumed, data, **changes)
-    rest.restore(written(first.state()))
+    rest.restore(state)
     assert rest.steps_done == step
     repeated = list(rest.run())
     assert torch.equal(weights(whole), weights(resumed))

@@ -9,12 +9,15 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from poolblend.competition.ids import INTEGER, NUMBER, row_number
 from poolblend.errors import UserError, quoted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST = 1e30  # in size; heads compute in single precision, which ends at 3e38
 LEADING_ZERO = r"[+-]?0[0-9]+"
@@ -29,6 +32,8 @@ def parse_column(column: pd.Series) -> pd.Series:
     Only the spaces around a number and its notation are lost. With a leading zero ("007"), which
     marks a name, an empty cell, or a number beyond the type's range, the column is unchanged.
     """
+    import pandas as pd
+
     if column.isna().any():
         return column
     cells = {cell: cell.strip() for cell in set(column)}  # often few cells are distinct
@@ -54,6 +59,8 @@ def _float(text: str) -> float:
 
 def stripped(column: pd.Series) -> list[str]:
     """The cells as texts without surrounding spaces; "" for a missing one."""
+    import pandas as pd
+
     return ["" if pd.isna(cell) else str(cell).strip() for cell in column.tolist()]
 
 

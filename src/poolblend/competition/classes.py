@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from poolblend.errors import UserError, quoted, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Label = int | float | str
 
@@ -20,6 +23,8 @@ def find_classes(
     `positive` is the label of a binary task that counts as 1, by default the last in sorted order.
     Raises UserError for labels that are outside the kind of task.
     """
+    import pandas as pd
+
     classes = sorted(set(column.tolist()))
     bad = [label for label in classes if isinstance(label, float) and not np.isfinite(label)]
     if bad:
@@ -85,6 +90,8 @@ def _as_in_column(given: Sequence[Label], column: pd.Series) -> list[Label]:
 
     Otherwise a submission would write 0.0 where train holds 0.
     """
+    import pandas as pd
+
     types: list[Callable[[str], Label]] = [str]
     if pd.api.types.is_numeric_dtype(column):
         whole = pd.api.types.is_integer_dtype(column)

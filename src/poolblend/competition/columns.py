@@ -8,16 +8,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from poolblend.competition.cells import LARGEST, numbers, stripped
 from poolblend.errors import unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_CATEGORIES = 100
 ZEROING_SCALE = float(np.finfo(np.float64).max)  # divides every number to 0
@@ -46,6 +46,8 @@ class Columns(BaseModel):
         A gap in a category, or one that was not among the rows of the fit, is all zeros. Raises
         UserError for a column that is not there and a cell that is not a number.
         """
+        import pandas as pd
+
         _check_present(frame, [*self.numeric, *self.categorical])
         blocks = [np.zeros((len(frame), 0))]
         if self.numeric:
@@ -66,6 +68,10 @@ def fit_columns(frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequen
     that is empty in these rows becomes zeros everywhere. Raises UserError for a missing column and
     for a cell that is not a number.
     """
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     _check_present(frame, [*numeric, *categorical])
     medians = means = scales = np.zeros(0)
     if numeric:

@@ -39,7 +39,7 @@ Function = Callable[[Rows, int, int], np.ndarray]
 class Strategy(NamedTuple):
     """A registered strategy, the tasks it fits, and whether each class is to be in every fold.
 
-    A `grouped` one keeps groups whole, and needs them.
+    A `grouped` one keeps groups whole, and needs them. A `binned` one cuts values into `bins`.
     """
 
     name: str
@@ -47,18 +47,24 @@ class Strategy(NamedTuple):
     tasks: tuple[str, ...]
     every_class: bool
     grouped: bool
+    binned: bool
 
 
 STRATEGIES: Registry[Strategy] = Registry("fold strategy")
 
 
 def register(
-    name: str, *, tasks: tuple[str, ...], every_class: bool = False, grouped: bool = False
+    name: str,
+    *,
+    tasks: tuple[str, ...],
+    every_class: bool = False,
+    grouped: bool = False,
+    binned: bool = False,
 ) -> Callable[[Function], Function]:
     """Decorator that registers a function (rows, n, seed) -> fold_N under `name`."""
 
     def enter(function: Function) -> Function:
-        STRATEGIES.add(name, Strategy(name, function, tasks, every_class, grouped))
+        STRATEGIES.add(name, Strategy(name, function, tasks, every_class, grouped, binned))
         return function
 
     return enter
@@ -76,7 +82,7 @@ def multilabel_stratified(rows: Rows, n: int, seed: int) -> np.ndarray:
     return _folds(MultilabelStratifiedKFold(n, shuffle=True, random_state=seed), rows.y)
 
 
-@register("regression_stratified", tasks=("regression",))
+@register("regression_stratified", tasks=("regression",), binned=True)
 def regression_stratified(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Every fold has the same share of each target's quantile bins."""
     in_bin = _in_bin(rows, n)
@@ -103,7 +109,7 @@ def multilabel_group(rows: Rows, n: int, seed: int) -> np.ndarray:
     return assign_groups(rows.group_N, rows.y, n, seed)
 
 
-@register("regression_group", tasks=("regression",), grouped=True)
+@register("regression_group", tasks=("regression",), grouped=True, binned=True)
 def regression_group(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Whole groups, so that folds are alike in size and in each target's quantile bins."""
     return assign_groups(rows.group_N, _in_bin(rows, n), n, seed)

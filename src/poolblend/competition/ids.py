@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from poolblend.competition.files import read_table
 from poolblend.competition.options import RowIds
 from poolblend.errors import UserError, quoted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ def ids_of_sample(path: Path, columns: Sequence[str]) -> pd.Series:
 
     Raises UserError where it is one of `columns`, which the config names for something else.
     """
+    from poolblend.competition.files import read_table
+
     ids = read_table(path).iloc[:, 0]
     if ids.name in columns:
         raise UserError(
@@ -47,6 +51,8 @@ def ids_of_sample(path: Path, columns: Sequence[str]) -> pd.Series:
 
 def number_rows(path: Path, table: pd.DataFrame) -> pd.Series:
     """Ids for a train table that has none: the rows' positions "0", "1", … in the file."""
+    import pandas as pd
+
     log.info("%s: data.id is null, so its rows get the ids 0 to %d", path, len(table) - 1)
     return pd.Series(map(str, range(len(table))), table.index, str)
 
@@ -110,6 +116,8 @@ def rows_to_submit(
     is larger than the visible sample. Raises UserError where the sample's ids are wanted and test
     lacks some.
     """
+    import pandas as pd
+
     id = str(test_ids.name)
     if ids != "test":
         _check_predictable(path, sample[id], test, test_ids)

@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from pydantic.dataclasses import dataclass
 
 from poolblend.competition.cells import normalise_shares
 from poolblend.competition.classes import Label, class_indices, find_classes, listed
 from poolblend.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRUTHS = ("true", "false", "yes", "no")
 KINDS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
@@ -225,6 +227,8 @@ def _one_hot_task(
 
 def _numbers(column: pd.Series, kind: str) -> np.ndarray:
     """The column as float64 of what `kind` allows: 0 and 1, shares, or any finite number."""
+    import pandas as pd
+
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
     fine, wanted = np.isfinite(values), "finite numbers only"
     if kind == "multilabel":

@@ -22,6 +22,7 @@ from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
 from poolblend.modeling.options import Backbone, Head, backbone_of_member
 from poolblend.options import FileNamePart, PathText, Section, Seed, checked, repeated
+from poolblend.registry import declared
 from poolblend.text_spec import Truncation, Windows
 from poolblend.training.options import Checkpoints, Pseudo, Train
 
@@ -84,7 +85,7 @@ class Config(Section):
                 f"submission={self.submission.values} does nothing in a regression task, which has "
                 "values alone; leave it out"
             )
-        binned = self.task == "regression" and self.folds.strategy not in ("plain", "group")
+        binned = self.task == "regression" and self._folds_are("binned")
         if self.data.positive is not None and self.task != "binary":
             raise ValueError(f"data.positive does nothing in a {self.task} task; leave it out")
         if self.folds.bins != Folds().bins and not binned:
@@ -92,13 +93,17 @@ class Config(Section):
                 f"folds.bins does nothing in a {self.task} task with folds.strategy="
                 f"{self.folds.strategy}; leave it out"
             )
-        stratified = self.folds.strategy in ("auto", "stratified", "stratified_group")
+        stratified = self._folds_are("every_class")
         if self.folds.rare != "spread" and not (self.task in CLASSED and stratified):
             raise ValueError(
                 f"folds.rare does nothing in a {self.task} task with folds.strategy="
                 f"{self.folds.strategy}; leave it out"
             )
         return self
+
+    def _folds_are(self, ability: str) -> bool:
+        """Whether the fold strategy has the ability; "auto" stands for one that does."""
+        return self.folds.strategy in ("auto", *declared("fold strategy", ability))
 
     @model_validator(mode="after")
     def _members_differ(self) -> Config:

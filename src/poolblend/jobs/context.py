@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,8 +12,9 @@ from poolblend.config import Config, Member
 from poolblend.errors import UserError
 from poolblend.jobs.estimate import Estimate
 from poolblend.jobs.watch import Watch
-from poolblend.loading.competition import Competition
+from poolblend.loading.competition import Competition, load_competition, open_store
 from poolblend.loading.dataset import Datasets
+from poolblend.loading.models import locate_backbone
 from poolblend.modeling.options import Backbone
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
@@ -24,17 +24,23 @@ from poolblend.store import Store
 class Context:
     """Made once in each process that does jobs.
 
-    `located` says where each backbone of the members lies on this machine.
+    `located` holds the backbones that were found on this machine already.
     """
 
     config: Config
     competition: Competition
     store: Store
-    located: Mapping[Backbone, Located]
+    located: dict[Backbone, Located]
     watch: Watch
     estimate: Estimate = field(default_factory=lambda: Estimate({}))  # of the time left
     # Vectors that several folds or members with a frozen encoder share.
     vectors: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Config) -> Context:
+        """The context of jobs that come from another process, which has frozen their folds."""
+        store = open_store(config)
+        return cls(config, load_competition(config, store), store, {}, Watch())
 
     @cached_property
     def datasets(self) -> Datasets:
@@ -51,13 +57,19 @@ class Context:
         """Positions of the fold's rows in the train table."""
         return np.flatnonzero(self.competition.fold_N == fold)
 
+    def locate(self, backbone: Backbone) -> Located:
+        """Where the backbone lies on this machine; searched and hashed once."""
+        if backbone not in self.located:
+            self.located[backbone] = locate_backbone(self.config, backbone)
+        return self.located[backbone]
+
     def backbone(self, member: Member) -> Located:
         """What the member's training starts from: its backbone, or the one trained further.
 
         Raises UserError where that has not been trained yet.
         """
         if not member.backbone.mlm:
-            return self.located[member.backbone]
+            return self.locate(member.backbone)
         files = self.store.backbone(member.backbone.name)
         card = files.card()
         if card is None:

@@ -21,7 +21,7 @@ def own_reason(error: Exception) -> str | None:
     if isinstance(error, (Stopped, UnwritableError)):
         return None
     if isinstance(error, UserError):
-        return " ".join(str(error).split())
+        return str(error)
     if isinstance(error, MemoryError):
         return "the machine is out of memory"
     if isinstance(error, OSError) and error.errno is not None:

@@ -6,7 +6,7 @@ Shape legend: N rows, K outputs, H width of the pooler.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -125,11 +125,6 @@ class PredictWork:
             if not self._warned:
                 log.warning("test predictions are not kept: %s", error)
             self._warned = True
-
-
-def run_all(jobs: Iterable[PredictJob], do: Callable[[PredictJob], Result]) -> Iterator[Result]:
-    """Do the jobs one after another, in this process."""
-    return map(do, jobs)
 
 
 def plan_predictions(

@@ -18,7 +18,8 @@ from poolblend.config import Config
 from poolblend.ensembling.matrix import build_test
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged
-from poolblend.jobs.predict_job import PredictWork, Rows, plan_predictions, run_all
+from poolblend.jobs.predict_job import PredictWork, Rows, plan_predictions
+from poolblend.jobs.runners import predict_all
 from poolblend.loading.competition import Competition, table_hashes
 from poolblend.loading.outside import Predictions, find_moved, read_predictions
 from poolblend.loading.texts import Texts
@@ -81,7 +82,7 @@ def predict_members(
         )
     origins = {name: member.origin for name, member in members.items()}
     jobs = plan_predictions(config, origins, "test", "predictions", table_hashes(config, "test"))
-    for job, pred_NK, _ in run_all(jobs, PredictWork(store, {"test": rows}, task.outputs)):
+    for job, pred_NK, _ in predict_all(jobs, PredictWork(store, {"test": rows}, task.outputs)):
         name = job.origin.member
         pred_MNK[names.index(name)] += pred_NK / len(origins[name].folds)
     return pred_MNK

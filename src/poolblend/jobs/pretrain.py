@@ -95,6 +95,7 @@ def pretrain(context: Context, job: BackboneJob, located: Located, label: str) -
             files=hashes,
         ),
     )
+    files.checkpoints.drop()
     log.info(
         "%s: loss on masked tokens of %d held-out texts %.4f before, %.4f after (%.0f s)",
         label,

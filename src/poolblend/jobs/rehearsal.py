@@ -42,7 +42,7 @@ def rehearse_jobs(context: Context, jobs: Sequence[Job]) -> tuple[list[Job], dic
             try:
                 precisions[job.name] = _rehearse_backbone(context, job)
             except UserError as error:
-                unable |= dict.fromkeys([*waiting, job.name], f"{job.name}: {_line(error)}")
+                unable |= dict.fromkeys([*waiting, job.name], f"{job.name}: {error}")
     if members and set(members) <= set(unable):
         raise UserError(next(iter(unable.values())))
     for name in members:
@@ -79,7 +79,7 @@ def _rehearse_members(
         try:
             precisions[job.member.name] = _rehearse(context, job, save=encoder not in saved)
         except UserError as error:
-            unable[job.member.name] = _line(error)
+            unable[job.member.name] = str(error)
         else:
             saved.add(encoder)
     return precisions, unable
@@ -90,7 +90,7 @@ def _rehearse(context: Context, job: FoldJob, *, save: bool) -> Precision:
 
     Raises UserError where it cannot be trained or, with `save`, not saved or loaded.
     """
-    task, located = context.competition.task, context.located[job.member.backbone]
+    task, located = context.competition.task, context.locate(job.member.backbone)
     kind = _kind(context, job, save)
     if kind not in _passed:
         _passed[kind] = survived(
@@ -102,7 +102,7 @@ def _rehearse(context: Context, job: FoldJob, *, save: bool) -> Precision:
 
 
 def _rehearse_backbone(context: Context, job: BackboneJob) -> Precision:
-    source = context.located[job.backbone]
+    source = context.locate(job.backbone)
     return survived(job.name, job.precision, partial(try_backbone, job, source))
 
 
@@ -132,14 +132,10 @@ def survived(what: str, wanted: Precision, attempt: Callable[[Precision], None])
 
 def _kind(context: Context, job: FoldJob, save: bool) -> str:
     """All that a rehearsal depends on; members of one kind are rehearsed once in a process."""
-    config, task, located = context.config, context.competition.task, context.located
+    config, task = context.config, context.competition.task
     settings = job.member.model_dump(exclude={"name": True, "backbone": True, "seed": True})
     reading = [job.inputs.reading.model_dump(), config.remote_code, config.batch_tokens]
-    backbone = list(located[job.member.backbone])
+    backbone = list(context.locate(job.member.backbone))
     device = [choose_device().type, torch.get_num_threads()]
     kind = [settings, reading, backbone, task.kind, len(task.outputs), device, save]
     return json.dumps(kind, sort_keys=True, default=str)
-
-
-def _line(error: UserError) -> str:
-    return " ".join(str(error).split())

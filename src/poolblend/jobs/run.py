@@ -29,7 +29,7 @@ def run(job: Job, context: Context, place: str = "") -> None:
     """
     label = f"{place} {job.name}".strip()
     if isinstance(job, BackboneJob):
-        pretrain(context, job, context.located[job.backbone], label)
+        pretrain(context, job, context.locate(job.backbone), label)
     else:
         _train_fold(job, context, label)
 

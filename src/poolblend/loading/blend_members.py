@@ -7,13 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.blend import FoldHashes, MemberOrigin, OutsideFile
-from poolblend.cards.fold import FoldCard
+from poolblend.cards.blend import MemberOrigin, OutsideFile
 from poolblend.config import Config
 from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
 from poolblend.errors import UserError, unknown
@@ -26,7 +24,12 @@ from poolblend.loading.competition import (
     with_folds,
 )
 from poolblend.loading.outside import OutsideMember, read_members
-from poolblend.printing import grouped
+from poolblend.loading.trained_members import (
+    describe_failures,
+    describe_incomplete,
+    fold_cards,
+    origin_of,
+)
 from poolblend.store import Store, read_folds
 
 log = logging.getLogger(__name__)
@@ -62,9 +65,9 @@ def gather(
     """
     trained = store.members()
     if not trained and members_from is None:
+        failures = describe_failures(config, store)
         raise UserError(
-            f"no finished fold of run {store.run} yet{_all_failed(config, store)}; run train.py "
-            "first (same --config)"
+            f"no finished fold of run {store.run} yet{failures}; run train.py first (same --config)"
         )
     read = read_tables(config)
     _check_columns(config, read.tables.train)
@@ -74,12 +77,12 @@ def gather(
         if name not in known:
             raise unknown("member", name, known)
     competition = _with_folds(read, config, store, outside)
-    lacking = {} if names else _incomplete(config, store, trained, competition.n_folds)
+    lacking = {} if names else describe_incomplete(config, store, trained, competition.n_folds)
     wanted = sorted(set(names or known) - lacking.keys())
     if not wanted:
         reasons = "; ".join(f"{name} {reason}" for name, reason in lacking.items())
         raise UserError(f"no member of run {store.run} is complete ({reasons}); run train.py again")
-    cards = {name: _cards(store, name, competition) for name in wanted if name not in outside}
+    cards = {name: fold_cards(store, name, competition) for name in wanted if name not in outside}
     tables = {name: _oof(store, competition, name, outside) for name in wanted}
     paths = {name: member.path for name, member in outside.items()}
     matrix = _build(config, competition, competition.fold_N, tables, paths)
@@ -91,9 +94,7 @@ def gather(
         matrix, lacking = without_collapsed(matrix, alike), lacking | alike
         wanted = [name for name in wanted if name not in alike]
     origins = {
-        name: _origin_of_trained(cards[name])
-        if name in cards
-        else _origin_of_outside(outside[name])
+        name: origin_of(cards[name]) if name in cards else _origin_of_outside(outside[name])
         for name in wanted
     }
     return Members(competition, matrix, origins, lacking)
@@ -176,72 +177,6 @@ def _with_folds(
     return with_folds(read, config, store, given_fold_N=fold_N)
 
 
-def _incomplete(
-    config: Config, store: Store, trained: Sequence[str], n_folds: int
-) -> dict[str, str]:
-    """What the members that cannot be blended yet lack: those begun, and those in the config."""
-    lacking = {}
-    for name in trained:
-        missing = _missing(store, name, n_folds)
-        if missing:
-            lacking[name] = f"lacks fold {', '.join(missing)} of {n_folds}"
-    for member in config.resolve_members():
-        # Whoever blends other tools' files alone has perhaps never meant to train the config's.
-        meant = trained or _failed(store, member.name, n_folds)
-        if meant and member.name not in trained:
-            lacking[member.name] = "is not trained yet"
-    return {name: f"{what}{_failed(store, name, n_folds)}" for name, what in lacking.items()}
-
-
-def _all_failed(config: Config, store: Store) -> str:
-    """Why there is no finished fold, for those that failed."""
-    names = [member.name for member in config.resolve_members()]
-    reasons = {name: _failed(store, name, config.folds.n) for name in names}
-    failed = [f"{name}{reason}" for name, reason in reasons.items() if reason]
-    return f": {'; '.join(failed)}" if failed else ""
-
-
-def _failed(store: Store, name: str, n_folds: int) -> str:
-    """The reasons that the store notes for folds that could not be trained, in brackets."""
-    notes = {fold: store.fold(name, fold).failure() for fold in range(n_folds)}
-    known = {(name, fold): note.reason for fold, note in notes.items() if note}
-    reasons = [line.removeprefix(f"{name} ") for line in grouped(known)]
-    return f" ({'; '.join(reasons)})" if reasons else ""
-
-
-def _missing(store: Store, name: str, n_folds: int) -> list[str]:
-    return [str(fold) for fold in range(n_folds) if store.fold(name, fold).card() is None]
-
-
-def _cards(store: Store, name: str, competition: Competition) -> list[FoldCard]:
-    """The cards of all folds, or a refusal: a blend takes complete members of these very data."""
-    cards = [store.fold(name, fold).card() for fold in range(competition.n_folds)]
-    missing = _missing(store, name, competition.n_folds)
-    if missing:
-        raise UserError(
-            f"member {name} is incomplete: fold {', '.join(missing)} of {competition.n_folds} not "
-            "finished; train it, or name the members to blend with --members a,b"
-        )
-    whole = [card for card in cards if card is not None]
-    keys = ("train_sha256", "folds_sha256", "joins_sha256")
-    expected: dict[str, Any] = {key: competition.data.get(key) for key in keys}
-    expected["task"] = competition.task
-    for fold, card in enumerate(whole):
-        now = card.inputs.model_copy(update=expected).changes_since(card.inputs)
-        if now:
-            raise UserError(
-                f"member {name} fold {fold} was trained on something else: {'; '.join(now)}; "
-                "restore that, train the member again, or leave it out with --members a,b"
-            )
-        differing = card.inputs.changes_since(whole[0].inputs)
-        if differing:
-            raise UserError(
-                f"member {name} has folds of two kinds: from fold 0 to fold {fold}, "
-                f"{'; '.join(differing)}; train all its folds again with --overwrite"
-            )
-    return whole
-
-
 def _oof(
     store: Store, competition: Competition, name: str, outside: Mapping[str, OutsideMember]
 ) -> pd.DataFrame:
@@ -271,17 +206,6 @@ def _build(
         simplex=task.kind == "multiclass",
         files=paths,
         group_N=None if groups is None else train[groups].fillna("").to_numpy(str)[order],
-    )
-
-
-def _origin_of_trained(cards: Sequence[FoldCard]) -> MemberOrigin:
-    """The hashes of a member's folds, and how much early stopping flatters it on average."""
-    stopped = [card for card in cards if card.kept_epoch is not None]
-    known = [card.optimism for card in stopped if card.optimism is not None]
-    return MemberOrigin(
-        folds=tuple(FoldHashes.of(card) for card in cards),
-        stopped_early=bool(stopped),
-        optimism=sum(known) / len(known) if known else None,
     )
 
 

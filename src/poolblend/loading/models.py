@@ -10,6 +10,7 @@ from poolblend.config import Config, Member
 from poolblend.errors import UserError
 from poolblend.modeling import backbone, masked_lm
 from poolblend.modeling.model import TextModel, build_model
+from poolblend.modeling.options import Backbone
 from poolblend.modeling.poolers import POOLERS, EncoderShape, Pooler, build_pooler
 from poolblend.modeling.sources import Located, locate
 from poolblend.training.head_fitting import check_head
@@ -28,13 +29,18 @@ def check_members(config: Config, members: Sequence[Member]) -> dict[str, Locate
         source, expected = member.backbone.source, member.backbone.sha256
         try:
             if (source, expected) not in located:
-                path = config.path(source)
-                folder = str(path) if path.is_dir() else source
-                located[source, expected] = locate(folder, expected, remote_code=config.remote_code)
+                located[source, expected] = locate_backbone(config, member.backbone)
             check_member(config, member, located[source, expected])
         except UserError as error:
             raise UserError(f"member {member.name}: {error}") from None
     return {m.name: located[m.backbone.source, m.backbone.sha256] for m in members}
+
+
+def locate_backbone(config: Config, wanted: Backbone) -> Located:
+    """The backbone on this machine; UserError where it is not there or cannot be read."""
+    path = config.path(wanted.source)
+    folder = str(path) if path.is_dir() else wanted.source
+    return locate(folder, wanted.sha256, remote_code=config.remote_code)
 
 
 def check_member(config: Config, member: Member, located: Located) -> None:

@@ -74,7 +74,7 @@ def _planned(context: Context, job: FoldJob) -> PlannedFold:
     status, member = job.status(context.store), job.member
     newest = job.files(context.store).checkpoints.newest() if status.resumable else None
     objective = new_objective(context.competition.task, member.train.loss)
-    located = context.located[member.backbone]
+    located = context.locate(member.backbone)
     dataset = context.datasets.of_fold(member, job.fold, located, objective)
     return PlannedFold(
         job,

@@ -19,9 +19,9 @@ from poolblend.jobs.predict_job import (
     PredictWork,
     Rows,
     plan_predictions,
-    run_all,
 )
 from poolblend.jobs.predictions import load_unlabelled, test_rows, train_rows
+from poolblend.jobs.runners import predict_all
 from poolblend.loading.competition import Competition, load_competition, open_store, table_hashes
 from poolblend.store import Store, read_folds
 from poolblend.store.predictions import from_table
@@ -46,7 +46,7 @@ def verify_oof(config: Config) -> None:
         config, origins, "train", "predictions", _train_hashes(config, competition)
     )
     worst, unlike = 0.0, []
-    for job, pred_NK, _ in run_all(jobs, PredictWork(store, {"train": rows}, task.outputs)):
+    for job, pred_NK, _ in predict_all(jobs, PredictWork(store, {"train": rows}, task.outputs)):
         ids = rows.ids_N[rows.positions(job)]
         stored_NK = from_table(store.fold(*job.origin.place).oof(), ids, task.outputs)
         difference = float((np.abs(pred_NK - stored_NK) / _scale(task, stored_NK)).max())
@@ -112,7 +112,7 @@ def write_vectors(config: Config) -> None:
         of_train = _train_hashes(config, competition)
         jobs += plan_predictions(config, origins, "train", "vectors", of_train)
     jobs += plan_predictions(config, origins, "test", "vectors", hashes)
-    for job, vector_NH, kept in run_all(jobs, PredictWork(store, tables, ())):
+    for job, vector_NH, kept in predict_all(jobs, PredictWork(store, tables, ())):
         shape = " x ".join(map(str, vector_NH.shape))
         path = store.vectors(*job.origin.place, job.origin.table).path
         print(f"{path}: {shape}{' (kept earlier)' if kept else ''}")

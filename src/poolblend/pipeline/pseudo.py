@@ -26,8 +26,9 @@ from poolblend.ensembling.mixture import Mixture
 from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
-from poolblend.jobs.predict_job import PredictWork, plan_predictions, run_all
+from poolblend.jobs.predict_job import PredictWork, plan_predictions
 from poolblend.jobs.predictions import test_rows
+from poolblend.jobs.runners import predict_all
 from poolblend.loading.blend_members import Members, gather
 from poolblend.loading.competition import open_store, table_hashes
 from poolblend.options import FileNamePart
@@ -135,7 +136,7 @@ def _predict_fold(
     names = np.array(gathered.matrix.members)[used_M].tolist()
     used = {name: gathered.origins[name] for name in names}
     jobs = plan_predictions(config, used, "test", "predictions", table_hashes(config, "test"))
-    results = run_all([job for job in jobs if job.origin.fold == fold], work)
+    results = predict_all([job for job in jobs if job.origin.fold == fold], work)
     pred_NK = mixture.apply(np.stack([result.values for result in results]))
     if gathered.competition.task.probabilistic:
         pred_NK = np.clip(pred_NK, 0, 1)  # a sum of weights may exceed 1 in its last digit

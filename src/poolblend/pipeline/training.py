@@ -11,7 +11,7 @@ from poolblend.jobs.context import Context
 from poolblend.jobs.job import FoldJob
 from poolblend.jobs.planning import plan_jobs
 from poolblend.jobs.rehearsal import rehearse_jobs
-from poolblend.jobs.runners.inline import InlineRunner
+from poolblend.jobs.runners import Runner
 from poolblend.jobs.scoring import oof_score
 from poolblend.jobs.tokenizer_checks import check_tokenizers
 from poolblend.jobs.tracking import check_tracking
@@ -55,9 +55,7 @@ def train(
         backbones = {member.backbone: located[member.name] for member in members}
         context = Context(config, competition, store, backbones, watch)
         first, then = plan_jobs(config, competition, store, located, members, numbers)
-        runner = InlineRunner(
-            context, [*first, *then], overwrite=overwrite, skip_failed=skip_failed
-        )
+        runner = Runner(context, [*first, *then], overwrite=overwrite, skip_failed=skip_failed)
         todo = runner.missing()
         waiting = [job.member for job in todo if isinstance(job, FoldJob)]
         check_tokenizers(config, competition, waiting, located)

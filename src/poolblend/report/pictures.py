@@ -212,7 +212,8 @@ def searches(result: BlendResult) -> dict[str, tuple[Trial, ...]]:
 def _map(
     result: BlendResult, name: str, values_MM: np.ndarray, similar_MM: np.ndarray, title: str
 ) -> Figure:
-    linkage = diversity.dendrogram_order(similar_MM).linkage
+    alone = len(similar_MM) == 1
+    linkage = None if alone else diversity.dendrogram_order(similar_MM).linkage
     figure = plots.heat_map(result.matrix.members, values_MM, title, linkage=linkage)
     return _keep(result, name, figure)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
 from poolblend.registry import Registry
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Function = Callable[..., float]  # (y_true, y_pred), and fold_N where it is scored by fold
 Better = Literal["max", "min"]

@@ -1,14 +1,15 @@
 """Run jobs one after another in this process, beside other processes that run the same command.
 
-A job is done by whoever holds its lock, which a process that dies loses. One that fails for a
-reason of its own is noted, and the others go on.
+`InlineRunner` does jobs that train, `predict_all` those that predict. A job that trains is done by
+whoever holds its lock, which a process that dies loses. One that fails for a reason of its own is
+noted, and the others go on.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from poolblend.cards.fold import FailureNote
@@ -17,6 +18,7 @@ from poolblend.jobs.context import Context
 from poolblend.jobs.estimate import Estimate, training_tokens
 from poolblend.jobs.failures import Failures
 from poolblend.jobs.job import FoldJob, Job, JobStatus
+from poolblend.jobs.predict_job import PredictJob, PredictWork, Result
 from poolblend.jobs.run import run
 from poolblend.training.devices import release_memory
 
@@ -94,7 +96,7 @@ class InlineRunner:
         context, tokens = self.context, {}
         for job in todo:
             if isinstance(job, FoldJob) and job.name not in unable:
-                encoded = context.datasets.encode(job.member, context.located[job.member.backbone])
+                encoded = context.datasets.encode(job.member, context.locate(job.member.backbone))
                 others_N = encoded.lengths_N[context.competition.fold_N != job.fold]
                 tokens[job.member.name, job.fold] = training_tokens(job.member, others_N)
         return Estimate(tokens)
@@ -127,15 +129,19 @@ class InlineRunner:
                 log.info("trained again: %s", status.message)
             if not status.resumable:
                 job.files(self.context.store).checkpoints.drop()
-            if status.state == "finished" or self._do(job, place):
+            if status.state == "finished" or self._attempt(job, place):
                 self._finished.add(job.name)
         return True
 
-    def _do(self, job: Job, place: str) -> bool:
+    def do(self, job: Job, place: str) -> None:
+        """Do a job whose lock is held; a runner that does it elsewhere overrides this alone."""
+        run(job, self.context, place)
+
+    def _attempt(self, job: Job, place: str) -> bool:
         """Whether the job was done; a failure of its own is noted."""
         done = False
         try:
-            run(job, self.context, place)
+            self.do(job, place)
             done = True
         except Exception as error:
             self.failures.take(job, error)
@@ -196,3 +202,8 @@ def refusal(statuses: Sequence[JobStatus]) -> UserError:
     return UserError(
         f"{first.message}{more}. Train it again with --overwrite, or {remedy} to keep both"
     )
+
+
+def predict_all(jobs: Iterable[PredictJob], work: PredictWork) -> Iterator[Result]:
+    """Do the jobs, each when its result is asked for."""
+    return map(work, jobs)
