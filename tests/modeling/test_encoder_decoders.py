@@ -130,7 +130,7 @@ def test_absolute_positions_bound_the_length_and_masked_tokens_cannot_be_predict
     backbone.check(folder, 64)
     with pytest.raises(UserError, match="reads at most 64 tokens"):
         backbone.check(folder, 65)
-    with pytest.raises(UserError, match="backbone.mlm: .* has no head that guesses"):
+    with pytest.raises(UserError, match="backbone.mlm: .* has no head that predicts"):
         masked_lm.check(folder, 16)
 
 

@@ -100,7 +100,7 @@ def _as_in_column(given: Sequence[Label], column: pd.Series) -> list[Label]:
         try:
             labels = sorted({read(str(label)) for label in given})
             break
-        except ValueError:  # one of them is no such number
+        except ValueError:  # one of them is not such a number
             continue
     if len(labels) < len(given):
         raise UserError(f"data.classes names a label twice ({listed(given)}); name each once")

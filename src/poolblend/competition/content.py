@@ -1,4 +1,4 @@
-"""Files that are no tables: recognised by their first bytes and refused."""
+"""Recognise files that are not tables by their first bytes, and refuse them."""
 
 from __future__ import annotations
 

@@ -101,7 +101,8 @@ def _ordinal_cuts(
     )
     shares = np.searchsorted(np.sort(y_N), np.arange(1, len(default) + 1))
     kappa = _Kappa(y_N, steps_C)
-    starts = [np.searchsorted(rising_N, default), places[_nearest(places, shares)]]
+    nearest = np.minimum(np.searchsorted(places, shares), len(places) - 1)
+    starts = [np.searchsorted(rising_N, default), places[nearest]]
     below, score = max((_ascend(kappa, places, below) for below in starts), key=lambda r: r[1])
     if score <= kappa(np.searchsorted(rising_N, default)):
         return default
@@ -110,10 +111,6 @@ def _ordinal_cuts(
     middle = np.where(np.isfinite(lower) & np.isfinite(upper), (lower + upper) / 2, upper)
     middle = np.where(np.isinf(upper), np.nextafter(lower, np.inf), middle)
     return np.where(middle > lower, middle, upper)
-
-
-def _nearest(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return np.minimum(np.searchsorted(places, wanted), len(places) - 1)
 
 
 class _Kappa:

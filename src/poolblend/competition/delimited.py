@@ -88,8 +88,8 @@ def _check_widths(path: Path, text: bytes, width: int) -> None:
     with _cells_of_any_size():
         for number, cells in enumerate(_cells(text), start=1):
             if len(cells) != width and (len(cells) > 1 or "".join(cells).strip()):
-                held = f"row {number} has {len(cells)} cells, the header {width}"
-                raise _broken(path, f"{held} ({quoted(','.join(cells[:20]))})")
+                found = f"row {number} has {len(cells)} cells, the header {width}"
+                raise _broken(path, f"{found} ({quoted(','.join(cells[:20]))})")
 
 
 def _cells(text: bytes) -> Iterator[list[str]]:
@@ -177,7 +177,8 @@ def _rewritten(text: bytes) -> tuple[bytes, int]:
         held = found[0]
         if b"\\" not in held or not (everywhere or _in_quotes(held)):
             return held
-        plain = re.sub(rb'\\(["\\])|""', _unescaped, held[1:-1] if _in_quotes(held) else held)
+        inner = held[1:-1] if _in_quotes(held) else held
+        plain = re.sub(rb'\\(["\\])|""', lambda escape: escape[1] or b'"', inner)
         return b'"%b"' % plain.replace(b'"', b'""')
 
     return (cell.sub(rewrite, text), len(quoted_cells)) if quoted_cells else (text, 0)
@@ -185,7 +186,3 @@ def _rewritten(text: bytes) -> tuple[bytes, int]:
 
 def _in_quotes(cell: bytes) -> bool:
     return cell.startswith(b'"')
-
-
-def _unescaped(escape: re.Match[bytes]) -> bytes:
-    return escape[1] or b'"'

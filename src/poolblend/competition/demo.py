@@ -211,13 +211,13 @@ def _prose(docstring: str) -> str:
         sentences.pop()
     text = " ".join(sentences)
     letters = sum(character.isalpha() or character == " " for character in text)
-    serves = (
+    suitable = (
         len(text.split()) >= FEWEST_WORDS
         and letters >= 0.9 * len(text)
         and text.isascii()
         and not _NOT_PROSE.search(text)
     )
-    return text if serves else ""
+    return text if suitable else ""
 
 
 def _keys(text: str) -> tuple[str, str]:

@@ -83,8 +83,8 @@ def _no_file(path: Path) -> UserError:
     names = sorted(p.name for p in path.parent.iterdir() if p.is_file())
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else "check the path:"
-    held = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-    return UserError(f"no file {path}; {hint} the folder holds: {held or 'no files'}")
+    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    return UserError(f"no file {path}; {hint} the folder holds: {shown or 'no files'}")
 
 
 def _unique(path: Path, names: Sequence[str]) -> list[str]:

@@ -182,7 +182,7 @@ def _notes(sources: Mapping[str, Source], how: str, top: Top) -> list[str]:
 def _unknown_labels(
     sample: Sample, values: str, sources: Mapping[str, Source], top: Top
 ) -> list[str]:
-    """A note where the sample's texts are no labels of train: placeholders, or other words.
+    """A note where the sample's texts are not labels of train: placeholders, or other words.
 
     A competition may want `positive` where train says `pos`.
     """

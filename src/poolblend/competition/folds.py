@@ -134,19 +134,14 @@ def _of_each_class(y: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def _in_bin(rows: Rows, n: int) -> np.ndarray:
-    """Whether each row is in each quantile bin of each target, (N, targets * bins)."""
-    bins = max(1, min(rows.bins, len(rows.y) // n))
-    bin_NK = _quantile_bins(rows.y, bins)
-    return (bin_NK[:, :, None] == np.arange(bins)).reshape(len(rows.y), -1)
+    """Whether each row is in each quantile bin of each target, (N, targets * bins).
 
-
-def _quantile_bins(y_NK: np.ndarray, bins: int) -> np.ndarray:
-    """Each column cut into bins of about equal size, equal values together, by their middle rank.
-
-    Cutting at quantile values instead puts all rows into one bin where one value is frequent.
+    Rows are binned by middle ranks: with quantiles, one frequent value would collect all rows.
     """
-    middle_NK = rankdata(y_NK, axis=0) - 0.5
-    return (middle_NK * bins / len(y_NK)).astype(np.int64)
+    bins = max(1, min(rows.bins, len(rows.y) // n))
+    middle_NK = rankdata(rows.y, axis=0) - 0.5
+    bin_NK = (middle_NK * bins / len(rows.y)).astype(np.int64)
+    return (bin_NK[:, :, None] == np.arange(bins)).reshape(len(rows.y), -1)
 
 
 def _folds(splitter: Any, y: np.ndarray) -> np.ndarray:

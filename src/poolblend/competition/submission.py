@@ -127,7 +127,7 @@ def check_submission(
 
 
 def _positions(ids: Sequence[str] | pd.Series, wanted: pd.Series) -> np.ndarray:
-    """Where each wanted id stands among `ids`, which must be the same set."""
+    """The position of each wanted id in `ids`; UserError unless both are the same set."""
     index = pd.Index(ids)
     if index.has_duplicates:
         twice = index[index.duplicated()]

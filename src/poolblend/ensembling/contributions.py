@@ -16,7 +16,7 @@ from poolblend.ensembling.options import Blend
 from poolblend.ensembling.resampling import RESAMPLES, Gain, Resamples, draws
 from poolblend.errors import UserError
 
-# Each costs a fit; with fewer there is no range from 5 to 95 %.
+# Each needs a fit; fewer do not give a range from 5 to 95 %.
 REFITS = 30
 WHOLE = ""  # in place of a member's name: the blend of all
 

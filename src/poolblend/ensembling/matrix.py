@@ -114,7 +114,8 @@ def build_test(
     files: Files | None = None,
 ) -> np.ndarray:
     """The members' predictions (M, N, K) of the test rows `ids`, checked as `build_matrix` does."""
-    expected = Expected(_index(ids), tuple(outputs), probabilities, simplex, kind="test")
+    index = pd.Index(map(str, ids))
+    expected = Expected(index, tuple(outputs), probabilities, simplex, kind="test")
     return _join(tables, expected, files or {})
 
 
@@ -127,7 +128,7 @@ def shared_folds(
     order first. Raises UserError for tables that disagree, that lack, add or repeat ids, or hold
     a single fold.
     """
-    files, expected = files or {}, Expected(_index(ids))
+    files, expected = files or {}, Expected(pd.Index(map(str, ids)))
     first, first_fold_N = "", None
     for member, table in tables.items():
         if "fold" not in table.columns:
@@ -171,10 +172,6 @@ def _join(tables: Mapping[str, pd.DataFrame], expected: Expected, files: Files) 
     if errors:
         raise _refused(errors, files)
     return np.clip(pred_MNK, 0, 1, out=pred_MNK) if expected.probabilities else pred_MNK
-
-
-def _index(ids: Iterable[str]) -> pd.Index:
-    return pd.Index([str(id) for id in ids])
 
 
 def _source(member: str, files: Files) -> str:

@@ -161,7 +161,7 @@ def _bins(number_N: np.ndarray, levels: int) -> tuple[np.ndarray, list[str]]:
 
 
 def _shown(edges: np.ndarray) -> dict[float, str]:
-    """Each number as a string, with no more digits than tell them apart."""
+    """Each number as a string, with just enough digits to distinguish them."""
     largest = np.abs(edges[np.isfinite(edges)]).max(initial=0)
     shown: dict[float, str] = {}
     for digits in range(min(max(3, len(f"{largest:.0f}")), 15), 18):

@@ -1,6 +1,6 @@
 """Masked language modelling: an encoder learns to predict masked tokens.
 
-Shapes: M hidden tokens of a batch, V vocabulary, W words, S samples of dropout.
+Shapes: M hidden tokens of a batch, V vocabulary, W words, S special tokens.
 """
 
 from __future__ import annotations

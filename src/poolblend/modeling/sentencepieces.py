@@ -105,7 +105,11 @@ def _model(built: Any, proto: Any) -> Any:
     own = json.loads(built.backend_tokenizer.to_str())["model"]["vocab"]
     scores = {piece.piece: piece.score for piece in proto.pieces}
     # Unigram models list words with their scores, which the class may have changed.
-    words = own if isinstance(own, list) else [(w, scores.get(w, 0.0)) for w in _by_id(own)]
+    words = (
+        own
+        if isinstance(own, list)
+        else [(w, scores.get(w, 0.0)) for w in sorted(own, key=own.get)]
+    )
     if trained.model_type == BPE:
         vocab = {word: i for i, (word, _) in enumerate(words)}
         return models.BPE(
@@ -117,10 +121,6 @@ def _model(built: Any, proto: Any) -> Any:
         )
     unknown = trained.unk_id if built.unk_token_id is None else built.unk_token_id
     return models.Unigram([(w, score) for w, score in words], unknown, trained.byte_fallback)
-
-
-def _by_id(vocab: dict[str, int]) -> list[str]:
-    return sorted(vocab, key=vocab.__getitem__)
 
 
 def _before(built: Any) -> list[Any]:

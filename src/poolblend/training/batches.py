@@ -117,10 +117,14 @@ def _windows(
     first, at = 0, []
     for windows, window_T, place_T in cut:
         lengths_W = np.array([len(window) for window in windows])
-        # Where padding stands on the left, a window's tokens begin behind it.
+        # With padding on the left, a window's tokens begin after it.
         shift_W = longest - lengths_W if encoded.pad_left else np.zeros_like(lengths_W)
         at.append((first + window_T) * longest + shift_W[window_T] + place_T)
         first += len(windows)
+    most = None  # windows in a pass, where one row's windows do not fit into one
+    largest = longest * max(len(windows) for windows, _, _ in cut)
+    if window_tokens is not None and largest > window_tokens:
+        most = max(1, window_tokens // longest)
     return Windows(
         _padded(ids, longest, encoded.pad_id, encoded.pad_left),
         _padded(
@@ -128,15 +132,8 @@ def _windows(
         ),
         # Padding may be read from any token, since it does not count.
         _padded(at, width, 0, encoded.pad_left),
-        _windows_per_pass(max(len(windows) for windows, _, _ in cut), longest, window_tokens),
+        most,
     )
-
-
-def _windows_per_pass(n_windows: int, length: int, window_tokens: int | None) -> int | None:
-    """The number of windows in a pass; None where the longest row fits into one pass."""
-    if window_tokens is None or n_windows * length <= window_tokens:
-        return None
-    return max(1, window_tokens // length)
 
 
 def _padded(rows: Sequence[np.ndarray], width: int, fill: int | bool, left: bool) -> Tensor:

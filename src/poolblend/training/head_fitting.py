@@ -18,7 +18,7 @@ from sklearn.svm import SVR
 from torch import Tensor
 
 from poolblend.errors import UserError
-from poolblend.modeling.heads import KernelHead, LinearHead, Standardise
+from poolblend.modeling.heads import KernelHead, LinearHead
 from poolblend.modeling.options import FrozenKind
 from poolblend.training.objectives import Objective
 
@@ -79,7 +79,8 @@ def fit_head(
             weight_LF, bias_L = fitting(x_NF, targets_NL, weights_NL, prior_L, C)
         _put(head.linear.weight, weight_LF)
         _put(head.linear.bias, bias_L)
-    _put_scaling(head.standardise, scaler.mean_, scale_F)
+    _put(head.standardise.mean_F, scaler.mean_)
+    _put(head.standardise.scale_F, scale_F)
     return head.requires_grad_(False)
 
 
@@ -165,8 +166,3 @@ def _support_vectors(
 def _put(tensor: Tensor, values: np.ndarray) -> None:
     with torch.no_grad():
         tensor.copy_(torch.from_numpy(values))
-
-
-def _put_scaling(standardise: Standardise, mean_F: np.ndarray, scale_F: np.ndarray) -> None:
-    _put(standardise.mean_F, mean_F)
-    _put(standardise.scale_F, scale_F)

@@ -58,7 +58,7 @@ class Objective:
         raise NotImplementedError
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
-        """How far two passes' logits (B, L) are apart, (B,): 0 where they agree."""
+        """The distance between two passes' logits (B, L), (B,): 0 where they agree."""
         raise NotImplementedError
 
     def prior(self, targets_NL: np.ndarray, weights: np.ndarray) -> np.ndarray | None:

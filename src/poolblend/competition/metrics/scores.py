@@ -5,6 +5,8 @@ Shapes: P positive rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.stats import rankdata
 
@@ -77,7 +79,7 @@ def roc_auc_macro(
     """Mean of the classes' areas under the ROC curve, each class against the rest."""
     K = y_pred.shape[1]
     y_NK = y_true if y_true.ndim == 2 else y_true[:, None] == np.arange(K)
-    return _mean_over_columns(roc_auc, y_NK.astype(np.int64), y_pred, fold_N)
+    return _mean_over_columns(_auc, pairs, y_NK.astype(np.int64), y_pred, fold_N)
 
 
 @register("rmse", better="min", inputs="scores", tasks=("regression",), mean_of="rmse")
@@ -104,11 +106,7 @@ def mae(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 )
 def pearson(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
     """Pearson correlation, mean over targets; of several folds, each counts by its rows."""
-    return _mean_over_columns(_pearson, y_true, y_pred, fold_N)
-
-
-def _pearson(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None) -> float:
-    return within_folds(_correlation, varied_rows, y_true, y_pred, fold_N)
+    return _mean_over_columns(_correlation, varied_rows, y_true, y_pred, fold_N)
 
 
 @register(
@@ -122,11 +120,7 @@ def _pearson(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None) 
 )
 def spearman(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
     """Spearman rank correlation, mean over targets; of several folds, each counts by its rows."""
-    return _mean_over_columns(_spearman, y_true, y_pred, fold_N)
-
-
-def _spearman(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None) -> float:
-    return within_folds(_rank_correlation, varied_rows, y_true, y_pred, fold_N)
+    return _mean_over_columns(_rank_correlation, varied_rows, y_true, y_pred, fold_N)
 
 
 def _rank_correlation(y_true: np.ndarray, y_pred: np.ndarray) -> float:
@@ -162,12 +156,16 @@ def _correlation(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 
 
 def _mean_over_columns(
-    function: Function, y_NK: np.ndarray, pred_NK: np.ndarray, fold_N: np.ndarray | None
+    function: Function,
+    weight: Callable[[np.ndarray], int],
+    y_NK: np.ndarray,
+    pred_NK: np.ndarray,
+    fold_N: np.ndarray | None,
 ) -> float:
     values = []
     for k in range(pred_NK.shape[1]):
         try:
-            values.append(function(y_NK[:, k], pred_NK[:, k], fold_N))
+            values.append(within_folds(function, weight, y_NK[:, k], pred_NK[:, k], fold_N))
         except UndefinedScoreError as error:
             raise UndefinedScoreError(str(error), column=k) from None
     return float(np.mean(values))
