@@ -205,22 +205,22 @@ def classes(n_rows: int = 5_000, n_members: int = 10, n_classes: int = 2_500) ->
         with threadpool_limits(1, "blas"):
             small = matrix, scorer
             if compact.is_compactable(*small):
-                small = compact.compacted(*small)
+                small = compact.compact_matrix(*small)
             watch("each row's own columns")
             compared = honesty.compare(*small, Blend(fitters=fitters))
             watch("fits and cross-fits")
             chosen = choice.choose(compared)
-            contributions.member_table(*small, compared.member_taken)
+            contributions.member_table(*small, compared.member_inputs)
             watch("intervals")
             form = {"space": compared.form.space, "thresholds": "default"}
             options = compared.options.model_copy(update=form)
-            taken = honesty.cross_fit("convex", *small, options).honest_taken
-            contributions.leave_one_out(*small, options, "convex", taken)
+            inputs = honesty.cross_fit("convex", *small, options).honest_inputs
+            contributions.leave_one_out(*small, options, "convex", inputs)
             watch("each member left out")
             contributions.weight_stability(*small, options, "convex")
             watch("refits on resamples")
             if small[0] is not matrix:
-                compared, chosen = compact.expanded(compared, chosen, matrix, scorer)
+                compared, chosen = compact.expand_comparison(compared, chosen, matrix, scorer)
             watch("scores on all classes")
             diversity.error_correlation(matrix.oof_MNK, matrix.y, task)
             diversity.prediction_correlation(matrix.oof_MNK)

@@ -31,9 +31,9 @@ def main() -> None:
     y, scorer = competition.y, competition.scorer
     pred_NK = out_of_fold(competition, settings.data.text, competition.fold_N)
     sign = -1 if scorer.better == "max" else 1
-    taken = scorer.take(pred_NK)
-    score = scorer.score_taken(y, taken, competition.fold_N)
-    losses_R = bootstrap(y, [taken], scorer, fold_N=competition.fold_N)[0]
+    inputs = scorer.metric_inputs(pred_NK)
+    score = scorer.score_inputs(y, inputs, competition.fold_N)
+    losses_R = bootstrap(y, [inputs], scorer, fold_N=competition.fold_N)[0]
     low, high = np.quantile(sign * losses_R, [0.025, 0.975])
     print(
         f"TF-IDF + linear model, {len(y)} rows in {competition.n_folds} folds: "
@@ -59,7 +59,7 @@ def out_of_fold(read: CompetitionTables, text: list[str], fold_N: np.ndarray) ->
     """
     columns = [read.tables.train[column].tolist() for column in text_columns(text)]
     texts = np.array([" ".join(row) for row in zip(*columns, strict=True)], dtype=object)
-    y, task = read.task.learnable(read.y), read.task
+    y, task = read.task.training_targets(read.y), read.task
     pred_NK = np.zeros((len(y), len(task.outputs)))
     for fold in range(int(fold_N.max()) + 1):
         held = fold_N == fold

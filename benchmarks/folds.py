@@ -34,14 +34,15 @@ def told(read: CompetitionTables, settings: Config) -> str:
     fold_N = new_folds(read, settings)
     pred_NK = floor.out_of_fold(read, settings.data.text, fold_N)
     scorer, y = read.scorer, read.y
-    taken = scorer.take(pred_NK)
+    inputs = scorer.metric_inputs(pred_NK)
     each = [
-        scorer.score_taken(y[fold_N == k], taken[fold_N == k]) for k in range(int(fold_N.max()) + 1)
+        scorer.score_inputs(y[fold_N == k], inputs[fold_N == k])
+        for k in range(int(fold_N.max()) + 1)
     ]
     strategy = resolve_strategy(settings.folds, read.task)
     sizes = np.bincount(fold_N).tolist()
     return (
-        f"{strategy}: {scorer.name} {scorer.score_taken(y, taken, fold_N):.4f}; folds "
+        f"{strategy}: {scorer.name} {scorer.score_inputs(y, inputs, fold_N):.4f}; folds "
         f"{', '.join(f'{value:.4f}' for value in each)} of {', '.join(map(str, sizes))} rows"
     )
 

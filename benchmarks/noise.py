@@ -110,13 +110,15 @@ def true_loss(mixtures: Sequence[Mixture], fresh: Sequence[OofMatrix], scorer: S
     """The loss of each fold's own mixture on fresh rows of that fold, over all fresh draws."""
     losses = []
     for each in fresh:
-        taken = None
+        inputs = None
         for fold, mixture in enumerate(mixtures):
             rows_N = each.fold_N == fold
-            part = scorer.take(mixture.apply(each.oof_MNK[:, rows_N]), mixture.cuts)
-            taken = np.empty((len(each.y), *part.shape[1:]), part.dtype) if taken is None else taken
-            taken[rows_N] = part
-        losses.append(scorer.loss_taken(each.y, taken, each.fold_N))
+            part = scorer.metric_inputs(mixture.apply(each.oof_MNK[:, rows_N]), mixture.cuts)
+            inputs = (
+                np.empty((len(each.y), *part.shape[1:]), part.dtype) if inputs is None else inputs
+            )
+            inputs[rows_N] = part
+        losses.append(scorer.loss_inputs(each.y, inputs, each.fold_N))
     return float(np.mean(losses))
 
 

@@ -47,22 +47,22 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     seeds = [int(seed) for seed in args.seeds.split(",")]
     base = config.load(args.config, args.set)
-    taken: dict[int, list[np.ndarray]] = {pools: [] for pools in POOLS}
+    inputs: dict[int, list[np.ndarray]] = {pools: [] for pools in POOLS}
     for seed in seeds:
         for pools in POOLS:
             settings = [*args.set, f"store={base.store}/pools-{pools}", f"seeds=[{seed}]"]
-            taken[pools].append(trained(config.load(args.config, settings), pools))
+            inputs[pools].append(trained(config.load(args.config, settings), pools))
     competition = load_competition(base, open_store(base), make_folds=True)
     y, fold_N, scorer = competition.y, competition.fold_N, competition.scorer
     print(f"{scorer.name}, {len(y)} rows, {competition.n_folds} folds, seeds {args.seeds}")
     losses = {}
     for pools in POOLS:
-        each = [scorer.take(pred_NK) for pred_NK in taken[pools]]
-        scores = [scorer.score_taken(y, one, fold_N) for one in each]
+        each = [scorer.metric_inputs(pred_NK) for pred_NK in inputs[pools]]
+        scores = [scorer.score_inputs(y, one, fold_N) for one in each]
         shown = " ".join(f"{score:.4f}" for score in scores)
         print(f"pools {pools}: {np.mean(scores):.4f} ({shown})")
         drawn_PR = bootstrap(y, each, scorer, fold_N=fold_N, resamples=RESAMPLES)
-        losses[pools] = np.mean([scorer.loss_taken(y, one, fold_N) for one in each]), drawn_PR
+        losses[pools] = np.mean([scorer.loss_inputs(y, one, fold_N) for one in each]), drawn_PR
     (one, one_PR), (three, three_PR) = (losses[pools] for pools in POOLS)
     told = gain(one_PR.mean(axis=0), three_PR.mean(axis=0), float(one - three))
     print(f"gain of three pools: {told.value:+.4f} ({told.low:+.4f} to {told.high:+.4f})")

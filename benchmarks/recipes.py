@@ -148,8 +148,8 @@ def _mean(a: Trained, b: Trained) -> np.ndarray:
 def _mean_score(
     y: np.ndarray, fold_N: np.ndarray, scorer: Scorer, preds: Sequence[np.ndarray]
 ) -> float:
-    taken = [scorer.take(pred_NK) for pred_NK in preds]
-    return float(np.mean([scorer.score_taken(y, each, fold_N) for each in taken]))
+    inputs = [scorer.metric_inputs(pred_NK) for pred_NK in preds]
+    return float(np.mean([scorer.score_inputs(y, each, fold_N) for each in inputs]))
 
 
 def _gains(
@@ -160,9 +160,11 @@ def _gains(
     after: Sequence[Trained],
 ) -> tuple[str, str]:
     """The mean gain over the pairs with its interval, and each pair's gain."""
-    taken = [scorer.take(pred_NK) for pred_NK in [*before, *(each.pred_NK for each in after)]]
-    losses = np.array([scorer.loss_taken(y, each, fold_N) for each in taken]).reshape(2, -1)
-    losses_2R = bootstrap(y, taken, scorer, fold_N=fold_N, resamples=RESAMPLES)
+    inputs = [
+        scorer.metric_inputs(pred_NK) for pred_NK in [*before, *(each.pred_NK for each in after)]
+    ]
+    losses = np.array([scorer.loss_inputs(y, each, fold_N) for each in inputs]).reshape(2, -1)
+    losses_2R = bootstrap(y, inputs, scorer, fold_N=fold_N, resamples=RESAMPLES)
     losses_2R = losses_2R.reshape(2, len(before), -1).mean(axis=1)
     each = losses[0] - losses[1]
     told = gain(losses_2R[0], losses_2R[1], each.mean())

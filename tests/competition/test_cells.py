@@ -81,7 +81,7 @@ def test_a_cell_out_of_bounds_or_no_number_is_refused_with_its_row(cell: str) ->
 def test_an_empty_cell_and_one_above_the_upper_bound_are_refused() -> None:
     with refused(
         "train.csv row 2 holds nothing in column 'w' of data.weight (1 such rows), expected 0 or "
-        "more; mend the cell"
+        "more; correct the cell"
     ):
         weights(None, "1")
     with refused("train.csv row 3 holds '1.1' in column 'w'"):

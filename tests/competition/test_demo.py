@@ -220,7 +220,7 @@ def test_generated_broken_and_private_code_is_not_read(tmp_path: Path) -> None:
 def test_too_little_text_is_refused_with_what_can_be_asked_for(libraries: Path) -> None:
     message = (
         rf"^the demo needs 10 docstrings of 'north' but {re.escape(str(libraries))}/north holds 6 "
-        r"that serve: ask for at most 12 rows in all$"
+        r"suitable ones: ask for at most 12 rows in all$"
     )
     with pytest.raises(UserError, match=message):
         build_demo(15, 5)

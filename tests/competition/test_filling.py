@@ -30,13 +30,13 @@ PRED_N3 = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1]])
 
 
 def find(
-    task: Task, columns: dict[str, object], values: str = "auto", takes: str = "labels", **keys
+    task: Task, columns: dict[str, object], values: str = "auto", inputs: str = "labels", **keys
 ) -> Filling:
     """`given` is the config's submission.columns."""
     own = {key: keys.pop(key) for key in ("test", "own_rows") if key in keys}
     tables = unlabelled(pd.DataFrame({"id": IDS} | columns), **own)
     options = Submission(values=values, columns=keys.pop("given", {}), **keys)
-    return find_filling(task, tables, options, takes)
+    return find_filling(task, tables, options, inputs)
 
 
 def made(task: Task, filling: Filling) -> dict[str, list]:
@@ -253,7 +253,7 @@ class TestCellsOfSeveralLabels:
     @pytest.mark.parametrize("separator", [" ", ",", ", ", ";", "|"])
     def test_the_separator_is_the_samples(self, separator: str) -> None:
         cells = [separator.join(pair) for pair in (["C", "CL"], ["C", "C"], ["D", "CL"])]
-        filling = find(STATUS, {"Status": cells}, takes="scores")
+        filling = find(STATUS, {"Status": cells}, inputs="scores")
         assert made(STATUS, filling)["Status"] == [
             separator.join(pair) for pair in (["D", "CL"], ["C", "CL"], ["CL", "C"])
         ]
@@ -282,7 +282,7 @@ class TestCellsOfSeveralLabels:
 
 
 @pytest.mark.parametrize(
-    ("task", "columns", "takes", "values"),
+    ("task", "columns", "inputs", "values"),
     [
         (BINARY, {"y": 0}, "labels", "labels"),
         (BINARY, {"y": 0}, "scores", "probabilities"),
@@ -295,13 +295,13 @@ class TestCellsOfSeveralLabels:
     ],
 )
 def test_auto_goes_by_columns_metric_and_the_cells_that_predictions_fill(
-    task: Task, columns: dict, takes: str, values: str
+    task: Task, columns: dict, inputs: str, values: str
 ) -> None:
-    assert find(task, columns, takes=takes).values == values
+    assert find(task, columns, inputs=inputs).values == values
 
 
 def test_cells_that_are_no_labels_of_train_are_told() -> None:
-    told = "'Status' shows 'deceased', which is no label of train"
+    told = "'Status' shows 'deceased', which is not a label of train"
     assert find(STATUS, {"Status": ["deceased", "alive", "alive"]}).how == told
     assert find(STATUS, {"Status": ["deceased", "C", "C"]}).how == ""
     assert find(STATUS, {"Status": None}).how == ""

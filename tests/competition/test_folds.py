@@ -289,9 +289,9 @@ class TestEqualTexts:
         fold_N = assign("group", task, y, 3, 0, group_N=group_N, set_N=set_N)
         assert len(set(fold_N[:4].tolist())) == 1
         assert set(fold_N.tolist()) == {0, 1, 2}
-        assert "folds keep 4 groups whole, which equal texts join to 3" in caplog.text
+        assert "folds keep 4 groups whole, merged by equal texts to 3" in caplog.text
         with refused(
-            "holds 4 groups, which equal texts join to 3 (folds.keep_together), fewer than the 4"
+            "holds 4 groups, merged by equal texts to 3 (folds.keep_together), fewer than the 4"
         ):
             assign("group", task, y, 4, 0, group_N=group_N, set_N=set_N)
 

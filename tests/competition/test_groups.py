@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
-from poolblend.competition.groups import deal_groups, merge_groups
+from poolblend.competition.groups import assign_groups, merge_groups
 
 
 def test_large_groups_are_balanced_by_small_ones() -> None:
     group_N = np.repeat(np.arange(9), [40, 30, 30, 20, 20, 10, 10, 10, 10])
-    assert np.bincount(deal_groups(group_N, np.zeros((180, 0)), 3, 0)).tolist() == [60] * 3
+    assert np.bincount(assign_groups(group_N, np.zeros((180, 0)), 3, 0)).tolist() == [60] * 3
 
 
 def test_a_trait_of_few_groups_is_spread_over_the_folds() -> None:
     group_N = np.repeat(np.arange(100), 10)
     rare_N = group_N % 20 == 7
     for seed in range(5):
-        fold_N = deal_groups(group_N, rare_N[:, None], 5, seed)
+        fold_N = assign_groups(group_N, rare_N[:, None], 5, seed)
         assert np.bincount(fold_N[rare_N], minlength=5).tolist() == [10] * 5
         assert np.bincount(fold_N).tolist() == [200] * 5
 
@@ -41,7 +41,7 @@ def test_folds_are_at_least_as_alike_as_those_of_scikit_learn(
         rng = np.random.default_rng(seed)
         group_N = rng.choice(groups, N, p=rng.dirichlet(np.full(groups, 0.7)))
         y = np.r_[np.repeat(np.arange(K), 9), rng.choice(K, N - 9 * K, p=rng.dirichlet(np.ones(K)))]
-        ours.append(unevenness(deal_groups(group_N, np.eye(K)[y], n, seed), y, n))
+        ours.append(unevenness(assign_groups(group_N, np.eye(K)[y], n, seed), y, n))
         fold_N = np.empty(N, dtype=int)
         splitter = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
         for fold, (_, rows) in enumerate(splitter.split(y, y, group_N)):
@@ -54,7 +54,7 @@ def test_folds_are_at_least_as_alike_as_those_of_scikit_learn(
 def test_groups_that_share_a_set_are_one_however_long_the_chain() -> None:
     group_N = np.array(["a", "b", "b", "c", "d", "e"])
     set_N = np.array([0, 0, 1, 1, 2, 3])
-    merged_N = merge_groups(group_N, set_N)
+    merged_N = merge_groups(group_N, set_N, 2)
     assert len(set(merged_N[:4])) == 1
     assert len(set(merged_N)) == 3
     assert sorted(set(merged_N)) == [0, 1, 2]
@@ -62,4 +62,4 @@ def test_groups_that_share_a_set_are_one_however_long_the_chain() -> None:
 
 def test_groups_of_different_texts_stay_apart() -> None:
     group_N = np.array(["a", "b", "a", "b"])
-    assert merge_groups(group_N, np.arange(4)).tolist() == [0, 1, 0, 1]
+    assert merge_groups(group_N, np.arange(4), 2).tolist() == [0, 1, 0, 1]

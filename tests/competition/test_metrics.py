@@ -52,7 +52,7 @@ def draw(kind: str, seed: int, N: int = 60) -> tuple[np.ndarray, np.ndarray]:
 def certain(kind: str, y: np.ndarray) -> np.ndarray:
     if kind == "multiclass":
         return np.eye(3)[y]
-    return TASKS[kind].learnable(y).reshape(len(y), -1).astype(np.float64)
+    return TASKS[kind].training_targets(y).reshape(len(y), -1).astype(np.float64)
 
 
 def test_declared_metrics_are_the_registered_ones() -> None:
@@ -176,9 +176,9 @@ class TestKappaOfValues:
         return Task("ordinal", ("grade",), classes)
 
     @staticmethod
-    def wanted(y: np.ndarray, taken: np.ndarray, classes: tuple[int, ...]) -> float:
+    def wanted(y: np.ndarray, inputs: np.ndarray, classes: tuple[int, ...]) -> float:
         values, whole = np.array(classes), range(min(classes), max(classes) + 1)
-        return sk.cohen_kappa_score(values[y], values[taken], labels=whole, weights="quadratic")
+        return sk.cohen_kappa_score(values[y], values[inputs], labels=whole, weights="quadratic")
 
     @settings(deadline=None, max_examples=60)
     @given(
@@ -189,26 +189,26 @@ class TestKappaOfValues:
         self, classes: list[int], seed: int
     ) -> None:
         ordered = tuple(sorted(classes))
-        y, taken = np.random.default_rng(seed).integers(0, len(ordered), (2, 30))
+        y, inputs = np.random.default_rng(seed).integers(0, len(ordered), (2, 30))
         y[:2] = 0, 1  # of one class alone, kappa may have no value
-        found = make_scorer("qwk", self.task(*ordered)).score_taken(y, taken)
-        assert found == pytest.approx(self.wanted(y, taken, ordered), rel=1e-12, abs=1e-12)
+        found = make_scorer("qwk", self.task(*ordered)).score_inputs(y, inputs)
+        assert found == pytest.approx(self.wanted(y, inputs, ordered), rel=1e-12, abs=1e-12)
 
     def test_values_of_any_size_do_not_overflow(self) -> None:
-        y, taken = np.random.default_rng(0).integers(0, 3, (2, 100_000))
-        small = make_scorer("qwk", self.task(0, 1, 3)).score_taken(y, taken)
+        y, inputs = np.random.default_rng(0).integers(0, 3, (2, 100_000))
+        small = make_scorer("qwk", self.task(0, 1, 3)).score_inputs(y, inputs)
         for size in (10**6, 10**18):
             large = make_scorer("qwk", self.task(7, 7 + size, 7 + 3 * size))
-            assert large.score_taken(y, taken) == small
+            assert large.score_inputs(y, inputs) == small
         odd = make_scorer("qwk", self.task(0.1234567, 10**9, 3 * 10**9))
-        assert odd.score_taken(y, taken) == pytest.approx(small, abs=1e-5)
+        assert odd.score_inputs(y, inputs) == pytest.approx(small, abs=1e-5)
 
 
 class TestDegenerateInputs:
     """What scikit-learn says where classes are absent, scores are tied, or nothing is decided."""
 
     @pytest.mark.parametrize(
-        ("name", "kind"), [pair for pair in PAIRS if METRICS[pair[0]].takes == "labels"]
+        ("name", "kind"), [pair for pair in PAIRS if METRICS[pair[0]].inputs == "labels"]
     )
     @settings(deadline=None, max_examples=60)
     @given(data=st.data())
@@ -216,16 +216,16 @@ class TestDegenerateInputs:
         shape = (data.draw(st.integers(1, 12)), *([3] if kind == "multilabel" else []))
         top = {"multiclass": 2, "ordinal": 3}.get(kind, 1)
         labels = arrays(np.int64, shape, elements=st.integers(0, top))
-        y, taken = data.draw(labels), data.draw(labels)
+        y, inputs = data.draw(labels), data.draw(labels)
         scorer = make_scorer(name, TASKS[kind])
-        if name == "qwk" and (np.append(y, taken) == y[0]).all():
+        if name == "qwk" and (np.append(y, inputs) == y[0]).all():
             with refused("all labels and predictions are one class"):
-                scorer.score_taken(y, taken)
+                scorer.score_inputs(y, inputs)
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scikit-learn's, about absent classes
-            wanted = REFERENCES[name, kind](y, taken, taken)
-        assert scorer.score_taken(y, taken) == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+            wanted = REFERENCES[name, kind](y, inputs, inputs)
+        assert scorer.score_inputs(y, inputs) == pytest.approx(wanted, rel=1e-12, abs=1e-12)
 
     @settings(deadline=None, max_examples=200)
     @given(data=st.data())
@@ -253,30 +253,32 @@ def auc(y: np.ndarray, score_N: np.ndarray) -> float:
 def test_scores_of_many_rows_do_not_overflow(n_rows: int) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, n_rows)
-    taken = np.where(rng.random(n_rows) < 0.8, y, 1 - y)
+    inputs = np.where(rng.random(n_rows) < 0.8, y, 1 - y)
     for name, kind in [("mcc", "binary"), ("mcc", "multiclass"), ("qwk", "ordinal")]:
-        wanted = REFERENCES[name, kind](y, taken, taken)
-        found = make_scorer(name, TASKS[kind]).score_taken(y, taken)
+        wanted = REFERENCES[name, kind](y, inputs, inputs)
+        found = make_scorer(name, TASKS[kind]).score_inputs(y, inputs)
         assert found == pytest.approx(wanted, rel=1e-12)
-    score_N = (taken + rng.random(n_rows)).round(5)
+    score_N = (inputs + rng.random(n_rows)).round(5)
     assert auc(y, score_N) == pytest.approx(sk.roc_auc_score(y, score_N), rel=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [pair for pair in PAIRS if METRICS[pair[0]].of_counts is not None]
+    ("name", "kind"), [pair for pair in PAIRS if METRICS[pair[0]].count_function is not None]
 )
 @settings(deadline=None, max_examples=60)
 @given(y=arrays(np.int64, 8, elements=st.integers(0, 1)), seed=st.integers(0, 10**6))
 def test_a_metric_of_counts_is_the_metric_of_binary_decisions(
     name: str, kind: str, y: np.ndarray, seed: int
 ) -> None:
-    taken = np.random.default_rng(seed).integers(0, 2, (3, 8))
+    inputs = np.random.default_rng(seed).integers(0, 2, (3, 8))
     metric = METRICS[name]
-    of_counts = [metric.of_counts(count(y, each)) for each in taken]
-    together = metric.of_counts(Counts(*np.transpose([count(y, each) for each in taken])))
-    np.testing.assert_allclose(together, of_counts, rtol=1e-14)
+    count_function = [metric.count_function(count(y, each)) for each in inputs]
+    together = metric.count_function(Counts(*np.transpose([count(y, each) for each in inputs])))
+    np.testing.assert_allclose(together, count_function, rtol=1e-14)
     if kind == "binary":
-        assert of_counts == pytest.approx([metric.function(y, each) for each in taken], rel=1e-12)
+        assert count_function == pytest.approx(
+            [metric.function(y, each) for each in inputs], rel=1e-12
+        )
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ def test_cuts_decide_labels_and_leave_scores_alone() -> None:
     y, pred_NK = draw("binary", 0)
     cuts = np.array([0.8])
     f1 = make_scorer("f1", TASKS["binary"])
-    np.testing.assert_array_equal(f1.take(pred_NK, cuts), pred_NK[:, 0] >= 0.8)
+    np.testing.assert_array_equal(f1.metric_inputs(pred_NK, cuts), pred_NK[:, 0] >= 0.8)
     assert f1.score(y, pred_NK, cuts) == sk.f1_score(y, pred_NK[:, 0] >= 0.8)
     assert f1.score(y, pred_NK, cuts) != f1.score(y, pred_NK)
     log_loss = make_scorer("log_loss", TASKS["binary"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from poolblend.competition.metrics import METRICS
-from poolblend.competition.positive import find_positive, positive_is_needed
+from poolblend.competition.positive import find_positive, positive_needed_error
 from poolblend.competition.tasks import Task
 from rig.tables import refused
 
@@ -112,7 +112,7 @@ def test_of_two_labels_in_a_name_the_longer_is_meant() -> None:
 
 def test_the_refusal_names_column_labels_and_key() -> None:
     with refused("column 'label' holds 'A' and 'B', and nothing says which of them is the positi"):
-        raise positive_is_needed(task("A", "B"), "which f1 scores")
+        raise positive_needed_error(task("A", "B"), "which f1 scores")
 
 
 def test_metrics_that_say_so_are_the_ones_that_change_with_the_positive_label() -> None:
@@ -124,7 +124,7 @@ def test_metrics_that_say_so_are_the_ones_that_change_with_the_positive_label() 
         if "binary" not in metric.tasks:
             continue
         here, there = pred, 1 - pred
-        if metric.takes == "scores":
+        if metric.inputs == "scores":
             here, there = 0.1 + 0.7 * pred, 0.9 - 0.7 * pred
         changed = metric.function(y, here) != pytest.approx(metric.function(1 - y, there))
-        assert changed == metric.of_positive, name
+        assert changed == metric.needs_positive, name

@@ -106,7 +106,7 @@ def test_ids_are_the_same_whatever_type_a_file_gives_them(folder: Path) -> None:
     tables = load(folder, test="test.parquet")
     assert tables.test["id"].tolist() == ["2", "3"]
     pd.DataFrame({"id": [2.0, 3.0], "text": ["a", "b"]}).to_parquet(folder / "test.parquet")
-    with refused("the first '2.0' ('2' there differs only in how the number is written)"):
+    with refused("the first '2.0' (it has others, such as '3')"):
         load(folder, test="test.parquet")
 
 
@@ -243,7 +243,7 @@ class TestFurtherColumns:
     def test_a_target_outside_the_classes_is_refused_with_its_row(self, folder: Path) -> None:
         with refused(
             f"{folder / 'train.csv'} row 3 holds '0' in target column 'target' (2 such rows), "
-            "which is outside data.classes (1, 2, 3); mend the cell, or add the label"
+            "which is outside data.classes (1, 2, 3); correct the cell, or add the label"
         ):
             load(folder, classes=[1, 2, 3], sample_rows=2)
         load(folder, classes=[0.0, "1", 2])
@@ -310,7 +310,7 @@ def test_a_test_table_without_ids_follows_the_samples_order(
     (no_ids / "test.csv").write_text("text\nx\ny\n")
     tables = load(no_ids, id=None)
     assert tables.test["key"].tolist() == ["8", "7"]
-    assert "test.csv has no ids: its rows are taken for those of" in caplog.text
+    assert "test.csv has no ids: its rows get the ids of" in caplog.text
     found = load_without_train(no_ids, id=None)
     pd.testing.assert_frame_equal(found.test, tables.test)
     assert found.id == "key"

@@ -38,7 +38,7 @@ def test_a_row_that_is_rounded_is_normalised() -> None:
 
 
 def test_a_row_that_does_not_sum_to_1_is_refused_by_its_id() -> None:
-    with refused("data.soft: the row of id 'b' sums to 0.9 (1 such rows), expected 1; mend the"):
+    with refused("data.soft: the row of id 'b' sums to 0.9 (1 such rows), expected 1; correct the"):
         soft_labels(MULTICLASS, frame(p=[0.5, 0.4], q=[0.5, 0.5]), ["p", "q"], "id")
 
 
@@ -52,5 +52,5 @@ def test_one_column_per_output_is_asked_for() -> None:
 
 @pytest.mark.parametrize("kind", ["regression", "ordinal"])
 def test_targets_that_are_no_probabilities_are_refused(kind: str) -> None:
-    with refused(f"data.soft: {kind} targets are no probabilities; leave it out"):
+    with refused(f"data.soft: {kind} targets are not probabilities; leave it out"):
         soft_labels(Task(kind, ("t",), (1, 2)), frame(p=[0.5, 0.4]), ["p"], "id")

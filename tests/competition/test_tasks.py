@@ -134,7 +134,7 @@ class TestOneHotTargets:
     ) -> None:
         with refused(
             f"target columns win_b, win_a, tie: row 'r1' sums to {told} (2 such rows), expected 1; "
-            "mend the row, or use task=multilabel"
+            "correct the row, or use task=multilabel"
         ):
             make_task("multiclass", self.one_hot([0, 1, 0], row, [1, 0, 0], row), self.NAMES)
 
@@ -176,7 +176,7 @@ class TestOrdinal:
     @settings(deadline=None)
     @given(values=st.lists(st.sampled_from([1, 2, 4, 8]), min_size=1))
     def test_labels_of_the_learnt_values_decode_to_the_cells(self, values: list[int]) -> None:
-        learnt_N1 = ORDINAL.learnable(ORDINAL.encode(frame(a=values)))
+        learnt_N1 = ORDINAL.training_targets(ORDINAL.encode(frame(a=values)))
         assert ORDINAL.decode(ORDINAL.labels(learnt_N1)).tolist() == values
 
 

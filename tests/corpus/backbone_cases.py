@@ -128,7 +128,7 @@ DAMAGED = {
     "no hidden units": (saying(CONFIG, hidden_size=0), "hidden_size is 0, expected a number"),
     "400 GB of embeddings": (
         saying(CONFIG, hidden_size=10**6, num_attention_heads=10, vocab_size=10**5),
-        "they are not of one model",
+        "they do not belong to one model",
     ),
     "negative heads": (saying(CONFIG, num_attention_heads=-1), "num_attention_heads is -1"),
     "no layers": (saying(CONFIG, num_hidden_layers=0), "num_hidden_layers is 0"),
@@ -137,10 +137,10 @@ DAMAGED = {
     "a billion layers": (saying(CONFIG, num_hidden_layers=10**9), "expected a number below"),
     "other positions": (saying(CONFIG, max_position_embeddings=32), "describes .*position_embedd"),
     # A tokenizer that is not the encoder's, or cannot work.
-    "a vocabulary too small": (saying(CONFIG, vocab_size=20), "not of one model"),
+    "a vocabulary too small": (saying(CONFIG, vocab_size=20), "not belong to one model"),
     "words beyond the vocabulary": (
         within(WORDS, "model", "vocab", "lovely", value=99),
-        "tokenizer gives ids up to 99, its encoder knows those below",
+        "tokenizer gives ids up to 99, its encoder knows ids below",
     ),
     "no tokenizer": (
         without("tokenizer.json", "tokenizer_config.json"),

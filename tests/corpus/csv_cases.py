@@ -43,8 +43,8 @@ ENCODINGS = cases(
     {
         "UTF-8 with a mark": (TRAIN.encode("utf-8-sig"), ROWS),
         "UTF-16": (TRAIN.encode("utf-16"), "train.csv is not UTF-8 but UTF-16: .*'CSV UTF-8'"),
-        "UTF-16 LE, no mark": (TRAIN.encode("utf-16-le"), "not UTF-8 but UTF-16LE: every other"),
-        "UTF-16 BE, no mark": (TRAIN.encode("utf-16-be"), "not UTF-8 but UTF-16BE: every other"),
+        "UTF-16 LE, no mark": (TRAIN.encode("utf-16-le"), "holds a NUL byte"),
+        "UTF-16 BE, no mark": (TRAIN.encode("utf-16-be"), "holds a NUL byte"),
         "Latin-1": (
             CAFE.replace("“", "").replace("”", "").encode("latin-1"),
             r"not UTF-8: byte 0xe9 at offset 31 \(line 3\), in Windows-1252 '.*café calm",

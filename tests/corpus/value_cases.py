@@ -60,19 +60,15 @@ IDS: dict[str, tuple[Damage, Expected]] = {
     ),
     "leading zeros lost in the sample": (
         test_and_sample(["0011", "0012"], ["11", "12"]),
-        r"sample.csv lacks 2 of the 2 ids .* '0011' \('11' there differs only in how the number",
+        r"sample.csv lacks 2 of the 2 ids .* '0011' \(it has others, such as '11'\)",
     ),
     "an exponent in the sample": (
         test_and_sample(["100000", "2"], ["1e5", "2"]),
-        r"lacks 1 of the 2 .* '100000' \('1e5' there differs only in how the number is written",
+        r"lacks 1 of the 2 .* '100000' \(it has others, such as '1e5'\)",
     ),
     "floats in the test table": (
         test_and_sample(["11.0", "12.0"], ["11", "12"]),
-        r"lacks 2 of the 2 .* '11.0' \('11' there differs only in how the number is written\)",
-    ),
-    "names in the test table, numbers in the sample": (
-        test_and_sample(["test_0", "test_1"], ["0", "1"]),
-        r"'test_0' \('0' there differs only in what stands before its number\); expected the same",
+        r"lacks 2 of the 2 .* '11.0' \(it has others, such as '11'\)",
     ),
     "only spaces": (train_ids("1", " \u00a0 "), "train.csv row 3 has no id"),
     "spaces around, in both": (
@@ -81,17 +77,17 @@ IDS: dict[str, tuple[Damage, Expected]] = {
     ),
     "spaces around, in one": (
         all_of(train_ids("a", "b"), test_and_sample(["c", "d"], ["c ", "d"])),
-        r"the first 'c' \('c ' there differs only in spaces around it\)",
+        r"the first 'c' \(it has others, such as 'c '\)",
     ),
     "repeated": (train_ids("1", "2", "3", "2"), "has id '2' in rows 3 and 5 of column 'id'"),
     "of two cases": (all_of(LETTERS, train_ids("Ab", "aB", "ab")), ids("Ab", "aB", "ab")),
     "of another case in the sample": (
         all_of(LETTERS, test_and_sample(["cC", "d"], ["cc", "d"])),
-        r"'cC' \('cc' there differs only in upper and lower case\)",
+        r"'cC' \(it has others, such as 'cc'\)",
     ),
     "composed in one file, decomposed in the other": (
         all_of(LETTERS, test_and_sample([E_ACUTE, "d"], [E_COMBINED, "d"])),
-        "there differs only in how Unicode composes it",
+        "it has others, such as",
     ),
     "very long": (all_of(LETTERS, train_ids(LONG, LONG + "y")), ids(LONG, LONG + "y")),
     "numbers beyond any type": (
@@ -139,7 +135,9 @@ FINITE = "a regression target holds finite numbers only"
 
 TARGETS: dict[str, tuple] = {
     "minus infinity": target_case("regression", ["1", "-Infinity"], f"holds -inf .* {FINITE}"),
-    "nan as a label": target_case("multiclass", ["1", "2", "nan"], "holds nan, which is no label"),
+    "nan as a label": target_case(
+        "multiclass", ["1", "2", "nan"], "holds nan, which is not a label"
+    ),
     "too large": target_case("regression", ["1", "1e400"], f"holds 1e400 in 1 rows; {FINITE}"),
     "empty": target_case("binary", ["1", "", "0", ""], "has 2 empty .* 'target', .* in row 3"),
     "spaces": target_case("regression", ["1", " "], f"holds   in 1 rows; {FINITE}"),
@@ -177,7 +175,10 @@ SAMPLES = [
                 "id,target\n12,0\n",
                 lambda t: t.sample["id"].tolist() == ["11", "12"] and not t.own_rows,
             ),
-            "other ids": ("id,target\na,0\nb,0\n", "lacks 2 of the 2 .* '11'; expected"),
+            "other ids": (
+                "id,target\na,0\nb,0\n",
+                "lacks 2 of the 2 .* '11' .it has others, such as 'a'.; expected",
+            ),
             "a column too many": ("id,target,x\n11,0,0\n12,0,0\n", "has columns target, x, but"),
             "no column of values": ("id\n11\n12\n", "sample.csv has no column beside 'id'"),
             "values as text": ("id,target\n11,yes\n12,no\n", r"the sample's holds text \('yes'\)"),

@@ -122,7 +122,9 @@ class TestEveryBlender:
         kind = case[0]
         y, oof_MNK = drawn(kind, 0, M, N, 1.5)
         task = TASKS[kind]
-        oof_MNK[2] = np.eye(3)[y] if kind == "multiclass" else task.learnable(y).reshape(N, -1)
+        oof_MNK[2] = (
+            np.eye(3)[y] if kind == "multiclass" else task.training_targets(y).reshape(N, -1)
+        )
         given = posed(*case, y, oof_MNK)
         fit = BLENDERS[name](given)
         share_M = fit.weights_M / fit.weights_M.sum()

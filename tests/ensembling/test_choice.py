@@ -53,7 +53,7 @@ def test_every_blend_has_its_gain_over_the_best_member_and_over_equal_weights() 
     reports = comparison.reports
     best = reports["best"].honest
     assert choice.member_score == best
-    alone = [F1.score_taken(comparison.matrix.y, each) for each in comparison.member_taken]
+    alone = [F1.score_inputs(comparison.matrix.y, each) for each in comparison.member_inputs]
     assert choice.member == comparison.matrix.members[int(np.argmax(alone))]
     assert list(choice.over_member) == list(choice.over_equal) == list(reports)
     for name, report in reports.items():
@@ -82,7 +82,7 @@ class TestAuto:
     y = rng.normal(size=(400, 1))
     noise_N = rng.normal(size=400)
 
-    def taken(self, **preds: np.ndarray) -> str:
+    def inputs(self, **preds: np.ndarray) -> str:
         return choose(made(self.y, **preds), resamples=100).blender
 
     def loss(self, pred_N: np.ndarray) -> float:
@@ -112,7 +112,7 @@ class TestAuto:
             widening = fitted_widening(self.y, metric_inputs[0], metric_inputs[1], RMSE)
             errors = widening * (losses_PR - losses_PR[leader]).std(axis=1, ddof=1)
             simplest = int(np.argmax(losses - losses[leader] <= errors))
-            assert self.taken(**preds) == names[simplest]
+            assert self.inputs(**preds) == names[simplest]
             passed_over += simplest < leader
         assert 0 < passed_over < 8
 

@@ -11,7 +11,7 @@ from poolblend.competition.metrics import Scorer, make_scorer
 from poolblend.competition.tasks import Task
 from poolblend.ensembling import compact
 from poolblend.ensembling.choice import choose
-from poolblend.ensembling.compact import compacted, expanded, is_compactable, is_large
+from poolblend.ensembling.compact import compact_matrix, expand_comparison, is_compactable, is_large
 from poolblend.ensembling.honesty import compare
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.mixture import Space
@@ -53,7 +53,7 @@ def test_what_blends_decide_is_what_they_decide_among_all_classes(
 ) -> None:
     matrix, scorer = many_classes(metric)
     whole = score(matrix, scorer, space, weights)
-    assert score(*compacted(matrix, scorer), space, weights) == pytest.approx(whole, abs=1e-12)
+    assert score(*compact_matrix(matrix, scorer), space, weights) == pytest.approx(whole, abs=1e-12)
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -61,7 +61,7 @@ def test_log_loss_is_near_that_of_all_classes(weights: list[float]) -> None:
     matrix, scorer = many_classes("log_loss")
     for space, within in (("plain", {"abs": 1e-4}), ("logit", {"rel": 0.02})):
         whole = score(matrix, scorer, space, weights)
-        found = score(*compacted(matrix, scorer), space, weights)
+        found = score(*compact_matrix(matrix, scorer), space, weights)
         assert found == pytest.approx(whole, **within)
 
 
@@ -70,7 +70,7 @@ def test_scores_of_some_rows_are_those_rows_own() -> None:
         matrix, scorer = many_classes(metric)
         row_N = np.random.default_rng(1).integers(N, size=N)
         whole = score(matrix.rows(row_N), scorer, "plain", [0.25] * 4)
-        small, its_scorer = compacted(matrix, scorer)
+        small, its_scorer = compact_matrix(matrix, scorer)
         assert score(small.rows(row_N), its_scorer, "plain", [0.25] * 4) == pytest.approx(
             whole, abs=1e-4
         )
@@ -79,7 +79,7 @@ def test_scores_of_some_rows_are_those_rows_own() -> None:
 def test_the_truth_is_one_of_a_rows_columns_and_ties_are_no_hit() -> None:
     matrix, scorer = many_classes("accuracy")
     even = replace(matrix, oof_MNK=np.full((M, N, K), 1 / K))
-    small, its_scorer = compacted(even, scorer)
+    small, its_scorer = compact_matrix(even, scorer)
     truth_NW = truth(its_scorer.task, small.y)
     assert (truth_NW.sum(axis=1) == 1).all()
     # Of equal classes the first counts, and never the truth because it was kept.
@@ -88,7 +88,7 @@ def test_the_truth_is_one_of_a_rows_columns_and_ties_are_no_hit() -> None:
 
 def test_probabilities_stay_probabilities_that_sum_to_one() -> None:
     matrix, scorer = many_classes("log_loss")
-    small, _ = compacted(matrix, scorer)
+    small, _ = compact_matrix(matrix, scorer)
     assert small.oof_MNK.shape == (M, N, compact.KEPT + compact.SAMPLED + M)
     assert small.oof_MNK.min() > 0
     np.testing.assert_allclose(small.oof_MNK.sum(axis=2), 1, atol=1e-4)
@@ -97,11 +97,11 @@ def test_probabilities_stay_probabilities_that_sum_to_one() -> None:
 @pytest.mark.parametrize("metric", ["log_loss", "f1_macro"])
 def test_the_scores_in_the_end_are_those_of_all_classes(metric: str) -> None:
     matrix, scorer = many_classes(metric)
-    small, its_scorer = compacted(matrix, scorer)
+    small, its_scorer = compact_matrix(matrix, scorer)
     options = Blend(fitters=["equal", "best", "convex"], space="logit")
     comparison = compare(small, its_scorer, options)
     choice = choose(comparison, "convex", resamples=60)
-    whole, settled = expanded(comparison, choice, matrix, scorer)
+    whole, settled = expand_comparison(comparison, choice, matrix, scorer)
     for report in whole.reports.values():
         assert report.mixture.weights_MK.shape == (M, K)
         pred_NK = report.mixture.apply(matrix.oof_MNK)

@@ -135,7 +135,7 @@ class TestDecisions:
             assert q_MM[i, j] == pytest.approx((alike - unlike) / (alike + unlike))
 
     def test_what_is_not_decided_is_refused(self) -> None:
-        with pytest.raises(UserError, match="float64 values, expected decided ones"):
+        with pytest.raises(UserError, match="float64 values, expected integers"):
             disagreement(OOF_MNK)
         with pytest.raises(UserError, match="leave regression out"):
             q_statistic(OOF_MNK, OOF_MNK[0])
@@ -192,8 +192,8 @@ class TestMembers:
 
 class TestLeaveOneOut:
     def left_out(self, given: OofMatrix, scorer: Scorer, **keys: int) -> pd.DataFrame:
-        taken = cross_fit("equal", given, scorer, PLAIN).honest_taken
-        return leave_one_out(given, scorer, PLAIN, "equal", taken, **keys)
+        inputs = cross_fit("equal", given, scorer, PLAIN).honest_inputs
+        return leave_one_out(given, scorer, PLAIN, "equal", inputs, **keys)
 
     def test_a_value_is_the_loss_without_less_the_loss_with(self) -> None:
         given = regression([0.5, 0.7, 2.0])

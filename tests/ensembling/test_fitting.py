@@ -90,7 +90,7 @@ class TestWeightsPerOutput:
         if task.kind == "multiclass":
             oof_MNK = given.oof_MNK / given.oof_MNK.sum(axis=2, keepdims=True)
             given = replace(given, y=given.y[:, 0], oof_MNK=oof_MNK, outputs=task.outputs)
-        message = f"{metric} of a {task.kind} task is no mean over its outputs"
+        message = f"{metric} of a {task.kind} task is not a mean over its outputs"
         with pytest.raises(UserError, match=re.escape(message)) as refusal:
             fit_blends(["equal"], given, make_scorer(metric, task), Blend(weights="per_output"))
         assert "\n" not in str(refusal.value)
@@ -174,14 +174,14 @@ class TestCrossFitted:
         self, scorer: Scorer, form: Form
     ) -> None:
         given = seen(scorer)
-        taken = cross_fitted(given.oof_MNK, given.y, masks(given), scorer, form)
-        assert taken.shape == given.y.shape
+        inputs = cross_fitted(given.oof_MNK, given.y, masks(given), scorer, form)
+        assert inputs.shape == given.y.shape
         for held_N in masks(given):
             rest, held = given.oof_MNK[:, ~held_N], given.oof_MNK[:, held_N]
             space = fit_space(form.space, scorer.task.kind, rest)
             cuts = fit_cuts(scorer, given.y[~held_N], space.forward(rest).mean(axis=0))
-            wanted = scorer.take(space.forward(held).mean(axis=0), cuts)
-            np.testing.assert_array_equal(taken[held_N], wanted)
+            wanted = scorer.metric_inputs(space.forward(held).mean(axis=0), cuts)
+            np.testing.assert_array_equal(inputs[held_N], wanted)
 
 
 class TestFits:
@@ -220,5 +220,5 @@ def test_ranks_are_refused_where_more_than_order_counts(
 ) -> None:
     scorer = make_scorer(metric, task)
     given = seen(scorer)
-    with pytest.raises(UserError, match=f"and {metric} needs more; use {remedy}"):
+    with pytest.raises(UserError, match=f"but {metric} needs more; use {remedy}"):
         choose_form(given, scorer, Blend(space="rank", thresholds="default"))

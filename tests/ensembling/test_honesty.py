@@ -93,12 +93,12 @@ def test_each_fold_is_predicted_and_decided_by_its_own_mixture(case: str, name: 
         pred_NK = mixture.apply(given.oof_MNK[:, held_N])
         np.testing.assert_array_equal(report.honest_pred_NK[held_N], pred_NK)
         np.testing.assert_array_equal(
-            report.honest_taken[held_N], scorer.take(pred_NK, mixture.cuts)
+            report.honest_inputs[held_N], scorer.metric_inputs(pred_NK, mixture.cuts)
         )
-    assert report.honest == scorer.score_taken(given.y, report.honest_taken, given.fold_N)
+    assert report.honest == scorer.score_inputs(given.y, report.honest_inputs, given.fold_N)
     mixture = report.mixture
-    taken = scorer.take(mixture.apply(given.oof_MNK), mixture.cuts)
-    in_sample = scorer.score_taken(given.y, taken, given.fold_N)
+    inputs = scorer.metric_inputs(mixture.apply(given.oof_MNK), mixture.cuts)
+    in_sample = scorer.score_inputs(given.y, inputs, given.fold_N)
     assert report.in_sample == pytest.approx(in_sample, rel=1e-12)
     assert report.optimism == pytest.approx(report.in_sample - report.honest, abs=1e-12)
 
@@ -186,9 +186,9 @@ def test_a_single_member_is_returned_as_it_is(case: str) -> None:
     assert list(comparison.reports) == ["equal"]
     np.testing.assert_array_equal(report.mixture.apply(lone.oof_MNK), lone.oof_MNK[0])
     np.testing.assert_array_equal(report.honest_pred_NK, lone.oof_MNK[0])
-    alone = scorer.score_taken(lone.y, scorer.take(lone.oof_MNK[0]), lone.fold_N)
+    alone = scorer.score_inputs(lone.y, scorer.metric_inputs(lone.oof_MNK[0]), lone.fold_N)
     assert report.honest == report.in_sample == alone
-    np.testing.assert_array_equal(report.honest_taken, comparison.member_taken[0])
+    np.testing.assert_array_equal(report.honest_inputs, comparison.member_inputs[0])
 
 
 class TestMembersAlone:
@@ -198,12 +198,12 @@ class TestMembersAlone:
         comparison = compare(
             given, scorer, Blend(fitters=["equal"], thresholds="fitted", space="plain")
         )
-        for m, taken in enumerate(comparison.member_taken):
+        for m, inputs in enumerate(comparison.member_inputs):
             for held_N in fold_masks(given):
                 cuts = fit_cuts(scorer, given.y[~held_N], given.oof_MNK[m, ~held_N])
-                wanted = scorer.take(given.oof_MNK[m, held_N], cuts)
-                np.testing.assert_array_equal(taken[held_N], wanted)
-            wanted = scorer.loss_taken(given.y, taken, given.fold_N)
+                wanted = scorer.metric_inputs(given.oof_MNK[m, held_N], cuts)
+                np.testing.assert_array_equal(inputs[held_N], wanted)
+            wanted = scorer.loss_inputs(given.y, inputs, given.fold_N)
             assert comparison.member_losses[m] == wanted
 
     def test_that_are_constant_have_no_score_and_are_blended_all_the_same(self) -> None:

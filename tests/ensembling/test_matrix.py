@@ -97,7 +97,7 @@ def test_nothing_to_blend_is_refused() -> None:
 
 def test_a_folds_table_that_repeats_an_id_or_has_other_rows_than_the_labels_is_refused() -> None:
     twice = pd.concat([FOLDS, FOLDS.iloc[[1]]])
-    with pytest.raises(UserError, match="id '12' stands more than once in the folds table"):
+    with pytest.raises(UserError, match="id '12' is more than once in the folds table"):
         build_matrix({"a": member()}, twice, np.append(Y, 1), ["target"], probabilities=True)
     with pytest.raises(UserError, match="5 rows have labels but 6 have folds"):
         build_matrix({"a": member()}, FOLDS, Y[:5], ["target"], probabilities=True)
@@ -118,7 +118,7 @@ def test_a_member_from_elsewhere_is_named_by_its_file_and_mended_there(case: str
         outside(table)
     line = str(error.value)
     assert line.startswith("x/bad.csv cannot be blended: ")
-    assert line.endswith("; mend the file or take it out of its folder")
+    assert line.endswith("; correct the file or remove it from its folder")
 
 
 def test_a_member_of_the_run_is_told_to_train_or_predict_again() -> None:
@@ -192,7 +192,7 @@ def test_test_predictions_are_refused_as_the_others_are_but_for_folds(case: str)
     table = WRONG[case][0].drop(columns="fold")
     with pytest.raises(UserError, match="^x.csv cannot be blended: ") as error:
         build_test({"a": table}, IDS, ["target"], probabilities=True, files={"a": Path("x.csv")})
-    assert "fold" not in str(error.value).split("; mend")[0]
+    assert "fold" not in str(error.value).split("; correct")[0]
     assert "training rows" not in str(error.value)
 
 

@@ -51,7 +51,7 @@ def test_the_same_rows_are_drawn_for_all_that_is_compared() -> None:
 
 def test_losses_are_those_of_the_rows_drawn() -> None:
     losses_R = bootstrap(Y, [LABELS], F1, seed=3, resamples=10)[0]
-    wanted = [F1.loss_taken(Y[rows], LABELS[rows]) for rows in draws(6, seed=3, resamples=10)]
+    wanted = [F1.loss_inputs(Y[rows], LABELS[rows]) for rows in draws(6, seed=3, resamples=10)]
     assert losses_R.tolist() == wanted
 
 

@@ -125,11 +125,13 @@ class TestTable:
     def test_every_metric_survives_slices_of_one_row(self, kind: str, metric: str) -> None:
         scorer = make_scorer(metric, TASKS[kind])
         y, oof_MNK = drawn(kind, 0, 2, 61)
-        metric_inputs = dict(zip(("equal", "chosen"), map(scorer.take, oof_MNK), strict=True))
+        metric_inputs = dict(
+            zip(("equal", "chosen"), map(scorer.metric_inputs, oof_MNK), strict=True)
+        )
         which = np.array([*["big"] * 60, "one"])
         table = slice_table(y, metric_inputs, scorer, which, reference="equal", resamples=20)
         at = which == "big"
-        assert table.loc["big", "chosen"] == scorer.score_taken(y[at], metric_inputs["chosen"][at])
+        assert table.loc["big", "chosen"] == scorer.score_inputs(y[at], metric_inputs["chosen"][at])
         assert np.isfinite(table.loc["big", ["gain", "low", "high"]].astype(float)).all()
         assert np.isnan(table.loc["one", ["low", "high"]].astype(float)).all()
 

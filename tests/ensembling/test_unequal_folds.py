@@ -75,21 +75,21 @@ def test_a_metric_by_fold_is_the_mean_over_folds_that_can_be_scored(name: str) -
     kind = METRICS[name].tasks[0]
     scorer = make_scorer(name, TASKS[kind])
     given = draw(kind, "unequal", 0)
-    taken = scorer.take(given.oof_MNK[0])
+    inputs = scorer.metric_inputs(given.oof_MNK[0])
     one = np.zeros(len(given.y), dtype=np.int64)
-    assert scorer.score_taken(given.y, taken, one) == scorer.score_taken(given.y, taken)
+    assert scorer.score_inputs(given.y, inputs, one) == scorer.score_inputs(given.y, inputs)
     values = []
     weights = []
     for fold in np.unique(given.fold_N):
         rows = given.fold_N == fold
-        values.append(scorer.score_taken(given.y[rows], taken[rows]))
+        values.append(scorer.score_inputs(given.y[rows], inputs[rows]))
         positives = np.count_nonzero(given.y[rows])
         pairs = positives * (rows.sum() - positives)
         weights.append(pairs if name == "roc_auc" else rows.sum())
-    whole = scorer.score_taken(given.y, taken, given.fold_N)
+    whole = scorer.score_inputs(given.y, inputs, given.fold_N)
     if name != "roc_auc_macro":  # whose weights differ from class to class
         assert whole == pytest.approx(np.average(values, weights=weights), rel=1e-12)
     assert min(values) <= whole <= max(values)
     numbered = given.fold_N[::-1].copy()
-    turned = scorer.score_taken(given.y[::-1], taken[::-1], numbered)
+    turned = scorer.score_inputs(given.y[::-1], inputs[::-1], numbered)
     assert turned == pytest.approx(whole, rel=1e-12)

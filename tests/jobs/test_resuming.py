@@ -370,4 +370,4 @@ def test_the_card_of_a_fold_says_how_its_batches_were_cut(toy, monkeypatch, capl
     settings = config.load(toy())
     pipeline.train(settings, poolers="max", folds="0")
     assert open_store(settings).fold("tiny-max-s42", 0).card().batches_cut_into == 2
-    assert "out of memory: going on with batches of 4 rows, 2 of them to a step" in caplog.text
+    assert "out of memory: continuing with batches of 4 rows, 2 per step" in caplog.text

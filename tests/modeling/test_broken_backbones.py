@@ -165,7 +165,7 @@ def test_weights_of_other_kinds_are_refused_with_the_way_to_convert_them(folder,
     content, marker = evil
     (folder / WEIGHTS).unlink()
     (folder / name).write_bytes(content)
-    with pytest.raises(UserError, match=rf"\({name} is of another kind\).*convert it once where"):
+    with pytest.raises(UserError, match=rf"\({name} is another format\).*convert it once where"):
         locate(str(folder))
     refused(backbone.load, folder, "cannot be read")
     assert not marker.exists()

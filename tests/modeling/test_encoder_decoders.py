@@ -130,14 +130,14 @@ def test_absolute_positions_bound_the_length_and_masked_tokens_cannot_be_predict
     backbone.check(folder, 64)
     with pytest.raises(UserError, match="reads at most 64 tokens"):
         backbone.check(folder, 65)
-    with pytest.raises(UserError, match="backbone.mlm: .* has no head that guesses"):
+    with pytest.raises(UserError, match="backbone.mlm: .* has no head that predicts"):
         masked_lm.check(folder, 16)
 
 
 @pytest.mark.parametrize("name", ["t5", "deberta-v3", "llama"])
 def test_a_tokenizers_own_maximum_is_a_hint(saved, caplog, name):
     folder = saved(AutoModel.from_config(config_of(name)))  # its tokenizer states 64 tokens
-    backbone._note_length.cache_clear()
+    backbone._log_once.cache_clear()
     with caplog.at_level("INFO"):
         assert backbone.check(folder, 1024) == backbone.check(folder, 1024)
     (record,) = caplog.records

@@ -62,7 +62,7 @@ def test_padding_changes_nothing_from_ids_to_vector(family_model, rows, padded, 
 @every_family
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_padding_that_is_read_is_noticed_and_left_out(family_folder, caplog, name, side):
-    backbone._note_padding.cache_clear()
+    backbone._log_once.cache_clear()
     with caplog.at_level("INFO"):
         base = backbone.load(family_folder(name, side))
     left_out = name in READING_PADDING or (side == "left" and name in COUNTING_FROM_THE_LEFT)

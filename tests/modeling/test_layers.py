@@ -125,7 +125,9 @@ def test_all_layers_may_be_frozen(family_model):
 def test_an_encoder_without_lists_of_layers_cannot_be_frozen(family_model):
     model = family_model("bert")
     model.encoder.encoder.layer = torch.nn.Sequential(*model.encoder.encoder.layer)
-    with pytest.raises(UserError, match="embeddings of BertModel cannot be told from its layers"):
+    with pytest.raises(
+        UserError, match="embeddings of BertModel cannot be distinguished from its layers"
+    ):
         freeze(model, 0)
 
 

@@ -108,6 +108,7 @@ def test_a_rows_loss_is_its_mean_over_the_hidden_tokens_alone(family, name):
     assert_close(loss_B1[:, 0], torch.stack(expected), rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
 def test_a_row_with_nothing_to_hide_costs_nothing_and_each_pass_hides_other_tokens(folder):
     _, model = load_masked_lm(folder, share=0.3)
     batch = batch_of(folder, ["", *TEXTS])
@@ -182,7 +183,7 @@ def test_the_head_shares_the_encoders_embeddings_and_learns_under_its_own_name(f
 
 def test_what_cannot_guess_is_refused_in_one_line(folder, family, tiny_backbone):
     masked_lm.check(folder, 16)
-    line = r"^backbone\.mlm: GPT2Model has no head that guesses masked tokens; leave it out, or "
+    line = r"^backbone\.mlm: GPT2Model has no head that predicts masked tokens; leave it out, or "
     with pytest.raises(UserError, match=line):
         masked_lm.check(family("gpt2"), 16)
     with pytest.raises(UserError, match=r"^backbone\.mlm: the tokenizer in .* has no mask token;"):

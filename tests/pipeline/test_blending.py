@@ -218,7 +218,7 @@ def test_weights_per_output_are_refused_where_the_metric_is_no_mean(elsewhere):
     path, folder = elsewhere("multilabel", metric="f1_micro")
     settings = config.load(path, ["blend.weights=per_output", FITTERS])
     with pytest.raises(
-        UserError, match="f1_micro of a multilabel task is no mean over its outputs"
+        UserError, match="f1_micro of a multilabel task is not a mean over its outputs"
     ):
         pipeline.blend(settings, members_from=str(folder))
 

@@ -145,7 +145,7 @@ def test_of_very_many_classes_the_weights_are_those_that_the_blend_fits(monkeypa
     ids_N, fold_N = np.arange(120).astype(str), np.arange(120) % 3
     matrix = OofMatrix(ids_N, fold_N, y, oof_MNK, ("a", "b", "c"), task.outputs)
     options = Blend(fitters=["equal", "best", "convex"])
-    report = compare(*compact.compacted(matrix, scorer), options).reports["convex"]
+    report = compare(*compact.compact_matrix(matrix, scorer), options).reports["convex"]
     card = SimpleNamespace(
         blender="convex",
         blenders=("equal", "best", "convex"),

@@ -34,7 +34,7 @@ def test_a_pattern_that_gives_up_on_a_text_is_an_error_of_one_line(tiny_backbone
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+$"), "isolated")
     assert len(encode([["a"]], tokenizer, 8).ids[0]) == 3
     with pytest.raises(
-        UserError, match="fails on a text .*retry-limit-in-match over.*; mend its pat"
+        UserError, match="fails on a text .*retry-limit-in-match over.*; correct its pat"
     ):
         encode([["a" * 40 + "b"]], tokenizer, 8)
     capfd.readouterr()  # what Rust prints of its panic

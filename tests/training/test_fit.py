@@ -113,8 +113,8 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_the_step_stays_the_same(
     assert fit.pieces == 4
     assert seen[:2] == [16, 8]
     assert max(seen[2:]) == 4
-    rows = f"batches of 4 rows, {4 * accumulation} of them to a step"
-    assert f"out of memory: going on with {rows}" in caplog.text
+    rows = f"batches of 4 rows, {4 * accumulation} per step"
+    assert f"out of memory: continuing with {rows}" in caplog.text
     torch.testing.assert_close(weights(small), weights(large), rtol=0, atol=1e-5)
     resumed = fitting(build(), data, **options)
     resumed.restore(written(fit.state()))

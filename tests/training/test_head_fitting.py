@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVR
 
 from poolblend.errors import UserError
-from poolblend.modeling.frozen_heads import KernelHead, empty_head
+from poolblend.modeling.heads import KernelHead, empty_head
 from poolblend.training import head_fitting
 from poolblend.training.head_fitting import check_head, fit_head
 from poolblend.training.objectives import choose_objective

@@ -64,5 +64,5 @@ def test_values_on_another_scale_give_the_same_predictions_on_it(build, data, fi
     np.testing.assert_allclose(learned(1e-3, 1e6), plain * 1e-3 + 1e6, atol=1e-5, rtol=0)
     state = begun(1.0).state()
     begun(1.0).restore(state)
-    with pytest.raises(ValueError, match="targets were scaled otherwise"):
+    with pytest.raises(ValueError, match="targets were scaled differently"):
         begun(2.0).restore(state)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolblend.training.truncation import share_room, truncate
+from poolblend.training.encoding import share_room, truncate
 
 rooms = st.integers(1, 30)
 

@@ -1,1 +1,4 @@
-"""What the competition's CSV files say: tables, tasks, metrics, folds, submissions. Never torch."""
+"""The competition's tables, tasks, metrics, folds and submissions. Does not import torch.
+
+Shape suffixes in this package: N rows, K model outputs.
+"""

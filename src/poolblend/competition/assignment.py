@@ -1,6 +1,6 @@
-"""Assign train rows to folds as a config's `folds` section says, or refuse what cannot be done.
+"""Assign train rows to folds as the config's `folds` section says.
 
-Legend: N rows, S sets of rows with equal texts.
+Shapes: S sets of rows with equal texts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import numpy as np
 
 from poolblend.competition.folds import STRATEGIES, Rows
-from poolblend.competition.groups import merged_groups
+from poolblend.competition.groups import merge_groups
 from poolblend.competition.options import Folds
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError, quoted
@@ -28,7 +28,7 @@ DEFAULTS = {
 
 
 def resolve_strategy(folds: Folds, task: Task) -> str:
-    """The strategy's own name, or for "auto" the one for the task's kind.
+    """The strategy's name; for "auto" the one for the task's kind.
 
     Raises UserError for a strategy that does not fit the task, or folds.groups.
     """
@@ -44,7 +44,7 @@ def resolve_strategy(folds: Folds, task: Task) -> str:
     if STRATEGIES[strategy].grouped and not grouped:
         raise UserError(
             f"fold strategy '{strategy}' keeps groups whole, and folds.groups names none; set it "
-            "to a train column, or take another strategy"
+            "to a train column, or choose another strategy"
         )
     if grouped and not STRATEGIES[strategy].grouped:
         fitting = ", ".join(name for name in of_task if STRATEGIES[name].grouped)
@@ -74,7 +74,7 @@ def assign_folds(
     set_N = np.arange(len(y)) if set_N is None else set_N
     refused = entry.every_class and folds.rare == "refuse"
     if group_N is not None:
-        group_N = merged_groups(group_N, set_N, n)
+        group_N = merge_groups(group_N, set_N, n)
         fold_N = entry.function(Rows(y, folds.bins, group_N), n, folds.seed)
     else:
         _, first_S, set_N = np.unique(set_N, return_index=True, return_inverse=True)

@@ -1,6 +1,6 @@
-"""Cells: strings parsed to numbers, shares that sum to 1, and errors that name the wrong row.
+"""Cells: parse strings to numbers, check shares; errors name the row.
 
-Legend: N rows, K classes.
+Shapes: K classes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ DECIMAL = rf"{NUMBER}|[+-]?(?i:inf|infinity|nan)"
 def parse_column(column: pd.Series) -> pd.Series:
     """Strings to int64 where all are integers, else to float64 where all are numbers, else as is.
 
-    Spaces around a number, and how it is written, are all that is lost. A leading zero ("007")
-    marks a name rather than a number; an empty cell, or a number beyond the type, leaves all as is.
+    Only the spaces around a number and its notation are lost. With a leading zero ("007"), which
+    marks a name, an empty cell, or a number beyond the type's range, the column is unchanged.
     """
     import pandas as pd
 
     if column.isna().any():
         return column
-    cells = {cell: cell.strip() for cell in set(column)}  # of many rows, few cells may be distinct
+    cells = {cell: cell.strip() for cell in set(column)}  # often few cells are distinct
     if any(re.fullmatch(LEADING_ZERO, text) for text in cells.values()):
         return column
     whole = all(re.fullmatch(INTEGER, text) for text in cells.values())
@@ -58,14 +58,14 @@ def _float(text: str) -> float:
 
 
 def stripped(column: pd.Series) -> list[str]:
-    """The cells as texts without spaces around them; a gap is empty."""
+    """The cells as texts without surrounding spaces; "" for a missing one."""
     import pandas as pd
 
     return ["" if pd.isna(cell) else str(cell).strip() for cell in column.tolist()]
 
 
 def numbers(column: pd.Series, path: Path | None = None) -> np.ndarray:
-    """The cells as float64 (N,), an empty one as NaN; UserError for one that is no finite number.
+    """The cells as float64 (N,), an empty one as NaN; UserError for other non-finite cells.
 
     `path` is the file that messages name, with the row as a spreadsheet shows it.
     """
@@ -75,14 +75,14 @@ def numbers(column: pd.Series, path: Path | None = None) -> np.ndarray:
         row = f"row {bad[0] + 1}" if path is None else f"{path} row {row_number(path, bad[0])}"
         raise UserError(
             f"{row} holds {quoted(column.iloc[bad[0]])} in numeric column '{column.name}' "
-            f"({len(bad)} such rows), expected a finite number or an empty cell; mend the cell, or "
-            "name the column in data.categorical"
+            f"({len(bad)} such rows), expected a finite number or an empty cell; correct the "
+            "cell, or name the column in data.categorical"
         )
     return values_N
 
 
 def _number(cell: str) -> float:
-    """NaN for an empty cell, infinity for what is no number."""
+    """NaN for an empty cell, infinity for anything else that is not a number."""
     if not cell:
         return math.nan
     value = float(cell) if re.fullmatch(NUMBER, cell) else math.inf
@@ -101,7 +101,7 @@ def bounded(path: Path, column: pd.Series, most: float, *, expected: str, key: s
         raise UserError(
             f"{path} row {row_number(path, bad[0])} holds "
             f"{quoted(column.iloc[bad[0]]) if cell else 'nothing'} in column '{column.name}' of "
-            f"{key} ({len(bad)} such rows), expected {expected}; mend the cell"
+            f"{key} ({len(bad)} such rows), expected {expected}; correct the cell"
         )
     return values_N
 
@@ -115,8 +115,8 @@ def check_filled(path: Path, column: pd.Series) -> None:
         )
 
 
-def whole_shares(
-    share_NK: np.ndarray, rows: Sequence[object], place: str, remedy: str = "mend the row"
+def normalise_shares(
+    share_NK: np.ndarray, rows: Sequence[object], place: str, remedy: str = "correct the row"
 ) -> np.ndarray:
     """The shares (N, K), each row divided by its sum, which is 1 but for rounding.
 

@@ -1,4 +1,4 @@
-"""The labels of a classification target: which they are, in which order, and their indices."""
+"""The labels of a classification target, their order and their indices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def find_classes(
     classes = sorted(set(column.tolist()))
     bad = [label for label in classes if isinstance(label, float) and not np.isfinite(label)]
     if bad:
-        raise UserError(f"column '{column.name}' holds {bad[0]}, which is no label; mend the cell")
+        raise UserError(
+            f"column '{column.name}' holds {bad[0]}, which is not a label; correct the cell"
+        )
     if len(classes) < 2:
         raise UserError(
             f"column '{column.name}' holds the one label {quoted(classes[0])}; "
@@ -51,7 +53,7 @@ def find_classes(
             "a binary task needs exactly two: use multiclass, or regression if they are amounts"
         )
     if positive is not None:
-        (place,) = places_among(classes, pd.Series([_number_of(positive, classes)]))
+        (place,) = class_indices(classes, pd.Series([_number_of(positive, classes)]))
         if place is None:
             raise unknown("positive label", positive, map(str, classes), f"in '{column.name}'")
         classes.append(classes.pop(place))
@@ -68,7 +70,7 @@ def _number_of(value: object, classes: Sequence[Label]) -> object:
         return value
 
 
-def places_among(classes: Sequence[Label], column: pd.Series) -> list[int | None]:
+def class_indices(classes: Sequence[Label], column: pd.Series) -> list[int | None]:
     """The index of each cell of the column in `classes`, None where it is none of them.
 
     A number is the same however it is written, and so is a label whether it was read as a number.
@@ -98,7 +100,7 @@ def _as_in_column(given: Sequence[Label], column: pd.Series) -> list[Label]:
         try:
             labels = sorted({read(str(label)) for label in given})
             break
-        except ValueError:  # one of them is no such number
+        except ValueError:  # one of them is not such a number
             continue
     if len(labels) < len(given):
         raise UserError(f"data.classes names a label twice ({listed(given)}); name each once")
@@ -122,5 +124,5 @@ def _check_distinct(where: str, classes: Sequence[object]) -> None:
         if other is not label:
             raise UserError(
                 f"{where} the labels {quoted(other)} and {quoted(label)}, which "
-                "differ only in spaces; write them alike"
+                "differ only in spaces; write them the same way"
             )

@@ -1,6 +1,6 @@
-"""Columns of numbers and categories as a matrix that joins a text's vector.
+"""Numeric and categorical columns as a matrix of extra features.
 
-Legend: N rows, F features.
+Shapes: F features.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_CATEGORIES = 100
-NOTHING = float(np.finfo(np.float64).max)  # the scale at which every number is 0
+ZEROING_SCALE = float(np.finfo(np.float64).max)  # divides every number to 0
 
 
 class Columns(BaseModel):
@@ -44,7 +44,7 @@ class Columns(BaseModel):
         """float32 (N, F): numbers standardised, gaps as the median; categories one-hot.
 
         A gap in a category, or one that was not among the rows of the fit, is all zeros. Raises
-        UserError for a column that is not there and a cell that is no number.
+        UserError for a column that is not there and a cell that is not a number.
         """
         import pandas as pd
 
@@ -65,8 +65,8 @@ def fit_columns(frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequen
     """What the columns' matrix needs to know of the training rows, which are all of `frame`.
 
     A constant number has scale 1; of more than 100 categories, the most frequent are kept. A column
-    that is empty in these rows, of which nothing can be learned, is zeros in all. Raises UserError
-    for a column that is not there, and for a cell that is no number.
+    that is empty in these rows becomes zeros everywhere. Raises UserError for a missing column and
+    for a cell that is not a number.
     """
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
@@ -80,7 +80,7 @@ def fit_columns(frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequen
         empty_F = np.isnan(values_NF).all(axis=0)
         make_pipeline(imputer, scaler).fit(np.where(empty_F, 0.0, values_NF))
         medians, means = imputer.statistics_, scaler.mean_
-        scales = np.where(empty_F, NOTHING, scaler.scale_)
+        scales = np.where(empty_F, ZEROING_SCALE, scaler.scale_)
     return Columns(
         numeric=tuple(numeric),
         medians=tuple(medians.tolist()),

@@ -1,4 +1,4 @@
-"""What a file holds if it is no table: known by its first bytes, and never opened as such."""
+"""Recognise files that are not tables by their first bytes, and refuse them."""
 
 from __future__ import annotations
 
@@ -9,35 +9,21 @@ from pathlib import Path
 from poolblend.errors import UserError, quoted
 
 BLOCK = 1 << 20
-UNPACK = "unpack it"
 CONVERT = "save it as CSV in UTF-8"
 PICKLE = "a pickle, which is never opened because it can run code"
 
 # First bytes, what they mean, and what to do.
 KINDS = (
     (rb"PAR1[\0-\x1f]", "parquet data", "let its name end in .parquet"),
-    (rb"\x1f\x8b", "gzip data", UNPACK),
-    (rb"BZh[1-9]1AY", "bzip2 data", UNPACK),
-    (rb"\xfd7zXZ\0", "xz data", UNPACK),
-    (rb"7z\xbc\xaf", "a 7z archive", UNPACK),
-    (rb"\x28\xb5\x2f\xfd", "zstd data", UNPACK),
+    (rb"\x1f\x8b", "gzip data", "unpack it"),
     (rb"PK(\x03\x04|\x05\x06)", "a zip archive or an Excel workbook", "unpack or save it as CSV"),
     (rb"\xd0\xcf\x11\xe0", "an old Excel workbook", CONVERT),
-    (rb"(ARROW1|FEA1)\0", "Feather data", "write it as parquet"),
-    (rb"\x89HDF", "HDF5 data", "write it as parquet"),
-    (rb"SQLite format 3", "an SQLite database", CONVERT),
-    (rb"%PDF-", "a PDF document", CONVERT),
     (rb"\x80[\2-\5]", PICKLE, "let whoever wrote it write CSV or parquet"),
     (rb"version https://git-lfs", "a pointer to a Git LFS file", "run git lfs pull"),
     (rb"(?i)\s*<(!doctype|html|\?xml|!--)", "a web page", "download the file itself, logged in"),
     (rb"\s*(\{\s*[\"}]|\[\s*[\[{\"\]0-9])", "JSON", CONVERT),
 )
-MARKS = (
-    (b"\xff\xfe\0\0", "UTF-32"),
-    (b"\0\0\xfe\xff", "UTF-32"),
-    (b"\xff\xfe", "UTF-16"),
-    (b"\xfe\xff", "UTF-16"),
-)
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def check_content(path: Path, head: bytes, kind: str) -> None:
@@ -46,9 +32,11 @@ def check_content(path: Path, head: bytes, kind: str) -> None:
         return
     if head.startswith(b"PAR1") and kind == "parquet":
         return
-    for mark, encoding in MARKS:
-        if head.startswith(mark):
-            raise _other_encoding(path, encoding, "it begins with that encoding's mark")
+    if head.startswith(UTF_16_MARKS):
+        raise UserError(
+            f"{path} is not UTF-8 but UTF-16: it begins with that encoding's byte-order mark; save "
+            "the file as UTF-8 (in Excel: 'CSV UTF-8')"
+        )
     if not head.strip(b"\0"):
         raise UserError(f"{path} begins with NUL bytes; it is damaged: copy or download it again")
     for pattern, what, remedy in KINDS:
@@ -60,13 +48,10 @@ def check_content(path: Path, head: bytes, kind: str) -> None:
             f"{quoted(head[:20].decode('utf-8', 'replace'))}; write it again, or let its name end "
             "in .csv if it is that"
         )
-    for first, order in ((0, "BE"), (1, "LE")):
-        if head[first::2].count(0) > len(head) / 5:
-            raise _other_encoding(path, f"UTF-16{order}", "every other one is a NUL byte")
 
 
 def check_utf8(path: Path, content: bytes) -> None:
-    """Raise UserError for the first byte that is no UTF-8, with what it may mean instead."""
+    """Raise UserError for the first byte that is not UTF-8, and show it as Windows-1252."""
     decoder, start = codecs.getincrementaldecoder("utf-8")(), 0
     try:
         # Decoded as a whole, it could take four times the memory.
@@ -82,9 +67,3 @@ def check_utf8(path: Path, content: bytes) -> None:
             f"{path} is not UTF-8: byte 0x{content[place]:02x} at offset {place} (line {line}), "
             f"in Windows-1252 {quoted(around)}; save the file as UTF-8"
         ) from None
-
-
-def _other_encoding(path: Path, encoding: str, why: str) -> UserError:
-    return UserError(
-        f"{path} is not UTF-8 but {encoding}: {why}; save the file as UTF-8 (in Excel: 'CSV UTF-8')"
-    )

@@ -1,9 +1,9 @@
 """Decision thresholds and ordinal cut points that score best, found exactly where possible.
 
-Scores are too good on the rows that the thresholds were fitted on, by as much as a whole ensemble
-gains. So a blend fits them without the fold that they are then applied to.
+Scores on the rows that the thresholds were fitted on are too good, often by as much as an ensemble
+gains. So a blend fits them without the fold to which they are applied.
 
-Legend: N rows, K model outputs, C classes.
+Shapes: C classes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def has_cuts(scorer: Scorer) -> bool:
     Of an ordinal task, those of quadratic weighted kappa alone can be fitted.
     """
     fitted = scorer.task.kind != "ordinal" or scorer.name == "qwk"
-    return scorer.metric.takes == "labels" and scorer.task.default_cuts is not None and fitted
+    return scorer.metric.inputs == "labels" and scorer.task.default_cuts is not None and fitted
 
 
 def fit_cuts(scorer: Scorer, y: np.ndarray, pred_NK: np.ndarray) -> np.ndarray | None:
@@ -33,7 +33,7 @@ def fit_cuts(scorer: Scorer, y: np.ndarray, pred_NK: np.ndarray) -> np.ndarray |
 
     (K,) thresholds, one per output where the metric is a mean over outputs and one for all
     elsewhere, or (C-1,) cut points of an ordinal task in rising order. They lie midway between two
-    predictions; of equally good ones, the nearest to the task's default is taken.
+    predictions; of equally good ones, the nearest to the task's default is chosen.
     """
     default = scorer.task.default_cuts
     if not has_cuts(scorer) or default is None:
@@ -44,11 +44,13 @@ def fit_cuts(scorer: Scorer, y: np.ndarray, pred_NK: np.ndarray) -> np.ndarray |
         columns = range(pred_NK.shape[1])
         each = [fit_cuts(scorer.of_output(k), y[:, k], pred_NK[:, [k]]) for k in columns]
         return np.concatenate([np.asarray(cuts) for cuts in each])
-    of_counts = scorer.metric.of_counts
-    if of_counts is None or (scorer.task.kind == "multilabel" and scorer.name == "accuracy"):
+    count_function = scorer.metric.count_function
+    if count_function is None or (scorer.task.kind == "multilabel" and scorer.name == "accuracy"):
         return _tried(scorer, y, pred_NK, default)
     sign = 1.0 if scorer.better == "max" else -1.0
-    cut = _best_threshold(y.ravel(), pred_NK.ravel(), lambda c: sign * of_counts(c), default[0])
+    cut = _best_threshold(
+        y.ravel(), pred_NK.ravel(), lambda c: sign * count_function(c), default[0]
+    )
     return np.full(len(default), cut)
 
 
@@ -67,11 +69,11 @@ def _best_threshold(
     upper = falling_N[predicted[1:] - 1]
     lower = np.append(falling_N[predicted[1:-1]], -np.inf)
     between = (upper + lower) / 2
-    # Halfway between two neighbouring floats is one of them; the upper one still decides alike.
+    # The middle of two neighbouring floats is one of them; the upper gives the same decisions.
     cuts = np.where((between > lower) & np.isfinite(between), between, upper)
     cuts = np.append(np.nextafter(upper[0], np.inf), cuts)
     lowest, highest = np.append(np.inf, upper) >= default, np.append(upper[:1], lower) < default
-    cuts = np.where(lowest & highest, default, cuts)  # where the default decides just so
+    cuts = np.where(lowest & highest, default, cuts)  # the default where it decides in the same way
     best = np.flatnonzero(merits >= merits.max() - 1e-15)
     return float(cuts[best[np.abs(cuts[best] - default).argmin()]])
 
@@ -99,7 +101,8 @@ def _ordinal_cuts(
     )
     shares = np.searchsorted(np.sort(y_N), np.arange(1, len(default) + 1))
     kappa = _Kappa(y_N, steps_C)
-    starts = [np.searchsorted(rising_N, default), places[_nearest(places, shares)]]
+    nearest = np.minimum(np.searchsorted(places, shares), len(places) - 1)
+    starts = [np.searchsorted(rising_N, default), places[nearest]]
     below, score = max((_ascend(kappa, places, below) for below in starts), key=lambda r: r[1])
     if score <= kappa(np.searchsorted(rising_N, default)):
         return default
@@ -110,15 +113,11 @@ def _ordinal_cuts(
     return np.where(middle > lower, middle, upper)
 
 
-def _nearest(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return np.minimum(np.searchsorted(places, wanted), len(places) - 1)
-
-
 class _Kappa:
     """Quadratic weighted kappa of sorted rows, from how many rows lie below each cut.
 
-    A row above a cut is as much higher as the classes beside the cut lie apart, `rise`; the square
-    of its label is higher by `square_rise`.
+    Crossing a cut raises a row's label by `rise`, the distance between the classes beside the cut,
+    and the square of its label by `square_rise`.
     """
 
     def __init__(self, y_N: np.ndarray, steps_C: np.ndarray) -> None:

@@ -1,13 +1,13 @@
-"""A CSV file to a table of strings: nothing is guessed, dropped or filled in.
+"""Read a CSV file as a table of strings: nothing is guessed, dropped or filled in.
 
-pandas parses it and fills rows that are too short in silence, so their cells are counted here.
+pandas silently fills rows that are too short, so their cells are counted here.
 pyarrow would see them, but before version 20 it writes beyond its memory where a row is too long
 (apache/arrow#45497).
 
 A CSV whose quotes are escaped by a backslash, as Spark writes it, is rewritten with doubled quotes.
-A file is taken for one of these only if it breaks the rules of RFC 4180, by which a quote inside a
-cell is doubled, and keeps those of the other dialect from its first byte to its last. A file of
-doubled quotes therefore stays as it is, whatever backslashes its texts hold.
+This is done only if the file breaks RFC 4180 (a quote inside a cell is doubled) and the whole file
+is valid in the other dialect. A file with doubled quotes stays unchanged, whatever backslashes its
+texts hold.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from poolblend.errors import UserError, quoted
 
 log = logging.getLogger(__name__)
 
-MOST_COLUMNS = 50_000  # more are a table on its side, or a file without line breaks
+MOST_COLUMNS = 50_000  # more mean a transposed table, or a file without line breaks
 BLANK_LINES = re.compile(rb"(?:[ \t]*(?:\r\n|\r|\n))*")
 QUOTES = "double quotes around a text that holds commas or line breaks"
 
@@ -78,7 +78,7 @@ def _header(path: Path, text: bytes) -> list[str]:
     if len(names) > MOST_COLUMNS:
         raise UserError(
             f"{path} has {len(names)} columns in its header, expected {MOST_COLUMNS} at most; "
-            "check that each row stands on a line of its own"
+            "check that each row is on a separate line"
         )
     return names
 
@@ -88,8 +88,8 @@ def _check_widths(path: Path, text: bytes, width: int) -> None:
     with _cells_of_any_size():
         for number, cells in enumerate(_cells(text), start=1):
             if len(cells) != width and (len(cells) > 1 or "".join(cells).strip()):
-                held = f"row {number} has {len(cells)} cells, the header {width}"
-                raise _broken(path, f"{held} ({quoted(','.join(cells[:20]))})")
+                found = f"row {number} has {len(cells)} cells, the header {width}"
+                raise _broken(path, f"{found} ({quoted(','.join(cells[:20]))})")
 
 
 def _cells(text: bytes) -> Iterator[list[str]]:
@@ -120,7 +120,7 @@ ESCAPED = rb'"[^"\\]*+(?:(?:\\.|"")[^"\\]*+)*+"'
 
 
 def _table_of(cell: bytes) -> re.Pattern[bytes]:
-    """A whole file of such cells; possessive, so that it takes neither memory nor a second try."""
+    """Matches a whole file of such cells; possessive, so that it never backtracks."""
     return re.compile(rb"(?:(?:%b)?%b)*+(?:%b)?" % (cell, END, cell), re.DOTALL)
 
 
@@ -153,9 +153,9 @@ def with_doubled_quotes(path: Path, text: bytes) -> bytes:
 
 
 def _end(table: re.Pattern[bytes], text: bytes) -> int:
-    """Where the text ceases to be such a table: behind the last cell that may be one."""
+    """The position after the last cell that matches."""
     found = table.match(text)
-    assert found is not None  # of any text, no cells at all are one
+    assert found is not None  # zero cells always match
     return found.end()
 
 
@@ -177,7 +177,8 @@ def _rewritten(text: bytes) -> tuple[bytes, int]:
         held = found[0]
         if b"\\" not in held or not (everywhere or _in_quotes(held)):
             return held
-        plain = re.sub(rb'\\(["\\])|""', _unescaped, held[1:-1] if _in_quotes(held) else held)
+        inner = held[1:-1] if _in_quotes(held) else held
+        plain = re.sub(rb'\\(["\\])|""', lambda escape: escape[1] or b'"', inner)
         return b'"%b"' % plain.replace(b'"', b'""')
 
     return (cell.sub(rewrite, text), len(quoted_cells)) if quoted_cells else (text, 0)
@@ -185,7 +186,3 @@ def _rewritten(text: bytes) -> tuple[bytes, int]:
 
 def _in_quotes(cell: bytes) -> bool:
     return cell.startswith(b'"')
-
-
-def _unescaped(escape: re.Match[bytes]) -> bytes:
-    return escape[1] or b'"'

@@ -33,7 +33,7 @@ LIBRARIES = {
 
 PER_FILE = 12  # no single module may dominate its class
 FEWEST_WORDS, MOST_WORDS = 11, 36  # some 32 word pieces on average: training time grows with it
-SPARE = 1.1  # texts read per text needed: some go because a second library says the same
+SPARE = 1.1  # texts read per text needed: some are dropped because two libraries share them
 
 # A library's public face is read. Left out: private folders, tests, copies of other projects,
 # and what not every distribution ships with its standard library.
@@ -86,7 +86,7 @@ def build_demo(
     """Make the tables train, test, sample_submission and test_labels of the demo competition.
 
     The same library versions, sizes and seed give the same tables. In each split all classes have
-    equally many rows, to within one. Raises UserError where a library is absent or says too little.
+    equally many rows, to within one. Raises UserError for a library that is absent or too small.
     """
     if min(train_rows, test_rows) < len(LIBRARIES):
         raise UserError(
@@ -123,7 +123,7 @@ def _texts(needed: int, seed: int) -> dict[str, list[str]]:
         if len(own) < needed:
             raise UserError(
                 f"the demo needs {needed} docstrings of '{label}' but {folders[label]} holds "
-                f"{len(own)} that serve: ask for at most {len(own) * len(LIBRARIES)} rows in all"
+                f"{len(own)} suitable ones: ask for at most {len(own) * len(LIBRARIES)} rows in all"
             )
         # Test rows come from the same modules as train rows, just as folds of the train rows do.
         texts[label] = sorted(own[:needed], key=lambda text: _rank(seed, "split", text))
@@ -145,7 +145,7 @@ def _folder(label: str) -> Path:
 
 
 def _candidates(folder: Path, wanted: int, seed: int) -> list[str]:
-    """Up to `wanted` different texts of one library, its files taken in seeded order."""
+    """Up to `wanted` different texts of one library, its files in seeded order."""
     texts: list[str] = []
     seen: set[str] = set()
     for name in sorted(_sources(folder), key=lambda name: _rank(seed, "file", name)):
@@ -195,7 +195,7 @@ def _public(node: ast.Module | ast.ClassDef) -> Iterator[str | None]:
 
 
 def _prose(docstring: str) -> str:
-    """The running text that opens a docstring, masked and on one line; "" where none serves."""
+    """The prose at the start of a docstring, masked and on one line; "" if it is unsuitable."""
     text = _TITLE.sub("", docstring)
     end = _END.search(text)
     text = text[: end.start()] if end else text
@@ -211,17 +211,17 @@ def _prose(docstring: str) -> str:
         sentences.pop()
     text = " ".join(sentences)
     letters = sum(character.isalpha() or character == " " for character in text)
-    serves = (
+    suitable = (
         len(text.split()) >= FEWEST_WORDS
         and letters >= 0.9 * len(text)
         and text.isascii()
         and not _NOT_PROSE.search(text)
     )
-    return text if serves else ""
+    return text if suitable else ""
 
 
 def _keys(text: str) -> tuple[str, str]:
-    """What two texts share when they are the same: all letters, or how they open but for names.
+    """Keys that equal texts share: all letters, and the opening words without names.
 
     The second catches docstrings that are copied from model to model with another name put in.
     """
@@ -231,5 +231,5 @@ def _keys(text: str) -> tuple[str, str]:
 
 
 def _rank(*parts: object) -> bytes:
-    """A place in a pseudo-random order that is the same in every process and on every machine."""
+    """A sort key for a pseudo-random order that is the same on every machine."""
     return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()

@@ -1,8 +1,6 @@
 """Repeated texts: which rows folds keep together, and how many there are.
 
 Two texts are equal if they are equal after Unicode's NFKC, ignoring case and spaces.
-
-Legend: N rows.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def normalised(text: str) -> str:
-    """The text as comparisons take it: NFKC, case folded, each run of spaces one space."""
+    """The text as it is compared: NFKC, case folded, each run of spaces one space."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

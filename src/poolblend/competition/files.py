@@ -1,4 +1,4 @@
-"""One file to one table of strings, or one line that says what the file holds instead.
+"""Read one file as a table of strings, or refuse it in one line.
 
 Everything is read as strings, so that an id "0001" keeps its zeros and a text "NA" stays a text.
 """
@@ -18,11 +18,11 @@ from poolblend.competition.content import check_content
 from poolblend.competition.delimited import read_csv
 from poolblend.errors import UserError, quoted
 
-# Beyond these a parquet file, which may be small itself, is refused by its footer: a cell takes
-# about 60 bytes as a string, so that the most cells are 16 GB.
+# A parquet file may be small and unpack to more than fits into memory, so these limits are compared
+# with its footer. A cell takes about 60 bytes as a string: the most cells are 16 GB.
 MOST_CELLS = 2**28
 MOST_BYTES = 2**33
-HEAD = 4096  # bytes that tell what a file holds, whatever its size
+HEAD = 4096  # the first bytes, by which other kinds of files are recognised
 
 
 def read_table(path: Path, *, needed: Collection[str] = ()) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def read_table(path: Path, *, needed: Collection[str] = ()) -> pd.DataFrame:
 
 
 def header(path: Path) -> list[str]:
-    """The columns' names as the file has them: empty for one that `read_table` has to name."""
+    """The columns' names as in the file; "" for a column without one."""
     content = _read_bytes(path)
     table = read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, ())
     return [str(name) for name in table.columns]
@@ -69,28 +69,26 @@ def _read_bytes(path: Path) -> bytes:
             file.seek(0)
             return file.read()
     except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or "it is larger than the memory there is"
+        reason = getattr(error, "strerror", None) or "it is larger than the free memory"
         raise UserError(f"{path} cannot be read: {reason}; check the file and its rights") from None
 
 
 def _no_file(path: Path) -> UserError:
-    if path.is_dir():
-        return UserError(f"{path} is a folder; expected a .csv or .parquet file")
-    if path.exists():
-        return UserError(f"{path} is a pipe or a device; expected a plain file: copy it to one")
-    if path.is_symlink():
-        return UserError(f"{path} is a link that leads nowhere ({path.readlink()}); mend the link")
+    if path.exists() or path.is_symlink():
+        return UserError(
+            f"{path} is a folder, a device or a broken link; expected a .csv or .parquet file"
+        )
     if not path.parent.is_dir():
         return UserError(f"no file {path}: there is no folder {path.parent}; check the path")
     names = sorted(p.name for p in path.parent.iterdir() if p.is_file())
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else "check the path:"
-    held = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-    return UserError(f"no file {path}; {hint} the folder holds: {held or 'no files'}")
+    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    return UserError(f"no file {path}; {hint} the folder holds: {shown or 'no files'}")
 
 
 def _unique(path: Path, names: Sequence[str]) -> list[str]:
-    """The columns' names, those without one called as pandas calls them; UserError for doubles."""
+    """The columns' names, those without one named as pandas does; UserError for repeated ones."""
     named = pd.Index([name for name in names if name])
     if named.has_duplicates:
         twice = quoted(named[named.duplicated()][0])
@@ -98,19 +96,18 @@ def _unique(path: Path, names: Sequence[str]) -> list[str]:
             f"{path} has two columns {twice}, expected one of each name; "
             "rename one, or put a header where there is none"
         )
-    taken = set(named)
     filled = []
     for k, name in enumerate(names):
-        own = name or f"Unnamed: {k}"
-        while not name and own in taken:
-            own += ".1"
-        filled.append(own)
+        made = name or f"Unnamed: {k}"
+        while not name and made in named:
+            made += ".1"
+        filled.append(made)
     return filled
 
 
 def _read_parquet(path: Path, content: bytes, needed: Collection[str]) -> pd.DataFrame:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a column whose type is a pickle, and stays unopened
+        warnings.simplefilter("ignore")  # about a column whose type is a pickle: it is not opened
         frame = _frame(path, content, needed)
     names = [str(name) for name in frame.columns]
     cells = {k: map(_cell, frame.iloc[:, k]) for k in range(len(names))}
@@ -129,7 +126,7 @@ def _frame(path: Path, content: bytes, needed: Collection[str]) -> pd.DataFrame:
             frame = frame.reset_index()
     except UserError:
         raise
-    except Exception as error:  # damage can break pyarrow, or pandas in its notes, anywhere
+    except Exception as error:  # a damaged file can raise anything in pyarrow or pandas
         raise UserError(
             f"{path} cannot be read as parquet: {_line(error)}; copy or write it again"
         ) from None
@@ -137,7 +134,7 @@ def _frame(path: Path, content: bytes, needed: Collection[str]) -> pd.DataFrame:
         if name in needed and (held := _unfit(column)):
             raise UserError(
                 f"{path} holds {held} in column {quoted(name)}, expected one text or number per "
-                "row; write it so"
+                "row; write the column again"
             )
     return frame
 
@@ -163,7 +160,7 @@ def _unfit(column: pa.ChunkedArray) -> str | None:
         try:
             column.cast(pa.large_string())
         except pa.ArrowInvalid:
-            return "bytes that are no UTF-8"
+            return "bytes that are not UTF-8"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What fills each column of a sample submission: a target, a class's probability, its own cells."""
+"""What fills each column of the submission: a target, a class's probability, the sample's cells."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from poolblend.errors import UserError, quoted
 
 MOST_SHOWN = 4  # columns that one line of the log lists
 
-Takes = Literal["labels", "scores"]
+Inputs = Literal["labels", "scores"]
 Found = tuple[dict[str, Source], str]  # the source of each column, and how it was found
 
 
@@ -28,7 +28,7 @@ class Filling:
     """How a submission is made: its template, what it holds, and what fills each of its columns.
 
     `template` is the sample submission over the rows to submit, copied columns already filled.
-    `how` says in one line what is not plain from the names, and is empty where all is.
+    `how` explains in one line what the names alone do not show; "" if nothing.
     """
 
     template: pd.DataFrame
@@ -44,17 +44,17 @@ class Filling:
 
 
 def find_filling(
-    task: Task, tables: Unlabelled, submission: Submission, takes: Takes = "labels"
+    task: Task, tables: Unlabelled, submission: Submission, inputs: Inputs = "labels"
 ) -> Filling:
     """What fills the sample's columns; with submission.values=auto, by columns, metric and cells.
 
-    `takes` is what the metric takes. Raises UserError where columns match nothing, or more than one
-    thing.
+    `inputs` are the metric's inputs. Raises UserError where columns match nothing, or several
+    things.
     """
     sample = Sample(task, tables, submission.columns)
     values: str = submission.values
     if values == "auto":
-        values, found = _find_values(sample, takes)
+        values, found = _find_values(sample, inputs)
     else:
         found = _match(sample, values)
     if found is None:
@@ -69,22 +69,22 @@ def find_filling(
     return Filling(template, values, sources, "; ".join(notes), top)
 
 
-def _find_values(sample: Sample, takes: Takes) -> tuple[str, Found | None]:
+def _find_values(sample: Sample, inputs: Inputs) -> tuple[str, Found | None]:
     """What the submission is to hold, and what fills it.
 
-    A column for each class holds probabilities, the one column of several classes a label; for the
-    rest the metric decides, and fractions in the sample.
+    One column per class means probabilities, one column for several classes a label. Otherwise the
+    metric decides, and whether the sample holds fractions.
     """
     task, found = sample.task, None
     if task.kind in ("binary", "multiclass"):
         found = _match(sample, "probabilities", classes=True)
         if found or any(source.kind == "class" for source in sample.sources.values()):
             return "probabilities", found or _match(sample, "probabilities")
-    if takes == "labels" or task.kind == "multiclass":
+    if inputs == "labels" or task.kind == "multiclass":
         found = _match(sample, "labels")
         filled = [c for c, source in found[0].items() if source != COPY] if found else []
         fractions = _has_fractions(sample.cells[filled] if filled else sample.cells)
-        if not fractions and (found or takes == "labels"):
+        if not fractions and (found or inputs == "labels"):
             return "labels", found
     return "probabilities", _match(sample, "probabilities")
 
@@ -163,7 +163,7 @@ def _named_after_negative(
 
 
 def _notes(sources: Mapping[str, Source], how: str, top: Top) -> list[str]:
-    """What the log says: all that is not plain from the columns' names."""
+    """What the log says: all that the columns' names alone do not show."""
     filled = {c: source.name for c, source in sources.items() if source != COPY}
     copied = [quoted(c) for c, source in sources.items() if source == COPY]
     notes = []
@@ -182,7 +182,7 @@ def _notes(sources: Mapping[str, Source], how: str, top: Top) -> list[str]:
 def _unknown_labels(
     sample: Sample, values: str, sources: Mapping[str, Source], top: Top
 ) -> list[str]:
-    """A note where the sample's texts are no labels of train: placeholders, or other words.
+    """A note where the sample's texts are not labels of train: placeholders, or other words.
 
     A competition may want `positive` where train says `pos`.
     """
@@ -194,7 +194,9 @@ def _unknown_labels(
         if source.kind == "target" and known and not is_numeric_dtype(cells.dtype):
             others = [cell for cell in dict.fromkeys(cells) if cell not in known]
             if others and len(others) == cells.nunique():
-                return [f"{quoted(column)} shows {quoted(others[0])}, which is no label of train"]
+                return [
+                    f"{quoted(column)} shows {quoted(others[0])}, which is not a label of train"
+                ]
     return []
 
 

@@ -3,7 +3,7 @@
 A strategy is a function (rows, n, seed) -> fold_N under `@register`; every row lands in exactly one
 of the folds 0 to n-1, and under a strategy that is `grouped`, so do all rows of a group.
 
-Legend: N rows, K targets.
+Shapes: K targets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from scipy.stats import rankdata
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from poolblend.competition.groups import deal_groups
+from poolblend.competition.groups import assign_groups
 from poolblend.competition.tasks import KINDS, SINGLE
 from poolblend.registry import Registry
 
@@ -61,7 +61,7 @@ def register(
     grouped: bool = False,
     binned: bool = False,
 ) -> Callable[[Function], Function]:
-    """Decorator that enters a function (rows, n, seed) -> fold_N under `name`."""
+    """Decorator that registers a function (rows, n, seed) -> fold_N under `name`."""
 
     def enter(function: Function) -> Function:
         STRATEGIES.add(name, Strategy(name, function, tasks, every_class, grouped, binned))
@@ -100,32 +100,32 @@ def plain(rows: Rows, n: int, seed: int) -> np.ndarray:
 @register("stratified_group", tasks=SINGLE, every_class=True, grouped=True)
 def stratified_group(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Whole groups, so that folds are alike in size and in shares of each class."""
-    return deal_groups(rows.group_N, rows.y[:, None] == np.unique(rows.y), n, seed)
+    return assign_groups(rows.group_N, rows.y[:, None] == np.unique(rows.y), n, seed)
 
 
 @register("multilabel_group", tasks=("multilabel",), grouped=True)
 def multilabel_group(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Whole groups, so that folds are alike in size and in shares of each label."""
-    return deal_groups(rows.group_N, rows.y, n, seed)
+    return assign_groups(rows.group_N, rows.y, n, seed)
 
 
 @register("regression_group", tasks=("regression",), grouped=True, binned=True)
 def regression_group(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Whole groups, so that folds are alike in size and in each target's quantile bins."""
-    return deal_groups(rows.group_N, _in_bin(rows, n), n, seed)
+    return assign_groups(rows.group_N, _in_bin(rows, n), n, seed)
 
 
 @register("group", tasks=KINDS, grouped=True)
 def group(rows: Rows, n: int, seed: int) -> np.ndarray:
     """Whole groups, so that folds are alike in size, whatever the targets."""
-    return deal_groups(rows.group_N, np.zeros((len(rows.y), 0)), n, seed)
+    return assign_groups(rows.group_N, np.zeros((len(rows.y), 0)), n, seed)
 
 
 def _of_each_class(y: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Each class spread evenly; the rows of a class with fewer than n are in different folds.
 
-    Scikit-learn does the same, but refuses where all classes are that rare. So n rows of a further
-    class are added, which change nothing for the others, and left out again.
+    Scikit-learn refuses if all classes are that rare. So n rows of an additional class are added,
+    which change nothing for the others, and removed again.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that classes are rare, or many for the rows
@@ -134,19 +134,14 @@ def _of_each_class(y: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def _in_bin(rows: Rows, n: int) -> np.ndarray:
-    """Whether each row is in each quantile bin of each target, (N, targets * bins)."""
-    bins = max(1, min(rows.bins, len(rows.y) // n))
-    bin_NK = _quantile_bins(rows.y, bins)
-    return (bin_NK[:, :, None] == np.arange(bins)).reshape(len(rows.y), -1)
+    """Whether each row is in each quantile bin of each target, (N, targets * bins).
 
-
-def _quantile_bins(y_NK: np.ndarray, bins: int) -> np.ndarray:
-    """Each column cut into bins of about equal size, equal values together, by their middle rank.
-
-    Cutting at quantile values instead puts all rows into one bin where one value is frequent.
+    Rows are binned by middle ranks: with quantiles, one frequent value would collect all rows.
     """
-    middle_NK = rankdata(y_NK, axis=0) - 0.5
-    return (middle_NK * bins / len(y_NK)).astype(np.int64)
+    bins = max(1, min(rows.bins, len(rows.y) // n))
+    middle_NK = rankdata(rows.y, axis=0) - 0.5
+    bin_NK = (middle_NK * bins / len(rows.y)).astype(np.int64)
+    return (bin_NK[:, :, None] == np.arange(bins)).reshape(len(rows.y), -1)
 
 
 def _folds(splitter: Any, y: np.ndarray) -> np.ndarray:

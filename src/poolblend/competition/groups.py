@@ -1,6 +1,6 @@
-"""Groups of rows, such as one prompt's: whole groups are assigned to folds, and none is split.
+"""Groups of rows, such as one prompt's: each group is assigned to one fold as a whole.
 
-Legend: N rows, G groups, T traits to balance, n folds.
+Shapes: G groups, T traits to balance, n folds.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from poolblend.errors import UserError, quoted
 log = logging.getLogger(__name__)
 
 
-def deal_groups(group_N: np.ndarray, trait_NT: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """The fold (N,) of each row, the same for all rows of a group; folds are alike in traits.
+def assign_groups(group_N: np.ndarray, trait_NT: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """The fold (N,) of each row, the same for all rows of a group, with traits spread evenly.
 
-    A trait is a number of 0 or more, such as 1 for rows of a class; that each row counts 1 is added
-    as a trait. Groups are assigned one by one, those with large shares of any trait first. Each
-    goes to the fold where the sum over folds and traits of squared shares grows least; `seed`
-    decides between equals. With at least n groups, no fold is empty.
+    A trait is a number of 0 or more, such as 1 for rows of a class. The number of rows is added as
+    a trait. Groups are assigned one by one, those with large shares of any trait first. Each goes
+    to the fold where the sum over folds and traits of squared shares grows least; `seed` breaks
+    ties. With at least n groups, no fold is empty.
     """
     rng = np.random.default_rng(seed)
     _, group_N = np.unique(group_N, return_inverse=True)
@@ -45,27 +45,24 @@ def deal_groups(group_N: np.ndarray, trait_NT: np.ndarray, n: int, seed: int) ->
     return fold_G[group_N]
 
 
-def merge_groups(group_N: np.ndarray, set_N: np.ndarray) -> np.ndarray:
-    """The group (N,) of each row, numbered from 0, after groups that share a set are merged."""
+def merge_groups(group_N: np.ndarray, set_N: np.ndarray, n: int) -> np.ndarray:
+    """The group (N,) of each row, numbered from 0, after groups that share a set are merged.
+
+    Raises UserError for fewer groups than the `n` folds.
+    """
     _, group_N = np.unique(group_N, return_inverse=True)
-    n_groups = int(group_N.max()) + 1
-    size = n_groups + int(set_N.max()) + 1
-    links = coo_matrix((np.ones(len(set_N)), (group_N, n_groups + set_N)), shape=(size, size))
-    merged = connected_components(links, directed=False)[1]
-    return np.unique(merged[group_N], return_inverse=True)[1]
-
-
-def merged_groups(group_N: np.ndarray, set_N: np.ndarray, n: int) -> np.ndarray:
-    """The groups, merged where they share a text; UserError for fewer groups than folds."""
-    found = len(np.unique(group_N))
+    found = int(group_N.max()) + 1
     if found < 2:
         raise UserError(
             "folds.groups: the column holds one value in all rows, expected a group for each "
             "prompt, author or the like; name another column, or leave it out"
         )
-    merged_N = merge_groups(group_N, set_N)
+    size = found + int(set_N.max()) + 1
+    links = coo_matrix((np.ones(len(set_N)), (group_N, found + set_N)), shape=(size, size))
+    component_N = connected_components(links, directed=False)[1][group_N]
+    merged_N = np.unique(component_N, return_inverse=True)[1]
     left = int(merged_N.max()) + 1
-    joined = f", which equal texts join to {left} (folds.keep_together)" if left < found else ""
+    joined = f", merged by equal texts to {left} (folds.keep_together)" if left < found else ""
     if left < n:
         raise UserError(
             f"folds.groups: the column holds {found} groups{joined}, fewer than the {n} folds; use "

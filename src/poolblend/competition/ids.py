@@ -1,16 +1,13 @@
 """Ids: which column holds them, whether they are unique and match, and which rows are submitted.
 
-Ids are strings, and what they look like means nothing. In messages, rows count as a spreadsheet
-shows them: a CSV's header is row 1.
+Ids are strings and are compared character by character. In messages, rows are numbered as in a
+spreadsheet: a CSV's header is row 1.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-import unicodedata
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +23,7 @@ log = logging.getLogger(__name__)
 
 INTEGER = r"[+-]?[0-9]+"
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-# A line break at the end of an id means that a quote was left open.
+# A line break at the end of an id means that a quote was not closed.
 CONTROL = r"[\x00-\x1f\x7f]"
 
 
@@ -56,29 +53,29 @@ def number_rows(path: Path, table: pd.DataFrame) -> pd.Series:
     """Ids for a train table that has none: the rows' positions "0", "1", … in the file."""
     import pandas as pd
 
-    log.info("%s: data.id is null: its rows have the ids 0 to %d", path, len(table) - 1)
+    log.info("%s: data.id is null, so its rows get the ids 0 to %d", path, len(table) - 1)
     return pd.Series(map(str, range(len(table))), table.index, str)
 
 
 def find_test_ids(path: Path, table: pd.DataFrame, sample: Path, ids: pd.Series) -> pd.Series:
     """The ids of a test table that may lack the sample submission's id column.
 
-    They are in that column, else in the one other column that holds all of the sample's ids. Else
-    they are the sample's own `ids` in its order, where both have the same number of rows. Raises
-    UserError where they do not.
+    They are in that column, or else in the only column that holds all of the sample's ids. Without
+    such a column, the sample's `ids` are used in its order; UserError where the numbers of rows
+    differ.
     """
     if ids.name in table:
         return table[ids.name]
-    alike = [column for column in table if ids.isin(table[column]).all()]
-    if len(alike) == 1:
-        log.info("%s: its ids are those of column %s, as in %s", path, quoted(alike[0]), sample)
-        return table[alike[0]]
+    same = [column for column in table if ids.isin(table[column]).all()]
+    if len(same) == 1:
+        log.info("%s: column %s holds the ids of %s", path, quoted(same[0]), sample)
+        return table[same[0]]
     if len(ids) != len(table):
         raise UserError(
             f"{path} has no column '{ids.name}', as {sample} has, and {len(table)} rows, not "
             f"{len(ids)}; expected that column, or a row for each of the sample's, in its order"
         )
-    log.info("%s has no ids: its rows are taken for those of %s, in order", path, sample)
+    log.info("%s has no ids: its rows get the ids of %s, in order", path, sample)
     return ids
 
 
@@ -86,17 +83,16 @@ def check_unique(path: Path, ids: pd.Series, noun: str = "id") -> None:
     """Raise UserError for an id (a `noun` in messages) that is missing, malformed or repeated."""
     missing = np.flatnonzero(ids.isna() | (ids.str.strip() == ""))
     if len(missing):
-        article = "an" if noun[0] in "aeiou" else "a"
         raise UserError(
             f"{path} row {row_number(path, missing[0])} has no {noun} in column '{ids.name}' "
-            f"({len(missing)} such rows); give every row {article} {noun} of its own"
+            f"({len(missing)} such rows); give every row a unique {noun}"
         )
     bad = np.flatnonzero(ids.str.contains(CONTROL))
     if len(bad):
         raise UserError(
             f"{path} row {row_number(path, bad[0])} has {noun} {quoted(ids.iloc[bad[0]])} in "
             f"column '{ids.name}', expected no line break or control character ({len(bad)} such "
-            f"rows); look for a quote that is left open, or write the {noun}s without"
+            f"rows); look for an unclosed quote, or remove these characters"
         )
     repeated = np.flatnonzero(ids.duplicated())
     if len(repeated):
@@ -109,42 +105,16 @@ def check_unique(path: Path, ids: pd.Series, noun: str = "id") -> None:
         )
 
 
-def alike(id: str, others: pd.Series) -> str:
-    """A hint in brackets: another id that looks the same, and how the two differ; or ""."""
-    for what, form in ALIKE:
-        for other in others:
-            if form(other) == form(id):
-                return f" ({quoted(other)} there differs only in {what})"
-    return ""
-
-
-def _last_number(id: str) -> str:
-    found = re.fullmatch(r"[^0-9]*([0-9]{1,40})", id)
-    return found[1] if found else id
-
-
-def _decimal(id: str) -> Decimal | str:
-    return Decimal(id) if len(id) < 100 and re.fullmatch(NUMBER, id) else id
-
-
-ALIKE: tuple[tuple[str, Callable[[str], Decimal | str]], ...] = (
-    ("spaces around it", str.strip),
-    ("upper and lower case", str.casefold),
-    ("how the number is written", _decimal),
-    ("how Unicode composes it (NFC, NFD)", lambda id: unicodedata.normalize("NFC", id)),
-    ("what stands before its number", _last_number),
-)
-
-
 def rows_to_submit(
     path: Path, sample: pd.DataFrame, test: Path, test_ids: pd.Series, ids: RowIds
 ) -> tuple[pd.DataFrame, bool]:
-    """The sample submission over the rows to submit, and whether each row of it is its own.
+    """The sample submission over the rows to submit, and whether the sample holds all of them.
 
-    With `ids` "sample" these are its rows, with "test" one for each test id, in test's order, with
-    the cells of some row of the sample where it lacks the id. "auto" takes test's where test holds
-    ids that the sample lacks: a code competition's hidden test is larger than the sample that is
-    visible. Raises UserError where the sample's ids are wanted and test lacks some.
+    With `ids` "sample" these are the sample's rows. With "test" they are one row per test id, in
+    test's order; where the sample lacks the id, the cells come from another row of the sample.
+    "auto" means "test" where test holds ids that the sample lacks: a code competition's hidden test
+    is larger than the visible sample. Raises UserError where the sample's ids are wanted and test
+    lacks some.
     """
     import pandas as pd
 
@@ -178,11 +148,11 @@ def _check_predictable(path: Path, sample_ids: pd.Series, test: Path, test_ids: 
         (path, sample_ids, test, test_ids),
         (test, test_ids, path, sample_ids),
     ):
-        lacking = wanted[~wanted.isin(found)]
+        lacking, extra = wanted[~wanted.isin(found)], found[~found.isin(wanted)]
         if len(lacking):
+            hint = f" (it has others, such as {quoted(extra.iloc[0])})" if len(extra) else ""
             raise UserError(
                 f"{here} lacks {len(lacking)} of the {len(wanted)} ids in {other}, the first "
-                f"{quoted(lacking.iloc[0])}{alike(lacking.iloc[0], found[~found.isin(wanted)])}; "
-                "expected the same ids in both, in any order, or submission.ids: test where the "
-                "sample's do not count"
+                f"{quoted(lacking.iloc[0])}{hint}; expected the same ids in both files, in any "
+                "order, or submission.ids: test to ignore the sample's ids"
             )

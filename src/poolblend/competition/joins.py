@@ -1,4 +1,4 @@
-"""Further tables, looked up by a key: their columns join each row; rows stay as they are."""
+"""Further tables, looked up by a key: their columns are added to each row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from poolblend.competition.files import nearest, read_table
-from poolblend.competition.ids import alike, check_unique, row_number
+from poolblend.competition.ids import check_unique, row_number
 from poolblend.competition.options import Join, Side
 from poolblend.errors import UserError, quoted
 
@@ -66,7 +66,7 @@ def _joined(
     lost = np.flatnonzero(position_N < 0)
     if len(lost):
         key = table[on].iloc[lost[0]]
-        shown = "no key" if pd.isna(key) else f"key {quoted(key)}{alike(key, other[on])}"
+        shown = "no key" if pd.isna(key) else f"key {quoted(key)}"
         raise UserError(
             f"{other_path} lacks the key of {len(lost)} of the {len(table)} rows in {path}, the "
             f"first row {row_number(path, lost[0])} with {shown} in column '{on}'; expected a row "

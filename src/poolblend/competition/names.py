@@ -1,4 +1,4 @@
-"""Which column of a file holds which output, by their names: equal, alike, or with an affix."""
+"""Match columns to outputs by name: equal, similar, or with a common prefix or suffix."""
 
 from __future__ import annotations
 

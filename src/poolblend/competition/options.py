@@ -53,7 +53,7 @@ class Data(Section):
     numeric: list[str] = Field([])
     categorical: list[str] = Field([])  # likewise, one-hot
     sample_rows: int | None = Field(None, ge=2)  # train on a seeded random subset, to try things
-    # What "[CLS]" or "</s>" inside a text is: text like any other, or the tokenizer's own token.
+    # Whether "[CLS]" or "</s>" inside a text is ordinary text or the tokenizer's special token.
     special_tokens: text_spec.SpecialTokens = "text"
 
     @field_validator("text", "target", "soft", "numeric", "categorical", mode="before")
@@ -85,7 +85,7 @@ class Data(Section):
 
 
 class Folds(Section):
-    """How rows are assigned to folds: done once, written to folds.csv, only read ever after."""
+    """How rows are assigned to folds; done once, then read from folds.csv."""
 
     strategy: str = "auto"  # auto: by the task
     n: int = Field(5, ge=2)
@@ -93,7 +93,7 @@ class Folds(Section):
     groups: str | None = None  # a train column whose rows of one value stay in one fold
     # Rows whose texts are equal, but for case and spaces, stay in one fold.
     keep_together: KeepTogether = "duplicates"
-    # A class with fewer rows or groups than folds: in as many folds as it can be, or refused.
+    # A class with fewer rows or groups than folds is spread over some folds, or refused.
     rare: Literal["spread", "refuse"] = "spread"
     bins: int = Field(10, ge=2)  # of a regression target, for stratification
 
@@ -104,9 +104,9 @@ class Folds(Section):
 
 
 class Submission(Section):
-    """What is submitted; a word alone, such as `submission: labels`, is short for `values`."""
+    """What is submitted; `submission: labels` is short for `submission: {values: labels}`."""
 
-    # auto: probabilities where the sample has a column for each class, else what the metric takes.
+    # auto: probabilities where the sample has a column per class, else the metric's inputs.
     values: Literal["auto", "labels", "probabilities"] = "auto"
     # The rows: the sample's, or one for each of test's ids; auto: test's where it holds more.
     ids: RowIds = "auto"

@@ -1,8 +1,8 @@
 """Which of a binary task's two labels is the positive one (counts as 1), and why.
 
-The alphabet does not decide: of `AI` and `human` it would take `human`. Used are, in this order:
-the config, the sign (0 and 1, -1 and 1), a column named after a label, and words that are known to
-be negative or positive.
+Sorted order is not enough: of `AI` and `human`, `human` comes last. The order of evidence is: the
+config, the sign (0 and 1, -1 and 1), a column named after a label, and known negative or positive
+words.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ POSITIVE = {
 FILLERS = {"written", "generated", "made", "authored", "text"}  # human-written, AI-generated
 # Not un- or in-: insincere, inappropriate and unsafe texts are what competitions look for.
 PREFIXES = ("non", "not")
-# Labels of many a column; a column of such a name means something of its own.
+# Common answers: a column with such a name does not refer to the label.
 ANSWERS = {"yes", "no", "true", "false", "y", "n", "t", "f", "on", "off", "none", "ok"}
 
 
@@ -57,11 +57,11 @@ def find_positive(task: Task, given: Label | None, columns: Sequence[str]) -> Po
     if low is not None and high is not None:
         signs = low <= 0 < high
         return Positive(task.classes[1], f"the other label is {task.classes[0]}" * signs)
-    named = {k: column for column in columns if (k := named_label(column, task)) is not None}
+    named = {k: column for column in columns if (k := label_in_name(column, task)) is not None}
     if len(named) == 1:
         ((place, column),) = named.items()
         return Positive(task.classes[place], f"the sample submission has a column '{column}'")
-    place_of_target = named_label(task.targets[0], task)
+    place_of_target = label_in_name(task.targets[0], task)
     if place_of_target is not None:
         how = f"the target column is '{task.targets[0]}'"
         return Positive(task.classes[place_of_target], how)
@@ -77,7 +77,7 @@ def with_positive(task: Task, label: Label) -> Task:
     return replace(task, classes=(other, label))
 
 
-def positive_is_needed(task: Task, what: str) -> UserError:
+def positive_needed_error(task: Task, what: str) -> UserError:
     """The error where the positive label matters and is not known.
 
     `what` says for what, such as "which f1 scores".
@@ -89,7 +89,7 @@ def positive_is_needed(task: Task, what: str) -> UserError:
     )
 
 
-def named_label(column: str, task: Task) -> int | None:
+def label_in_name(column: str, task: Task) -> int | None:
     """The index of the label that a column is named after: of `is_spam` that of spam.
 
     None where it names neither or both, or denies one (`is_not_spam`); answers (yes, no) are no
@@ -131,7 +131,7 @@ def _votes(labels: Sequence[Label]) -> Iterator[tuple[int, str]]:
 
 
 def _whole(core: Sequence[str], own: Sequence[str]) -> bool:
-    """Single letters count only where they are all of a label: `n`, and not `group n`."""
+    """A single letter counts only as a whole label: `n`, but not `group n`."""
     return len(own) == 1 or all(len(word) > 1 for word in core)
 
 

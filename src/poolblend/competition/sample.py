@@ -83,7 +83,7 @@ class Sample:
         return set(map(str, self.task.classes))
 
     def is_spare(self, column: str, values: str) -> bool:
-        """Whether a column cannot hold predictions, so that it is copied unless it is named."""
+        """Whether a column cannot hold predictions; it is copied unless the config names it."""
         if self._is_alike_in_test(column):
             return True
         cells = self.cells[column]
@@ -142,7 +142,7 @@ def holds_several(cells: pd.Series, labels: Sequence[Label]) -> bool:
 
 
 def find_top(cells: pd.Series, labels: Sequence[Label], asked: int | None) -> Top:
-    """How many labels the sample's cells hold: as many as `asked`, else as they show.
+    """How many labels a cell holds: `asked`, or else the number in the sample's cells.
 
     Raises UserError where they hold several and do not show how many are wanted.
     """

@@ -1,7 +1,4 @@
-"""Predictions to a submission that the competition accepts: the sample's columns, ids and order.
-
-Legend: N rows, K model outputs.
-"""
+"""Write predictions as a submission with the sample's columns, ids and order."""
 
 from __future__ import annotations
 
@@ -25,9 +22,9 @@ log = logging.getLogger(__name__)
 def try_submission(task: Task, tables: Unlabelled, options: Submission, metric: str) -> Filling:
     """What fills the sample submission; raises UserError where it cannot be filled.
 
-    This is known before anything is trained or predicted for it.
+    Called before anything is trained or predicted.
     """
-    filling = find_filling(task, tables, options, METRICS[metric].takes)
+    filling = find_filling(task, tables, options, METRICS[metric].inputs)
     if filling.how:
         log.info("sample submission: %s", filling.how)
     even_NK = np.full((len(tables.test), len(task.outputs)), 1 / len(task.classes or (0,)))
@@ -130,7 +127,7 @@ def check_submission(
 
 
 def _positions(ids: Sequence[str] | pd.Series, wanted: pd.Series) -> np.ndarray:
-    """Where each wanted id stands among `ids`, which must be the same set."""
+    """The position of each wanted id in `ids`; UserError unless both are the same set."""
     index = pd.Index(ids)
     if index.has_duplicates:
         twice = index[index.duplicated()]
@@ -152,7 +149,7 @@ def _positions(ids: Sequence[str] | pd.Series, wanted: pd.Series) -> np.ndarray:
 
 
 def _typed_as(sample: pd.Series, labels: np.ndarray) -> np.ndarray:
-    """Labels read as 0.0 and 1.0 from train, written as 0 and 1 where the sample does so."""
+    """Labels that train holds as 0.0 and 1.0, as 0 and 1 where the sample holds integers."""
     if is_integer_dtype(sample.dtype) and labels.dtype.kind == "f" and not (labels % 1).any():
         return labels.astype(np.int64)
     return labels

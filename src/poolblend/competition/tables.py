@@ -1,7 +1,7 @@
-"""Read what a competition ships (train, test, sample submission) and refuse what cannot be right.
+"""Read and check a competition's files: train, test and sample submission.
 
 Everything is read as strings, so that an id "0001" keeps its zeros and a text "NA" stays a text.
-In messages, rows count as a spreadsheet shows them: a CSV's header is row 1.
+In messages, rows are numbered as in a spreadsheet: a CSV's header is row 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from poolblend.competition.cells import bounded, check_filled, numbers, parse_column
-from poolblend.competition.classes import Label, listed, places_among
+from poolblend.competition.classes import Label, class_indices, listed
 from poolblend.competition.columns import unknown_share
 from poolblend.competition.files import read_table
 from poolblend.competition.ids import (
@@ -35,7 +35,7 @@ from poolblend.errors import UserError, quoted
 
 log = logging.getLogger(__name__)
 
-# A warning names categorical columns of which test has more than this share of unknown cells.
+# Share of unknown categories in a test column above which a warning is logged.
 MOST_UNKNOWN = 0.5
 
 
@@ -43,9 +43,9 @@ MOST_UNKNOWN = 0.5
 class Unlabelled:
     """The tables that predicting needs, checked; ids and texts are strings and never missing.
 
-    `test` holds ids and texts, and any other column as strings; `sample` is the sample submission,
-    over the rows to submit, and `own_rows` false where some were made for ids that it lacks. The
-    ids stand in column `id` of all tables.
+    `test` holds ids and texts, and any other column as strings. `sample` is the sample submission
+    with the rows to submit; `own_rows` is false where rows were added for ids that it lacks. Column
+    `id` of each table holds the ids.
     """
 
     id: str
@@ -58,9 +58,8 @@ class Unlabelled:
 class Tables(Unlabelled):
     """A competition's three tables, checked.
 
-    `train` holds what `test` does, and parsed targets; soft labels and weights are float64.
-    `missing_texts` counts, for each text column over train and test, the cells that were empty and
-    are now empty texts.
+    `train` has the columns of `test` and parsed targets; soft labels and weights are float64.
+    `missing_texts` counts the empty cells of each text column in train and test together.
     """
 
     train: pd.DataFrame
@@ -72,9 +71,9 @@ def load_tables(
 ) -> Tables:
     """Read and check the three files in `folder`, for a task of this kind.
 
-    With `data.sample_rows`, so many random train rows are kept, in the file's order; the checks see
-    all of them. Raises UserError for files, columns, ids or cells that are missing, repeated or do
-    not match, and for targets outside `data.classes`.
+    With `data.sample_rows`, this many random train rows are kept, in the file's order, after all
+    rows are checked. Raises UserError for files, columns, ids or cells that are missing, repeated
+    or do not match, and for targets outside `data.classes`.
     """
     texts = text_columns(data.text)
     inputs = [*texts, *data.numeric, *data.categorical]
@@ -88,7 +87,15 @@ def load_tables(
     sample, own_rows = _read_sample(folder, data, id, test[id], submission)
     _parse_train(folder / data.train, train, data, kind, folds.groups)
     for column in data.categorical:
-        _warn_of_unknown(folder / data.test, column, unknown_share(train[column], test[column]))
+        share = unknown_share(train[column], test[column])
+        if share > MOST_UNKNOWN:
+            log.warning(
+                "%s: %.0f %% of the cells in categorical column '%s' hold categories that train "
+                "does not have: models see these cells as empty",
+                folder / data.test,
+                100 * share,
+                column,
+            )
     if data.sample_rows is not None and data.sample_rows < len(train):
         rng = np.random.default_rng(folds.seed)
         kept = np.sort(rng.choice(len(train), data.sample_rows, replace=False))
@@ -111,7 +118,7 @@ def load_test(folder: Path, data: Data, submission: Submission) -> Unlabelled:
 
 
 def _id_column(folder: Path, data: Data, columns: Sequence[str]) -> tuple[str, pd.Series | None]:
-    """The id column's name; where data.id is null, the sample's first, and the ids in it."""
+    """The id column's name; if data.id is null, the sample's first column, with its ids."""
     if data.id is not None:
         return data.id, None
     ids = ids_of_sample(folder / data.sample_submission, columns)
@@ -156,7 +163,7 @@ def _read_sample(
 
 
 def _with_ids(path: Path, table: pd.DataFrame, id: str, columns: Sequence[str]) -> pd.DataFrame:
-    """The table itself; UserError where ids or `columns` are missing, or ids are not unique."""
+    """The table, checked: UserError where `columns` are missing, or ids missing or repeated."""
     if id not in table:
         raise UserError(
             f"{unknown_column(path, id, table)}; data.id names the ids' column, or is "
@@ -194,17 +201,6 @@ def _parse_train(
         train[groups] = stripped
 
 
-def _warn_of_unknown(path: Path, column: str, share: float) -> None:
-    if share > MOST_UNKNOWN:
-        log.warning(
-            "%s: %.0f %% of the cells in categorical column '%s' hold categories that train does "
-            "not have: to models these cells are empty",
-            path,
-            100 * share,
-            column,
-        )
-
-
 def _check_groups(groups: str | None, others: Sequence[str]) -> None:
     if groups in others:
         raise UserError(
@@ -214,7 +210,7 @@ def _check_groups(groups: str | None, others: Sequence[str]) -> None:
 
 
 def _check_inputs(inputs: Sequence[str], answers: Sequence[str]) -> None:
-    """Raise UserError where a model would read what it is to predict, or what only train has."""
+    """Raise UserError where a model would read its target, or a column that only train has."""
     read = [column for column in inputs if column in answers]
     if read:
         raise UserError(
@@ -224,12 +220,12 @@ def _check_inputs(inputs: Sequence[str], answers: Sequence[str]) -> None:
 
 
 def _check_labels(path: Path, column: pd.Series, labels: Sequence[Label]) -> None:
-    outside = [k for k, place in enumerate(places_among(labels, column)) if place is None]
+    outside = [k for k, place in enumerate(class_indices(labels, column)) if place is None]
     if outside:
         raise UserError(
             f"{path} row {row_number(path, outside[0])} holds {quoted(column.iloc[outside[0]])} in "
             f"target column '{column.name}' ({len(outside)} such rows), which is outside "
-            f"data.classes ({listed(labels)}); mend the cell, or add the label"
+            f"data.classes ({listed(labels)}); correct the cell, or add the label"
         )
 
 

@@ -1,7 +1,4 @@
-"""What models learn from beside hard labels: soft labels.
-
-Legend: N rows, K model outputs.
-"""
+"""Soft labels: probabilities that models learn from instead of hard labels."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from poolblend.competition.cells import whole_shares
+from poolblend.competition.cells import normalise_shares
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError
 
@@ -32,7 +29,7 @@ def soft_labels(
     if not columns:
         return _own_shares(task, train) if task.one_hot else None
     if not task.probabilistic:
-        raise UserError(f"data.soft: {task.kind} targets are no probabilities; leave it out")
+        raise UserError(f"data.soft: {task.kind} targets are not probabilities; leave it out")
     if len(columns) != len(task.outputs):
         of = f"positive label {task.classes[1]}" if task.kind == "binary" else None
         raise UserError(
@@ -42,7 +39,7 @@ def soft_labels(
     soft_NK = train[list(columns)].to_numpy(np.float64)
     if task.kind != "multiclass":
         return soft_NK
-    return whole_shares(soft_NK, train[id].tolist(), f"data.soft: the row of {id}")
+    return normalise_shares(soft_NK, train[id].tolist(), f"data.soft: the row of {id}")
 
 
 def _own_shares(task: Task, train: pd.DataFrame) -> np.ndarray | None:
@@ -52,7 +49,7 @@ def _own_shares(task: Task, train: pd.DataFrame) -> np.ndarray | None:
         return None
     log.info(
         "%d of %d rows are shared among classes: models learn the shares, and log_loss scores "
-        "them; folds and other metrics take the class of the largest share (the first of equal "
+        "them; folds and other metrics use the class of the largest share (the first of equal "
         "ones in %d rows)",
         (largest_N < 1).sum(),
         len(train),

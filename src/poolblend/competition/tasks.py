@@ -1,9 +1,7 @@
-"""What a competition asks for: target columns to arrays a model learns from, predictions back.
+"""The task: target columns become arrays for training, predictions become labels.
 
 Predictions are always pred_NK: probabilities for classification (K = 1 for binary: the positive
 label's), values for regression, and for an ordinal task values on the scale of its classes.
-
-Legend: N rows, K model outputs.
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from poolblend.competition.cells import whole_shares
-from poolblend.competition.classes import Label, find_classes, listed, places_among
+from poolblend.competition.cells import normalise_shares
+from poolblend.competition.classes import Label, class_indices, find_classes, listed
 from poolblend.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
 TRUTHS = ("true", "false", "yes", "no")
 KINDS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
-FINEST = 1_000_000  # steps of an ordinal scale, at most: squares of more overflow
+MOST_STEPS = 1_000_000  # of an ordinal scale: squares of more overflow
 SINGLE = ("binary", "multiclass", "ordinal")  # kinds of one target, whose values are classes
 
 
@@ -39,9 +37,9 @@ class Task:
     A card can hold a task as a field: it is checked when it is read.
 
     `classes` are the original labels: (negative, positive) for binary, all in sorted order for
-    multiclass and ordinal (where they are numbers), none for the other kinds. Some may be absent
-    from train, where the config says which may occur. A multiclass task of several targets has
-    them as its classes: they hold each class's share of the row, mostly 0 and 1.
+    multiclass and ordinal (where they are numbers), none for the other kinds. Classes that the
+    config lists may be absent from train. In a multiclass task with several targets, each target
+    is a class, and its column holds the class's share of the row, mostly 0 or 1.
     """
 
     kind: str
@@ -64,8 +62,8 @@ class Task:
 
         int64 (N,) of 0 and 1 for binary and of class indices for multiclass and ordinal, int64
         (N, K) of 0 and 1 for multilabel, float64 (N, K) for regression. A row that is shared among
-        classes is of the largest share, the first of equal ones. Raises UserError for a value that
-        the task does not know.
+        classes gets the class of the largest share, the first of equal ones. Raises UserError for
+        an unknown value.
         """
         if self.one_hot:
             return self.hard(self.shares(frame))
@@ -77,18 +75,20 @@ class Task:
 
     @property
     def one_hot(self) -> bool:
-        """Whether each class has a target column of its own."""
+        """Whether each class has its own target column."""
         return self.kind == "multiclass" and len(self.targets) > 1
 
     def shares(self, frame: pd.DataFrame) -> np.ndarray:
         """The classes' shares of each row of a `one_hot` task, float64 (N, K), which sum to 1.
 
-        Raises UserError for a cell that is no share, and a row, by its index, of another sum.
+        Raises UserError for a cell that is not a share, and for a row with another sum.
         """
         columns = [_numbers(frame[target], self.kind) for target in self.targets]
         place = f"target columns {listed(self.targets)}: row"
-        remedy = "mend the row, or use task=multilabel where a row may have several labels or none"
-        return whole_shares(np.stack(columns, axis=1), frame.index.tolist(), place, remedy)
+        remedy = (
+            "correct the row, or use task=multilabel where a row may have several labels or none"
+        )
+        return normalise_shares(np.stack(columns, axis=1), frame.index.tolist(), place, remedy)
 
     def hard(self, y: np.ndarray) -> np.ndarray:
         """Shares (N, K) of a multiclass task as `encode` writes them; other targets unchanged."""
@@ -113,19 +113,19 @@ class Task:
 
     @cached_property
     def steps_C(self) -> np.ndarray:
-        """How far above the lowest class each class of an ordinal task lies, int64 (C,).
+        """Each class of an ordinal task as its distance from the lowest class, int64 (C,).
 
-        Counted in the largest step of which all distances are multiples: 0, 1, 2, 9 for classes 1,
+        The unit is the largest step of which all distances are multiples: 0, 1, 2, 9 for classes 1,
         2, 3, 10, and 0, 1, 3 for 0.5, 1, 2. A scale of more than a million steps is rounded.
         """
-        # Via their decimals: .1 and .3 are then one and three tenths exactly.
+        # From the decimal notation, so that .1 is exactly one tenth.
         value_C = [Fraction(str(label)) for label in self.classes]
         fine = math.lcm(*(value.denominator for value in value_C))
         step_C = [int((value - value_C[0]) * fine) for value in value_C]
         coarsest = math.gcd(*step_C) or 1
         step_C = [step // coarsest for step in step_C]
-        if step_C[-1] > FINEST:
-            step_C = [round(Fraction(FINEST * step, step_C[-1])) for step in step_C]
+        if step_C[-1] > MOST_STEPS:
+            step_C = [round(Fraction(MOST_STEPS * step, step_C[-1])) for step in step_C]
         return np.array(step_C, dtype=np.int64)
 
     def labels(self, pred_NK: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
@@ -143,15 +143,15 @@ class Task:
         if self.kind == "multilabel":
             return (pred_NK >= cuts).astype(np.int64)
         if self.kind == "ordinal" and cuts is not None:
-            # For the few cuts there are, comparing with each is faster than a binary search.
+            # With few cuts, comparing with each is faster than a binary search.
             labels_N = np.zeros(len(pred_NK), dtype=np.int64)
             for cut in cuts:
                 labels_N += pred_NK[:, 0] >= cut
             return labels_N
         return pred_NK
 
-    def learnable(self, y: np.ndarray) -> np.ndarray:
-        """Encoded targets as a model learns them: an ordinal class as its value, float64 (N, 1)."""
+    def training_targets(self, y: np.ndarray) -> np.ndarray:
+        """Encoded targets as a model learns them: an ordinal class is its value, float64 (N, 1)."""
         if self.kind == "ordinal":
             return np.array(self.classes, dtype=np.float64)[y][:, None]
         return y
@@ -166,7 +166,7 @@ class Task:
         return np.array(self.classes, dtype=dtype)[labels]
 
     def _encode_classes(self, column: pd.Series) -> np.ndarray:
-        places = places_among(self.classes, column)
+        places = class_indices(self.classes, column)
         for value, place in zip(column.tolist(), places, strict=True):
             if place is None:
                 known = map(str, self.classes)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from poolblend.errors import UserError, quoted, unknown
 
-# Two braces are one in the text; what a field may not hold would be a format, not a column.
+# A doubled brace is one brace in the text. A field may not hold a format.
 PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 NO_COLUMN = re.compile(r"[.!:\[\]]")
 

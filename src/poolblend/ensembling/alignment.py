@@ -1,7 +1,4 @@
-"""One member's table checked against the rows and columns expected, and put in their order.
-
-Legend: N rows (in the order of the ids expected), K outputs.
-"""
+"""Check one member's table against the expected rows and columns, and put it in their order."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ class TableError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """What every table must hold; `fold_N` is None where the rows have no folds, or none yet."""
+    """What every table must hold; `fold_N` is None where the rows have no folds."""
 
     ids: pd.Index
     outputs: tuple[str, ...] = ()
@@ -72,7 +69,7 @@ def find_rows(table: pd.DataFrame, expected: Expected) -> np.ndarray:
     absent = np.flatnonzero(row_N < 0)
     extra = own[~own.isin(expected.ids)] if len(absent) or len(own) > len(row_N) else own[:0]
     if len(absent):
-        instead = f" (its other ids are such as {quoted(extra[0])})" if len(extra) else ""
+        instead = f" (it has others, such as {quoted(extra[0])})" if len(extra) else ""
         raise TableError(
             f"{len(absent)} of {len(row_N)} ids have no prediction, the first is "
             f"{expected.row(absent[0])}{instead}",

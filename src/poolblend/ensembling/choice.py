@@ -1,7 +1,4 @@
-"""Which blend to take, what it gains over the best member and over equal weights, in a sentence.
-
-Legend: R bootstrap resamples.
-"""
+"""Choose a blend, and say in a sentence what it gains over the best member and equal weights."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from poolblend.errors import unknown
 
 @dataclass(frozen=True)
 class Choice:
-    """The blender taken, and what each blender gains, with 95 % intervals.
+    """The chosen blender, and what each blender gains, with 95 % intervals.
 
     `over_member` and `over_equal` hold every blender's gain, positive when better, over the best
     single member and over equal weights. `member` is the best on all rows; `member_score` is the
@@ -43,12 +40,12 @@ class Choice:
 
     @property
     def gain(self) -> Gain:
-        """What the blender taken gains over the best single member."""
+        """What the chosen blender gains over the best single member."""
         return self.over_member[self.blender]
 
 
 def choose(comparison: Comparison, blender: str = "auto", *, resamples: int = RESAMPLES) -> Choice:
-    """Take the blender asked for, or the simplest within one standard error of the best honest one.
+    """Choose the blender asked for, or the simplest within one standard error of the best.
 
     The standard error is that of the paired difference under a bootstrap over rows or groups
     (Breiman et al. 1984, sec. 3.4.3, for the rule); intervals are the bootstrap's middle 95 %.
@@ -62,7 +59,7 @@ def choose(comparison: Comparison, blender: str = "auto", *, resamples: int = RE
         raise unknown("blender", blender, ["auto", *reports])
     pairs = Resamples(
         matrix.y,
-        {name: report.honest_taken for name, report in reports.items()},
+        {name: report.honest_inputs for name, report in reports.items()},
         comparison.scorer,
         fold_N=matrix.fold_N,
         group_N=matrix.group_N,
@@ -123,7 +120,7 @@ def sentence(choice: Choice) -> str:
 
 
 def show_gain(gained: Gain) -> str:
-    """A gain with its interval, in as many digits as tell its ends apart."""
+    """A gain with its interval, with enough digits to distinguish its ends."""
     places = digits(gained.high - gained.low)
     value, low, high = (f"{end + 0.0:+.{places}f}" for end in gained)
     return f"{value} (95 % interval {low} to {high})"

@@ -1,9 +1,9 @@
-"""Blends of very many classes: each row keeps its likeliest classes and a sample of the others.
+"""Blends of very many classes: each row keeps its most probable classes and a sample of others.
 
-A blend of 10 members, 5,000 rows and 2,500 classes is 1 GB of predictions, of which almost all are
-near 0. Weights, scores and intervals are computed on the columns that decide a row.
+10 members, 5,000 rows and 2,500 classes are 1 GB of predictions, almost all of them near 0.
+Weights, scores and intervals are computed only on the columns that matter for a row.
 
-Legend: M members, N rows, K classes, C classes kept of each row, W columns (C and the sample).
+Shapes: K classes, C classes kept of each row, W columns (C and the sample).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.mixture import Mixture, mix
 from poolblend.ensembling.resampling import Gain
 
-# Beyond as many predictions, of more outputs than these, comparing all blenders takes hours.
+# Comparing all blenders takes hours with more predictions and more outputs than these.
 LARGE, MANY = 2_000_000, 64
 KEPT, SAMPLED = 32, 24
 CHUNK = 4_000_000  # predictions at a time, so that copies stay small beside the matrix
@@ -30,20 +30,20 @@ CHUNK = 4_000_000  # predictions at a time, so that copies stay small beside the
 
 @dataclass(frozen=True, eq=False)
 class CompactTask(Task):
-    """A task of several classes where each row has columns of its own, and `y` is row numbers.
+    """A multiclass task where each row has its own columns, and `y` holds row numbers.
 
-    `class_NC` holds the classes of a row's first columns, in rising order, so that ties are decided
-    as they are among all classes; `place_N` is the column of its true class.
+    `class_NC` holds the classes of a row's first columns in rising order, so that ties are resolved
+    as among all classes; `place_N` is the column of the true class.
     """
 
     class_NC: np.ndarray = field(kw_only=True)
     place_N: np.ndarray = field(kw_only=True)
 
     def labels(self, pred_NK: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
-        """The column of the most probable class among the first; sampled ones are never decided."""
+        """The column of the most probable of the kept classes; sampled ones are never chosen."""
         return pred_NK[:, : self.class_NC.shape[1]].argmax(axis=1)
 
-    def learnable(self, y: np.ndarray) -> np.ndarray:
+    def training_targets(self, y: np.ndarray) -> np.ndarray:
         """The column of each row's true class."""
         return self.place_N[y]
 
@@ -54,23 +54,23 @@ def is_large(matrix: OofMatrix) -> bool:
 
 
 def is_compactable(matrix: OofMatrix, scorer: Scorer) -> bool:
-    """Whether a large matrix is of classes whose likeliest ones in a row decide its score.
+    """Whether a large matrix holds classes of which only the most probable decide a row's score.
 
-    Metrics of order need every class's column over all rows.
+    Rank-based metrics need every class's column over all rows.
     """
     M, _, K = matrix.oof_MNK.shape
     one_class = scorer.task.kind == "multiclass" and matrix.y.ndim == 1  # of each row, not shares
-    classes = one_class and not scorer.metric.of_order
+    classes = one_class and not scorer.metric.rank_based
     return classes and is_large(matrix) and 2 * (KEPT + SAMPLED + M) < K
 
 
-def compacted(matrix: OofMatrix, scorer: Scorer) -> tuple[OofMatrix, Scorer]:
+def compact_matrix(matrix: OofMatrix, scorer: Scorer) -> tuple[OofMatrix, Scorer]:
     """The matrix with `KEPT` classes of each row and `SAMPLED` of its others, and their scorer.
 
-    Kept are the true class and those that are likeliest, to all members together or to one. The
-    sample is spread evenly over the others as they are ranked, and stands, for each member and row,
-    for their whole probability: a mean of probabilities keeps its log loss, a mean of logits keeps
-    it to about one part in a hundred. `expanded` then scores what was found on all classes.
+    Kept are the true class and those most probable, to all members together or to one. The sample
+    is spread evenly over the ranks of the others and represents, for each member and row, their
+    whole probability: a mean of probabilities keeps its log loss, a mean of logits keeps it to
+    about one percent. `expand_comparison` then computes the scores on all classes.
     """
     M, N, K = matrix.oof_MNK.shape
     oof_MNW = np.empty((M, N, KEPT + SAMPLED + M))
@@ -88,13 +88,13 @@ def compacted(matrix: OofMatrix, scorer: Scorer) -> tuple[OofMatrix, Scorer]:
     )
 
 
-def expanded(
+def expand_comparison(
     comparison: Comparison, choice: Choice, matrix: OofMatrix, scorer: Scorer
 ) -> tuple[Comparison, Choice]:
     """The comparison and the choice of a compacted matrix, for the `matrix` with all classes.
 
-    Every blender's weights hold for all classes; its predictions and scores are made from them.
-    Gains move by as much as the scores do, and keep the widths of their intervals.
+    Every blender's weights apply to all classes; predictions and scores are computed from them.
+    Gains shift with the scores and keep the widths of their intervals.
     """
     reports = _rescored(comparison.reports, matrix, scorer)
     sign = 1.0 if scorer.better == "max" else -1.0
@@ -113,7 +113,7 @@ def expanded(
             matrix=matrix,
             scorer=scorer,
             reports=reports,
-            member_taken=tuple(scorer.take(pred_NK) for pred_NK in matrix.oof_MNK),
+            member_inputs=tuple(scorer.metric_inputs(pred_NK) for pred_NK in matrix.oof_MNK),
         ),
         replace(
             choice,
@@ -155,18 +155,18 @@ def _columns(oof_MNK: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _of_rows(scorer: Scorer, task: CompactTask, y: np.ndarray) -> Callable[..., float]:
-    """The metric of row numbers and what was taken of their own columns."""
+    """The metric as a function of row numbers and inputs in the rows' own columns."""
 
-    def of_scores(row_N: np.ndarray, taken: np.ndarray, *fold_N: np.ndarray) -> float:
-        return scorer.metric.function(task.place_N[row_N], taken, *fold_N)
+    def of_scores(row_N: np.ndarray, inputs: np.ndarray, *fold_N: np.ndarray) -> float:
+        return scorer.metric.function(task.place_N[row_N], inputs, *fold_N)
 
-    def of_labels(row_N: np.ndarray, taken: np.ndarray, *fold_N: np.ndarray) -> float:
-        return scorer.metric.function(y[row_N], task.class_NC[row_N, taken], *fold_N)
+    def of_labels(row_N: np.ndarray, inputs: np.ndarray, *fold_N: np.ndarray) -> float:
+        return scorer.metric.function(y[row_N], task.class_NC[row_N, inputs], *fold_N)
 
-    return of_labels if scorer.metric.takes == "labels" else of_scores
+    return of_labels if scorer.metric.inputs == "labels" else of_scores
 
 
-def widened(mixture: Mixture, n_classes: int) -> Mixture:
+def widen_mixture(mixture: Mixture, n_classes: int) -> Mixture:
     """The same weights for each of the classes; they are shared, and there is no intercept."""
     weights_MK = np.broadcast_to(mixture.weights_MK[:, :1], (len(mixture.weights_MK), n_classes))
     return replace(mixture, weights_MK=weights_MK.copy(), intercept_K=np.zeros(n_classes))
@@ -181,7 +181,7 @@ def _rescored(
     honest: dict[str, list[np.ndarray]] = {name: [] for name in reports}
     for fold, held_N in enumerate(folds):
         held_MNK = matrix.oof_MNK[:, held_N]
-        # A change of space is the costly part, and the blenders share it.
+        # Changing the space is the expensive part; the blenders share it.
         spaces: dict[str, np.ndarray] = {}
         for name, report in reports.items():
             for mixture, parts in (
@@ -196,17 +196,17 @@ def _rescored(
     rescored = {}
     for name, report in reports.items():
         honest_NK = in_row_order(honest.pop(name), folds)
-        taken = scorer.take(in_row_order(whole.pop(name), folds))
-        honest_taken = scorer.take(honest_NK)
-        in_sample, score, optimism = two_scores(matrix, scorer, taken, honest_taken)
+        inputs = scorer.metric_inputs(in_row_order(whole.pop(name), folds))
+        honest_inputs = scorer.metric_inputs(honest_NK)
+        in_sample, score, optimism = two_scores(matrix, scorer, inputs, honest_inputs)
         rescored[name] = replace(
             report,
             in_sample=in_sample,
             honest=score,
             optimism=optimism,
-            mixture=widened(report.mixture, n_classes),
-            fold_mixtures=tuple(widened(each, n_classes) for each in report.fold_mixtures),
+            mixture=widen_mixture(report.mixture, n_classes),
+            fold_mixtures=tuple(widen_mixture(each, n_classes) for each in report.fold_mixtures),
             honest_pred_NK=honest_NK,
-            honest_taken=honest_taken,
+            honest_inputs=honest_inputs,
         )
     return rescored

@@ -1,7 +1,4 @@
-"""What each member adds: its own score, what is lost without it, how stable its weight is.
-
-Legend: M members, N rows, R bootstrap resamples.
-"""
+"""Each member's contribution: its score, the loss without it, the stability of its weight."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from poolblend.ensembling.options import Blend
 from poolblend.ensembling.resampling import RESAMPLES, Gain, Resamples, draws
 from poolblend.errors import UserError
 
-# Each costs a fit; with fewer there is no range from 5 to 95 %.
+# Each needs a fit; fewer do not give a range from 5 to 95 %.
 REFITS = 30
 WHOLE = ""  # in place of a member's name: the blend of all
 
@@ -27,7 +24,7 @@ WHOLE = ""  # in place of a member's name: the blend of all
 def member_table(
     matrix: OofMatrix,
     scorer: Scorer,
-    member_taken: Sequence[np.ndarray],
+    member_inputs: Sequence[np.ndarray],
     *,
     seed: int = 42,
     resamples: int = RESAMPLES,
@@ -37,7 +34,7 @@ def member_table(
     NaN where the metric is undefined for a member, such as the correlation of a constant one.
     """
     sign = -1.0 if scorer.better == "max" else 1.0
-    each = dict(zip(matrix.members, member_taken, strict=True))
+    each = dict(zip(matrix.members, member_inputs, strict=True))
     losses = _resampled(matrix, each, scorer, seed, resamples)
     rows = {name: [sign * loss, np.nan, np.nan] for name, loss in losses.loss.items()}
     for name, drawn_R in losses.drawn_R.items():
@@ -50,23 +47,23 @@ def leave_one_out(
     scorer: Scorer,
     options: Blend,
     blender: str,
-    honest_taken: np.ndarray,
+    honest_inputs: np.ndarray,
     *,
     seed: int = 42,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """What the blend loses without each member: index member; value, low, high, verdict.
 
-    `honest_taken` is the blend's with all members; without each, `blender` is cross-fitted again.
+    `honest_inputs` is the blend's with all members; without each, `blender` is cross-fitted again.
     That is M times its cost: for a search or a bagged blender, give the name of a quicker one and
-    its `honest_taken`. The value is the honest loss without the member less that with it, so
+    its `honest_inputs`. The value is the honest loss without the member less that with it, so
     positive where the member helps, with a 95 % interval over resamples of rows that both share;
     NaN where the metric is undefined without the member, or nothing is left.
     """
-    taken: dict[str, np.ndarray | None] = {WHOLE: honest_taken}
+    inputs: dict[str, np.ndarray | None] = {WHOLE: honest_inputs}
     for name in matrix.members:
-        taken[name] = _honest_without(matrix, name, scorer, options, blender, seed)
-    losses = _resampled(matrix, taken, scorer, seed, resamples)
+        inputs[name] = _honest_without(matrix, name, scorer, options, blender, seed)
+    losses = _resampled(matrix, inputs, scorer, seed, resamples)
     gains = {name: losses.gain(name, WHOLE) for name in matrix.members}
     table = _table(gains, list(Gain._fields))
     return table.assign(verdict=[_verdict(each) for each in gains.values()])
@@ -83,7 +80,7 @@ def weight_stability(
 ) -> np.ndarray:
     """Members' shares (R, M) of the blender fitted again on resamples of the rows or the groups.
 
-    A row takes its fold along, so that copies of it stay on one side of any fitting over folds.
+    Copies of a row keep its fold, so that none is both fitted on and scored.
     Resamples on which the metric is undefined are left out; raises UserError where that leaves
     fewer than half.
     """
@@ -96,7 +93,7 @@ def weight_stability(
         raise UserError(
             f"{scorer.name} is undefined on {resamples - len(weights_RM)} of {resamples} resamples "
             f"of {len(matrix.y)} rows, so the weights' stability cannot be estimated; add rows or "
-            "take a metric that is always defined"
+            "use a metric that is always defined"
         )
     return np.array(weights_RM)
 
@@ -112,12 +109,12 @@ def stability_table(members: Sequence[str], weights_RM: np.ndarray) -> pd.DataFr
 def _honest_without(
     matrix: OofMatrix, member: str, scorer: Scorer, options: Blend, blender: str, seed: int
 ) -> np.ndarray | None:
-    """What the metric takes of the cross-fitted blend of the others; None without such a blend."""
+    """Metric inputs of the cross-fitted blend of the others; None without such a blend."""
     others = [name for name in matrix.members if name != member]
     with suppress(UndefinedScoreError):
         if others:
             rest = matrix.subset(others)
-            return cross_fit(blender, rest, scorer, options, seed=seed).honest_taken
+            return cross_fit(blender, rest, scorer, options, seed=seed).honest_inputs
     return None
 
 

@@ -1,6 +1,6 @@
-"""How different the members really are, in predictions, errors and decisions.
+"""How different the members are in predictions, errors and decisions.
 
-Legend: M members, N rows, K outputs, X decisions.
+Shapes: X decisions.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.smooth import truth
 from poolblend.errors import UserError
 
-# Predictions that differ by no more are one value: as a share of the truth's spread, and of their
-# own size, of which a float32 keeps seven digits.
+# Predictions that differ by less count as equal: relative to the truth's spread, and to their own
+# size, since a float32 keeps seven digits.
 SAME, FLOAT32 = 1e-4, 1e-6
-FEWEST = 8  # rows of a fold, of which fewer may have one prediction by chance
+FEWEST = 8  # rows of a fold; fewer may be predicted the same by chance
 
 
 def prediction_correlation(oof_MNK: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ def disagreement(labels: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """The share of decisions on which every two members differ (M, M).
 
     `labels` holds each member's decisions, int and shaped like y, as `Task.labels` gives them; with
-    several labels, each counts. Raises UserError for values that are not decided.
+    several labels, each counts. Raises UserError for values that are not integers.
     """
     decided_MX = _decided(labels)
     return np.array([(decided_MX != one_X).mean(axis=1) for one_X in decided_MX])
@@ -73,9 +73,9 @@ def q_statistic(labels: Sequence[np.ndarray] | np.ndarray, y: np.ndarray) -> np.
 def collapsed(matrix: OofMatrix, task: Task) -> dict[str, list[int]]:
     """The folds on which a member predicts the same for all rows, for each member with any.
 
-    The same means within a ten-thousandth of the truth's spread, for every output. Folds of fewer
-    than `FEWEST` rows are left out; whole numbers are decided labels, which may well be equal
-    within a fold, and are checked over all rows.
+    Predictions are the same if they differ by at most a ten-thousandth of the truth's spread in
+    every output. Folds of fewer than `FEWEST` rows are left out. Whole numbers are labels, which
+    can be equal within a fold; they are checked over all rows.
     """
     spread_K = truth(task, matrix.y).std(axis=0)
     folds = np.unique(matrix.fold_N)
@@ -173,7 +173,7 @@ def _decided(labels: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     decided = np.asarray(labels)
     if decided.dtype.kind not in "biu":
         raise UserError(
-            f"the members' labels are {decided.dtype} values, expected decided ones (integers); "
-            "decide predictions with Task.labels, and leave regression out"
+            f"the members' labels are {decided.dtype} values, expected integers; make them with "
+            "Task.labels, and leave regression out"
         )
     return decided.reshape(len(decided), -1)

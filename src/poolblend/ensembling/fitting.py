@@ -1,7 +1,4 @@
-"""Blenders fitted on a matrix: in the space, with the cuts, and per output where that is wanted.
-
-Legend: M members, N rows, K outputs.
-"""
+"""Fit blenders on a matrix: in a space, with or without cuts, for all outputs or for each."""
 
 from __future__ import annotations
 
@@ -55,8 +52,8 @@ def fit_blends(
 ) -> dict[str, Fitted]:
     """Fit the named blenders on all rows of the matrix, the simplest first.
 
-    Everything is learned from these rows: the space and the cuts too, unless `form` gives them.
-    Raises UserError where weights per output are asked of a metric that has none.
+    Everything is learned from these rows, the space and the cuts too unless `form` gives them.
+    Raises UserError where the metric does not allow weights per output.
     """
     form = form or choose_form(matrix, scorer, options)
     parts = list(_parts(matrix, scorer, options))
@@ -92,18 +89,18 @@ def fit_blends(
 def choose_form(matrix: OofMatrix, scorer: Scorer, options: Blend) -> Form:
     """The space and the treatment of cuts under which the equal blend scores best.
 
-    Each is scored on rows that neither cuts nor ranks were fitted on. The plainest is kept unless
-    another leads by more than two standard errors of the difference between folds, which are few.
+    Each is scored on rows on which neither cuts nor ranks were fitted. The simplest is kept unless
+    another leads by more than two standard errors of the difference between folds.
     """
     chosen, *others = forms = _forms(scorer, options)
     if not others:
         return chosen
     y, fold_N = matrix.y, inner_folds(matrix.fold_N)
     folds = [fold_N == fold for fold in np.unique(fold_N)]
-    taken = {form: cross_fitted(matrix.oof_MNK, y, folds, scorer, form) for form in forms}
-    losses = {form: scorer.loss_or_inf(y, taken[form], fold_N) for form in forms}
+    inputs = {form: cross_fitted(matrix.oof_MNK, y, folds, scorer, form) for form in forms}
+    losses = {form: scorer.loss_or_inf(y, inputs[form], fold_N) for form in forms}
     fold_losses = {
-        form: np.array([scorer.loss_or_inf(y[rows], taken[form][rows]) for rows in folds])
+        form: np.array([scorer.loss_or_inf(y[rows], inputs[form][rows]) for rows in folds])
         for form in forms
     }
     for form in others:
@@ -124,7 +121,7 @@ def cross_fitted(
     scorer: Scorer,
     form: Form,
 ) -> np.ndarray:
-    """What the metric takes of the members' plain mean, each fold with ranks and cuts of the rest.
+    """Metric inputs of the members' plain mean; ranks and cuts come from the other folds.
 
     `folds` are masks (N,) of rows that together are all rows.
     """
@@ -137,7 +134,7 @@ def cross_fitted(
             others_NK = space.inverse(mix(weights_M, space.forward(others_MNK)))
             cuts = fit_cuts(scorer, y[~held_N], others_NK)
         held_NK = space.inverse(mix(weights_M, space.forward(oof_MNK[:, held_N])))
-        parts.append(scorer.take(held_NK, cuts))
+        parts.append(scorer.metric_inputs(held_NK, cuts))
     return in_row_order(parts, folds)
 
 
@@ -170,18 +167,20 @@ def _parts(matrix: OofMatrix, scorer: Scorer, options: Blend) -> Iterator[_Part]
 
 
 def _forms(scorer: Scorer, options: Blend) -> list[Form]:
-    """All that the options allow, the plainest first."""
+    """All forms that the options allow, the simplest first."""
     spaces = SPACES[scorer.task.kind] if options.space == "auto" else (options.space,)
     fitted = {"auto": (False, True), "fitted": (True,), "default": (False,)}[options.thresholds]
     cuts = fitted if has_cuts(scorer) else (False,)
     forms = [Form(space, each) for each in cuts for space in spaces]
-    # Ranks are neither probabilities nor values: only order, and fitted cuts, mean something there.
-    useful = [form for form in forms if form.space != "rank" or form.cuts or scorer.metric.of_order]
+    # Ranks are neither probabilities nor values: only their order and fitted cuts are meaningful.
+    useful = [
+        form for form in forms if form.space != "rank" or form.cuts or scorer.metric.rank_based
+    ]
     if not useful:
         remedy = "blend.thresholds=fitted" if has_cuts(scorer) else "another blend.space"
         raise UserError(
-            f"blend.space=rank keeps nothing but the order of predictions, and {scorer.name} needs "
-            f"more; use {remedy}"
+            f"blend.space=rank keeps only the order of predictions, but {scorer.name} needs more; "
+            f"use {remedy}"
         )
     return useful
 

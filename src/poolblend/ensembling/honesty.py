@@ -1,6 +1,6 @@
-"""What a blend is worth on rows that nothing about it was fitted on.
+"""Honest scores: each blend scored on rows that were not used to fit it.
 
-Legend: M members, N rows, K outputs, F folds.
+Shapes: F folds.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from poolblend.errors import UserError
 class Honest:
     """One blender's two scores; `optimism` is how much better the in-sample one is.
 
-    `mixture` is fitted on all rows and is the one to use; the f-th of `fold_mixtures` was fitted
-    without the f-th fold (in rising order), weights, space, cuts and all, and made that fold's rows
-    of `honest_pred_NK` and `honest_taken`, which is what the metric takes of them. Both scores are
-    taken within folds where the metric compares rows with each other, since the folds' mixtures
-    have no scale in common. `searches` are the trials on all rows by the output searched for (""
-    for all).
+    `mixture` is fitted on all rows and is the one to use. The f-th of `fold_mixtures` was fitted
+    without the f-th fold (in rising order), including space and cuts. It predicted that fold's rows
+    of `honest_pred_NK`, of which `honest_inputs` are the metric's inputs. A metric that compares
+    rows with each other is computed within folds, since the folds' mixtures have no common scale.
+    `searches` are the trials on all rows by the output searched for ("" for all).
     """
 
     in_sample: float
@@ -45,7 +44,7 @@ class Honest:
     mixture: Mixture
     fold_mixtures: tuple[Mixture, ...]
     honest_pred_NK: np.ndarray
-    honest_taken: np.ndarray
+    honest_inputs: np.ndarray
     searches: dict[str, tuple[Trial, ...]]
 
     @property
@@ -63,9 +62,9 @@ class Honest:
 class Comparison:
     """All blenders' reports on one matrix, the simplest first, and each member alone.
 
-    `member_taken` holds what the metric takes of each member alone, in the matrix's order, its cuts
-    cross-fitted where `form` has the blends' cuts fitted, so that a blend is not credited with what
-    cuts alone would have gained.
+    `member_inputs` holds the metric inputs of each member alone, in the matrix's order. Their cuts
+    are cross-fitted where `form` has fitted cuts, so that a blend gets no credit for what cuts
+    alone would gain.
     """
 
     matrix: OofMatrix
@@ -74,13 +73,15 @@ class Comparison:
     seed: int
     form: Form
     reports: dict[str, Honest]
-    member_taken: tuple[np.ndarray, ...]
+    member_inputs: tuple[np.ndarray, ...]
 
     @property
     def member_losses(self) -> np.ndarray:
         """Each member's loss alone, (M,), infinite where the metric is undefined."""
         y, fold_N = self.matrix.y, self.matrix.fold_N
-        return np.array([self.scorer.loss_or_inf(y, taken, fold_N) for taken in self.member_taken])
+        return np.array(
+            [self.scorer.loss_or_inf(y, inputs, fold_N) for inputs in self.member_inputs]
+        )
 
 
 def compare(
@@ -93,9 +94,9 @@ def compare(
 ) -> Comparison:
     """Fit every blender on all rows and without each fold in turn, and score both.
 
-    `equal` and `best` are always among them, since the others are compared with these; one member
-    alone is only taken as it is. `progress` is called after each trial of a search. Raises
-    UserError for a matrix of one fold.
+    `equal` and `best` are always included, since the others are compared with them; for one member
+    alone, only `equal` is. `progress` is called after each trial of a search. Raises UserError for
+    a matrix of one fold.
     """
     options = options or Blend()
     wanted = {*(options.fitters or BLENDERS), "equal", "best"}
@@ -111,10 +112,10 @@ def compare(
         for name in names
     }
     plain = Form("plain", form.cuts)
-    member_taken = tuple(
+    member_inputs = tuple(
         cross_fitted(pred_NK[None], matrix.y, folds, scorer, plain) for pred_NK in matrix.oof_MNK
     )
-    return Comparison(matrix, scorer, options, seed, form, reports, member_taken)
+    return Comparison(matrix, scorer, options, seed, form, reports, member_inputs)
 
 
 def cross_fit(
@@ -164,14 +165,14 @@ def _report(
     scorer: Scorer,
     folds: Sequence[np.ndarray],
 ) -> Honest:
-    taken = scorer.take(whole.mixture.apply(matrix.oof_MNK), whole.mixture.cuts)
+    inputs = scorer.metric_inputs(whole.mixture.apply(matrix.oof_MNK), whole.mixture.cuts)
     mixtures = tuple(fitted.mixture for fitted in without)
-    held_preds, held_taken = [], []
+    held_preds, held_inputs = [], []
     for held_N, mixture in zip(folds, mixtures, strict=True):
         held_preds.append(mixture.apply(matrix.oof_MNK[:, held_N]))
-        held_taken.append(scorer.take(held_preds[-1], mixture.cuts))
-    honest_taken = in_row_order(held_taken, folds)
-    in_sample, honest, optimism = two_scores(matrix, scorer, taken, honest_taken)
+        held_inputs.append(scorer.metric_inputs(held_preds[-1], mixture.cuts))
+    honest_inputs = in_row_order(held_inputs, folds)
+    in_sample, honest, optimism = two_scores(matrix, scorer, inputs, honest_inputs)
     return Honest(
         in_sample=in_sample,
         honest=honest,
@@ -179,15 +180,15 @@ def _report(
         mixture=whole.mixture,
         fold_mixtures=mixtures,
         honest_pred_NK=in_row_order(held_preds, folds),
-        honest_taken=honest_taken,
+        honest_inputs=honest_inputs,
         searches=whole.searches,
     )
 
 
 def two_scores(
-    matrix: OofMatrix, scorer: Scorer, taken: np.ndarray, honest_taken: np.ndarray
+    matrix: OofMatrix, scorer: Scorer, inputs: np.ndarray, honest_inputs: np.ndarray
 ) -> tuple[float, float, float]:
-    """The in-sample and the honest score of what the metric takes, and the optimism."""
+    """The in-sample score, the honest score, and the optimism."""
     y, fold_N = matrix.y, matrix.fold_N
-    in_sample, honest = (scorer.score_taken(y, each, fold_N) for each in (taken, honest_taken))
+    in_sample, honest = (scorer.score_inputs(y, each, fold_N) for each in (inputs, honest_inputs))
     return in_sample, honest, in_sample - honest if scorer.better == "max" else honest - in_sample

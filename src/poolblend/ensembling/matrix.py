@@ -1,7 +1,4 @@
-"""From one OOF table per member to one aligned matrix, or an error that names what disagrees.
-
-Legend: M members, N rows (in the order of the ids given), K outputs.
-"""
+"""Join the members' OOF tables into one aligned matrix, or name the tables that disagree."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ Files = Mapping[str, Path]
 
 @dataclass(frozen=True, eq=False)
 class OofMatrix:
-    """What a blend is fitted on: every row predicted once by every member, none filled in.
+    """What a blend is fitted on: every row predicted once by every member, nothing filled in.
 
     `ids_N` are strings, `fold_N` integers, `y` is shaped as the task encodes it, `oof_MNK` holds
     finite floats, `group_N` says which rows belong together where folds keep groups whole.
@@ -86,7 +83,7 @@ def build_matrix(
     ids = pd.Index(folds["id"].astype(str))
     if ids.has_duplicates:
         raise UserError(
-            f"id {first_repeated(ids)} stands more than once in the folds table, expected "
+            f"id {first_repeated(ids)} is more than once in the folds table, expected "
             "each id once; restore the file that the members were trained with"
         )
     if len(y) != len(ids):
@@ -117,7 +114,8 @@ def build_test(
     files: Files | None = None,
 ) -> np.ndarray:
     """The members' predictions (M, N, K) of the test rows `ids`, checked as `build_matrix` does."""
-    expected = Expected(_index(ids), tuple(outputs), probabilities, simplex, kind="test")
+    index = pd.Index(map(str, ids))
+    expected = Expected(index, tuple(outputs), probabilities, simplex, kind="test")
     return _join(tables, expected, files or {})
 
 
@@ -130,7 +128,7 @@ def shared_folds(
     order first. Raises UserError for tables that disagree, that lack, add or repeat ids, or hold
     a single fold.
     """
-    files, expected = files or {}, Expected(_index(ids))
+    files, expected = files or {}, Expected(pd.Index(map(str, ids)))
     first, first_fold_N = "", None
     for member, table in tables.items():
         if "fold" not in table.columns:
@@ -176,10 +174,6 @@ def _join(tables: Mapping[str, pd.DataFrame], expected: Expected, files: Files) 
     return np.clip(pred_MNK, 0, 1, out=pred_MNK) if expected.probabilities else pred_MNK
 
 
-def _index(ids: Iterable[str]) -> pd.Index:
-    return pd.Index([str(id) for id in ids])
-
-
 def _source(member: str, files: Files) -> str:
     return str(files[member]) if member in files else f"member '{member}'"
 
@@ -187,6 +181,6 @@ def _source(member: str, files: Files) -> str:
 def _refused(errors: Mapping[str, TableError], files: Files) -> UserError:
     first, *others = errors
     error = errors[first]
-    remedy = "mend the file or take it out of its folder" if first in files else error.remedy
+    remedy = "correct the file or remove it from its folder" if first in files else error.remedy
     also = f" (also refused: {', '.join(others)})" if others else ""
     return UserError(f"{_source(first, files)} cannot be blended: {error.reason}; {remedy}{also}")

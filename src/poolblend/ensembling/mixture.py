@@ -1,6 +1,6 @@
 """A fitted blend: the space where members are averaged, their weights, and decision cuts.
 
-Legend: M members, N rows, K outputs, Q quantiles.
+Shapes: Q quantiles.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ QUANTILES = 257
 class Space:
     """A change of scale before members are averaged, undone afterwards.
 
-    `plain` takes probabilities and values as they are. `logit` takes log odds (for several classes
-    log probabilities), so that confident members count for more. `rank` takes each member's own
-    distribution function, estimated on the rows that the blend is fitted on (`quantiles_MKQ`), so
-    that a row's rank never depends on the rows predicted beside it. Ranks are not turned back into
-    probabilities: they are for metrics of order, and for labels through fitted cuts.
+    `plain` leaves probabilities and values unchanged. `logit` uses log odds (log probabilities for
+    several classes), so that confident members have more influence. `rank` uses each member's
+    distribution function, estimated on the rows on which the blend is fitted (`quantiles_MKQ`), so
+    that a row's rank does not depend on the other rows predicted. Ranks are not converted back into
+    probabilities: they serve rank-based metrics, and labels by fitted cuts.
     """
 
     name: str

@@ -15,7 +15,7 @@ class Blend(Section):
     fitter: str = "auto"  # auto: the simplest within one standard error of the best honest score
     fitters: list[str] = Field([])  # the blenders compared, beside equal and best; empty: all
     space: Literal["auto", "plain", "logit", "rank"] = "auto"  # where members are averaged
-    weights: Literal["shared", "per_output"] = "shared"  # per_output: for targets or labels apart
+    weights: Literal["shared", "per_output"] = "shared"  # per_output: separate weights for each
     # Decision thresholds and ordinal cut points; auto: fitted where cross-fitting says they help.
     thresholds: Literal["auto", "fitted", "default"] = "auto"
     trials: int = Field(200, ge=1, le=1_000_000)  # of Optuna's search, all outputs together

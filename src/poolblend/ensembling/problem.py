@@ -1,7 +1,4 @@
-"""What a blender is given and what it gives back, and the registry of blenders.
-
-Legend: M members, N rows, K outputs.
-"""
+"""The input and the result of a blender, and the registry of blenders."""
 
 from __future__ import annotations
 
@@ -19,15 +16,14 @@ from poolblend.ensembling.smooth import SmoothLoss, make_smooth_loss, truth
 from poolblend.registry import Registry
 
 SEARCH = "search"  # the source of a trial whose weights a search proposed
-# A weight below this share of an equal one moves no prediction that matters, yet costs the running
-# of a whole member.
+# A smaller share of an equal weight hardly changes any prediction, but costs running the member.
 LEAST_SHARE = 0.1
 
 
 class Trial(NamedTuple):
     """One evaluation: where it came from, its loss, and the least loss up to and including it.
 
-    `source` is the blender whose weights were taken as a start, or "search".
+    `source` is the blender whose weights were a start, or "search".
     """
 
     number: int
@@ -50,8 +46,8 @@ class BlendFit:
 class BlendProblem:
     """Members `z_MNK` in the space where they are averaged, labels `y` as encoded, a metric.
 
-    `fold_N` is for metrics that are taken within folds, and for a blender's own cross-fitting. With
-    `cuts` the metric is taken at its best cuts, whatever the weights. `starts` are the simpler
+    `fold_N` serves metrics that are computed within folds, and cross-fitting by a blender. With
+    `cuts` the metric is computed at the best cuts for each weighting. `starts` are the simpler
     blenders' fits on these rows; a search makes `trials` and calls `progress` after each.
     """
 
@@ -88,7 +84,9 @@ class BlendProblem:
         """The metric's loss of one average in this space, infinite where it is undefined."""
         pred_NK = self.space.inverse(mixed_NK)
         cuts = fit_cuts(self.scorer, self.y, pred_NK) if self.cuts else None
-        return self.scorer.loss_or_inf(self.y, self.scorer.take(pred_NK, cuts), self.fold_N)
+        return self.scorer.loss_or_inf(
+            self.y, self.scorer.metric_inputs(pred_NK, cuts), self.fold_N
+        )
 
     def smooth_loss(self, weights_M: np.ndarray) -> float:
         """Squared error or log loss of one weighting, which decides between equal metrics."""
@@ -129,11 +127,11 @@ Fit = Callable[[BlendProblem], BlendFit]
 
 @dataclass(frozen=True)
 class Blender:
-    """A registered fitter; of two that score alike, the one of lower `complexity` is preferred.
+    """A registered fitter; of two with equal scores, the one of lower `complexity` is preferred.
 
     `space` is "logit" for a fitter that works on logits (and on plain values where there are
     none), None for one that works in any space and whose weights sum to 1. A `quick` one can be
-    fitted again and again. One that `searches` starts from the fits of all simpler blenders.
+    refitted many times. One that `searches` starts from the fits of all simpler blenders.
     """
 
     name: str
@@ -153,7 +151,7 @@ BLENDERS: Registry[Blender] = Registry("blender")
 
 
 def register(name: str, *, complexity: float, **abilities: Any) -> Callable[[Fit], Fit]:
-    """Decorator that enters a fitter under `name`, described by its docstring's first line.
+    """Decorator that registers a fitter under `name`, described by its docstring's first line.
 
     `abilities` are the fields of `Blender`.
     """

@@ -1,6 +1,6 @@
 """Bootstrap intervals of losses, and of the difference between two blends on the same rows.
 
-Legend: N rows, P predictions, R resamples.
+Shapes: P predictions, R resamples.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ def bootstrap(
     seed: int = 42,
     resamples: int = RESAMPLES,
 ) -> np.ndarray:
-    """Losses (P, R) of P predictions, as `Scorer.take` gives them, under the same R draws of rows.
+    """Losses (P, R) of P predictions' `Scorer.metric_inputs` under the same R draws of rows.
 
     Rows are drawn with replacement; with `group_N`, whole groups are, since rows of one group are
-    not independent. A row takes its fold along (`fold_N`; None: one model predicted all rows).
-    Draws on which the metric is undefined (one class only, constant values) are left out; raises
+    not independent. `fold_N` are the folds of the rows; None: one model predicted all rows. Draws
+    on which the metric is undefined (one class only, constant values) are left out; raises
     UserError when that leaves fewer than half.
     """
-    all_taken = list(metric_inputs)
+    all_inputs = list(metric_inputs)
     losses = []
     for row_N in draws(len(y), group_N, seed=seed, resamples=resamples):
         try:
             drawn_N = None if fold_N is None else fold_N[row_N]
             losses.append(
-                [scorer.loss_taken(y[row_N], taken[row_N], drawn_N) for taken in all_taken]
+                [scorer.loss_inputs(y[row_N], inputs[row_N], drawn_N) for inputs in all_inputs]
             )
         except UndefinedScoreError:
             continue
     if 2 * len(losses) < resamples:
         raise UserError(
             f"{scorer.name} is undefined on {resamples - len(losses)} of {resamples} bootstrap "
-            f"resamples of {len(y)} rows, so no interval can be given; add rows or take a metric "
+            f"resamples of {len(y)} rows, so no interval can be given; add rows or use a metric "
             "that is always defined"
         )
     return np.array(losses).T
@@ -65,7 +65,7 @@ def bootstrap(
 def draws(
     n_rows: int, group_N: np.ndarray | None = None, *, seed: int = 42, resamples: int = RESAMPLES
 ) -> Iterator[np.ndarray]:
-    """Row numbers of each resample: n rows, or as many groups as there are, with replacement."""
+    """Row numbers of each resample: n rows, or the number of groups, with replacement."""
     rng = np.random.default_rng(seed)
     if group_N is None:
         for _ in range(resamples):
@@ -98,16 +98,16 @@ def fitted_widening(
     scorer: Scorer,
     group_N: np.ndarray | None = None,
 ) -> float:
-    """How much wider than its bootstrap interval a gain between two fitted blends is uncertain.
+    """The factor by which a gain's interval must be wider than the bootstrap's.
 
     The bootstrap keeps the weights fixed. But each row that scores one fold's blend also helped to
-    fit the others', so its noise counts twice: where there is nothing to learn, the variance is up
-    to doubled (measured by benchmarks/noise.py). With few independent units quantiles of resamples
-    are too narrow as well, and Student's t is not. Units are the groups, the rows of the rarer
-    label, and for decided labels only those that the two decide differently, whichever are fewest.
-    `before` and `after` are what the metric takes.
+    fit the other folds' blends, so its noise counts twice: where there is nothing to learn, the
+    variance is up to doubled (measured by benchmarks/noise.py). With few independent units,
+    quantiles of resamples are also too narrow; Student's t corrects this. Units are the groups or
+    the rows of the rarer label, whichever are fewer; for labels, only rows that the two blends
+    decide differently count. `before` and `after` are metric inputs.
     """
-    decided = scorer.metric.takes == "labels"
+    decided = scorer.metric.inputs == "labels"
     counted = before != after if decided else np.ones(y.shape, dtype=bool)
     if scorer.task.kind in ("binary", "multilabel"):
         positives = np.count_nonzero(counted & (y == 1), axis=0)
@@ -139,27 +139,27 @@ class Resamples:
         resamples: int = RESAMPLES,
     ) -> None:
         self._y, self._scorer, self._group_N = y, scorer, group_N
-        self._taken: dict[str, np.ndarray] = {}
+        self._inputs: dict[str, np.ndarray] = {}
         self.loss = dict.fromkeys(metric_inputs, np.nan)
-        for name, taken in metric_inputs.items():
+        for name, inputs in metric_inputs.items():
             with suppress(UndefinedScoreError):
-                if taken is not None:
-                    self.loss[name] = scorer.loss_taken(y, taken, fold_N)
-                    self._taken[name] = taken
+                if inputs is not None:
+                    self.loss[name] = scorer.loss_inputs(y, inputs, fold_N)
+                    self._inputs[name] = inputs
         drawn = bootstrap(
             y,
-            self._taken.values(),
+            self._inputs.values(),
             scorer,
             fold_N=fold_N,
             group_N=group_N,
             seed=seed,
             resamples=resamples,
         )
-        self.drawn_R = dict(zip(self._taken, drawn, strict=True))
+        self.drawn_R = dict(zip(self._inputs, drawn, strict=True))
 
     def gain(self, before: str, after: str) -> Gain:
         """What the second prediction gains over the first; NaN where one has no loss."""
-        if not {before, after} <= self._taken.keys():
+        if not {before, after} <= self._inputs.keys():
             return Gain(np.nan, np.nan, np.nan)
         value, widening = self.loss[before] - self.loss[after], self._widening(before, after)
         return gain(self.drawn_R[before], self.drawn_R[after], value, widening)
@@ -170,5 +170,5 @@ class Resamples:
         return self._widening(before, after) * float(np.std(difference_R, ddof=1))
 
     def _widening(self, before: str, after: str) -> float:
-        pair = self._taken[before], self._taken[after]
+        pair = self._inputs[before], self._inputs[after]
         return fitted_widening(self._y, *pair, self._scorer, self._group_N)

@@ -1,6 +1,6 @@
-"""Scores per slice of the rows: a blend that is best overall may lose on the slice that counts.
+"""Scores per slice of the rows: the best blend overall may lose on an important slice.
 
-Legend: N rows, V values, R bootstrap resamples.
+Shapes: V values.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def slice_table(
 ) -> pd.DataFrame:
     """Scores in each slice: index slice; rows, a column per prediction, gain, low, high.
 
-    `metric_inputs` are what `scorer.take` gives, `fold_N` the folds of rows predicted out of fold.
-    The gain is that of the last over `reference`, positive where better, with a 95 % interval from
+    `metric_inputs` are as `Scorer` returns them, `fold_N` the folds of out-of-fold predictions. The
+    gain is that of the last over `reference`, positive where better, with a 95 % interval from
     30 rows on (groups, where given). NaN where the metric is undefined in a slice. Raises UserError
     for an unknown reference or slices of other rows.
     """
@@ -86,9 +86,9 @@ def slice_table(
     table = {}
     for code in np.unique(labels.codes[labels.codes >= 0]):
         row_N = np.flatnonzero(labels.codes == code)
-        part = {name: taken[row_N] for name, taken in metric_inputs.items()}
+        part = {name: inputs[row_N] for name, inputs in metric_inputs.items()}
         fold, group = (None if each is None else each[row_N] for each in (fold_N, group_N))
-        scores = {name: _score(scorer, y[row_N], taken, fold) for name, taken in part.items()}
+        scores = {name: _score(scorer, y[row_N], inputs, fold) for name, inputs in part.items()}
         value = (scores[chosen] - scores[reference]) * (1 if scorer.better == "max" else -1)
         gained = Gain(value, np.nan, np.nan)
         if len(row_N if group is None else np.unique(group)) >= FEWEST:
@@ -145,7 +145,7 @@ def _cells(values: Iterable[Any]) -> pd.Series:
 def _bins(number_N: np.ndarray, levels: int) -> tuple[np.ndarray, list[str]]:
     """Each row's bin, and the bins' labels: single values where these are few, else equal sizes.
 
-    Bins go by the values' middle ranks: cut at quantiles, a frequent value would take in others.
+    Bins use the values' middle ranks: with quantiles, a frequent value would absorb others.
     """
     value_V, code_N = np.unique(number_N, return_inverse=True)
     if len(value_V) > levels:
@@ -161,7 +161,7 @@ def _bins(number_N: np.ndarray, levels: int) -> tuple[np.ndarray, list[str]]:
 
 
 def _shown(edges: np.ndarray) -> dict[float, str]:
-    """Each number as a string, with no more digits than tell them apart."""
+    """Each number as a string, with just enough digits to distinguish them."""
     largest = np.abs(edges[np.isfinite(edges)]).max(initial=0)
     shown: dict[float, str] = {}
     for digits in range(min(max(3, len(f"{largest:.0f}")), 15), 18):
@@ -184,7 +184,7 @@ def _levels(cells: pd.Series, levels: int) -> tuple[np.ndarray, list[str]]:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Names that read alike, such as long ones cut short, are numbered from the second on."""
+    """Equal names, such as long ones cut short, are numbered from the second on."""
     distinct: dict[str, None] = {}
     for name in names:
         candidates = (name, *(f"{name} ({n})" for n in range(2, len(names) + 1)))
@@ -192,8 +192,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return list(distinct)
 
 
-def _score(scorer: Scorer, y: np.ndarray, taken: np.ndarray, fold: np.ndarray | None) -> float:
+def _score(scorer: Scorer, y: np.ndarray, inputs: np.ndarray, fold: np.ndarray | None) -> float:
     try:
-        return scorer.score_taken(y, taken, fold)
+        return scorer.score_inputs(y, inputs, fold)
     except UndefinedScoreError:
         return np.nan

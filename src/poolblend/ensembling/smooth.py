@@ -1,7 +1,6 @@
 """Losses with a gradient over affine blends: squared error and log loss, whatever the metric.
 
 An affine blend is eta_NK = intercept_K + sum over m of w_m z_mnk, in the space of z.
-Legend: M members, N rows, K outputs.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ Pointwise = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
 
 
 def truth(task: Task, y: np.ndarray) -> np.ndarray:
-    """Encoded targets as ideal predictions, float64 (N, K): values, 0 and 1, or shares."""
-    learned = task.learnable(y)
+    """Encoded targets as perfect predictions, float64 (N, K): values, 0 and 1, or shares."""
+    learned = task.training_targets(y)
     if task.kind == "multiclass" and learned.ndim == 1:
         return (learned[:, None] == np.arange(len(task.classes))).astype(np.float64)
     return learned.reshape(len(y), -1).astype(np.float64)
 
 
 def make_smooth_loss(kind: str, space: str, z_MNK: np.ndarray, truth_NK: np.ndarray) -> SmoothLoss:
-    """Log loss for probabilities, as they are or as logits; squared error for everything else.
+    """Log loss for probabilities and logits; squared error for everything else.
 
-    Ranks are compared with the ranks of the truth. A mean over rows, and over outputs where they
-    are separate decisions. Convex in weights and intercepts together; for plain probabilities of
-    several classes, as long as those of a row sum to 1.
+    Ranks are compared with the ranks of the truth. The loss is a mean over rows, and over outputs
+    where they are separate decisions. It is convex in weights and intercepts together; for plain
+    probabilities of several classes this holds where those of a row sum to 1.
     """
     if space == "rank":
         return SquaredError(z_MNK, (rankdata(truth_NK, axis=0) - 0.5) / len(truth_NK))
@@ -166,7 +165,7 @@ def simplex_minimum(loss: SmoothLoss, start_M: np.ndarray, n_outputs: int) -> np
         return start_M
 
     def in_units(weights_M: np.ndarray) -> tuple[float, np.ndarray]:
-        # In units of the start's loss, the tolerance means the same for every target's scale.
+        # In units of the start's loss, the tolerance does not depend on the target's scale.
         value = loss(weights_M, none_K)
         return value.loss / unit, value.by_weight_M / unit
 
@@ -206,11 +205,11 @@ def bounded_minimum(
     size = len(start_M)
     unit = loss(start_M, start_K).loss or 1.0
     goal_M = np.zeros(size) if towards_M is None else towards_M
-    # Steps are taken in units of each parameter's own curvature: the intercept of a rare label
-    # bends the loss a thousand times less than a weight does, and would take thousands of steps.
-    bends = np.concatenate(loss.curvature(start_M, start_K)) / unit
-    bends[:size] += 2 * penalty
-    scale = 1 / np.sqrt(np.maximum(bends, np.finfo(float).tiny ** 0.25))
+    # Each parameter is scaled by its curvature. The loss curves a thousand times less in a rare
+    # label's intercept than in a weight; unscaled, this would need thousands of steps.
+    curvature = np.concatenate(loss.curvature(start_M, start_K)) / unit
+    curvature[:size] += 2 * penalty
+    scale = 1 / np.sqrt(np.maximum(curvature, np.finfo(float).tiny ** 0.25))
 
     def penalised(scaled: np.ndarray) -> tuple[float, np.ndarray]:
         x = scaled * scale

@@ -1,7 +1,4 @@
-"""A finished search as an Optuna study, and which weights its scores depended on.
-
-Legend: M members.
-"""
+"""A finished search as an Optuna study, and which weights its scores depended on."""
 
 from __future__ import annotations
 
@@ -74,7 +71,7 @@ def importances(
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Optuna logs warnings alone meanwhile; its log level is then as it was."""
+    """Optuna logs only warnings inside this context."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()

@@ -26,8 +26,8 @@ from poolblend.loading.models import new_model, new_objective
 from poolblend.modeling import backbone
 from poolblend.modeling.model import TextModel
 from poolblend.modeling.sources import Located
+from poolblend.training.devices import enough_memory
 from poolblend.training.fit import DivergedError, Fit
-from poolblend.training.memory import enough_memory
 from poolblend.training.prediction import predict
 
 log = logging.getLogger(__name__)

@@ -16,14 +16,13 @@ from poolblend.jobs.context import Context
 from poolblend.jobs.finetune import FittedFold
 from poolblend.jobs.job import FoldJob
 from poolblend.loading.models import new_model, new_objective
-from poolblend.modeling.frozen_heads import KernelHead
+from poolblend.modeling.heads import KernelHead
 from poolblend.modeling.model import TextModel
 from poolblend.modeling.poolers import Pooler
 from poolblend.modeling.sources import Located
 from poolblend.training.batches import Encoded
-from poolblend.training.devices import choose_device
+from poolblend.training.devices import choose_device, enough_memory
 from poolblend.training.head_fitting import fit_head as fit_scikit_head
-from poolblend.training.memory import enough_memory
 from poolblend.training.prediction import pooled_vectors
 
 

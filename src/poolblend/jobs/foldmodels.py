@@ -20,7 +20,7 @@ from poolblend.errors import UserError
 from poolblend.loading.models import new_objective
 from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
-from poolblend.modeling.frozen_heads import SUPPORT
+from poolblend.modeling.heads import SUPPORT
 from poolblend.modeling.model import TextModel, build_model
 from poolblend.modeling.options import Head
 from poolblend.store import Store
@@ -29,11 +29,12 @@ from poolblend.training.batches import Encoded
 from poolblend.training.devices import (
     Precision,
     choose_device,
+    enough_memory,
     out_of_memory,
+    release_memory,
     resolve_precision,
 )
 from poolblend.training.encoding import digest
-from poolblend.training.memory import enough_memory, release_memory
 from poolblend.training.objectives import Objective
 from poolblend.training.prediction import pooled_vectors, predict
 from poolblend.training.target_scaler import TargetScaler

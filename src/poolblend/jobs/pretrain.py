@@ -30,10 +30,9 @@ from poolblend.modeling.masked_lm import MaskedLanguageModel, load_masked_lm, tr
 from poolblend.modeling.options import MaskedLanguage
 from poolblend.modeling.sources import Located
 from poolblend.training.batches import Encoded, concatenated
-from poolblend.training.devices import Precision, choose_device, resolve_precision
+from poolblend.training.devices import Precision, choose_device, enough_memory, resolve_precision
 from poolblend.training.fit import Epoch, Fit
 from poolblend.training.masked import OWN_LOSS, distinct_pieces, held_out_loss
-from poolblend.training.memory import enough_memory
 from poolblend.training.options import Train
 
 log = logging.getLogger(__name__)

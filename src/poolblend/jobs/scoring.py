@@ -16,8 +16,8 @@ def score(competition: Competition, rows: np.ndarray, pred_NK: np.ndarray) -> fl
     """The score of these rows; None where the metric is undefined: that costs no fold model."""
     try:
         scorer, fold_N = competition.scorer, competition.fold_N
-        taken = scorer.take(pred_NK)
-        return scorer.score_taken(competition.scored[rows], taken, fold_N[rows])
+        inputs = scorer.metric_inputs(pred_NK)
+        return scorer.score_inputs(competition.scored[rows], inputs, fold_N[rows])
     except UndefinedScoreError:
         return None
 

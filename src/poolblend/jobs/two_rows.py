@@ -35,10 +35,9 @@ from poolblend.modeling.sources import Located
 from poolblend.store import Store, UnwritableError
 from poolblend.store.predictions import to_table
 from poolblend.training.batches import Encoded
-from poolblend.training.devices import Precision
+from poolblend.training.devices import Precision, enough_memory
 from poolblend.training.fit import DivergedError, Fit
 from poolblend.training.masked import OWN_LOSS
-from poolblend.training.memory import enough_memory
 from poolblend.training.objectives import Objective
 from poolblend.training.options import Train
 from poolblend.training.prediction import predict

@@ -12,7 +12,7 @@ from poolblend.competition.metrics import METRICS, Scorer, UndefinedScoreError, 
 from poolblend.competition.positive import (
     Positive,
     find_positive,
-    positive_is_needed,
+    positive_needed_error,
     with_positive,
 )
 from poolblend.competition.submission import try_submission
@@ -95,7 +95,7 @@ def _with_targets(config: Config, tables: Tables) -> CompetitionTables:
 def why_undefined(scorer: Scorer, y: np.ndarray, fold_N: np.ndarray | None = None) -> str:
     """Why the metric is undefined on these rows even for perfect predictions; "" if it is not."""
     try:
-        scorer.score_taken(y, scorer.take(truth(scorer.task, y)), fold_N)
+        scorer.score_inputs(y, scorer.metric_inputs(truth(scorer.task, y)), fold_N)
     except UndefinedScoreError as error:
         return str(error)
     return ""
@@ -105,12 +105,12 @@ def _check_positive(config: Config, positive: Positive, task: Task, filling: Fil
     """Log the positive label; UserError if it matters and it is not known."""
     if not positive.how:
         filled = [column for column, source in filling.sources.items() if source.kind == "target"]
-        if METRICS[config.metric].of_positive:
-            raise positive_is_needed(task, f"which {config.metric} scores")
+        if METRICS[config.metric].needs_positive:
+            raise positive_needed_error(task, f"which {config.metric} scores")
         if config.data.soft:
-            raise positive_is_needed(task, "whose probability data.soft holds")
+            raise positive_needed_error(task, "whose probability data.soft holds")
         if filled and filling.values == "probabilities":
             what = f"whose probability column '{filled[0]}' of the submission holds"
-            raise positive_is_needed(task, what)
+            raise positive_needed_error(task, what)
     if task.classes != (0, 1):
         log.info("positive label: %s", positive)

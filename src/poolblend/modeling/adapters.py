@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) of an encoder's linear layers: they learn, its own weights do not.
+"""Low-rank adapters (LoRA) of an encoder's linear layers; its own weights are frozen.
 
 Source: Hu et al. 2021, arXiv:2106.09685; the layers are peft's.
 """
@@ -67,7 +67,7 @@ def merged(encoder: Any) -> Iterator[None]:
 
 
 def merge_for_good(encoder: Any) -> None:
-    """Add the adapters to the weights and remove them: a plain encoder, all of which learns."""
+    """Add the adapters to the weights and remove them; all weights are trainable again."""
     for name, layer in _adapted(encoder):
         layer.merge()
         encoder.set_submodule(name, layer.get_base_layer())

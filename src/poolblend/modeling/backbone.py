@@ -1,7 +1,4 @@
-"""Load an encoder and its tokenizer from a folder, after checking that it is safe and complete.
-
-Shape legend: B batch, T tokens, H hidden, L layers (embeddings first).
-"""
+"""Load an encoder and its tokenizer from a folder, after checking that it is safe and complete."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from poolblend.modeling.trust import readable
 
 log = logging.getLogger(__name__)
 
-# Texts on which a tokenizer is tried: none, Latin, and other scripts.
+# Texts on which a tokenizer is tested: empty, Latin, and other scripts.
 PROBES = ("", "a text", "Ünïcode ☃ 東京")
 
 # Computed tables that earlier versions of transformers saved with GPT-2's and Llama's layers.
@@ -42,7 +39,7 @@ class Backbone:
     shape: EncoderShape
     own_pooler: nn.Module | None
     kept: Kept  # the tokenizer's files, to be copied beside a model
-    reads_padding: bool = False  # whether its states depend on the padding beside a row
+    reads_padding: bool = False  # whether hidden states depend on padding
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -51,7 +48,7 @@ class Backbone:
 
 
 class Code(NamedTuple):
-    """The Python files of an encoder that came with its own; none of any other."""
+    """The Python files of an encoder with remote code; nothing for others."""
 
     encoder: Any
 
@@ -71,9 +68,9 @@ def check(
     """The encoder's shape, after checking that its files are complete and belong to one model.
 
     Of the weights only names and shapes are read. Raises UserError for files that cannot be read or
-    would run code, and where the encoder cannot read `max_length` tokens, or has no such
-    `attention`. `also` is called with the encoder, without its numbers, and may raise more. Where
-    the encoder reads more tokens than its tokenizer states, a line in the log says so.
+    would run code, and where the encoder cannot read `max_length` tokens or lacks the `attention`.
+    `also` is a further check, called with the encoder on the meta device. If the tokenizer states a
+    smaller maximum length than `max_length`, this is logged.
     """
     with readable(folder, remote_code):
         tokenizer = read_tokenizer(folder, remote_code)
@@ -88,26 +85,26 @@ def check(
                 f"max_length is {max_length}, but {folder} reads at most {limit} tokens"
             )
         if max_length > tokenizer.model_max_length:
-            _note_length(folder, max_length, tokenizer.model_max_length)
+            _log_once(
+                "%s: its tokenizer states at most %d tokens, but its encoder has no such limit; "
+                "texts of up to max_length=%d tokens are read",
+                folder,
+                tokenizer.model_max_length,
+                max_length,
+            )
         return _shape(encoder.config)
 
 
-@functools.cache  # members share a backbone
-def _note_length(folder: Path, max_length: int, stated: int) -> None:
-    log.info(
-        "%s: its tokenizer states at most %d tokens, but its encoder has no such limit; texts of "
-        "up to max_length=%d tokens are read",
-        folder,
-        stated,
-        max_length,
-    )
+@functools.cache  # members and folds share a backbone
+def _log_once(message: str, *values: object) -> None:
+    log.info(message, *values)
 
 
 def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
-    """The encoder without its numbers, and the names of the tensors that its weights lack.
+    """The encoder on the meta device, and the names of the tensors that its weights lack.
 
-    It takes no memory, whatever sizes the files state. Raises UserError where configuration and
-    weights are not of one model.
+    This needs no memory, whatever sizes the files state. Raises UserError where configuration and
+    weights do not belong to one model.
     """
     encoder, loading = read_encoder(
         folder,
@@ -119,10 +116,10 @@ def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
     for name, found, described in loading["mismatched_keys"]:
         raise UserError(
             f"{folder}: config.json describes {name} as {tuple(described)}, the weights hold "
-            f"{tuple(found)}; they are not of one model"
+            f"{tuple(found)}; they do not belong to one model"
         )
     missing = set(loading["missing_keys"])
-    # Parameters that never learn (Marian's positions) are computed, and need not be in the file.
+    # Parameters that are not trained (Marian's positions) are computed and may be missing.
     computed = {name for name, p in encoder.named_parameters() if not p.requires_grad}
     lost = sorted(name for name in missing - computed if not name.startswith("pooler."))
     if lost:
@@ -141,7 +138,7 @@ def _outline(folder: Path, remote_code: bool) -> tuple[Any, set[str]]:
 
 
 def _surplus_layers(encoder: Any, unexpected: Iterable[str]) -> list[str]:
-    """Of the tensors that the encoder does not expect, those of further layers."""
+    """The unexpected tensors that belong to additional layers."""
     prefix = re.escape(encoder.base_model_prefix)
     stacks = "|".join(map(re.escape, layer_stacks(encoder)))
     layer = re.compile(rf"({prefix}\.)?({stacks})\.\d+\.")
@@ -149,13 +146,13 @@ def _surplus_layers(encoder: Any, unexpected: Iterable[str]) -> list[str]:
 
 
 def _check_tokenizer(folder: Path, tokenizer: Any, vocab_size: int) -> None:
-    """Refuse a tokenizer that fails on some text, or whose ids are not the encoder's."""
+    """Refuse a tokenizer that fails on a text, or whose ids do not match the encoder."""
     used = max(id for text in PROBES for id in (0, *tokenizer(text)["input_ids"]))
     largest = max(used, *tokenizer.get_vocab().values())
-    advice = "take both from one model (or, once: model.resize_token_embeddings(len(tokenizer)))"
+    advice = "use both from one model (or, once: model.resize_token_embeddings(len(tokenizer)))"
     if largest >= vocab_size:
         raise UserError(
-            f"{folder}: its tokenizer gives ids up to {largest}, its encoder knows those below "
+            f"{folder}: its tokenizer gives ids up to {largest}, its encoder knows ids below "
             f"{vocab_size}; {advice}"
         )
     # Vocabularies are padded to round numbers, not to twice their size.
@@ -182,20 +179,16 @@ def load(folder: Path, *, remote_code: bool = False, attention: str = "auto") ->
         if attention != "flash_attention_2":  # this runs on GPUs alone
             effect = padding_effect(backbone.encoder, tokenizer)
             if effect:
-                _note_padding(folder, effect)
+                _log_once(
+                    "%s: a text's hidden states depend on the padding beside it (relative "
+                    "difference %.1e); only texts of equal length are read together, without "
+                    "padding",
+                    folder,
+                    effect,
+                )
             backbone = replace(backbone, reads_padding=effect > 0)
-    # A pooler whose weights are missing in the checkpoint is random, which is as good as none.
+    # If weights are missing in the checkpoint, the pooler is random and of no use.
     return replace(backbone, own_pooler=None) if missing else backbone
-
-
-@functools.cache  # each fold loads it anew
-def _note_padding(folder: Path, effect: float) -> None:
-    log.info(
-        "%s: a text's hidden states depend on the padding beside it (relative difference %.1e); "
-        "only texts of equal length are read together, without padding",
-        folder,
-        effect,
-    )
 
 
 def build(folder: Path, *, remote_code: bool = False, attention: str = "auto") -> Backbone:
@@ -210,7 +203,7 @@ def build(folder: Path, *, remote_code: bool = False, attention: str = "auto") -
 
 
 def load_tokenizer(folder: Path, *, remote_code: bool = False) -> Any:
-    """The tokenizer in `folder`; UserError where there is none, or none with words."""
+    """The tokenizer in `folder`; UserError where there is none, or one without words."""
     with readable(folder, remote_code):
         return read_tokenizer(folder, remote_code)
 
@@ -229,7 +222,7 @@ def check_tokenizer_survives(
 
 
 def _dissect(encoder: Any, kept: Kept) -> Backbone:
-    """Take the encoder's own pooler out: no parameter may be left without a gradient."""
+    """Remove the encoder's own pooler: every parameter must get a gradient."""
     tokenizer = kept.tokenizer
     own = getattr(encoder, "pooler", None)
     if own is not None:

@@ -27,7 +27,7 @@ SHARED = "shared"
 
 
 def read_config(folder: Path, remote_code: bool) -> Any:
-    """The configuration; ValueError for sizes below 1, of which transformers builds encoders."""
+    """The configuration; ValueError for sizes below 1, which transformers accepts."""
     config = AutoConfig.from_pretrained(
         folder, local_files_only=True, trust_remote_code=remote_code
     )
@@ -36,12 +36,12 @@ def read_config(folder: Path, remote_code: bool) -> Any:
         size = getattr(config, name, 1) if name == "num_attention_heads" else getattr(config, name)
         if type(size) is not int or size < 1:
             raise ValueError(f"its {name} is {size!r}, expected a number of 1 or more")
-    # BigBird's sparse attention chooses its blocks by the batch's length, and its first short batch
-    # switches it to full attention for good: results would depend on what was read before.
+    # BigBird's sparse attention depends on the batch's length, and the first short one switches it
+    # to full attention permanently: results would depend on earlier batches.
     if getattr(config, "attention_type", None) == "block_sparse":
         config.attention_type = "original_full"
-    # A decoder would keep every layer's keys and values for a next token that is never asked for;
-    # ModernBERT of transformers 5.0 would compile itself anew for every length of a batch.
+    # A decoder would cache every layer's keys and values for a next token that is never needed;
+    # ModernBERT of transformers 5.0 would be compiled again for every length of a batch.
     for name in ("use_cache", "reference_compile"):
         if hasattr(config, name):
             setattr(config, name, False)
@@ -96,7 +96,7 @@ def _from_config(config: Any, remote_code: bool, **options: Any) -> Any:
 
 def check_attention(encoder: Any, attention: str) -> None:
     """UserError where the encoder cannot compute its attention that way, or not on this machine."""
-    # transformers would look for a kernel on a hub instead, and run it.
+    # Otherwise transformers would download a kernel from a hub and run it.
     if attention == "flash_attention_2" and not is_flash_attn_2_available():
         raise UserError(
             "train.attention is flash_attention_2, which needs an NVIDIA GPU and the package "
@@ -112,7 +112,7 @@ def check_attention(encoder: Any, attention: str) -> None:
 
 
 def _attention_options(config: Any, attention: str) -> dict[str, str]:
-    # ModernBERT of transformers 5.0 takes flash attention wherever it is installed, on a CPU too.
+    # ModernBERT of transformers 5.0 uses flash attention wherever it is installed, even on a CPU.
     if attention == "auto" and config.model_type == "modernbert":
         attention = "sdpa"
     return {} if attention == "auto" else {"attn_implementation": attention}
@@ -134,7 +134,7 @@ def has_decoder(config: Any) -> bool:
 class EncoderPart(NamedTuple):
     """How to read the encoder of an encoder-decoder from a checkpoint."""
 
-    encoder: Any  # without numbers
+    encoder: Any  # on the meta device
     key_mapping: dict[str, str]  # from names in a checkpoint of both parts to the encoder's own
 
 
@@ -152,7 +152,7 @@ def _encoder_part(config: Any, remote_code: bool) -> EncoderPart:
 
 
 def _take_encoder(whole: Any) -> Any:
-    """The encoder within `whole`; UserError where transformers does not give it by itself."""
+    """The encoder within `whole`; UserError where transformers cannot separate it."""
     encoder = whole.get_encoder()
     if encoder is whole or not isinstance(encoder, PreTrainedModel):
         raise UserError(

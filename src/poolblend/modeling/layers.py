@@ -21,7 +21,7 @@ EMBEDDING = ("layernorm_embedding", "dropout")
 
 
 def layer_stacks(encoder: Any) -> list[str]:
-    """Names of the module lists with one entry per layer, the outermost alone.
+    """Names of the outermost module lists with one entry per layer.
 
     Empty where layers share their weights (ALBERT). Most encoders have one; XLM has one for each
     part of a layer.
@@ -46,7 +46,7 @@ def module_depths(encoder: Any) -> dict[str, int]:
     around = {name[:i] for name in shared for i, letter in enumerate(name) if letter == "."}
     depths: dict[str, int] = {}
     outside = 0
-    # In the order of registration; a module is looked into only where it holds the layers.
+    # In the order of registration; only modules that contain the layers are entered.
     for name, module in named.items():
         parent = name.rpartition(".")[0]
         if name in shared:
@@ -86,16 +86,16 @@ def check_layers(encoder: Any, n_layers: int, key: str) -> None:
 
 
 def frozen_modules(encoder: Any, n_layers: int) -> list[nn.Module]:
-    """The embeddings and the first `n_layers` layers, which `TextModel.freeze` takes.
+    """The embeddings and the first `n_layers` layers, for `TextModel.freeze`.
 
-    Raises UserError where the encoder has fewer layers, or layers that cannot be told apart.
+    Raises UserError where the encoder has fewer layers, or layers that cannot be distinguished.
     """
     check_layers(encoder, n_layers, "train.freeze_layers")
     depths = module_depths(encoder)
     if not any(depths.values()):
         raise UserError(
             f"train.freeze_layers is {n_layers}, but the embeddings of {type(encoder).__name__} "
-            "cannot be told from its layers; set it to null"
+            "cannot be distinguished from its layers; set it to null"
         )
     return [encoder.get_submodule(name) for name, depth in depths.items() if depth <= n_layers]
 
@@ -103,7 +103,7 @@ def frozen_modules(encoder: Any, n_layers: int) -> list[nn.Module]:
 def reinitialise(encoder: Any, n_layers: int) -> None:
     """Give the last `n_layers` layers random weights, drawn as for the family's pretraining.
 
-    torch's global generator is drawn from. Raises UserError where the encoder has fewer layers, or
+    Uses torch's global random generator. Raises UserError where the encoder has fewer layers, or
     layers that share their weights. Source: Zhang et al. 2021, Revisiting Few-sample BERT
     Fine-tuning, arXiv:2006.05987.
     """
@@ -127,7 +127,7 @@ def checkpoint_activations(encoder: Any) -> None:
     if not encoder.supports_gradient_checkpointing:
         raise UserError(
             f"train.gradient_checkpointing is true, which {type(encoder).__name__} does not "
-            "support; set it to false, and train.batch_size lower where memory is short"
+            "support; set it to false, and lower train.batch_size if memory runs out"
         )
     # Renamed in transformers 5.23, where the old name warns.
     enable = getattr(encoder, "activation_checkpointing_enable", None)

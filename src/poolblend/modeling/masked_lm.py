@@ -1,7 +1,6 @@
-"""Masked language modelling: an encoder learns to predict tokens that are hidden from it.
+"""Masked language modelling: an encoder learns to predict masked tokens.
 
-Shape legend: B batch, T tokens, M hidden tokens of a batch, V vocabulary, W words,
-S samples of dropout.
+Shapes: M hidden tokens of a batch, V vocabulary, W words, S special tokens.
 """
 
 from __future__ import annotations
@@ -111,7 +110,7 @@ class MaskedLanguageModel(nn.Module):
 
     @contextmanager
     def _head_sees(self, chosen_BT: Tensor) -> Iterator[None]:
-        """Give the head these tokens alone: logits of all tokens take most memory and time."""
+        """Apply the head to these tokens only: logits of all tokens need most memory and time."""
 
         def keep(_: nn.Module, __: Any, output: Any) -> Any:
             output["last_hidden_state"] = output["last_hidden_state"][chosen_BT][None]
@@ -144,15 +143,15 @@ def _check_family(encoder: Any) -> None:
     # An encoder-decoder predicts words with its decoder, which is left out.
     if has_decoder(encoder.config) or not (known or AutoModelForMaskedLM.__name__ in own):
         raise UserError(
-            f"{type(encoder).__name__} has no head that guesses masked tokens; leave it out, or "
-            "take an encoder such as BERT, RoBERTa or DeBERTa"
+            f"{type(encoder).__name__} has no head that predicts masked tokens; leave it out, or "
+            "choose an encoder such as BERT, RoBERTa or DeBERTa"
         )
 
 
 def load_masked_lm(
     folder: Path, *, share: float, remote_code: bool = False
 ) -> tuple[Backbone, MaskedLanguageModel]:
-    """The backbone as `backbone.load` gives it, and a copy of its encoder with a head, to train.
+    """The backbone from `backbone.load`, and a copy of its encoder with a head, to train.
 
     The head's weights are the checkpoint's where it has them, else drawn from torch's global
     generator. Raises UserError where the folder cannot be read.

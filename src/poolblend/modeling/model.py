@@ -1,7 +1,6 @@
 """Backbone, pooler and head as one module: token ids in, one row of logits per text out.
 
-Shape legend: B batch, T tokens, H hidden, W windows, F extra columns, K outputs,
-S samples of dropout.
+Shapes: W windows, F extra columns, K outputs, S samples of dropout.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from poolblend.modeling.backbone import Backbone
-from poolblend.modeling.frozen_heads import empty_head
-from poolblend.modeling.heads import Head
+from poolblend.modeling.heads import Head, empty_head
 from poolblend.modeling.options import FrozenKind, Mask, Norm
 from poolblend.modeling.passes import passes_of, read_in_passes
 from poolblend.modeling.poolers import Pooler, Tokens, build_pooler
@@ -54,7 +52,7 @@ class Batch(NamedTuple):
 
 def types_for(encoder: Any, batch: Batch) -> Tensor | None:
     """The batch's token types where the encoder has more than one."""
-    # Others take no types, know one only, or (GPT-2) look them up among the words.
+    # Others have no types, only one, or (GPT-2) look them up among the words.
     config = getattr(encoder, "config", None)
     return batch.types_BT if getattr(config, "type_vocab_size", 0) > 1 else None
 
@@ -122,7 +120,7 @@ class TextModel(nn.Module):
         if most is None and not self.equal_lengths:
             hidden = self._read(*inputs)
         else:
-            # Otherwise the activations of all windows of a long text would be kept.
+            # Recomputing avoids keeping the activations of all windows of a long text.
             recompute = most is not None and torch.is_grad_enabled()
             passes = passes_of(attention_BT, most=most or len(ids_BT), equal=self.equal_lengths)
             hidden = read_in_passes(self._read, passes, *inputs, recompute=recompute)
@@ -167,7 +165,7 @@ def build_model(
     dropout: float = 0.0,
     norm: Norm = "none",
 ) -> tuple[TextModel, bool]:
-    """The model, and the result of the pooler's `adopt`: False where it wanted weights in vain.
+    """The model, and the result of the pooler's `adopt`: False if weights it needs are missing.
 
     `kind` is the head's; `svr` has `n_support` support vectors.
     """

@@ -27,7 +27,8 @@ class Head(Section):
     kind: Literal["linear", "ridge", "logistic", "svr"] = "linear"
     dropout: float = Field(0.1, ge=0, lt=1)
     norm: Norm = "none"
-    C: float = Field(1.0, gt=0)  # of ridge (alpha = 1 / 2C), logistic, svr: the larger, the freer
+    # Of ridge (alpha = 1 / 2C), logistic and svr: larger means less regularised.
+    C: float = Field(1.0, gt=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -57,7 +58,7 @@ class Backbone(Section):
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$"
     )  # of model.safetensors; refused when it differs
-    name: FileNamePart = ""  # in member names; default: the last telling part of the source
+    name: FileNamePart = ""  # in member names; default: made from the source
     mlm: MaskedLanguage | None = None  # first train it further, on the texts of train and test
 
     @model_validator(mode="before")
@@ -80,7 +81,7 @@ class Backbone(Section):
 
 
 def backbone_of_member(run: Backbone, own: dict[str, Any]) -> Backbone:
-    """The run's backbone with what a member says of it; one of another source is another."""
+    """The run's backbone with a member's changes; another source starts from the defaults."""
     if "source" in own:
         return Backbone(**own)
     kept = {"source": run.source, "sha256": run.sha256, "name": run.name, "mlm": run.mlm}

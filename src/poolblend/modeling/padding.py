@@ -1,7 +1,4 @@
-"""Padding must not change a text's hidden states: count positions without it, and test encoders.
-
-Shape legend: B batch, T tokens, H hidden.
-"""
+"""Padding must not change a text's hidden states: count positions without it, and test encoders."""
 
 from __future__ import annotations
 
@@ -18,12 +15,12 @@ from poolblend.errors import UserError
 
 # Names of position tables: of BERT and similar encoders, of GPT-2, of BART and similar ones.
 TABLES = ("position_embeddings", "wpe", "embed_positions")
-LENGTHS = (3, 8, 21, 55)  # of the rows that an encoder is tried on
+LENGTHS = (3, 8, 21, 55)  # of the rows with which an encoder is tested
 # Relative differences between a token's states. Rounding in fp32 makes 1e-6, and 2e-5 in some
 # trained weights; encoders that read padding make 1e-3 and more, and make it in fp64 as well.
 ROUNDING = 1e-5
-# The largest difference that other texts of the same length may make.
-BESIDE = 1e-3
+# The largest allowed effect of other texts of the same length.
+OTHER_TEXTS = 1e-3
 
 
 def n_positions(encoder: Any) -> float:
@@ -41,8 +38,8 @@ def n_positions(encoder: Any) -> float:
 def count_from_the_first_token(encoder: Any) -> None:
     """Let the positions of a row that is padded on the left begin at its first token.
 
-    Encoders that learn a vector per position count from the batch's left edge otherwise, so that a
-    row's length, and the rows beside it, would change its outputs.
+    Otherwise encoders with learned position vectors count from the batch's left edge, and the
+    padding changes a row's outputs.
     """
     table = _position_table(encoder)
     if table is not None and "position_ids" in inspect.signature(encoder.forward).parameters:
@@ -74,7 +71,7 @@ def _first_position(table: nn.Embedding) -> int:
 
 
 def padding_effect(encoder: Any, tokenizer: Any) -> float:
-    """How far the padding beside a row changes its hidden states; 0 where it is rounding alone.
+    """How far padding changes a row's hidden states; 0 where it is only rounding.
 
     It is the largest difference between a token's states (relative, L2) in a row read alone and in
     the row in a batch, padded as the tokenizer pads. Raises ValueError for states that are not
@@ -82,8 +79,8 @@ def padding_effect(encoder: Any, tokenizer: Any) -> float:
     """
     text = torch.tensor(tokenizer("a text")["input_ids"])
     rows = [text, *_rows(tokenizer, n_positions(encoder))]
-    # Not in inference mode: tensors that the encoder keeps from it could not be trained. Some
-    # attention draws random numbers, and the training must not miss any.
+    # Not in inference mode: tensors that the encoder caches there could not be trained. Some
+    # attention draws random numbers; the generator's state is restored for training.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         alone = [_read(encoder, [row], tokenizer)[0] for row in rows]
         if not all(x_TH.isfinite().all() for x_TH in alone):
@@ -94,7 +91,7 @@ def padding_effect(encoder: Any, tokenizer: Any) -> float:
         last = rows[-1]
         both = _read(encoder, [last, last[:1].expand(len(last))], tokenizer)
         beside = _difference(both, alone[-1:])
-    if beside > BESIDE:
+    if beside > OTHER_TEXTS:
         raise UserError(
             f"{type(encoder).__name__}: a text's hidden states depend on the other texts of its "
             f"batch, or on chance (relative difference {beside:.1e}), so that no prediction could "
@@ -104,7 +101,7 @@ def padding_effect(encoder: Any, tokenizer: Any) -> float:
 
 
 def _is_rounding(encoder: Any, rows: Sequence[Tensor], tokenizer: Any) -> bool:
-    """Whether the effect is gone in double precision; not all encoders compute in that."""
+    """Whether the effect disappears in double precision; False for encoders without it."""
     precise = copy.deepcopy(encoder).double()
     try:
         alone = [_read(precise, [row], tokenizer)[0] for row in rows]

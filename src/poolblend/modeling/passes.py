@@ -1,7 +1,4 @@
-"""Read a batch in several passes: each of bounded size, or of rows of equal length.
-
-Shape legend: B rows (or windows), T tokens, H hidden.
-"""
+"""Read a batch in several passes: each of bounded size, or of rows of equal length."""
 
 from __future__ import annotations
 

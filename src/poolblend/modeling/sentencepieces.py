@@ -57,7 +57,8 @@ def model_file(folder: Path) -> Path | None:
 def correct(built: Any, path: Path) -> bool:
     """Change the tokenizer that transformers `built` to read as the model at `path`; False if not.
 
-    Its ids stay. It is not changed where the settings in the model's file bring it no nearer.
+    Its ids stay. It is left unchanged if the settings in the model's file do not reduce the
+    differences.
     """
     backend = built.backend_tokenizer
     n_differing = len(differing(built, path, PROBES))
@@ -104,7 +105,11 @@ def _model(built: Any, proto: Any) -> Any:
     own = json.loads(built.backend_tokenizer.to_str())["model"]["vocab"]
     scores = {piece.piece: piece.score for piece in proto.pieces}
     # Unigram models list words with their scores, which the class may have changed.
-    words = own if isinstance(own, list) else [(w, scores.get(w, 0.0)) for w in _by_id(own)]
+    words = (
+        own
+        if isinstance(own, list)
+        else [(w, scores.get(w, 0.0)) for w in sorted(own, key=own.get)]
+    )
     if trained.model_type == BPE:
         vocab = {word: i for i, (word, _) in enumerate(words)}
         return models.BPE(
@@ -118,12 +123,8 @@ def _model(built: Any, proto: Any) -> Any:
     return models.Unigram([(w, score) for w, score in words], unknown, trained.byte_fallback)
 
 
-def _by_id(vocab: dict[str, int]) -> list[str]:
-    return sorted(vocab, key=vocab.__getitem__)
-
-
 def _before(built: Any) -> list[Any]:
-    """Steps that the code of some classes, such as ALBERT's, takes before sentencepiece."""
+    """Steps that the code of some classes, such as ALBERT's, does before sentencepiece."""
     steps: list[Any] = []
     if hasattr(built, "keep_accents"):
         steps += [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
@@ -137,9 +138,9 @@ def _before(built: Any) -> list[Any]:
 def differing(
     tokenizer: Any, path: Path, texts: Sequence[str], built: Any = None
 ) -> list[tuple[str, int, int]]:
-    """Texts that the tokenizer reads otherwise than the sentencepiece model: text, theirs, ours.
+    """Texts that tokenizer and sentencepiece model read differently: text, their count, ours.
 
-    The numbers are counts of tokens. `built` has the settings of the tokenizer's class, where that
+    Counts are numbers of tokens. `built` has the settings of the tokenizer's class, where that
     is another tokenizer. Texts with added tokens are left out, and numbers before a comma, which
     the Python code of some classes, such as ALBERT's, cuts in its own way.
     """

@@ -28,7 +28,7 @@ class Located(NamedTuple):
 def locate(source: str, sha256: str | None = None, *, remote_code: bool = False) -> Located:
     """Find the backbone `source` and hash its files.
 
-    A hub id is downloaded, or taken from the local cache where there is no network. Several
+    A hub id is downloaded, or read from the local cache without a network. Several
     safetensors files are hashed in the order of their names; with `remote_code`, Python files count
     among the others. Raises UserError when there is no such backbone, when it holds no safetensors
     weights, when a package's file is not as installed, or when `sha256` is given and differs.
@@ -68,7 +68,7 @@ def _readable(source: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"backbone {source} cannot be read: {error}; check that its files are there and yours"
+            f"backbone {source} cannot be read: {error}; check that its files are readable"
         ) from None
 
 
@@ -81,7 +81,7 @@ def _is_folder(path: Path) -> bool:
 
 def _no_weights(files: Sequence[Path]) -> str:
     others = [file.name for file in files if file.suffix in OTHER_WEIGHTS]
-    holding = f" ({others[0]} is of another kind)" if others else ""
+    holding = f" ({others[0]} is another format)" if others else ""
     return (
         f"holds no *.safetensors weights{holding}, and pickled ones are never loaded; convert it "
         "once where you trust it (transformers: AutoModel.from_pretrained(…)"
@@ -142,7 +142,7 @@ def _find_on_hub(source: str, describing: Sequence[str]) -> Path:
 
     wanted = [f"*{suffix}" for suffix in (*describing, ".safetensors")]
     try:
-        # Patterns match across folders: without the second, files for other runtimes come along.
+        # Patterns match across folders; the second excludes files for other runtimes.
         return Path(snapshot_download(source, allow_patterns=wanted, ignore_patterns=["*/*"]))
     except HFValidationError:
         tried = f"no folder {Path(source).absolute()}, and not the form of a hub id (owner/name)"

@@ -1,7 +1,7 @@
-"""A backbone's tokenizer: read as its files describe it, and kept unchanged beside a model.
+"""Read a backbone's tokenizer exactly as its files describe it, and save it beside a model.
 
-transformers 5 rebuilds many tokenizers from their vocabulary alone, by the class that a folder
-names, and loses what the files say besides. The model was trained with what the files say.
+transformers 5 rebuilds many tokenizers from their vocabulary and class alone, and loses the other
+settings in the files. The model was trained with these settings.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 def read_tokenizer(folder: Path, remote_code: bool) -> Any:
-    """The tokenizer in `folder`; UserError where there is none, or none with words."""
+    """The tokenizer in `folder`; UserError where there is none, or one without words."""
     return tokenizer_and_source(folder, remote_code)[0]
 
 
 def tokenizer_source(folder: Path, remote_code: bool) -> str | None:
-    """The file that the tokenizer in `folder` is read from where transformers would be wrong.
+    """The file from which the tokenizer is read because transformers would build another one.
 
     Raises UserError where there is no tokenizer that can be read.
     """
@@ -42,12 +42,12 @@ def tokenizer_source(folder: Path, remote_code: bool) -> str | None:
 
 
 def tokenizer_and_source(folder: Path, remote_code: bool) -> tuple[Any, str | None]:
-    """The tokenizer, and the file that it is read from where transformers would be wrong.
+    """The tokenizer, and the file as returned by `tokenizer_source`.
 
     Raises UserError as `read_tokenizer` does.
     """
     tokenizer, source = _as_in_files(build_tokenizer(folder, remote_code), folder)
-    # Without its files transformers makes a tokenizer that knows no word, and does not say so.
+    # Without files, transformers silently makes a tokenizer without words.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise UserError(f"{folder} holds no tokenizer; save it beside the weights")
     return tokenizer, source
@@ -77,8 +77,8 @@ def _from_file(folder: Path) -> Any:
 def _as_in_files(built: Any, folder: Path) -> tuple[Any, str | None]:
     """The tokenizer as the files describe it, and the file that corrects `built`; else None.
 
-    `tokenizer.json` is taken as it is. Without one, a sentencepiece model is. Tokenizers that are
-    Python code, of transformers or of the folder, read their files themselves.
+    `tokenizer.json` decides; without it, a sentencepiece model does. Tokenizers in Python, from
+    transformers or the folder, read their files themselves.
     """
     if not built.is_fast or built._auto_class is not None:
         return built, None
@@ -134,12 +134,12 @@ class Kept(NamedTuple):
     def save_pretrained(self, folder: str) -> None:
         """Copy the files that the tokenizer was read from, or save it as `tokenizer.json`.
 
-        transformers would not always save what it reads again (BERTweet's tokenizer). But what its
-        versions make of `vocab.txt` or `spm.model` differs, so these are saved where they can be.
+        transformers cannot always read what it saves (BERTweet's tokenizer), so files are copied.
+        But its versions read `vocab.txt` or `spm.model` differently: these tokenizers are saved.
         """
         own_code = self.tokenizer._auto_class is not None
         if self.tokenizer.is_fast and not own_code and not (self.folder / FILE).is_file():
-            # Some classes write the path of a file that they were read from: none may lead out.
+            # Some classes store the path of their source file; it must not leave the folder.
             for name in [name for name in self.tokenizer.init_kwargs if name.endswith("_file")]:
                 del self.tokenizer.init_kwargs[name]
             self.tokenizer.save_pretrained(folder)
@@ -170,6 +170,6 @@ def check_survives_saving(
         kind = type(kept.tokenizer).__name__
         raise UserError(
             f"{kept.folder}: its tokenizer ({kind}), saved and read again, gives other tokens for "
-            f"{n_other} of {len(before)} texts; put a tokenizer.json beside the weights, or take "
+            f"{n_other} of {len(before)} texts; put a tokenizer.json beside the weights, or choose "
             "another backbone"
         )

@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-# Files that transformers takes settings from. Other JSON files may be damaged: they are not read.
+# Files from which transformers reads settings. Other JSON files may be damaged.
 SETTINGS = (CONFIG, TOKENIZER_CONFIG, INDEX, "special_tokens_map.json", "added_tokens.json")
-# No number in a configuration is as large; building so many layers or positions would take hours.
+# Larger than any number in a real configuration; building so many layers would take hours.
 TOO_LARGE = 10**9
-# Names of the tokenizer's own files, which transformers reads from the folder whatever these say.
+# transformers reads these files from the folder, whatever the entries say.
 OWN_FILES = ("special_tokens_map_file", "added_tokens_file", "tokenizer_config_file")
 
 
@@ -38,7 +38,7 @@ OWN_FILES = ("special_tokens_map_file", "added_tokens_file", "tokenizer_config_f
 def readable(folder: Path, remote_code: bool) -> Iterator[None]:
     """Let transformers read a folder that passes `inspect`; its errors become one line.
 
-    No hub is asked meanwhile: `local_files_only` does not reach every call within transformers. Its
+    The hub is offline here, as `local_files_only` does not reach every call in transformers. Its
     progress bars and reports are silenced.
     """
     transformers.utils.logging.disable_progress_bar()
@@ -143,7 +143,7 @@ def _advice(file: Path, key: str, value: Any) -> str:
     elif file.name == CONFIG and type(value) is int and value >= TOO_LARGE:
         advice = f"expected a number below {TOO_LARGE:,}"
     elif key == "quantization_config":
-        advice = "quantised weights cannot be fine-tuned; take the model in full precision"
+        advice = "quantised weights cannot be fine-tuned; use the model in full precision"
     return advice
 
 

@@ -64,7 +64,9 @@ def blend(
         )
         if matrix is not gathered.matrix:
             scorer = gathered.competition.scorer
-            comparison, choice = compact.expanded(comparison, choice, gathered.matrix, scorer)
+            comparison, choice = compact.expand_comparison(
+                comparison, choice, gathered.matrix, scorer
+            )
         card = blend_card(config, gathered, comparison, choice, findings)
     store.write_blend(card)
     log.info("blend card: %s", store.blend_path)
@@ -146,4 +148,4 @@ def _limit_size(
         compact.KEPT,
         classes,
     )
-    return fitters, *compact.compacted(matrix, scorer)
+    return fitters, *compact.compact_matrix(matrix, scorer)

@@ -79,7 +79,7 @@ def infer(config: Config, *, members_from: str | None = None) -> Path:
     )
     print(f"blend: {card.describe()}")
     if hidden_y is not None:
-        print(_hidden_score(scorer, hidden_y, scorer.take(pred_NK, mixture.cuts)))
+        print(_hidden_score(scorer, hidden_y, scorer.metric_inputs(pred_NK, mixture.cuts)))
     print(f"\nsubmission: {path} ({len(submission)} rows)")
     return path
 
@@ -99,9 +99,9 @@ def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray
 
 
 def _hidden_score(scorer: Scorer, y: np.ndarray, inputs: np.ndarray) -> str:
-    """The submission's score on the hidden labels, with its interval."""
+    """The submission's score against labels that were kept aside, with an interval."""
     try:
-        score = scorer.score_taken(y, inputs)
+        score = scorer.score_inputs(y, inputs)
         sign = -1 if scorer.better == "max" else 1
         low, high = np.quantile(sign * bootstrap(y, [inputs], scorer)[0], [0.025, 0.975])
     except UserError as error:

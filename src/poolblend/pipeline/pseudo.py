@@ -113,15 +113,15 @@ def _cross_fitted(card: BlendCard, gathered: Members) -> list[Mixture]:
     """For each fold, the mixture that the card's blender fits without it, as in blend.py."""
     options = Blend(**card.options.model_dump(exclude={"seed"}))
     matrix, scorer = gathered.matrix, make_scorer(card.metric, gathered.competition.task)
-    # blend.py fits very many classes in this way, too, unless stack is among the blenders.
-    compacted = "stack" not in card.blenders and compact.is_compactable(matrix, scorer)
-    if compacted:
-        matrix, scorer = compact.compacted(matrix, scorer)
-    with threadpool_limits(1, "blas"):  # as in blend.py, for equal results
+    # As blend.py fits very many classes, unless stack is among the blenders.
+    compact_matrix = "stack" not in card.blenders and compact.is_compactable(matrix, scorer)
+    if compact_matrix:
+        matrix, scorer = compact.compact_matrix(matrix, scorer)
+    with threadpool_limits(1, "blas"):  # as in blend.py: the same bits
         fits = fits_without_folds([card.blender], matrix, scorer, options, card.options.seed)
         mixtures = [fitted[card.blender].mixture for fitted in fits]
-    if compacted:
-        mixtures = [compact.widened(each, len(gathered.matrix.outputs)) for each in mixtures]
+    if compact_matrix:
+        mixtures = [compact.widen_mixture(each, len(gathered.matrix.outputs)) for each in mixtures]
     for fold, mixture in enumerate(mixtures):
         if mixture.space.name == "rank":
             raise UserError(f"without fold {fold} the blend averages ranks, {NO_RANKS}")

@@ -54,7 +54,7 @@ def blend_card(
             origin=gathered.origins[name],
             weight=float(used.weights_M[m]),
             **_row(findings.scores, name),
-            fold_scores=_fold_scores(competition, matrix, comparison.member_taken[m]),
+            fold_scores=_fold_scores(competition, matrix, comparison.member_inputs[m]),
             without=LossWithout(**_row(findings.without, name)),
             refitted=Refitted(**_row(stability, name)),
             error_correlation=_mean_with_others(error_corr_MM, m),
@@ -139,8 +139,8 @@ def _diversity(comparison: Comparison, used: Honest, error_corr_MM: np.ndarray) 
         correlation = numbers["error_correlation"]
         clauses.append(f"the members' errors correlate by {correlation:.3f} on average")
     if task.kind != "regression":
-        labels = comparison.member_taken
-        if scorer.metric.takes == "scores":
+        labels = comparison.member_inputs
+        if scorer.metric.inputs == "scores":
             labels = tuple(task.labels(pred_NK) for pred_NK in matrix.oof_MNK)
         numbers["disagreement"] = mean(disagreement(labels))
         numbers["q_statistic"] = mean(q_statistic(labels, task.hard(matrix.y)))
@@ -172,7 +172,7 @@ def _fold_scores(
     for fold in range(competition.n_folds):
         rows = matrix.fold_N == fold
         try:
-            scores.append(competition.scorer.score_taken(matrix.y[rows], inputs[rows]))
+            scores.append(competition.scorer.score_inputs(matrix.y[rows], inputs[rows]))
         except UndefinedScoreError:
             scores.append(None)
     return scores

@@ -40,7 +40,7 @@ def look_into(
     """Fit the blend again without each member and on resampled rows, and score it per slice."""
     matrix, scorer = comparison.matrix, comparison.scorer
     drawn = {"seed": seed, "resamples": resamples}
-    scores = contributions.member_table(matrix, scorer, comparison.member_taken, **drawn)
+    scores = contributions.member_table(matrix, scorer, comparison.member_inputs, **drawn)
     blender = choice.blender if BLENDERS[choice.blender].quick else QUICK
     if choice.n_members > MANY:
         blender = "equal"
@@ -50,13 +50,13 @@ def look_into(
         "thresholds": "fitted" if comparison.form.cuts else "default",
     }
     options = comparison.options.model_copy(update=chosen)
-    honest_taken = cross_fit(blender, matrix, scorer, options, seed=seed).honest_taken
-    without = contributions.leave_one_out(matrix, scorer, options, blender, honest_taken, **drawn)
+    honest_inputs = cross_fit(blender, matrix, scorer, options, seed=seed).honest_inputs
+    without = contributions.leave_one_out(matrix, scorer, options, blender, honest_inputs, **drawn)
     refitted = QUICK if blender in ("equal", "best") else blender
     refits_RM = contributions.weight_stability(matrix, scorer, options, refitted, seed=seed)
     compared = {
-        BEST_MEMBER: comparison.member_taken[matrix.members.index(choice.member)],
-        **{name: comparison.reports[name].honest_taken for name in ("equal", choice.blender)},
+        BEST_MEMBER: comparison.member_inputs[matrix.members.index(choice.member)],
+        **{name: comparison.reports[name].honest_inputs for name in ("equal", choice.blender)},
     }
     tables = {
         column: slice_table(

@@ -197,8 +197,10 @@ def decisions(result: BlendResult) -> list[np.ndarray]:
     task = result.comparison.scorer.task
     if task.kind == "regression":
         return []
-    pairs = zip(result.comparison.member_taken, result.matrix.oof_MNK, strict=True)
-    return [made if made.dtype.kind in "iu" else task.labels(pred_NK) for made, pred_NK in pairs]
+    pairs = zip(result.comparison.member_inputs, result.matrix.oof_MNK, strict=True)
+    return [
+        inputs if inputs.dtype.kind in "iu" else task.labels(pred_NK) for inputs, pred_NK in pairs
+    ]
 
 
 def searches(result: BlendResult) -> dict[str, tuple[Trial, ...]]:

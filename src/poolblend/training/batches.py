@@ -1,6 +1,6 @@
 """Tokenise once, batch rows of similar length, pad each batch to its own longest row.
 
-Shape legend: B batch, T tokens, N rows, F extra columns, W windows.
+Shapes: F extra columns, W windows.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = [
     "training_batches",
 ]
 
-# Rows sorted together: large enough that batches hardly pad, small enough that a large table's stay
-# random. A small table is one pool, in which most rows meet again in every epoch: measured, three
-# pools are no better (docs/results.md).
+# Rows sorted together: enough for little padding, few enough for random batches in a large table. A
+# small table is one pool, whose batches are similar in every epoch; three pools are not better
+# (docs/results.md).
 BATCHES_PER_POOL = 50
 
 
@@ -65,7 +65,7 @@ def plan_steps(
 def prediction_batches(lengths_N: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """Every row once, longest first, each batch at most `batch_tokens` tokens, padding included.
 
-    A row longer than that is a batch of its own. Longest first, so that a batch too large for the
+    A longer row is a batch by itself. Longest first, so that a batch that is too large for the
     memory fails at once.
     """
     batches: list[np.ndarray] = []
@@ -88,8 +88,7 @@ def collate(
     """The rows as padded tensors; `full_width` pads them to the maximum length, not the longest.
 
     Where one row's windows hold more than `window_tokens` tokens, the encoder reads the batch's
-    windows in passes of as many. Raises ValueError for windows padded to full width: the padding is
-    in none of them.
+    windows in passes of at most this size. Raises ValueError for windows with full width.
     """
     if full_width and encoded.windowing is not None:
         raise ValueError("full width does not go with windows")
@@ -118,26 +117,23 @@ def _windows(
     first, at = 0, []
     for windows, window_T, place_T in cut:
         lengths_W = np.array([len(window) for window in windows])
-        # Where padding stands on the left, a window's tokens begin behind it.
+        # With padding on the left, a window's tokens begin after it.
         shift_W = longest - lengths_W if encoded.pad_left else np.zeros_like(lengths_W)
         at.append((first + window_T) * longest + shift_W[window_T] + place_T)
         first += len(windows)
+    most = None  # windows in a pass, where one row's windows do not fit into one
+    largest = longest * max(len(windows) for windows, _, _ in cut)
+    if window_tokens is not None and largest > window_tokens:
+        most = max(1, window_tokens // longest)
     return Windows(
         _padded(ids, longest, encoded.pad_id, encoded.pad_left),
         _padded(
             [np.ones(len(ids_T), dtype=bool) for ids_T in ids], longest, False, encoded.pad_left
         ),
-        # Padding is read from any token at all: it does not count.
+        # Padding may be read from any token, since it does not count.
         _padded(at, width, 0, encoded.pad_left),
-        _windows_per_pass(max(len(windows) for windows, _, _ in cut), longest, window_tokens),
+        most,
     )
-
-
-def _windows_per_pass(n_windows: int, length: int, window_tokens: int | None) -> int | None:
-    """How many windows make up a pass; None where even the longest row needs one pass alone."""
-    if window_tokens is None or n_windows * length <= window_tokens:
-        return None
-    return max(1, window_tokens // length)
 
 
 def _padded(rows: Sequence[np.ndarray], width: int, fill: int | bool, left: bool) -> Tensor:

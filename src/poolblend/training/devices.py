@@ -1,8 +1,11 @@
-"""Where a model runs, in which precision, and whether it ran out of memory."""
+"""The device and the precision of a model, and what to do when memory runs out."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 import torch
@@ -40,7 +43,7 @@ def resolve_precision(
 
 def accelerator(precision: str) -> Accelerator:
     """Prepares models for the device and precision; UserError where a launcher started several."""
-    # accelerate keeps one state per process; each fit may ask for a precision of its own.
+    # accelerate keeps one state per process, but each fit may use another precision.
     AcceleratorState._reset_state()
     made = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
     if made.num_processes > 1:
@@ -52,12 +55,12 @@ def accelerator(precision: str) -> Accelerator:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether a smaller batch may do where this error was raised."""
+    """Whether a smaller batch may avoid this error."""
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
 def device_works() -> bool:
-    """Whether the device computes: after some of CUDA's errors this process cannot use it again."""
+    """Whether the device works: after some CUDA errors this process cannot use it again."""
     try:
         return float(torch.ones(2, device=choose_device()).sum()) == 2
     except (RuntimeError, AssertionError):  # the latter where torch is built without it
@@ -65,9 +68,36 @@ def device_works() -> bool:
 
 
 def free_cached() -> None:
-    """Free what the failed attempt held on the device, before the next one."""
+    """Free the device memory of a failed attempt."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+class TooLittleMemoryError(UserError):
+    """The device or the machine has too little memory, even for the smallest batches."""
+
+
+@contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Turn running out of memory into an error with advice on what to set."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split(". ")[0].split())[:200]
+        shown = f" ({reason})" if reason else ""
+        raise TooLittleMemoryError(f"the device is out of memory{shown}; {advice}") from None
+
+
+def release_memory() -> None:
+    """Free a dropped model's memory before the next one is loaded."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    # Batches of changing shapes fragment glibc's heap: over 1 GB after one fold of MiniLM, growing
+    # with each fold. Other C libraries lack the function, or do not need it.
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

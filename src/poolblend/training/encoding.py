@@ -1,6 +1,6 @@
 """A table's texts as token ids, one row per text or per pair of texts.
 
-Shape legend: T tokens, N rows, F extra columns.
+Shapes: F extra columns.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from poolblend.errors import UserError
 from poolblend.text_spec import TextSpec, Truncation
 from poolblend.training.tokens import Frame, frame, interleave, separated, tokenise
-from poolblend.training.truncation import resolve_truncation, share_room, truncate
 from poolblend.training.windows import Windowing, windowing
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Encoded:
     max_length: int  # of a row, or of each of its windows
     types: tuple[np.ndarray, ...] | None = None  # per row (T,) int32: of which text of a pair
     windowing: Windowing | None = None  # of rows longer than max_length
-    columns_NF: np.ndarray | None = None  # float32: what the model is told beside the text
+    columns_NF: np.ndarray | None = None  # float32: extra features
 
     @property
     def _n_tokens_N(self) -> np.ndarray:
@@ -48,13 +49,13 @@ class Encoded:
 
     @property
     def lengths_N(self) -> np.ndarray:
-        """How many tokens each row makes a model read: its own, or full windows of them."""
+        """How many tokens a model reads for each row: its own, or full windows."""
         lengths_N = self._n_tokens_N
         return np.where(lengths_N <= self.max_length, lengths_N, self.n_windows_N * self.max_length)
 
 
 class Text(NamedTuple):
-    """One text of a row as tokens, and which of them are its own, not special ones between."""
+    """One text of a row as tokens, and which of them are not special tokens."""
 
     ids: Sequence[int]
     own: Sequence[bool]
@@ -71,8 +72,8 @@ def encode(
     Columns become one text, joined by the special tokens `between` (those before the first, then
     those behind each; by default the separator), and framed as the tokenizer frames one text; with
     join "pair" two are framed as the tokenizer frames two. With windows, longer texts are kept, to
-    be read in windows of `max_length`. Raises UserError where `max_length` leaves no room, or where
-    pairs meet windows or a tokenizer that puts nothing between two texts.
+    be read in windows of `max_length`. Raises UserError where `max_length` is too small, for pairs
+    with windows, and for pairs with a tokenizer that puts nothing between two texts.
     """
     pair, as_text = spec.join == "pair", spec.special_tokens == "text"
     if pair and spec.windows is not None:
@@ -87,8 +88,8 @@ def encode(
     n_tokens = [[len(text.ids) for text in texts] for texts in made]
     side = resolve_truncation(spec.truncation, tokenizer)
     rows = [_truncated(texts, room, side) for texts in zip(*made, strict=True)]
-    # A tokenizer that adds no special tokens makes nothing of an empty text: one padding token then
-    # stands for it, so that there is something to pool.
+    # Without special tokens an empty text has no token: it becomes one padding token, so that
+    # there is something to pool.
     pad_id = tokenizer.pad_token_id or 0
     ids = [interleave(around.ids, [text.ids for text in row]) or [pad_id] for row in rows]
     special = [[False] * len(gap) for gap in around.ids]
@@ -169,6 +170,33 @@ def _truncated(texts: Sequence[Text], room: int, side: Truncation) -> list[Text]
     ]
 
 
+def resolve_truncation(truncation: Truncation, tokenizer: Any) -> Truncation:
+    """`auto` is the end that the tokenizer keeps."""
+    if truncation != "auto":
+        return truncation
+    return "tail" if tokenizer.truncation_side == "left" else "head"
+
+
+def truncate(row: Sequence[T], room: int, truncation: Truncation) -> Sequence[T]:
+    """At most `room` of the row: its head, its tail, or half of each (the odd one to the head)."""
+    if len(row) <= room:
+        return row
+    n_tail = {"head": 0, "tail": room, "head_tail": room // 2}[truncation]
+    return [*row[: room - n_tail], *row[len(row) - n_tail :]]
+
+
+def share_room(lengths: Sequence[int], room: int) -> list[int]:
+    """The room of one text or of each of two, of which the longer is cut first.
+
+    As tokenizers does it (`longest_first`): where both are cut, the longer keeps the odd token.
+    """
+    if len(lengths) == 1:
+        return [room]
+    shorter = min(*lengths, room // 2)
+    longer = room - shorter
+    return [shorter, longer] if lengths[0] <= lengths[1] else [longer, shorter]
+
+
 def _types(around: Frame, rows: Iterable[Sequence[Text]]) -> tuple[np.ndarray, ...]:
     """The token types of pairs, as the tokenizer gives them."""
     kinds = [
@@ -183,7 +211,7 @@ def _arrays(rows: Iterable[Sequence[Any]], dtype: Any) -> tuple[np.ndarray, ...]
 
 
 def digest(encoded: Encoded, rows: np.ndarray) -> dict[str, Any]:
-    """How many tokens these rows have, and sha256 of their ids: the same for the same reading."""
+    """How many tokens these rows have, and sha256 of their ids."""
     hashed, count = hashlib.sha256(), 0
     for row in rows:
         count += len(encoded.ids[row])
@@ -194,10 +222,10 @@ def digest(encoded: Encoded, rows: np.ndarray) -> dict[str, Any]:
 def concatenated(first: Encoded, second: Encoded) -> Encoded:
     """Both tables' rows, those of `first` first.
 
-    Raises ValueError where they are not encoded alike.
+    Raises ValueError where they are encoded differently.
     """
-    alike = ("pad_id", "pad_left", "max_length", "windowing")
-    differing = [name for name in alike if getattr(first, name) != getattr(second, name)]
+    same = ("pad_id", "pad_left", "max_length", "windowing")
+    differing = [name for name in same if getattr(first, name) != getattr(second, name)]
     for name in ("types", "columns_NF"):
         if (getattr(first, name) is None) != (getattr(second, name) is None):
             differing.append(name)

@@ -1,7 +1,4 @@
-"""The loop: fine-tune a model on some rows.
-
-Shape legend: N rows, K outputs, L logits.
-"""
+"""The loop: fine-tune a model on some rows."""
 
 from __future__ import annotations
 
@@ -34,12 +31,12 @@ RECIPE, NOTE = "recipe.", "note."
 
 
 class DivergedError(UserError):
-    """A training whose loss or predictions are no longer finite; its checkpoints lead there."""
+    """A training whose loss or predictions are no longer finite."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch did: mean loss over its rows, seconds, share of padding among its tokens."""
+    """One epoch: mean loss over its rows, seconds, share of padding among its tokens."""
 
     number: int
     loss: float
@@ -50,13 +47,13 @@ class Epoch:
 class Fit:
     """One fine-tuning of `model`, in place, on `rows` of `encoded`.
 
-    Aligned with `encoded` are the objective's `targets` (N, L), and `weights` (N, 1 or L), which
-    scale the losses. Batches and their order come from `seed`; dropout from torch's global
-    generator, which the caller seeds before it builds the model. `window_tokens` bounds what the
-    encoder reads at once of one row's windows.
+    The objective's `targets` (N, L) and `weights` (N, 1 or L), which scale the losses, have the
+    rows of `encoded`. Batches and their order come from `seed`; dropout from torch's global
+    generator, which the caller seeds before building the model. `window_tokens` limits how many
+    tokens of one row's windows the encoder reads at once.
 
-    Between two optimizer steps, `state` returns all that another process needs to resume with
-    `restore`, to the same bits. `notes` are tensors of the caller's that are kept with it.
+    Between two optimizer steps, `state` returns everything that another process needs to resume
+    with `restore`, bit for bit. `notes` are tensors of the caller that are saved with it.
     """
 
     def __init__(
@@ -75,7 +72,7 @@ class Fit:
         self.options, self.seed = options, seed
         self.recipes = active_recipes(options)
         self.position = Position()
-        self.last_loss = self.last_rate = math.nan  # of the last step; the rate that is `lr`'s
+        self.last_loss = self.last_rate = math.nan  # of the last step; the rate is that of `lr`
         self.notes: dict[str, Tensor] = {}
         self._accelerator = accelerator(resolve_precision(options.precision, choose_device()))
         if options.gradient_checkpointing:
@@ -128,11 +125,11 @@ class Fit:
 
     @property
     def pieces(self) -> int:
-        """Into how many a batch is cut, more than one where the device ran out of memory."""
+        """The number of pieces of a batch; above 1 after the device ran out of memory."""
         return self._gradients.pieces
 
     def state(self) -> State:
-        """The training between two steps; valid until the next one."""
+        """The state of the training; valid until the next step."""
         live = state.capture(
             self.model, self._optimizer, self._schedule, self._accelerator.scaler, self.position
         )
@@ -143,9 +140,9 @@ class Fit:
         return State(live.tensors | kept, live.rest | own)
 
     def restore(self, saved: State) -> None:
-        """Resume; KeyError, TypeError, ValueError or RuntimeError where that cannot be."""
+        """Resume; KeyError, TypeError, ValueError or RuntimeError where `saved` does not fit."""
         if saved.rest.get("target_scaler") != self.objective.scaler_json:
-            raise ValueError("targets were scaled otherwise")
+            raise ValueError("targets were scaled differently")
         self.position = state.restore(
             saved, self.model, self._optimizer, self._schedule, self._accelerator.scaler
         )
@@ -157,9 +154,9 @@ class Fit:
     def run(
         self, *, progress: str | None = None, after_step: Callable[[], None] | None = None
     ) -> Iterator[Epoch]:
-        """Train what is left, yielding after each epoch what it did.
+        """Do the remaining epochs, and yield a summary after each.
 
-        A state taken while the caller holds an epoch yields that epoch again. `progress` labels a
+        A state captured after an epoch was yielded yields that epoch again. `progress` labels a
         progress bar. Raises DivergedError when the loss is no longer finite.
         """
         with tqdm(
@@ -192,7 +189,7 @@ class Fit:
 
     @contextmanager
     def evaluated(self) -> Iterator[TextModel]:
-        """The model as it would be kept now."""
+        """The model as it would be saved now."""
         with ExitStack() as stack:
             for recipe in self.recipes:
                 stack.enter_context(recipe.evaluating(self._kept))
@@ -231,10 +228,10 @@ class Fit:
         return next((model for model in found if model is not None), self.model)
 
     def try_step(self) -> None:
-        """Do the first step of the plan as if it were the last, to see whether it can be done.
+        """Do the first step of the plan as if it were the last, to test whether it works.
 
-        So it meets all recipes. No position is kept. Raises DivergedError where its loss is not
-        finite, and whatever model and device raise.
+        All recipes take part in it. The position is not changed. Raises DivergedError where its
+        loss is not finite, and whatever model and device raise.
         """
         self.model.train()
         self._step(self._steps[0][0], self.n_steps - 1)
@@ -254,12 +251,12 @@ class Fit:
 
     @property
     def cure(self) -> str:
-        """What may help a training that diverges."""
+        """Advice for a training that diverges."""
         resolved = resolve_precision(self.options.precision, choose_device())
         return "lower train.lr" + ", or set train.precision=fp32" * (resolved != "fp32")
 
     def _step(self, step: Sequence[np.ndarray], number: int) -> float:
-        """Change the weights once, as the step of this number; the mean loss before that."""
+        """Do step number `number`; returns the mean loss before it."""
         loss = self._gradients.of_step(step, number, self.n_steps)
         if not np.isfinite(loss):
             raise DivergedError(

@@ -1,7 +1,4 @@
-"""The gradients of one optimizer step: its batches, halved where the memory is too small.
-
-Shape legend: B batch, N rows, L logits.
-"""
+"""The gradients of one optimizer step; its batches are halved when memory runs out."""
 
 from __future__ import annotations
 
@@ -28,8 +25,8 @@ class Gradients:
 
     `targets` (N, L) and `weights` (N, 1 or L) are those of these rows.
     `pieces` is how many a batch is cut into: more than one where the device ran out of memory.
-    A row whose windows hold more than `window_tokens` is read in passes of as many, whose
-    activations are computed again for the gradients.
+    A row whose windows hold more than `window_tokens` is read in passes of at most this size,
+    whose activations are computed again for the gradients.
     """
 
     def __init__(
@@ -59,7 +56,7 @@ class Gradients:
     def of_step(self, batches: Sequence[np.ndarray], step: int, n_steps: int) -> float:
         """Leave the gradients of step number `step` on the model; its rows' mean loss.
 
-        The batches are halved, and the step repeated, for as long as the memory is too small.
+        The batches are halved, and the step repeated, as long as memory runs out.
         """
         while True:
             try:
@@ -79,7 +76,7 @@ class Gradients:
             free_cached()
             self.pieces *= 2
             log.warning(
-                "out of memory: going on with batches of %d rows, %d of them to a step",
+                "out of memory: continuing with batches of %d rows, %d per step",
                 largest // 2,
                 len(batches) * self.pieces,
             )

@@ -1,6 +1,6 @@
-"""Heads fitted by scikit-learn to what a frozen encoder makes of the rows.
+"""Heads fitted by scikit-learn to a frozen encoder's pooled vectors.
 
-Shape legend: N rows, F features, L logits, C classes, S support vectors.
+Shapes: F features, C classes, S support vectors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sklearn.svm import SVR
 from torch import Tensor
 
 from poolblend.errors import UserError
-from poolblend.modeling.frozen_heads import KernelHead, LinearHead, Standardise
+from poolblend.modeling.heads import KernelHead, LinearHead
 from poolblend.modeling.options import FrozenKind
 from poolblend.training.objectives import Objective
 
@@ -30,7 +30,7 @@ TASKS_OF: dict[FrozenKind, tuple[str, ...]] = {"ridge": VALUES, "svr": VALUES, "
 MAX_ITERATIONS = 10_000
 LEAST_SHARE = 1e-3  # a label's share of a row below which it is left out
 CACHE = 1000  # megabytes in which libsvm keeps columns of the kernel
-# On 10,000 rows of 384 features libsvm takes 14 s, on 5,000 it takes 3.
+# libsvm needs 14 s for 10,000 rows of 384 features, 3 s for 5,000.
 SLOW_ROWS = 20_000
 
 
@@ -56,8 +56,8 @@ def fit_head(
     """A head that minimises scikit-learn's objective on these rows; on the CPU.
 
     Features are standardised and divided by the square root of their number: rows have a mean
-    squared length of 1, whatever the encoder's width, so that one `C` suits all. Targets are what
-    `objective`'s loss takes; weights are (N, 1) or (N, L). A ridge's alpha is 1 / (2 C).
+    squared length of 1, whatever the encoder's width, so that one `C` suits all. Targets are those
+    of `objective`'s loss; weights are (N, 1) or (N, L). A ridge's alpha is 1 / (2 C).
     """
     check_head(kind, task_kind)
     scaler = StandardScaler().fit(features_NF.astype(np.float64))
@@ -79,7 +79,8 @@ def fit_head(
             weight_LF, bias_L = fitting(x_NF, targets_NL, weights_NL, prior_L, C)
         _put(head.linear.weight, weight_LF)
         _put(head.linear.bias, bias_L)
-    _put_scaling(head.standardise, scaler.mean_, scale_F)
+    _put(head.standardise.mean_F, scaler.mean_)
+    _put(head.standardise.scale_F, scale_F)
     return head.requires_grad_(False)
 
 
@@ -97,7 +98,7 @@ def _multinomial(
     weight_CF[seen] = sides @ model.coef_
     bias_C[seen] = sides @ model.intercept_
     if len(seen) < len(bias_C):
-        # Base rates are logarithms of shares: they are moved to where these logits lie.
+        # Base rates are logarithms of shares: they are shifted to the level of these logits.
         scale = logsumexp(x_NF @ weight_CF[seen].T + bias_C[seen], axis=1).mean()
         bias_C[np.setdiff1d(np.arange(len(bias_C)), seen)] += scale
     return weight_CF, bias_C
@@ -119,7 +120,7 @@ def _each_label(
 def _logistic(
     x_NF: np.ndarray, share_NC: np.ndarray, weight_N: np.ndarray, C: float
 ) -> LogisticRegression | None:
-    """None where all rows are of one class; a soft label counts as a row for each of its shares."""
+    """None where all rows are of one class; a soft label becomes one weighted row per class."""
     rows, classes = np.nonzero(share_NC > LEAST_SHARE)
     if len(np.unique(classes)) < 2:
         return None
@@ -165,8 +166,3 @@ def _support_vectors(
 def _put(tensor: Tensor, values: np.ndarray) -> None:
     with torch.no_grad():
         tensor.copy_(torch.from_numpy(values))
-
-
-def _put_scaling(standardise: Standardise, mean_F: np.ndarray, scale_F: np.ndarray) -> None:
-    _put(standardise.mean_F, mean_F)
-    _put(standardise.scale_F, scale_F)

@@ -1,7 +1,4 @@
-"""What a masked language model is trained on, and its loss on texts held out.
-
-Shape legend: N rows.
-"""
+"""Training rows of a masked language model, and its loss on held-out texts."""
 
 from __future__ import annotations
 
@@ -14,9 +11,9 @@ from torch import Tensor
 
 from poolblend.modeling.masked_lm import MaskedLanguageModel
 from poolblend.training.batches import Encoded
-from poolblend.training.batchwise import batchwise
 from poolblend.training.devices import Precision
 from poolblend.training.objectives import Objective
+from poolblend.training.prediction import batchwise
 
 
 class OwnLoss(Objective):
@@ -33,9 +30,9 @@ OWN_LOSS = OwnLoss("masked language", n_outputs=1, classes=())
 
 
 def distinct_pieces(encoded: Encoded, special: Sequence[int]) -> Encoded:
-    """Each of the rows' windows as a row of its own, each once, if it has a token to be hidden.
+    """The rows' windows as separate rows without repeats, if they have a token to mask.
 
-    Texts that are there twice would be trained on and held out at once.
+    A repeated text could be both trained on and held out.
     """
     ids, content = encoded.ids, encoded.content
     if encoded.windowing is not None:
@@ -66,14 +63,14 @@ def held_out_loss(
     precision: Precision,
     after_batch: Callable[[], None] | None = None,
 ) -> float:
-    """Mean loss over the rows, without dropout; one seed hides the same tokens of them each time.
+    """Mean loss over the rows, without dropout; one seed masks the same tokens each time.
 
-    Torch's global generator is afterwards where it was.
+    The state of torch's global generator is restored.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         losses = batchwise(
-            model,  # type: ignore[arg-type]  # of a model it wants what every one has
+            model,  # type: ignore[arg-type]  # it uses only what both kinds of model have
             encoded,
             rows,
             model,

@@ -1,8 +1,8 @@
-"""What is minimised: a loss over logits, what they predict, and the head's bias before training.
+"""Objectives: a loss over logits, their predictions, and the head's bias before training.
 
 To add a loss, write a subclass of `Objective` under `@register("name")` here.
 
-Shape legend: B batch, N rows, K outputs, L logits, C classes.
+Shapes: C classes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from poolblend.training.target_scaler import TargetScaler
 
 
 class Objective:
-    """A loss with what belongs to it; targets are float, one per logit, and may be soft.
+    """A loss and its conversions; targets are float, one per logit, and may be soft.
 
-    An ordinal task predicts a value on the scale of its classes, whichever way it is learned.
+    For an ordinal task, predictions are always values on the scale of its classes.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ()  # kinds of tasks that it fits
@@ -32,7 +32,7 @@ class Objective:
     learns_values: ClassVar[bool] = False  # logits are values, standardised by `scaler`
 
     n_logits: int
-    n_outcomes: int  # among which a target's label is one: what label smoothing spreads over
+    n_outcomes: int  # the number of labels over which label smoothing spreads
     scaler: TargetScaler | None = None  # set by `fitted`
 
     def __init__(self, task_kind: str, n_outputs: int, classes: Sequence[Any]) -> None:
@@ -58,14 +58,14 @@ class Objective:
         raise NotImplementedError
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
-        """How far two passes' logits (B, L) are apart, (B,): 0 where they agree."""
+        """The distance between two passes' logits (B, L), (B,): 0 where they agree."""
         raise NotImplementedError
 
     def prior(self, targets_NL: np.ndarray, weights: np.ndarray) -> np.ndarray | None:
         """Logits (L,) that predict the base rates; None where 0 does.
 
-        A head that starts there spends no step on learning them, which matters for rare labels.
-        Each outcome is counted once more than it was seen.
+        The head then need not learn them, which matters for rare labels. One is added to each
+        count.
         """
         return None
 
@@ -81,7 +81,7 @@ class Objective:
         return other
 
     def scale(self, targets_NL: np.ndarray) -> np.ndarray:
-        """Targets as the loss takes them."""
+        """Targets on the scale of the loss."""
         return targets_NL if self.scaler is None else self.scaler.transform(targets_NL)
 
     def unscale(self, activated_NK: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ class Objective:
         return None if self.scaler is None else self.scaler.to_json()
 
     def _shares_above(self, value_N1: np.ndarray) -> np.ndarray:
-        """How much of a value lies above each class but the last, (N, C-1): 1, …, a share, 0, …"""
+        """The share of a value above each class but the last, (N, C-1): 1, …, a share, 0, …"""
         low, high = self.classes[:-1], self.classes[1:]
         return np.clip((value_N1 - low) / (high - low), 0, 1)
 
@@ -123,7 +123,7 @@ class CrossEntropy(Objective):
     def from_predictions(self, pred_NK: np.ndarray) -> np.ndarray:
         if not self.ordinal:
             return pred_NK
-        # A value between two classes is shares of both.
+        # A value between two classes is split between both.
         above = self._shares_above(pred_NK)
         edges = np.ones((len(above), 1))
         return np.hstack([edges, above]) - np.hstack([above, 0 * edges])

@@ -1,4 +1,4 @@
-"""Optimizers, and the groups of parameters that learn at rates of their own.
+"""Optimizers, and groups of parameters with separate learning rates.
 
 To add an optimizer, write a function of parameter groups under `@register("name")`. Those here are
 fused: 8 times as fast as the default step on a CPU.
@@ -69,10 +69,10 @@ def parameter_groups(
     weight_decay: float,
     factor: Callable[[int, int], float] = lambda depth, top: 1.0,
 ) -> Groups:
-    """Every trainable parameter in exactly one group of its own learning rate and weight decay.
+    """Every trainable parameter in exactly one group with its learning rate and weight decay.
 
     The encoder's rate at a depth is `factor(depth, top)` times `lr`, depth 0 being the embeddings
-    and `top` what lies above the layers; pooler and head take `head_lr` (None: `lr`). Vectors and
+    and `top` what lies above the layers; pooler and head use `head_lr` (None: `lr`). Vectors and
     scalars (biases, norms) are not decayed.
     """
     depths = layer_depths(model.encoder)

@@ -15,13 +15,13 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 class Pseudo(Section):
     """Rows of test with the predictions of a blend as labels, joined to each fold's own rows."""
 
-    labels: FileNamePart  # what `infer.py --pseudo-labels NAME` has kept
+    labels: FileNamePart  # the NAME given to `infer.py --pseudo-labels`
     weight: float = Field(1.0, gt=0)  # of such a row, where a train row counts 1
     confidence: float = Field(0.0, ge=0, lt=1)  # least probability of its likeliest label
 
 
 class Checkpoints(Section):
-    """When a fold in training is saved so that it can resume; it always is after each epoch."""
+    """When a fold in training is saved to resume from, besides after each epoch."""
 
     minutes: float | None = Field(10, gt=0)  # between two within an epoch; null: none by time
     steps: int | None = Field(None, ge=1)  # optimizer steps between two; null: none by count

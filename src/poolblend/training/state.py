@@ -1,6 +1,4 @@
-"""A training between two steps as tensors and JSON: what another process needs to resume it to
-the same bits.
-"""
+"""The state of a training as tensors and JSON, with which another process resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ def capture(
 ) -> State:
     """The state of these, and of every random generator that dropout may draw from.
 
-    The tensors are the live ones: write them before the next step.
+    The tensors are not copied: write them before the next step.
     """
     moments = optimizer.state_dict()["state"]
     twice = _named_twice(model)

@@ -1,7 +1,4 @@
-"""Values are standardised to be learned: else one learning rate would suit one scale alone.
-
-Legend: N rows, L logits.
-"""
+"""Standardise target values, so that the learning rate does not depend on their scale."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ class TargetScaler:
     def fit(cls, values_NL: np.ndarray, weights: np.ndarray) -> TargetScaler:
         """The mean and standard deviation of values with weights (N, 1 or L).
 
-        Where all are the same, so that there is nothing to learn, the spread is 1.
+        Where all values are the same, the spread is 1.
         """
         weights_NL = np.broadcast_to(weights, values_NL.shape)
         mean_L = np.average(values_NL, axis=0, weights=weights_NL)

@@ -1,4 +1,4 @@
-"""Texts to token ids: what is written in them, and what a tokenizer or a template puts around."""
+"""Texts to token ids: tokens in the texts, and special tokens around and between them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from poolblend.errors import UserError
 
 T = TypeVar("T")
 
-# What a template may call a token by, whatever the tokenizer's own name for it is.
+# Names of special tokens that a template may use with any tokenizer.
 GENERIC = {"[SEP]": ("sep_token", "eos_token"), "[CLS]": ("cls_token", "bos_token")}
 NOTHING = "(?!)"  # a pattern that matches nowhere
 
@@ -24,9 +24,9 @@ class Frame(NamedTuple):
 
 
 def frame(tokenizer: Any, n_texts: int) -> Frame:
-    """The tokenizer's frame of one text or of two; UserError where it changes what it frames."""
+    """The tokenizer's frame of one text or of two; UserError where it changes the texts' tokens."""
     texts = ("a", "b")[:n_texts]
-    # Asked for, because not every tokenizer gives the types that its encoder was trained with.
+    # Requested, because not every tokenizer returns the types of its encoder by default.
     whole = tokenizer(*texts, **({"return_token_type_ids": True} if n_texts > 1 else {}))
     ids = whole["input_ids"]
     types = whole.get("token_type_ids") or [0] * len(ids)
@@ -88,7 +88,7 @@ def split_template(template: str, tokenizer: Any) -> tuple[list[str], list[list[
 def tokenise(texts: Sequence[str], tokenizer: Any, *, as_text: bool) -> list[list[int]]:
     """Every text's token ids, nothing added and nothing cut.
 
-    With `as_text`, special tokens written within the texts are no such tokens.
+    With `as_text`, special tokens written within the texts are ordinary text.
     """
     texts = list(texts)
     try:
@@ -100,12 +100,12 @@ def tokenise(texts: Sequence[str], tokenizer: Any, *, as_text: bool) -> list[lis
             return_token_type_ids=False,
         )["input_ids"]
     except BaseException as error:
-        # A panic in Rust is no Exception: of a pattern that gives up on a text, for one.
+        # A panic in Rust, such as a pattern that fails on a text, is not an Exception.
         if type(error).__name__ != "PanicException":
             raise
         raise UserError(
-            f"the tokenizer fails on a text ({error}); mend its patterns or added tokens, shorten "
-            "the texts, or take another backbone"
+            f"the tokenizer fails on a text ({error}); correct its patterns or added tokens, "
+            "shorten the texts, or choose another backbone"
         ) from None
     if as_text:
         special = _special_tokens(tokenizer)
@@ -117,14 +117,14 @@ def tokenise(texts: Sequence[str], tokenizer: Any, *, as_text: bool) -> list[lis
 
 
 def _special_tokens(tokenizer: Any) -> dict[str, int]:
-    """The id of each special token but that for what is unknown, which any text may contain."""
+    """The id of each special token except the unknown token, which any text may contain."""
     decoder = tokenizer.added_tokens_decoder
     special = {token.content: id for id, token in decoder.items() if token.special}
     return {word: id for word, id in special.items() if word != tokenizer.unk_token}
 
 
 def _written(special: Iterable[str]) -> re.Pattern[str]:
-    """Finds each of these words in a text; of two that begin alike, the longer."""
+    """Finds each of these words in a text; of two with the same beginning, the longer."""
     longest_first = sorted(special, key=len, reverse=True)
     words = "|".join(map(re.escape, longest_first))
     return re.compile(f"({words or NOTHING})")
@@ -134,7 +134,7 @@ def _spell(text: str, row: list[int], tokenizer: Any, special: dict[str, int]) -
     """The text's tokens with each special token in it character by character.
 
     The vocabulary of a Unigram model holds special tokens like any others, and finds them in texts.
-    What still comes out as special becomes unknown, or nothing where the tokenizer knows no such.
+    Remaining special tokens become the unknown token, or nothing where there is none.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:

@@ -1,11 +1,9 @@
-"""One small training step, to compare what a device computes with what it should.
+"""One small training step, to compare a device's results with the expected ones.
 
-Shape legend: B batch, H hidden.
+Shapes: H hidden.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +12,7 @@ from torch import Tensor
 from poolblend.training.devices import DTYPES
 from poolblend.training.optimizers import OPTIMIZERS
 
-# Largest relative error: some 20 times what devices that work have, far below a wrong result.
+# Largest relative error: some 20 times that of working devices, far below a wrong result.
 TOLERANCES = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.02}
 
 
@@ -24,7 +22,9 @@ def deviation(device: torch.device, precision: str) -> float:
     0 is equal, NaN not a number. Raises whatever the device does.
     """
     expected = trial_step(torch.device("cpu"), "fp64")
-    return _largest_error(trial_step(device, precision), expected)
+    found = trial_step(device, precision)
+    errors = [(a - b).norm() / b.norm() for a, b in zip(found, expected, strict=True)]
+    return float(torch.stack(errors).max())  # max keeps a NaN
 
 
 def trial_step(device: torch.device, precision: str) -> list[Tensor]:
@@ -47,8 +47,3 @@ def trial_step(device: torch.device, precision: str) -> list[Tensor]:
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     optimizer.step()
     return [tensor.detach().cpu().double() for tensor in (output_BH, *gradients, *weights)]
-
-
-def _largest_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    errors = [(a - b).norm() / b.norm() for a, b in zip(found, expected, strict=True)]
-    return float(torch.stack(errors).max())  # max keeps a NaN

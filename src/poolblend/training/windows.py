@@ -1,7 +1,4 @@
-"""Long texts in overlapping windows, each of their tokens read from one of them.
-
-Shape legend: N rows, T tokens of a row.
-"""
+"""Long texts in overlapping windows; each token is read from one of them."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from poolblend.errors import UserError
 
 
 class Windowing(NamedTuple):
-    """How a row is cut into windows; tokens that stand around a text stand around each window."""
+    """How a row is cut into windows; special tokens around a text are around each window."""
 
     length: int  # tokens of a full window, those around it included
     overlap: int  # of the text's tokens, shared by two neighbours
@@ -39,10 +36,10 @@ class Windowing(NamedTuple):
         return np.maximum(1, -(-new_N // self.stride))
 
     def cut(self, ids_T: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-        """A row's windows; of each of its tokens the window it is read from, and where in there.
+        """A row's windows; for each of its tokens the window it is read from, and its place there.
 
-        They are the tokenizer's own (`stride` is its name for the overlap). A token in several is
-        read where it is farthest from where the text was cut; of equals, in the earlier.
+        They are the same as the tokenizer's (`stride` is its name for the overlap). A token in
+        several windows is read where it is farthest from the cuts; of equals, in the earlier.
         """
         n_tokens = len(ids_T) - self.n_before - self.n_after
         starts_W = np.arange(0, max(1, n_tokens - self.overlap), self.stride)
@@ -72,7 +69,7 @@ class Windowing(NamedTuple):
 
 
 def windowing(length: int, overlap: int, n_before: int, n_after: int) -> Windowing:
-    """Windows that move on; UserError where the overlap leaves them no new token."""
+    """The windowing; UserError where the overlap leaves a window no new token."""
     made = Windowing(length, overlap, n_before, n_after)
     if made.stride < 1:
         raise UserError(

@@ -3,10 +3,10 @@
 To add one, write it in any module of this folder. That puts it into `--help`, the config's choices,
 the README's table and the laws of tests/competition/test_metrics.py.
 
-Its docstring's first line is what `--help` shows. It sees y as `Task.encode` writes it, or with
-`by_value` ordinal classes as `Task.steps_C`. With takes="labels", y_pred is of the same shape; with
-takes="scores" it is the predictions themselves, a vector for binary. They are written out in NumPy,
-since a blend asks for tens of thousands of scores; the tests hold each equal to scikit-learn's.
+The first line of its docstring is shown in `--help`. y_true is as `Task.encode` returns it, or with
+`by_value` ordinal classes as `Task.steps_C`. With inputs="labels", y_pred has the same shape; with
+inputs="scores" it holds the predictions, a vector for binary. Metrics are written in NumPy because
+a blend computes tens of thousands of scores; tests compare each with scikit-learn's.
 """
 
 import importlib

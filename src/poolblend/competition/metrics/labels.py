@@ -1,6 +1,6 @@
 """Metrics of decided labels, from the counts of their outcomes.
 
-Legend: K classes or outputs.
+Shapes: K classes or outputs.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def _mcc_of(c: Counts) -> Any:
 @register(
     "accuracy",
     better="max",
-    takes="labels",
+    inputs="labels",
     tasks=("binary", "multiclass", "multilabel", "ordinal"),
-    of_counts=_accuracy_of,
+    count_function=_accuracy_of,
 )
 def accuracy(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """Share of rows predicted right; with several labels, all of a row's must be."""
@@ -62,7 +62,14 @@ def accuracy(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return np.count_nonzero(right if right.ndim == 1 else right.all(axis=1)) / len(right)
 
 
-@register("f1", better="max", takes="labels", tasks=("binary",), of_counts=_f1_of, of_positive=True)
+@register(
+    "f1",
+    better="max",
+    inputs="labels",
+    tasks=("binary",),
+    count_function=_f1_of,
+    needs_positive=True,
+)
 def f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """F1 of the positive label."""
     return _f1_of(count(y_true, y_pred))
@@ -71,9 +78,9 @@ def f1(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 @register(
     "f1_macro",
     better="max",
-    takes="labels",
+    inputs="labels",
     tasks=("binary", "multiclass", "multilabel"),
-    of_counts=_f1_macro_of,
+    count_function=_f1_macro_of,
     mean_of="f1",
 )
 def f1_macro(y_true: np.ndarray, y_pred: np.ndarray) -> float:
@@ -87,7 +94,11 @@ def f1_macro(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 
 
 @register(
-    "f1_micro", better="max", takes="labels", tasks=("multiclass", "multilabel"), of_counts=_f1_of
+    "f1_micro",
+    better="max",
+    inputs="labels",
+    tasks=("multiclass", "multilabel"),
+    count_function=_f1_of,
 )
 def f1_micro(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """F1 over all decisions of all classes together."""
@@ -97,9 +108,9 @@ def f1_micro(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 @register(
     "mcc",
     better="max",
-    takes="labels",
+    inputs="labels",
     tasks=("binary", "multiclass"),
-    of_counts=_mcc_of,
+    count_function=_mcc_of,
     by_fold=True,
 )
 def mcc(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
@@ -114,7 +125,7 @@ def _mcc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return float((tp_K.sum() * n - true_K @ pred_K) / spread) if spread else 0.0
 
 
-@register("qwk", better="max", takes="labels", tasks=("ordinal",), by_fold=True, by_value=True)
+@register("qwk", better="max", inputs="labels", tasks=("ordinal",), by_fold=True, by_value=True)
 def qwk(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
     """Quadratic weighted kappa: agreement of classes by their values, beyond chance.
 
@@ -124,7 +135,7 @@ def qwk(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None
 
 
 def _qwk(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    # With squared distances, Cohen's observed and expected disagreement are moments of the labels.
+    # With squared distances, observed and expected disagreement are moments of the labels.
     n = len(y_true)
     chance = _spread(y_true) + _spread(y_pred) + (int(y_true.sum()) - int(y_pred.sum())) ** 2
     if chance == 0:
@@ -134,9 +145,9 @@ def _qwk(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 
 
 def _hits(y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per class (K,): decided rightly, true, decided."""
+    """Per class (K,): the numbers of correct, true and predicted rows."""
     size = int(max(y_true.max(), y_pred.max())) + 1
-    # Never as a table of classes by classes: of thousands that is millions of cells.
+    # No table of classes by classes: for thousands of classes it has millions of cells.
     right_N = y_true[y_true == y_pred]
     right_K, true_K, pred_K = (np.bincount(x, minlength=size) for x in (right_N, y_true, y_pred))
     return right_K, true_K, pred_K

@@ -1,9 +1,11 @@
 """Metrics of the predictions themselves: probabilities, rankings, values.
 
-Legend: N rows, K model outputs, P positive rows.
+Shapes: P positive rows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy.stats import rankdata
@@ -24,10 +26,10 @@ def _cross_entropy(share_NK: np.ndarray, y_pred: np.ndarray) -> float:
 @register(
     "log_loss",
     better="min",
-    takes="scores",
+    inputs="scores",
     tasks=("binary", "multiclass", "multilabel"),
     mean_of="log_loss",
-    of_shares=_cross_entropy,
+    share_function=_cross_entropy,
 )
 def log_loss(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """Mean negative log of the probability given to the truth."""
@@ -38,7 +40,9 @@ def log_loss(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     return float(-np.log(np.where(y_true == 1, clipped, 1 - clipped)).mean())
 
 
-@register("roc_auc", better="max", takes="scores", tasks=("binary",), of_order=True, by_fold=True)
+@register(
+    "roc_auc", better="max", inputs="scores", tasks=("binary",), rank_based=True, by_fold=True
+)
 def roc_auc(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
     """Area under the ROC curve: how often a positive row ranks above a negative one.
 
@@ -63,10 +67,10 @@ def _auc(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 @register(
     "roc_auc_macro",
     better="max",
-    takes="scores",
+    inputs="scores",
     tasks=("multiclass", "multilabel"),
     mean_of="roc_auc",
-    of_order=True,
+    rank_based=True,
     by_fold=True,
 )
 def roc_auc_macro(
@@ -75,56 +79,48 @@ def roc_auc_macro(
     """Mean of the classes' areas under the ROC curve, each class against the rest."""
     K = y_pred.shape[1]
     y_NK = y_true if y_true.ndim == 2 else y_true[:, None] == np.arange(K)
-    return _mean_over_columns(roc_auc, y_NK.astype(np.int64), y_pred, fold_N)
+    return _mean_over_columns(_auc, pairs, y_NK.astype(np.int64), y_pred, fold_N)
 
 
-@register("rmse", better="min", takes="scores", tasks=("regression",), mean_of="rmse")
+@register("rmse", better="min", inputs="scores", tasks=("regression",), mean_of="rmse")
 def rmse(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """Root of the mean squared error over all targets together."""
     return float(np.sqrt(np.mean((y_true - y_pred) ** 2)))
 
 
-@register("mcrmse", better="min", takes="scores", tasks=("regression",), mean_of="mcrmse")
+@register("mcrmse", better="min", inputs="scores", tasks=("regression",), mean_of="mcrmse")
 def mcrmse(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """Mean of the targets' root mean squared errors."""
     gap_NK = y_true - y_pred
     return float(np.sqrt(np.einsum("nk,nk->k", gap_NK, gap_NK) / len(gap_NK)).mean())
 
 
-@register("mae", better="min", takes="scores", tasks=("regression",), mean_of="mae")
+@register("mae", better="min", inputs="scores", tasks=("regression",), mean_of="mae")
 def mae(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """Mean absolute error."""
     return float(np.mean(np.abs(y_true - y_pred)))
 
 
 @register(
-    "pearson", better="max", takes="scores", tasks=("regression",), mean_of="pearson", by_fold=True
+    "pearson", better="max", inputs="scores", tasks=("regression",), mean_of="pearson", by_fold=True
 )
 def pearson(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
     """Pearson correlation, mean over targets; of several folds, each counts by its rows."""
-    return _mean_over_columns(_pearson, y_true, y_pred, fold_N)
-
-
-def _pearson(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None) -> float:
-    return within_folds(_correlation, varied_rows, y_true, y_pred, fold_N)
+    return _mean_over_columns(_correlation, varied_rows, y_true, y_pred, fold_N)
 
 
 @register(
     "spearman",
     better="max",
-    takes="scores",
+    inputs="scores",
     tasks=("regression",),
     mean_of="spearman",
-    of_order=True,
+    rank_based=True,
     by_fold=True,
 )
 def spearman(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None = None) -> float:
     """Spearman rank correlation, mean over targets; of several folds, each counts by its rows."""
-    return _mean_over_columns(_spearman, y_true, y_pred, fold_N)
-
-
-def _spearman(y_true: np.ndarray, y_pred: np.ndarray, fold_N: np.ndarray | None) -> float:
-    return within_folds(_rank_correlation, varied_rows, y_true, y_pred, fold_N)
+    return _mean_over_columns(_rank_correlation, varied_rows, y_true, y_pred, fold_N)
 
 
 def _rank_correlation(y_true: np.ndarray, y_pred: np.ndarray) -> float:
@@ -134,14 +130,14 @@ def _rank_correlation(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 def _pairs_won(y_true: np.ndarray, y_pred: np.ndarray) -> int | None:
     """How many pairs of a positive and a negative row are in order; None where scores are tied.
 
-    The label takes the place of each score's last bit, so that one sort of integers does, which is
-    several times as fast as an argsort; scores that differ in that bit alone count as tied.
+    The label replaces the last bit of each score, so that sorting integers is enough: several times
+    as fast as an argsort. Scores that differ only in this bit count as tied.
     """
     score_N = np.ascontiguousarray(y_pred, dtype=np.float64)
-    if score_N.min() < 0:  # then bits do not order as values do
+    if score_N.min() < 0:  # the order of the bits is then not the order of the values
         return None
     bit = np.uint64(1)
-    key_N = (score_N + 0.0).view(np.uint64)  # a copy, without -0.0; then in place: memory is time
+    key_N = (score_N + 0.0).view(np.uint64)  # a copy, without -0.0
     key_N &= ~bit
     key_N |= y_true != 0
     key_N.sort()
@@ -160,12 +156,16 @@ def _correlation(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 
 
 def _mean_over_columns(
-    function: Function, y_NK: np.ndarray, pred_NK: np.ndarray, fold_N: np.ndarray | None
+    function: Function,
+    weight: Callable[[np.ndarray], int],
+    y_NK: np.ndarray,
+    pred_NK: np.ndarray,
+    fold_N: np.ndarray | None,
 ) -> float:
     values = []
     for k in range(pred_NK.shape[1]):
         try:
-            values.append(function(y_NK[:, k], pred_NK[:, k], fold_N))
+            values.append(within_folds(function, weight, y_NK[:, k], pred_NK[:, k], fold_N))
         except UndefinedScoreError as error:
             raise UndefinedScoreError(str(error), column=k) from None
     return float(np.mean(values))

@@ -1,12 +1,10 @@
-"""Metrics that compare rows with each other, taken within each fold and averaged.
+"""Metrics that compare rows with each other, computed within each fold and averaged.
 
 Out-of-fold predictions come from another model in each fold, and a blend's honest ones also from
 other weights and cuts. Where folds differ in their share of positives or in their mean, comparing
-rows of two folds compares two models: members that know nothing then score far from chance. AUC,
-correlations and agreement corrected for chance are therefore taken within folds (Forman & Scholz,
-Apples-to-apples in cross-validation studies, 2010).
-
-Legend: N rows.
+rows of two folds compares two models: uninformative members then score far from chance. AUC,
+correlations and agreement corrected for chance are therefore computed within folds (Forman and
+Scholz, Apples-to-apples in cross-validation studies, 2010).
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 To add one, write a function from a `BlendProblem` to a `BlendFit` under `@register("name", …)` in
 any module of this folder. That puts it into `--help`, the config's choices, the README's table, the
 comparison of all blenders and the law suite of tests/ensembling/test_blenders.py. Weights are at
-least 0, and sum to 1 unless it has a `space` of its own. Spaces, cuts, weights per output and
-honest scores are not its concern.
+least 0 and sum to 1, unless the blender names its `space`. Spaces, cuts, weights per output and
+honest scores are handled elsewhere.
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """Weights of least log loss or squared error, as they are or pulled towards equal weights.
 
-Legend: M members, N rows, K outputs, S shares.
+Shapes: S shares.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Ensemble selection: members are added one by one, with replacement, while the metric gains.
 
 Caruana et al., Ensemble selection from libraries of models, ICML 2004.
-Legend: M members, N rows, K outputs.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from poolblend.ensembling.problem import (
 
 STEPS = 25  # more of them gain nothing
 BAGS, STEPS_IN_A_BAG = 10, 10  # the mean over bags makes up for the coarser weights of each
-# Members of one bag: half of them, as in the paper, but never so few that nothing is selected.
+# At least so many members in a bag: half of them, as in the paper, can be too few to select from.
 FEWEST_IN_A_BAG = 3
 
 
@@ -87,7 +86,7 @@ def _select(problem: BlendProblem, steps: int = STEPS) -> np.ndarray:
     """Weights (M,) of the best of all selections made in so many steps."""
     alone = _single_members(problem)
     first, *others = _best_first(alone)
-    # Sorted initialisation: the best members together, as many of them as score best.
+    # Sorted initialisation: the best members together, in the number that scores best.
     best = current = alone[first]
     for m in others:
         current = current.plus(m)

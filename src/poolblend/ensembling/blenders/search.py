@@ -1,7 +1,4 @@
-"""The metric itself, any metric, searched over the simplex from the best of the simpler blends.
-
-Legend: M members.
-"""
+"""Search the simplex for the best metric, from the best of the simpler blends."""
 
 from __future__ import annotations
 

@@ -19,6 +19,6 @@ def best(problem: BlendProblem) -> BlendFit:
     corners_MM = np.eye(problem.n_members)
     losses = [(problem.loss(corner_M), problem.smooth_loss(corner_M)) for corner_M in corners_MM]
     if not np.isfinite([loss for loss, _ in losses]).any():
-        taken = problem.scorer.take(problem.space.inverse(problem.z_MNK[0]))
-        problem.scorer.loss_taken(problem.y, taken, problem.fold_N)  # raises the reason
+        inputs = problem.scorer.metric_inputs(problem.space.inverse(problem.z_MNK[0]))
+        problem.scorer.loss_inputs(problem.y, inputs, problem.fold_N)  # raises the reason
     return BlendFit(corners_MM[losses.index(min(losses))])

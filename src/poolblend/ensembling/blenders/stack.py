@@ -1,6 +1,6 @@
 """A second-level model over the members: non-negative ridge or logistic regression.
 
-Legend: M members, N rows, K outputs, P penalties.
+Shapes: P penalties.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def stack(problem: BlendProblem) -> BlendFit:
         for p, (weights_M, intercept_K) in enumerate(_path(problem.rows(fold_N != fold))):
             losses_P[p] += len(held.y) * held.smooth(weights_M, intercept_K).loss
     weights_M, intercept_K = list(_path(problem))[int(np.argmin(losses_P))]
-    if not weights_M.any():  # members without any information: a constant is no blend
+    if not weights_M.any():  # uninformative members: a constant is not a blend
         return BlendFit(equal_weights(problem.n_members))
     return BlendFit(weights_M, intercept_K)
 

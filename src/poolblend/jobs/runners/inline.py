@@ -20,7 +20,7 @@ from poolblend.jobs.failures import Failures
 from poolblend.jobs.job import FoldJob, Job, JobStatus
 from poolblend.jobs.predict_job import PredictJob, PredictWork, Result
 from poolblend.jobs.run import run
-from poolblend.training.memory import release_memory
+from poolblend.training.devices import release_memory
 
 log = logging.getLogger(__name__)
 

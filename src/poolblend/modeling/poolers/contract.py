@@ -1,7 +1,4 @@
-"""The interface of poolers, their input, and their registry.
-
-Shapes: B rows of a batch, T tokens, H hidden units.
-"""
+"""The interface of poolers, their input, and their registry."""
 
 from __future__ import annotations
 
@@ -74,7 +71,7 @@ POOLERS: Registry[type[Pooler]] = Registry("pooler")
 
 
 def whole(argument: str, value: object, least: int, most: int | None = None) -> int:
-    """`value` if it is a whole number from `least` to `most`, else a UserError that says so."""
+    """`value` if it is a whole number from `least` to `most`; UserError otherwise."""
     # `type`, because True is an int to isinstance.
     if type(value) is int and least <= value <= (value if most is None else most):
         return value

@@ -1,6 +1,6 @@
 """Poolers of each feature's extreme values, and the power mean between mean and max.
 
-Shapes: B rows, T tokens, H hidden units, R ranks from the largest value down.
+Shapes: R ranks from the largest value down.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Poolers that read several layers of the encoder.
-
-Shapes: L layers, B rows, H hidden units.
-"""
+"""Poolers that read several layers of the encoder."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 Values that do not count are replaced, never multiplied by zero, so that NaN or infinity there reach
 neither the result nor a gradient. Sums and means are float32. No product is written as a matrix
 multiplication, which autocast would run in half precision.
-
-Shapes: B rows, T tokens, H hidden units.
 """
 
 from __future__ import annotations
@@ -24,14 +22,14 @@ def count(mask_BT: Tensor) -> Tensor:
 
 
 def first(x_BTH: Tensor, attention_BT: Tensor) -> Tensor:
-    """The state of each row's first token, (B, H), wherever the padding stands."""
+    """The state of each row's first token, (B, H), with padding on either side."""
     # Of equal values argmax takes the first.
     position_B = attention_BT.int().argmax(1)
     return x_BTH[torch.arange(len(x_BTH), device=x_BTH.device), position_B]
 
 
 def last(x_BTH: Tensor, attention_BT: Tensor) -> Tensor:
-    """The state of each row's last token, (B, H), wherever the padding stands."""
+    """The state of each row's last token, (B, H), with padding on either side."""
     position_B = x_BTH.shape[1] - 1 - attention_BT.flip(1).int().argmax(1)
     return x_BTH[torch.arange(len(x_BTH), device=x_BTH.device), position_B]
 

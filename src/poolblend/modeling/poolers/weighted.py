@@ -1,6 +1,6 @@
 """Poolers that weight tokens by how rare their words are, or by learned scores.
 
-Shapes: B rows, T tokens, H hidden units, V words of the vocabulary.
+Shapes: V words of the vocabulary.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def check_options(train: Any, head: Any, task: str) -> None:
 
 
 def extra_pass_from(train: Any, n_steps: int) -> int:
-    """The first of `n_steps`, from 0, that takes a second pass; `n_steps`: none does."""
+    """The first of `n_steps`, from 0, with a second pass; `n_steps` for none."""
     return min((r.extra_pass_from(n_steps) for r in active_recipes(train)), default=n_steps)
 
 

@@ -89,9 +89,9 @@ class Awp(_Adversarial):
 
 @contextmanager
 def moved(weights: Sequence[nn.Parameter], lengths: Sequence[Tensor]) -> Iterator[None]:
-    """Within, each weight is moved by its length along its gradient.
+    """Inside this context, each weight is moved by its length along its gradient.
 
-    Afterwards it is restored from a copy: to add and to subtract would leave rounding errors.
+    Then it is restored from a copy, because subtracting would leave rounding errors.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Averages of a model's weights over its training, which may predict better than the last ones."""
+"""Averages of a model's weights over training, which may predict better than the last weights."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of the model's weights and buffers, empty at first.
 
     The decay rises to `decay` as (1 + n) / (10 + n) over the first steps, n being those seen:
-    else a short training would keep much of where it began.
+    otherwise a short training would keep much of the initial weights.
     """
     from torch.optim.swa_utils import AveragedModel
 
@@ -71,8 +71,8 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
 class SwaEpochs(_Average):
     """Keep the mean of the weights at the ends of the last N epochs (SWA).
 
-    Meanwhile the learning rate stays as it is. Source: stochastic weight averaging, Izmailov et al.
-    2018, arXiv:1803.05407.
+    In these epochs the learning rate is constant. Source: stochastic weight averaging, Izmailov et
+    al. 2018, arXiv:1803.05407.
     """
 
     swa_epochs: int = Field(0, ge=0, examples=[2])
@@ -86,7 +86,7 @@ class SwaEpochs(_Average):
             )
         if self.active and head.norm == "batch":
             raise ValueError(
-                "head.norm=batch has statistics that train.swa_epochs cannot average; take layer"
+                "head.norm=batch has statistics that train.swa_epochs cannot average; use layer"
             )
 
     def begin(self, model: TextModel, train: Any) -> None:

@@ -1,7 +1,4 @@
-"""What a training recipe is: its options in `train:`, and the hooks that a training calls.
-
-Shape legend: B batch, N rows, K outputs, L logits.
-"""
+"""The interface of training recipes: options in `train:`, and hooks that a training calls."""
 
 from __future__ import annotations
 
@@ -51,7 +48,7 @@ class Recipe(Section):
     def check(self, encoder: Any, train: Any, task: str) -> None:
         """Raise UserError where the recipe does not fit the encoder or the task.
 
-        The encoder has no numbers yet: its layers and sizes are known, nothing can be computed.
+        The encoder is on the meta device: layers and sizes are known, nothing can be computed.
         """
 
     # Before the training.
@@ -63,14 +60,14 @@ class Recipe(Section):
         """Change the new model."""
 
     def begin(self, model: TextModel, train: Any) -> None:
-        """See the model on its device, before the first step."""
+        """Called with the model on its device, before the first step."""
 
     def label_weights(self, y: np.ndarray) -> np.ndarray | None:
         """Weights of rows by their encoded labels (N,) or (N, K), of mean 1; None: no weights."""
         return None
 
     def targets(self, targets_NL: Tensor, objective: Objective) -> Tensor:
-        """The targets that the loss takes."""
+        """The targets of the loss."""
         return targets_NL
 
     def rate(self, depth: int, top: int) -> float:
@@ -78,7 +75,7 @@ class Recipe(Section):
         return 1.0
 
     def constant_rate_from(self, steps_of_epochs: Sequence[int]) -> int | None:
-        """The step from which on the schedule's rate stays as it is; None: none."""
+        """The step from which the learning rate is constant; None: no such step."""
         return None
 
     # A batch.
@@ -96,7 +93,7 @@ class Recipe(Section):
     # A step.
 
     def extra_pass_from(self, n_steps: int) -> int:
-        """The first of `n_steps` that takes a second pass: `n_steps` for none."""
+        """The first of `n_steps` with a second pass: `n_steps` for none."""
         return n_steps
 
     def extra_pass(
@@ -105,7 +102,7 @@ class Recipe(Section):
         """Change the gradients of a step; `backward` adds those of all its batches once more."""
 
     def after_step(self, model: TextModel, epoch: int, *, ends_epoch: bool) -> None:
-        """See the weights after a step of this epoch, counted from 0."""
+        """Called after each step; `epoch` counts from 0."""
 
     def after_epoch(
         self, merit: float | None, pred_NK: np.ndarray, snapshot: Callable[[], dict[str, Tensor]]
@@ -136,18 +133,18 @@ class Recipe(Section):
     # A checkpoint.
 
     def state(self) -> dict[str, Tensor]:
-        """What must survive a resume, besides the model; valid until the next step."""
+        """What a checkpoint must hold besides the model; valid until the next step."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned."""
+        """Resume from what `state` returned."""
 
 
 RECIPES: Registry[type[Recipe]] = Registry("recipe")
 
 
 def register(name: str) -> Callable[[type[Recipe]], type[Recipe]]:
-    """Decorator that enters a recipe under the name of its main option."""
+    """Decorator that registers a recipe under the name of its main option."""
 
     def enter(recipe: type[Recipe]) -> type[Recipe]:
         if name not in recipe.model_fields:

@@ -1,7 +1,4 @@
-"""Recipes that draw dropout more than once for a batch.
-
-Shape legend: B batch.
-"""
+"""Recipes that draw dropout more than once for a batch."""
 
 from __future__ import annotations
 
@@ -69,7 +66,7 @@ class RDrop(Recipe):
 
 
 def _has_dropout(model: TextModel) -> bool:
-    """Whether any unit is dropped in training; frozen modules stay in eval mode."""
+    """Whether dropout is active in training; frozen modules stay in eval mode."""
     from torch import nn
 
     model.train()

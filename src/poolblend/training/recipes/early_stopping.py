@@ -1,7 +1,4 @@
-"""Early stopping: the best epoch on the fold's own rows is kept.
-
-Shape legend: N rows, K outputs.
-"""
+"""Early stopping: the best epoch on the fold's own rows is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes for labels: smoothed ones, and rows weighted by them."""
+"""Recipes for labels: smoothing, and class weights."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class ClassWeights(Recipe):
             raise UserError("train.class_weights: a regression has no classes; set it to none")
 
     def label_weights(self, y: np.ndarray) -> np.ndarray | None:
-        """Weights under which every label counts alike: N / (labels * rows of the row's label).
+        """Weights that balance the labels: N / (labels * rows of the row's label).
 
-        Where a row has several labels (N, K), each is weighted apart.
+        Where a row has several labels (N, K), each is weighted separately.
         """
         import numpy as np
         from sklearn.utils.class_weight import compute_sample_weight

@@ -1,4 +1,4 @@
-"""Recipes for an encoder's layers: their learning rates, frozen ones, re-initialised ones."""
+"""Recipes for an encoder's layers: learning rates, freezing, re-initialisation."""
 
 from __future__ import annotations
 
