@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,6 +16,7 @@ from poolblend.competition.columns import Columns
 from poolblend.competition.positive import Positive
 from poolblend.competition.tasks import Task
 from poolblend.text_spec import TextSpec
+from poolblend.training.recipes import switched_off
 
 
 class FoldInputs(Inputs):
@@ -41,6 +43,15 @@ class FoldInputs(Inputs):
     backbone_mlm_sha256: str | None = None  # fingerprint of its pretraining, if any
     tokenizer: str | None = None  # the tokenizer's file, if transformers would use another
     settings: dict[str, Any]  # the member's settings that its weights depend on
+
+    def changes_since(self, old: Mapping[str, Any] | Inputs) -> list[str]:
+        """What differs; a recipe that poolblend did not have then was switched off."""
+        before = old.as_json() if isinstance(old, Inputs) else dict(old)
+        own, settings = self.settings.get("train", {}), before.get("settings", {})
+        off = {key: value for key, value in switched_off().items() if key in own}
+        if off:
+            before["settings"] = {**settings, "train": {**off, **settings.get("train", {})}}
+        return super().changes_since(before)
 
 
 class TokenCount(CardPart):

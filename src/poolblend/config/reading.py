@@ -17,6 +17,13 @@ from poolblend.errors import UserError, quoted, unknown
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 # Sections that may be written as one word, and the key whose value the word is.
 WORDS = {"backbone": "source", "submission": "values"}
+# What pydantic says in words of Python, said in words of YAML.
+PLAIN = {
+    "bool_type": "expected true or false",
+    "dict_type": "expected `key: value` pairs",
+    "model_type": "expected `key: value` pairs",
+    "missing": "this key is required",
+}
 
 
 def load(
@@ -95,7 +102,8 @@ def _read(file: Path) -> dict[str, Any]:
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise UserError(f"{file}: expected `key: value` lines, found {type(raw).__name__}")
+        found = "a list" if isinstance(raw, list) else "a single value"
+        raise UserError(f"{file}: expected `key: value` lines, found {found}")
     return raw
 
 
@@ -132,12 +140,15 @@ def _explain(error: ValidationError, file: Path) -> str:
     if first["type"] == "extra_forbidden":
         plain = re.sub(r"\.\d+\b", "", key)  # without the places in lists
         section = plain.rpartition(".")[0]
-        known = [each for each in known_keys() if each.rpartition(".")[0] == section]
+        keys = known_keys()
+        moved = [each for each in keys if each.rpartition(".")[2] == plain]
+        if moved and not section:
+            return f"unknown key '{plain}' {where}; did you mean '{moved[0]}'?"
+        known = [each for each in keys if each.rpartition(".")[0] == section]
         return str(unknown("key", plain, known, where))
     cause = first.get("ctx", {}).get("error")
     reason = str(cause) if cause else first["msg"][0].lower() + first["msg"][1:]
-    if first["type"] == "bool_type":
-        reason = "expected true or false"
+    reason = PLAIN.get(first["type"], reason)
     value = first["input"]
     shown = ""
     if isinstance(value, str):

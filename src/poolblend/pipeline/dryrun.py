@@ -120,19 +120,20 @@ def _describe_tokens(planned: Sequence[PlannedFold]) -> Iterator[str]:
     for those in shared.values():
         encoded = those[0].encoded
         lengths_N = np.array([len(row) for row in encoded.ids])
+        cut = 100 * encoded.n_truncated / len(lengths_N)
         names = ", ".join(dict.fromkeys(each.job.member.name for each in those))
         text = (
             f"tokens of {names}: {lengths_N.mean():.0f} on average, median "
             f"{np.median(lengths_N):.0f}, 95 % up to {np.quantile(lengths_N, 0.95):.0f}, longest "
-            f"{lengths_N.max()}; {encoded.n_truncated / len(lengths_N):.1%} of the texts are cut "
-            f"at max_length {encoded.max_length}"
+            f"{lengths_N.max()}; {cut:.1f} % of the texts are cut at max_length "
+            f"{encoded.max_length}"
         )
         if encoded.windowing is not None:
             n_windows = encoded.n_windows_N
             text += f"; {n_windows.mean():.1f} windows per text, {n_windows.max()} at most"
         fine_tuned = [each for each in those if each.tokens]
         if fine_tuned:
-            text += f"; {_padding(fine_tuned[0]):.1%} of the training batches is padding"
+            text += f"; {100 * _padding(fine_tuned[0]):.1f} % of the training batches is padding"
         yield from wrapped(text)
     yield ""
 
