@@ -254,7 +254,7 @@ def test_a_kernel_ended_from_outside_is_said_in_one_line(monkeypatch):
         raise DeadKernelError("Kernel died")
 
     monkeypatch.setattr(running, "_run", die)
-    with pytest.raises(UserError, match="lack of memory"):
+    with pytest.raises(UserError, match="killed, often because memory"):
         running.execute(X=1)
 
 
