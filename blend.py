@@ -1,4 +1,4 @@
-"""Blend: fit weights over the members' out-of-fold predictions, and tell honestly what they buy.
+"""Blend: fit weights over the members' out-of-fold predictions, and score the blend honestly.
 
   python blend.py                                        the members of the demo competition
   python blend.py --config configs/disaster-tweets.yaml
@@ -7,8 +7,8 @@
   python blend.py --config configs/mine.yaml --members-from ~/oofs       any tool's predictions
   python blend.py --set blend.fitter=equal --set blend.trials=500
 
-Each blender is scored twice: in-sample, and honestly, on rows that nothing about it was fitted on.
-notebooks/blend.ipynb does the same with pictures; --report keeps it as one HTML file.
+Each blender has two scores: in-sample, and honest, on rows that were not used for its fit.
+notebooks/blend.ipynb does the same with pictures; --report writes it as one HTML file.
 """
 
 import sys
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument(
         "--report",
         action="store_true",
-        help="also write blend.html beside the blend card: tables, pictures and what they say",
+        help="also write blend.html beside the blend card, with tables, pictures and explanations",
     )
     args = pipeline.parse(parser)
     named = None if args.members is None else [name.strip() for name in args.members.split(",")]

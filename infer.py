@@ -3,12 +3,12 @@
   python infer.py                                        the demo competition
   python infer.py --config configs/disaster-tweets.yaml
   python infer.py --config configs/chnsenticorp.yaml --set submission=probabilities
-  python infer.py --verify-oof                           are the models those of the stored OOF?
-  python infer.py --vectors                              what the heads see, as parquet files
+  python infer.py --verify-oof                           do the models predict the stored OOF?
+  python infer.py --vectors                              pooled vectors as parquet files
   python infer.py --pseudo-labels first                  the blend's predictions, to train on
 
-Models run on the GPU where there is one. Their test predictions are kept, so that another blend of
-the same members computes nothing again.
+Models run on the GPU if there is one. Their test predictions are stored, so that another blend of
+the same members does not compute them again.
 """
 
 import sys
@@ -30,20 +30,19 @@ def main() -> None:
     instead.add_argument(
         "--vectors",
         action="store_true",
-        help="instead, keep the vectors that each fold model pools of the test and the train rows: "
-        "one file per fold, as each fold's model has a space of its own and their mean means "
-        "nothing (docs/vectors.md)",
+        help="instead, write the vectors that each fold model pools from the test and train rows: "
+        "one file per fold, as vectors of different models cannot be averaged (docs/vectors.md)",
     )
     instead.add_argument(
         "--pseudo-labels",
         metavar="NAME",
-        help="instead, keep the blend's test predictions as labels to train on (pseudo.labels): "
-        "for each fold those of its own models alone, which never saw its rows",
+        help="instead, write the blend's test predictions as labels to train on (pseudo.labels): "
+        "for each fold, only those of its own models, which were trained without its rows",
     )
     parser.add_argument(
         "--members-from",
         metavar="DIR",
-        help="where the folder given to blend.py lies now, if it has moved since",
+        help="the new place of the folder given to blend.py, if it has moved",
     )
     args = pipeline.parse(parser)
     settings = config.load(args.config, args.set, seed=args.seed)

@@ -4,9 +4,9 @@
   python train.py --pooler max --fold 0                  one fold model
   python train.py --config configs/disaster-tweets.yaml --pooler mean,attention --fold all
   python train.py --config configs/trec.yaml --set train.epochs=3 --set data.dir=~/data/trec
-  python train.py --time-limit 8h30m                     stop before; what is done is kept
+  python train.py --time-limit 8h30m                     stop before; finished work is kept
   python train.py --list                                 names for the config; finished folds
-  python train.py --dry-run                              what it would train, on how many tokens
+  python train.py --dry-run                              the folds to train and their tokens
   python train.py --check                                is any stored file damaged or stale?
   python train.py --doctor                               will it run on this machine?
 

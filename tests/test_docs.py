@@ -1,5 +1,6 @@
 """The documents say what is so."""
 
+import importlib
 import re
 import runpy
 from pathlib import Path
@@ -13,6 +14,23 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_readmes_tables_are_those_of_the_registries():
     filled = runpy.run_path(str(ROOT / "docs" / "tables.py"))["filled"]
     assert filled(README) == README, "run: make docs"
+
+
+def test_every_function_in_the_life_of_a_row_is_where_the_page_says():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    life = page.partition("## The life of one row")[2].partition("From `train.py`")[0]
+    names = re.findall(r"`(\w+\.\w+\.[\w.]+)`", life)
+    assert len(names) > 30
+    for name in names:
+        room, module, *attributes = name.split(".")
+        found = importlib.import_module(f"poolblend.{room}.{module}")
+        parts = attributes
+        if not hasattr(found, parts[0]):  # a module of a folder in the room
+            found = importlib.import_module(f"poolblend.{room}.{module}.{parts[0]}")
+            parts = parts[1:]
+        for part in parts:
+            assert hasattr(found, part), name
+            found = getattr(found, part)
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/decisions.md", "docs/results.md"])

@@ -16,8 +16,8 @@ LONGEST = 1000  # characters of a message; the middle of a longer one is left ou
 class UserError(Exception):
     """What was wrong (value and place), what was expected, and what to do next, in one line.
 
-    Scripts print it as ``error: …`` and end with exit status 2. Anything else that escapes is a
-    bug and keeps its traceback. Line breaks and control characters in the message are escaped.
+    Scripts print it as ``error: …`` and end with exit status 2. Other exceptions are bugs and keep
+    their traceback. Line breaks and control characters in the message are escaped.
     """
 
     def __str__(self) -> str:
@@ -31,11 +31,11 @@ class UserError(Exception):
 
 
 class PartlyFailedError(UserError):
-    """Part of a command's work failed, and all the rest is done; exit status 1."""
+    """Some parts of a command's work failed, and all others are done; exit status 1."""
 
 
-class Stopped(Exception):  # noqa: N818 - to stop when asked to is no error
-    """A command was asked to stop and has kept all its work; the message says how to continue.
+class Stopped(Exception):  # noqa: N818 - it is not an error
+    """A command stopped on request and kept all its work; the message says how to continue.
 
     `status` is the exit status.
     """

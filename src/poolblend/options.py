@@ -13,14 +13,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from poolblend.errors import unknown
 from poolblend.registry import declared
 
-# Names of devices on Windows, whatever follows the first full stop.
-_DEVICES = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)),
-}
+# Windows reserves these names, also with any ending.
+_PORTS = {f"{port}{n}" for port in ("com", "lpt") for n in range(10)}
+_DEVICES = {"con", "prn", "aux", "nul"} | _PORTS
 
 
 def _file_name_part(name: str) -> str:
@@ -45,7 +40,7 @@ def _path(path: str) -> str:
 
 
 def checked(kind: str, name: str, also: tuple[str, ...] = ()) -> str:
-    """`name` where it is registered in the family `kind` or among `also`; else UserError."""
+    """`name` if it is registered in the family `kind` or in `also`; else UserError."""
     known = (*declared(kind), *also)
     if name not in known:
         raise unknown(kind, name, known)
@@ -63,7 +58,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
 
 
 class Section(BaseModel):
-    """A group of keys: unknown keys and wrong types are refused, and values are frozen."""
+    """A group of config keys: unknown keys and wrong types are refused, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

@@ -32,21 +32,21 @@ ROOMS = {
 
 
 class Registry(Generic[T]):
-    """The entries of one family by name; the error for an unknown name suggests the nearest."""
+    """The entries of one family by name; an unknown name raises UserError with the nearest one."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, T] = {}
 
     def add(self, name: str, entry: T) -> T:
-        """Enter `entry` under `name`; ValueError where the name is taken."""
+        """Add `entry` under `name`; ValueError if the name exists."""
         if name in self._entries:
             raise ValueError(f"{self.kind} '{name}' is registered twice")
         self._entries[name] = entry
         return entry
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that enters a class or function under `name`."""
+        """Decorator that adds a class or function under `name`."""
         return lambda entry: self.add(name, entry)
 
     def __getitem__(self, name: str) -> T:

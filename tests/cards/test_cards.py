@@ -9,7 +9,8 @@ import pytest
 from poolblend import cards
 from poolblend.cards.card import Card, DamagedError, read_json
 from poolblend.store.cards import read_card, write_card
-from rig.cards import examples
+from poolblend.training.recipes import switched_off
+from rig.cards import examples, fold_inputs
 from rig.edited import edit_card
 
 for module in pkgutil.iter_modules(cards.__path__):
@@ -53,7 +54,9 @@ def test_an_unknown_field_is_refused_by_name(kind, tmp_path):
     path = tmp_path / "card.json"
     write_card(path, EXAMPLES[kind])
     edit_card(path, lambda content: content.update(surprise=1))
-    line = f"card.json is no {kind.__name__} of this version of poolblend: surprise: Extra inputs"
+    line = (
+        f"card.json is not a {kind.__name__} of this version of poolblend: surprise: Extra inputs"
+    )
     with pytest.raises(DamagedError, match=line):
         read_card(path, kind)
 
@@ -63,7 +66,7 @@ def test_a_card_of_another_kind_is_refused(kind):
     text = EXAMPLES[kind].to_json()
     for other in KINDS:
         if other is not kind:
-            with pytest.raises(DamagedError, match=f"card.json is no {other.__name__}"):
+            with pytest.raises(DamagedError, match=f"card.json is not a {other.__name__}"):
                 read_json(other, text, "card.json")
 
 
@@ -80,3 +83,14 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_keys():
     content = json.loads(card.model_dump_json())
     again = type(card).model_validate_json(json.dumps(dict(reversed(content.items()))))
     assert again.fingerprint() == card.fingerprint()
+
+
+def test_a_recipe_added_since_makes_no_fold_stale_until_it_is_switched_on():
+    train = {"lr": 2e-5, **switched_off()}
+    without = {key: value for key, value in train.items() if key != "awp"}
+    old = fold_inputs(settings={"train": without})
+    assert fold_inputs(settings={"train": train}).changes_since(old) == []
+    on = fold_inputs(settings={"train": {**train, "awp": 0.001}})
+    assert on.changes_since(old) == ["train.awp was None, is 0.001"]
+    missing_rate = fold_inputs(settings={"train": switched_off()})
+    assert on.changes_since(missing_rate)[-1] == "train.lr was None, is 2e-05"

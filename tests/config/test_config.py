@@ -45,13 +45,14 @@ def test_every_config_shipped_is_valid_and_short(path):
             ["train.epoch=3"],
             "unknown key 'train.epoch' .*did you mean 'train.epochs'.*known: train.acc",
         ),
+        (["precision=fp32"], "unknown key 'precision' .*did you mean 'train.precision'"),
         (["tran.epochs=3"], "unknown key 'tran' .*did you mean 'train'"),
         (["train.epochs=x"], r"train.epochs: 'x': input should be a valid integer \(.*or --set\)"),
         (["train.epochs=0"], "train.epochs: 0: input should be greater than or equal to 1"),
         (["members=[maxx]"], "unknown pooler 'maxx'; did you mean 'max'"),
         (
             ["members=[{poler: max}]"],
-            "members.0.pooler: field required|unknown key 'members.poler'",
+            "members.0.pooler: this key is required|unknown key 'members.poler'",
         ),
         (
             ["members=[{pooler: max, train: {lrr: 1}}]"],
@@ -71,7 +72,7 @@ def test_every_config_shipped_is_valid_and_short(path):
         (["members=[]"], "members: list should have at least 1 item"),
         (["data.target=text"], "column 'text' is named twice among id, text and target"),
         ([f"run={'x' * 101}"], "use up to 100 letters"),
-        (["backbone=3"], "backbone: 3: input should be a valid dictionary"),
+        (["backbone=3"], "backbone: 3: expected `key: value` pairs"),
         (["seeds=[]"], "seeds: list should have at least 1 item"),
         (
             ["data.joins=[{train: a.csv, on: b, tets: c}]"],

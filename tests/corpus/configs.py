@@ -68,7 +68,7 @@ REFUSED = {
     "wrong tag of a number": (b"train: {lr: !!float x}", "could not convert string to float"),
     "wrong tag of a list": (b"train: !!map [1, 2]", "expected a mapping node"),
     "two documents": (b"seed: 1\n---\nseed: 2", "line 2, column 1.*another document"),
-    "a list": (b"- 1\n- 2", "expected `key: value` lines, found list"),
+    "a list": (b"- 1\n- 2", "expected `key: value` lines, found a list"),
     "binary": (bytes(range(256)), "is not UTF-8; save the file as UTF-8"),
     "UTF-16": ("task: binary".encode("utf-16"), "byte 1 is not UTF-8"),
     "UTF-16 without a mark": ("task: binary".encode("utf-16-le"), "unacceptable character #x0000"),

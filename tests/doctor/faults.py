@@ -196,8 +196,8 @@ FAULTS = [
     (read_only, "store", "cannot be written: Read-only file system", "permissions, or set"),
     (bytes_change, "store", "other bytes are read back than were written", "or set `store`"),
     (disk_full, "disk", "1 MB of .*; the next fold .* need 50 MB", "or set `store`"),
-    (lock_not_kept, "store", "was given to a second process, too", "one process at a time"),
-    (lock_unknown, "store", "was given to a second process, too", "local disk, or a mount with"),
+    (lock_not_kept, "store", "two processes got the same lock", "one process at a time"),
+    (lock_unknown, "store", "two processes got the same lock", "local disk, or a mount with"),
     (cpu_computes_wrong, "cpu", r"is off by 1 \(relative\), more", "memory and the torch inst"),
     (gpu_fails, "gpu", "launch failure; .* built for CUDA 12.8, the driver is .*535.10", ON_CPU),
     (gpu_computes_nan, "gpu", "Tesla T4: a training step in fp16 gives NaN", ON_CPU),
@@ -211,10 +211,20 @@ FAULTS = [
     (backbone_weights_nan, "backbone", "tiny.* not finite", "install it again"),
     (forward_pass_nan, "backbone", "a forward pass of tiny-mean-s42 gives nan", "install it again"),
     (tokenizer_gone, "backbone", "tiny.* tokenizer", "install it again"),
-    (backbone_too_short, "backbone", "max_length is 16, but .*tiny reads at most 8", "what the"),
-    (out_of_memory, "backbone", "out of memory; .* take a smaller backbone", "what the line says"),
-    (train_table_gone, "tables", "no file .*train.csv", "correct the file, or the config"),
-    (folds_of_other_rows, "tables", "folds.csv was made .*use a new `run`", "what the line says"),
+    (
+        backbone_too_short,
+        "backbone",
+        "max_length is 16, but .*tiny reads at most 8",
+        "correct what",
+    ),
+    (
+        out_of_memory,
+        "backbone",
+        "out of memory; .* take a smaller backbone",
+        "correct what is named",
+    ),
+    (train_table_gone, "tables", "no file .*train.csv", "correct the file that is named"),
+    (folds_of_other_rows, "tables", "folds.csv was made .*use a new `run`", "correct the file"),
 ]
 
 

@@ -69,7 +69,7 @@ def test_a_whole_run_takes_a_few_lines_and_nothing_is_written(finished, capsys):
     with pytest.raises(UserError, match="^1 damaged of .*to repair it: python infer.py --vectors "):
         finished.check()
     finished.store.pseudo("fold1").path(1).write_bytes(b"")
-    with pytest.raises(UserError, match="2 damaged of .*; repair the pseudo-labels first, as is s"):
+    with pytest.raises(UserError, match="2 damaged of .*; repair the pseudo-labels first, as d"):
         finished.check()
 
 
@@ -176,7 +176,7 @@ def test_what_the_config_or_data_would_change_is_stale(finished, checked):
     settings = changed(finished, train=train)
     finished._replace(settings=settings).train(overwrite=True)
     out, error = checked(settings)
-    assert f"blend.json: made of {MEMBER} fold 0, which was trained again since and 1 more" in out
+    assert f"blend.json: since then, {MEMBER} fold 0 was trained again and 1 more" in out
     assert "to repair it: python blend.py && python infer.py" in error
     finished.blend()
     out, error = checked(settings)

@@ -103,7 +103,7 @@ def test_all_checks_run_and_failures_end_in_one_line(settings, monkeypatch, caps
     monkeypatch.setattr(diagnosis, "CHECKS", [crash, *diagnosis.CHECKS])
     disk_full(monkeypatch, settings)
     train_table_gone(monkeypatch, settings)
-    with pytest.raises(UserError, match=r"3 of \d+ checks failed: moon, disk, tables; do what"):
+    with pytest.raises(UserError, match=r"3 of \d+ checks failed: moon, disk, tables; follow"):
         diagnosis.doctor(settings)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [
@@ -132,7 +132,7 @@ def test_the_network_is_left_alone(toy, monkeypatch):
     settings = config.load(toy(members=[{"pooler": "max", "backbone": "nobody/has-this-model"}]))
     (absent,) = findings(settings, "backbone")
     assert "nobody/has-this-model: no folder" in absent.found
-    assert "download it where there is a network and set `backbone` to its folder" in absent.fix
+    assert "download it on a machine with a network and set `backbone` to its folder" in absent.fix
     assert asked == []
     assert constants.HF_HUB_OFFLINE is False
 

@@ -198,9 +198,9 @@ def test_what_it_does_learn_from_makes_it_stale(toy, changed, line):
     [
         (
             ["members=[max, {pooler: attention, head: svr}]"],
-            "member tiny-attention-svr-s42: pooler 'attention' has weights to learn, and with "
-            "head.kind=svr only the head learns; choose one of cls, cls_mean, concat_layers, last, "
-            "max, .*pooler_output, weighted$",
+            "member tiny-attention-svr-s42: pooler 'attention' has weights to train, and with "
+            "head.kind=svr only the head is trained; choose one of cls, cls_mean, concat_layers, "
+            "last, max, .*pooler_output, weighted$",
         ),
         (["members=[{pooler: gem, head: ridge}]"], "pooler 'gem' has weights to learn"),
         (

@@ -182,7 +182,9 @@ def test_the_blend_says_that_early_stopping_flatters_its_members(toy, capsys):
     told = open_store(settings).read_blend().members[MEMBER].origin.optimism
     from poolblend.report.tables import show
 
-    said = f"Early stopping flatters members, and blends of them: {MEMBER} by about {told:.4f}."
+    said = (
+        f"Early stopping makes scores of members and blends too good: {MEMBER} by about {told:.4f}."
+    )
     assert said in show(open_store(settings).read_blend())
 
 

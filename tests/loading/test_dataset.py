@@ -110,7 +110,7 @@ def test_texts_of_joined_tables_and_several_columns_are_read(run, text):
     assert card(settings).inputs.joins_on == ("prompt",)
     prompts = settings.data_dir / "prompts.csv"
     prompts.write_text(prompts.read_text().replace("the day", "the house"))
-    with pytest.raises(UserError, match="joins has changed|trained on something else"):
+    with pytest.raises(UserError, match="joins has changed|trained on other data"):
         pipeline.blend(settings)
 
 

@@ -49,9 +49,11 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 def members_of(
-    folder: Path, kind: str = "binary", taken: tuple[str, ...] = ()
+    folder: Path, kind: str = "binary", trained: tuple[str, ...] = ()
 ) -> list[OutsideMember]:
-    return read_members(folder, id="key", task=TASKS[kind][0], train=train_of(kind), taken=taken)
+    return read_members(
+        folder, id="key", task=TASKS[kind][0], train=train_of(kind), trained=trained
+    )
 
 
 def blend_of(folder: Path, kind: str = "binary") -> OofMatrix:
@@ -336,14 +338,14 @@ def test_a_member_in_two_files_is_refused(tmp_path: Path) -> None:
 
 def test_a_name_that_the_run_has_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "minilm.csv", csv())
-    with pytest.raises(UserError, match="this run has a member 'minilm' of its own"):
-        members_of(tmp_path, taken=("max", "minilm"))
+    with pytest.raises(UserError, match="this run already has a member 'minilm'"):
+        members_of(tmp_path, trained=("max", "minilm"))
 
 
 @pytest.mark.parametrize("target", ["m.csv", "gone.csv"])
 def test_links_that_lead_nowhere_are_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "m.csv").symlink_to(tmp_path / target)
-    assert "m.csv is a folder, a device or a broken link" in refusal(tmp_path)
+    assert "m.csv is a broken link" in refusal(tmp_path)
 
 
 def test_columns_not_used_are_named_in_one_line_but_an_index_is_not(

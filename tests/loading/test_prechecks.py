@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from poolblend.errors import UserError
-from poolblend.loading.competition import open_store, read_tables
-from poolblend.loading.prechecks import try_folds
+from poolblend.loading.competition import open_store, read_tables, try_folds
 from rig.tables import Toy
 
 

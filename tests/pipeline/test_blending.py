@@ -279,7 +279,7 @@ def test_a_collapsed_member_is_named_and_left_out_of_the_blend(elsewhere, caplog
     with_one_value(folder, "knn", "pred_a", "pred_b")
     blend = pipeline.blend(config.load(path, [FITTERS]), members_from=str(folder))
     assert blend.matrix.members == ("gbm", "nb")
-    said = "knn predicts the same for all rows in every fold, as a collapsed training does"
+    said = "knn predicts the same for all rows in every fold (it has collapsed)"
     assert said in str(blend)
     assert "make its file again" in blend.card.left_out["knn"]
     assert "member knn is left out: it predicts the same for all rows" in caplog.text
@@ -367,9 +367,9 @@ def test_very_many_classes_are_blended_by_the_likeliest_and_scored_by_all(
     monkeypatch.setattr(compact, "KEPT", 20)
     monkeypatch.setattr(compact, "SAMPLED", 8)
     blend = pipeline.blend(settings, members_from=str(tmp_path / "members"))
-    assert "on the 20 likeliest of each row's" in caplog.text
+    assert "on the 20 most likely of each row's" in caplog.text
     assert "stack" not in blend.reports
-    assert "stack, which fits a number for each output, is not compared" in caplog.text
+    assert "stack, which fits weights for each output, is not compared" in caplog.text
     assert blend.matrix.oof_MNK.shape == (3, 160, len(names))
     assert np.shape(blend.card.mixture.weights) == (3, len(names))
     used = blend.used

@@ -375,7 +375,7 @@ def test_without_a_checkpoint_of_its_own_a_fold_starts_from_the_beginning(
         (folder / "state.safetensors").write_bytes(b"")
     with caplog.at_level("INFO", logger="poolblend"):
         finished.train()
-    reason = "it is the checkpoint of another place" if others else "state.safetensors is damaged"
+    reason = "a checkpoint of another fold or step" if others else "state.safetensors is damaged"
     assert caplog.text.count(reason) >= 2
     assert "resumes at" not in caplog.text
     assert outcome(finished) == stopped

@@ -127,7 +127,7 @@ def test_test_predictions_that_cannot_be_kept_cost_no_submission(finished, monke
     closed = errno.EROFS
     with refusing(monkeypatch, "test_fold0", closed), refusing(monkeypatch, "test_fold1", closed):
         assert finished.infer().read_bytes() == first
-    assert caplog.text.count("test predictions are not kept: could not write") == 1
+    assert caplog.text.count("test predictions are not stored: could not write") == 1
     assert not any(path.exists() for path in kept)
     assert damaged(finished.store) == []
 

@@ -125,7 +125,7 @@ def test_test_predictions_that_cannot_be_kept_are_one_warning(
     monkeypatch.setattr(KeptFile, "keep", refuse)
     capsys.readouterr()
     finished.infer()
-    assert caplog.text.count("test predictions are not kept: could not write it") == 1
+    assert caplog.text.count("test predictions are not stored: could not write it") == 1
     card = finished.store.read_blend()
     honest = card.blenders["equal"].honest
     assert [line for line in capsys.readouterr().out.split("\n") if line] == [

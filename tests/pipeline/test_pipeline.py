@@ -176,7 +176,7 @@ def test_a_store_that_cannot_be_written_still_infers(finished, monkeypatch, capl
     forget_predictions(finished)
     monkeypatch.setattr("poolblend.store.kept.KeptFile.keep", refuse)
     assert finished.infer().is_file()
-    assert "test predictions are not kept: could not write: read-only" in caplog.text
+    assert "test predictions are not stored: could not write: read-only" in caplog.text
 
 
 def test_what_cannot_be_inferred_from_is_refused_before_a_submission_is_written(finished):
@@ -299,7 +299,8 @@ def test_other_train_ids_are_refused_before_anything_is_trained(toy):
     pipeline.train(settings, poolers="mean", folds="0")
     toy(n=50)
     with pytest.raises(
-        UserError, match=r"folds.csv was made from other train ids: 0 are not in it and 10"
+        UserError,
+        match=r"folds.csv was made from other train ids: it lacks 0 of them, and holds 10",
     ):
         pipeline.train(settings, poolers="mean", folds="1")
 
@@ -315,7 +316,7 @@ def test_folds_are_made_once_and_then_only_read(toy):
         ("folds.strategy=plain", "folds.strategy was stratified, is plain"),
     ):
         with pytest.raises(
-            UserError, match=f"folds.csv was made with other settings: {told}; set that back"
+            UserError, match=f"folds.csv was made with other settings: {told}; restore these"
         ):
             pipeline.train(config.load(toy(), [change]), poolers="max", folds="0", overwrite=True)
     assert path.read_bytes() == before
@@ -383,7 +384,7 @@ def test_a_member_trained_on_other_folds_is_refused(toy):
     path.with_suffix(".json").unlink()
     with pytest.raises(
         UserError,
-        match=r"member tiny-mean-s42 fold 0 was trained on something else: folds has changed",
+        match=r"member tiny-mean-s42 fold 0 was trained on other data: folds has changed",
     ):
         pipeline.blend(settings)
 
@@ -392,7 +393,7 @@ def test_a_member_of_two_settings_is_refused(toy):
     pipeline.train(config.load(toy()), poolers="mean", folds="0")
     pipeline.train(config.load(toy(), ["train.lr=0.002"]), poolers="mean", folds="1,2")
     with pytest.raises(
-        UserError, match="folds of two kinds: from fold 0 to fold 1, train.lr was 0.001, is 0.002"
+        UserError, match="fold 0 and fold 1 were trained differently: train.lr was 0.001, is 0.002"
     ):
         pipeline.blend(config.load(toy()))
 
@@ -400,7 +401,7 @@ def test_a_member_of_two_settings_is_refused(toy):
 def test_labels_read_otherwise_than_in_training_are_refused(toy):
     pipeline.train(config.load(toy()), poolers="mean")
     with pytest.raises(
-        UserError, match=r"trained on something else: task.classes was \[0, 1\], is \[1, 0\]"
+        UserError, match=r"trained on other data: task.classes was \[0, 1\], is \[1, 0\]"
     ):
         pipeline.blend(config.load(toy(), ["data.positive=0"]))
 

@@ -171,9 +171,9 @@ def test_the_same_again_changes_nothing_and_another_blend_is_refused(blended, tr
     folder = open_store(settings).pseudo("first").folder
     before = {path: path.read_bytes() for path in folder.iterdir()}
     pipeline.write_pseudo_labels(settings, "first")
-    assert capsys.readouterr().out.endswith("first (kept earlier, the same)\n")
+    assert capsys.readouterr().out.endswith("first (the same labels existed)\n")
     edit_card(open_store(settings).blend_path, lambda card: card.update(blender="best"))
-    with pytest.raises(UserError, match="first are there already, made otherwise"):
+    with pytest.raises(UserError, match="first exist already, made in another way"):
         pipeline.write_pseudo_labels(settings, "first")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -220,7 +220,7 @@ def test_labels_of_members_that_were_stopped_early_are_refused(blended):
         card["members"][MEMBERS[0]]["origin"]["stopped_early"] = True
 
     edit_card(open_store(settings).blend_path, stop)
-    with pytest.raises(UserError, match="tiny-max-s42 was stopped early, by the labels of"):
+    with pytest.raises(UserError, match="tiny-max-s42 was trained with early stopping on"):
         pipeline.write_pseudo_labels(settings, "first")
 
 

@@ -85,7 +85,7 @@ def test_of_a_blend_members_without_weight_are_not_run(settings, capsys):
     capsys.readouterr()
     pipeline.write_vectors(settings)
     first = capsys.readouterr().out.splitlines()[0]
-    assert first == f"vectors of the members to which the blend gives weight: {used}"
+    assert first == f"vectors of the members that have weight in the blend: {used}"
     assert {path.parent.name for path in files(settings)} == {used}
 
 
@@ -124,7 +124,9 @@ def test_without_the_train_table_or_the_folds_the_test_rows_are_pooled(settings,
     path = settings.data_dir / lacking if lacking == "train.csv" else path
     path.unlink()
     pipeline.write_vectors(settings)
-    assert f"there is no {path}: of the test rows alone" in capsys.readouterr().out
+    assert (
+        f"there is no {path}: only vectors of the test rows are written" in capsys.readouterr().out
+    )
     assert {path.name for path in files(settings)} == {
         f"test_vectors_fold{fold}.parquet" for fold in range(3)
     }
@@ -145,7 +147,7 @@ def test_models_of_another_train_table_or_trained_since_the_blend_are_refused(se
     blend_path.unlink()
     path = settings.data_dir / "train.csv"
     path.write_text(path.read_text().replace("lovely", "sweet"))
-    with pytest.raises(UserError, match="fold 0 was trained on something else: train has changed"):
+    with pytest.raises(UserError, match="fold 0 was trained on other data: train has changed"):
         pipeline.write_vectors(settings)
     assert files(settings) == []
 

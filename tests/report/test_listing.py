@@ -38,7 +38,7 @@ def test_no_line_is_wider_than_a_hundred_columns(toy, listed):
 
 def test_what_is_stored_is_told_of_the_members_of_the_config_and_of_others(finished, listed):
     cards = [finished.store.fold("tiny-mean-s42", fold).card() for fold in (0, 1)]
-    scores = [card["score"] for card in cards]
+    scores = [card.score for card in cards]
     others = config.load(None, ["members=[max]"]).members
     more = finished.settings.model_copy(update={"members": others})
     lines = [line.split() for line in listed(more)]
@@ -46,7 +46,7 @@ def test_what_is_stored_is_told_of_the_members_of_the_config_and_of_others(finis
     assert mean[1:4] == ["2", "of", "2"]
     assert mean[4] == f"{sum(scores) / 2:.4f}"
     assert mean[6] == f"{abs(scores[0] - scores[1]) / 2**0.5:.4f}"
-    assert mean[7] == f"{sum(card['seconds'] for card in cards):.0f}"
+    assert mean[7] == f"{sum(card.seconds for card in cards):.0f}"
     assert ["tiny-max-s42", "0", "of", "2"] in lines
     told = " ".join(word for words in lines for word in words)
     assert f"blend: {finished.store.read_blend().sentence}" in told

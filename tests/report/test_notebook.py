@@ -22,7 +22,7 @@ from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.loading.competition import open_store
 from poolblend.report import notebook as running
-from poolblend.report.page import to_html
+from poolblend.report.notebook import to_html
 
 ROOT = Path(__file__).parents[2]
 SETS = ["blend.fitters=[convex,optuna]", "blend.trials=10", "blend.resamples=50"]

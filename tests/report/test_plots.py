@@ -421,7 +421,7 @@ def test_a_search_shows_scores_names_its_starts_and_counts_trials_outside(better
     note = " ".join(note.split())
     best = max(range(len(tried)), key=lambda n: -tried[n].loss)
     assert note.startswith(f"Found at trial {best} of 40")
-    assert note.endswith("Started from equal, best, convex. Far worse, outside the picture: 12.")
+    assert note.endswith("Started from equal, best, convex. Outside the picture (much worse): 12.")
     low, high = figure.axes[0].get_ylim()
     sign = -1 if better == "max" else 1
     assert list(figure.axes[0].lines[0].get_ydata()) == [sign * trial.best for trial in tried]

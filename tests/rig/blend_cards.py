@@ -8,7 +8,7 @@ from poolblend.cards.blend import (
     Diversity,
     FitOptions,
     Form,
-    GainInterval,
+    Interval,
     LossWithout,
     MemberOrigin,
     OutsideFile,
@@ -18,7 +18,7 @@ from poolblend.cards.blend import (
 from poolblend.cards.provenance import Provenance
 from poolblend.competition.tasks import Task
 
-GAIN = GainInterval(value=0.0, low=-0.1, high=0.1)
+GAIN = Interval(value=0.0, low=-0.1, high=0.1)
 
 
 def member(weight=1.0, **fields):

@@ -59,6 +59,6 @@ def test_a_damaged_card_of_the_folds_is_named(path):
     for damaged in (whole.replace(b"42", b"43"), whole[:-20], b"\xff", b"[]", b""):
         card.write_bytes(damaged)
         with pytest.raises(
-            DamagedError, match=r"folds.json is damaged.*or delete it to take folds.csv"
+            DamagedError, match=r"folds.json is damaged.*or delete it to use folds.csv"
         ):
             read_folds(path)

@@ -87,8 +87,8 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones(store):
             "come from another competition: .* another task; make",
         ),
         ({"folds_sha256": "9"}, "were made with other folds, so that their models have seen rows"),
-        ({"test_sha256": "9"}, "were made for another test table; make them anew"),
-        ({"test_joins_sha256": "9"}, "were made for another test table; make them anew"),
+        ({"test_sha256": "9"}, "were made for another test table; make new ones"),
+        ({"test_joins_sha256": "9"}, "were made for another test table; make new ones"),
     ],
 )
 def test_labels_of_other_tables_or_folds_are_refused(store, other, line):
@@ -99,7 +99,7 @@ def test_labels_of_other_tables_or_folds_are_refused(store, other, line):
 @pytest.mark.parametrize(
     ("fold", "line"),
     [
-        (made(1, by=0), "were made by the fold 0 model of m, which has learned fold 1's labels"),
+        (made(1, by=0), "were made by the fold 0 model of m, which was trained on fold 1's labels"),
         (made(1, without=0), "were blended by weights that have seen fold 1's labels"),
     ],
 )
@@ -150,7 +150,9 @@ def test_the_same_labels_again_change_nothing_and_others_are_refused(store):
         (TABLES, changed(folds=(made(0, weight=0.5), made(1)))),
         (TABLES[:1], changed(folds=CARD.folds[:1])),
     ):
-        with pytest.raises(UserError, match="first are there already, made otherwise .* another n"):
+        with pytest.raises(
+            UserError, match="first exist already, made in another way .* another n"
+        ):
             files.save(tables, card)
     assert (files.folder / "card.json").read_bytes() == before
     assert store.pseudo("second").save(TABLES[::-1], CARD)

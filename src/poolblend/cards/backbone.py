@@ -1,4 +1,4 @@
-"""The card of a backbone after continued masked-language-model training."""
+"""The card of a pretrained backbone: one after continued masked-language-model training."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ WEIGHTS = ".safetensors"
 
 
 class BackboneInputs(Inputs):
-    """All that the weights depend on, besides library versions and the machine."""
+    """All that the weights depend on, except library versions and the machine."""
 
     source_sha256: str
     source_files_sha256: str
-    tokenizer: str | None = None  # the file that texts are read by, where transformers differs
+    tokenizer: str | None = None  # the tokenizer's file, if transformers would use another
     train_texts_sha256: str
     test_texts_sha256: str
     reading: TextSpec
@@ -28,7 +28,7 @@ class BackboneInputs(Inputs):
 
 
 class MlmEpoch(CardPart):
-    """One epoch: mean loss over its rows, seconds, share of padding, loss on held-out texts."""
+    """One epoch: mean loss, seconds, share of padding, loss on held-out texts."""
 
     number: int
     loss: float
@@ -38,7 +38,7 @@ class MlmEpoch(CardPart):
 
 
 class HeldOutLoss(CardPart):
-    """Loss on masked tokens of texts that were not trained on."""
+    """Loss on masked tokens of texts outside the training."""
 
     before: float
     after: float
@@ -50,7 +50,7 @@ class MlmRows(CardPart):
 
 
 class BackboneCard(Card):
-    """A backbone trained further: what from, how it went, which files it has."""
+    """The inputs, the course and the files of a pretraining."""
 
     backbone: str  # its name
     inputs: BackboneInputs

@@ -1,4 +1,4 @@
-"""The blend card: what a blend is made of, how it weights its members, and what it is worth.
+"""The blend card: the members of a blend, their weights, and all scores.
 
 Legend: M members, K outputs, Q quantiles.
 """
@@ -17,19 +17,18 @@ from poolblend.competition.metrics import METRICS
 from poolblend.competition.positive import Positive
 from poolblend.competition.tasks import KINDS, Task
 
-# Its weights are coefficients of a regression, which need not sum to one.
-STACK = "stack"
+STACK = "stack"  # its weights are regression coefficients, whose sum need not be 1
 
 
 class OutsideFile(CardPart):
-    """A file from elsewhere, as it was when the blend was made."""
+    """A file that another tool made, and its hash at the time of the blend."""
 
     path: str
     sha256: str
 
 
 class FoldHashes(CardPart):
-    """The files of one fold model, as they were when the blend was made."""
+    """The hashes of a fold's files at the time of the blend."""
 
     weights_sha256: str
     oof_sha256: str
@@ -40,20 +39,17 @@ class FoldHashes(CardPart):
         return cls(weights_sha256=files.weights.sha256, oof_sha256=files.oof.sha256)
 
 
-class GainInterval(CardPart):
-    """A gain in the metric, positive for better, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class LossWithout(CardPart):
-    """What the blend loses without a member, with its 95 % interval; None where undefined."""
+class Interval(CardPart):
+    """A gain or loss in the metric with its 95 % interval; None if undefined."""
 
     value: float | None
     low: float | None
     high: float | None
+
+
+class LossWithout(Interval):
+    """How much the blend loses without a member."""
+
     verdict: str
 
 
@@ -67,10 +63,10 @@ class Refitted(CardPart):
 
 
 class MemberOrigin(CardPart):
-    """Where a member's predictions come from: `folds` trained here, or files from elsewhere.
+    """The source of a member's predictions: `folds` trained here, or files of another tool.
 
-    `optimism` is about how much early stopping on the scored rows flatters the member, None where
-    that is not known. A member from elsewhere may have no predictions of test.
+    `optimism` estimates how much early stopping on the scored rows improves the member's score,
+    None if unknown. A member of another tool may have no predictions of the test rows.
     """
 
     folds: tuple[FoldHashes, ...] = ()
@@ -87,10 +83,10 @@ class MemberOrigin(CardPart):
 
 
 class BlendMember(CardPart):
-    """A member of the blend, what it scores alone, and what it adds to the blend.
+    """A member of the blend, its own score, and what it adds to the blend.
 
-    `score` is that of all out-of-fold rows with its 95 % interval, None where it is undefined.
-    `error_correlation` is the mean of those with the other members.
+    `score` is over all out-of-fold rows, `low` and `high` its 95 % interval; None if undefined.
+    `error_correlation` is the mean correlation of its errors with the other members' errors.
     """
 
     origin: MemberOrigin
@@ -105,20 +101,20 @@ class BlendMember(CardPart):
 
 
 class Form(CardPart):
-    """What was chosen before weights were fitted: the space, and whether cuts are fitted."""
+    """The choices before the fit of weights: the space, and whether cuts are fitted."""
 
     space: str
     cuts: bool
 
 
 class BlenderScores(CardPart):
-    """A blender's two scores, its gains, and its weights: on all rows, and without each fold."""
+    """A blender's two scores, its gains, and its weights on all rows and without each fold."""
 
     in_sample: float
     honest: float
     optimism: float
-    over_member: GainInterval
-    over_equal: GainInterval
+    over_member: Interval
+    over_equal: Interval
     space: str
     weights: tuple[tuple[float, ...], ...]
     fold_weights: tuple[tuple[float, ...], ...]
@@ -127,8 +123,8 @@ class BlenderScores(CardPart):
 class Chosen(CardPart):
     """The blender in use, and the best single member.
 
-    `member` is the best on all rows, `member_score` the honest score of picking the best member
-    without the fold that is scored.
+    `member` is the best on all rows. `member_score` is the honest score of the best member: on each
+    fold, of the member that is best on the other folds.
     """
 
     blender: str
@@ -142,7 +138,7 @@ class Chosen(CardPart):
 
 
 class Weighting(CardPart):
-    """All that is needed to blend predictions: `Mixture.from_json` takes it.
+    """All that is needed to blend predictions, as `Mixture.from_json` reads it.
 
     Weights are (M, K), the intercept (K), quantiles (M, K, Q) in the rank space.
     """
@@ -155,7 +151,7 @@ class Weighting(CardPart):
 
 
 class FitOptions(CardPart):
-    """With what the weights were fitted: the options that fit them again without a fold."""
+    """The options of the fit, with which weights can be fitted again without a fold."""
 
     space: Literal["auto", "plain", "logit", "rank"]
     weights: Literal["shared", "per_output"]
@@ -165,7 +161,7 @@ class FitOptions(CardPart):
 
 
 class Diversity(CardPart):
-    """How different the members are, on average over pairs; None where it is undefined.
+    """How different the members are, on average over pairs; None if undefined.
 
     The mean squared errors are those of `ensembling.diversity.ambiguity`.
     """
@@ -183,10 +179,9 @@ class Diversity(CardPart):
 class BlendCard(Card):
     """The card of a blend. Members and rows of weights have the same order.
 
-    `left_out` says of members that are not in the blend why. `without_blender` is the blender
-    that was fitted without each member, `refitted_blender` the one fitted on resampled rows.
-    `slices` has a sentence for each column that rows were sliced by. `inputs` are hashes of the
-    competition's files.
+    `left_out` has the reason for each member that is not in the blend. `without_blender` was fitted
+    without each member, `refitted_blender` on resampled rows. `slices` has a sentence for each
+    column that rows were sliced by. `inputs` are the hashes of the competition's files.
     """
 
     run: str
@@ -219,7 +214,7 @@ class BlendCard(Card):
         return {name: member for (name, member), weights in rows if any(weights)}
 
     def describe(self) -> str:
-        """One line: which blend it is, of how many members, and its honest score."""
+        """One line: the blender, the number of members, and the honest score."""
         used, honest = list(self.used_members), self.blenders[self.blender].honest
         what = used[0]
         if len(used) > 1:
@@ -228,7 +223,7 @@ class BlendCard(Card):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> BlendCard:
-        """Refuse weights that are not of these members and outputs."""
+        """Refuse weights that do not fit the members and outputs."""
         weights, cuts = self.mixture.weights, self.mixture.cuts
         outputs = len(self.task.outputs)
         expected = {
@@ -239,9 +234,9 @@ class BlendCard(Card):
             and all(len(row) == outputs for row in weights)
             and any(map(any, weights)),
         }
-        for field, right in expected.items():
-            if not right:
-                raise ValueError(f"{field} does not agree with the rest of the card")
+        wrong = [field for field, right in expected.items() if not right]
+        if wrong:
+            raise ValueError(f"{wrong[0]} does not agree with the rest of the card")
         sums = [sum(column) for column in zip(*weights, strict=True)]
         if self.blender != STACK and not all(math.isclose(s, 1, abs_tol=1e-6) for s in sums):
             raise ValueError(f"the weights sum to {sums}, expected 1")

@@ -1,4 +1,4 @@
-"""What all cards share: typed fields, one seal, one fingerprint, and one way to read them."""
+"""The base of all cards: typed fields, a hash of them, and one function to read the JSON."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ C = TypeVar("C", bound="Card")
 
 
 class DamagedError(UserError):
-    """A file of the store that is not what was written: cut short, altered, exchanged, or gone."""
+    """A file of the store is not what was written: shortened, changed, exchanged, or missing."""
 
 
 class CardPart(BaseModel):
-    """A group of a card's fields: frozen, and nothing but what is declared."""
+    """A group of a card's fields; unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Card(CardPart):
-    """An artefact's card. A field is added here, in the artefact's class, and nowhere else.
+    """An artefact's card.
 
-    The JSON file holds the fields and, under `card_sha256`, a hash of them: a card that was cut
-    short or edited is known by it.
+    The JSON file holds the fields and their hash, `card_sha256`, which reveals a card that was
+    shortened or edited.
     """
 
     def fingerprint(self) -> str:
-        """Hex sha256 of all fields: equal for equal cards."""
+        """Hex sha256 of all fields."""
         return sha256_of_json(self.model_dump(mode="json"))
 
     def to_json(self) -> str:
@@ -43,10 +43,9 @@ class Card(CardPart):
 
 
 def read_json(kind: type[C], text: str, where: str) -> C:
-    """The card of this kind in `text`; `where` names the file in messages.
+    """The card of this kind in `text`; `where` is the file's name for messages.
 
-    Raises DamagedError where the text is not what `to_json` wrote, or is the card of another
-    artefact or of another version of poolblend.
+    Raises DamagedError if the text is not what `to_json` wrote, or has other fields.
     """
     try:
         content = json.loads(text)
@@ -62,11 +61,12 @@ def read_json(kind: type[C], text: str, where: str) -> C:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "card"
         raise DamagedError(
-            f"{where} is no {kind.__name__} of this version of poolblend: {field}: {first['msg']}"
+            f"{where} is not a {kind.__name__} of this version of poolblend: {field}: "
+            f"{first['msg']}"
         ) from None
 
 
 def sha256_of_json(content: Any) -> str:
-    """Hex sha256 of a JSON value, whatever the order of its keys."""
+    """Hex sha256 of a JSON value; the order of keys does not matter."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The card of a checkpoint: whose it is, after which step, and all of the state but its tensors."""
+"""The card of a checkpoint: its training and step, and the state except the tensors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from poolblend.cards.provenance import Provenance
 
 
 class CheckpointCard(Card):
-    """A training between two optimizer steps; its tensors lie beside the card."""
+    """The state of a training between two optimizer steps; the tensors are in a file beside it."""
 
     place: str  # <member>/checkpoints/<fold>/<step>
     step: int
-    inputs: dict[str, Any]  # of the training, to know whether it may be resumed
-    epochs: tuple[dict[str, Any], ...]  # finished ones, as the fold's card will hold them
+    inputs: dict[str, Any]  # of the training; it is only resumed from equal inputs
+    epochs: tuple[dict[str, Any], ...]  # finished epochs, as in the fold's card
     resumed: tuple[int, ...]  # steps at which the training was resumed before
-    rest: dict[str, Any]  # of the state: what is not a tensor
+    rest: dict[str, Any]  # the part of the state that is not tensors
     provenance: Provenance
-    state: FileHash  # of the tensors' file
+    state: FileHash  # of the file of tensors

@@ -1,7 +1,8 @@
-"""The card of a fold model: what it was trained from, how the training went, which files it has."""
+"""The card of a fold model: the inputs, the course and the files of its training."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,12 +16,13 @@ from poolblend.competition.columns import Columns
 from poolblend.competition.positive import Positive
 from poolblend.competition.tasks import Task
 from poolblend.text_spec import TextSpec
+from poolblend.training.recipes import switched_off
 
 
 class FoldInputs(Inputs):
-    """All that a fold model's weights depend on, besides library versions and the machine.
+    """All that a fold model's weights depend on, except library versions and the machine.
 
-    None stands for what this fold does not use: joined tables, pseudo-labels and their test table.
+    Hashes are None for files that the fold does not use.
     """
 
     train_sha256: str
@@ -36,15 +38,24 @@ class FoldInputs(Inputs):
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     joins_on: tuple[str, ...] = ()
-    backbone_sha256: str  # where a backbone lies may change; its hashes say what it is
+    backbone_sha256: str  # of the weights; the backbone's folder may change
     backbone_files_sha256: str
-    backbone_mlm_sha256: str | None = None  # fingerprint of its continued training, if any
-    tokenizer: str | None = None  # the file that texts are read by, where transformers differs
+    backbone_mlm_sha256: str | None = None  # fingerprint of its pretraining, if any
+    tokenizer: str | None = None  # the tokenizer's file, if transformers would use another
     settings: dict[str, Any]  # the member's settings that its weights depend on
+
+    def changes_since(self, old: Mapping[str, Any] | Inputs) -> list[str]:
+        """What differs; a recipe that poolblend did not have then was switched off."""
+        before = old.as_json() if isinstance(old, Inputs) else dict(old)
+        own, settings = self.settings.get("train", {}), before.get("settings", {})
+        off = {key: value for key, value in switched_off().items() if key in own}
+        if off:
+            before["settings"] = {**settings, "train": {**off, **settings.get("train", {})}}
+        return super().changes_since(before)
 
 
 class TokenCount(CardPart):
-    """The fold's own rows as tokens: how many, and a hash of their ids."""
+    """The number of tokens in the fold's own rows, and a hash of their ids."""
 
     count: int
     sha256: str
@@ -56,7 +67,7 @@ class RowCounts(CardPart):
 
 
 class EpochRecord(CardPart):
-    """One epoch: mean loss over its rows, seconds, share of padding, score of the fold's rows."""
+    """One epoch: mean loss, seconds, share of padding, score on the fold's rows."""
 
     number: int
     loss: float
@@ -73,14 +84,14 @@ class HeadRecord(CardPart):
 
 
 class BackboneHashes(CardPart):
-    """Hashes of the backbone that the training started from, as it lay on the disk."""
+    """Hashes of the backbone's files when the training started."""
 
     weights_sha256: str
     files_sha256: str
 
 
 class FoldFileHashes(CardPart):
-    """Hashes of the fold's files; the card itself is not among them."""
+    """Hashes of the fold's files, except the card."""
 
     weights: FileHash
     oof: FileHash
@@ -102,7 +113,7 @@ class FoldFileHashes(CardPart):
 
 
 class FoldCard(Card):
-    """A finished fold: its model, its out-of-fold predictions, and how they came about."""
+    """A finished fold: its model, its training, its out-of-fold predictions."""
 
     member: Member
     fold: int
@@ -113,19 +124,19 @@ class FoldCard(Card):
     rows: RowCounts
     metric: str
     positive: Positive | None = None
-    score: float | None  # None where the metric has no value on these rows
+    score: float | None  # None if the metric is undefined on these rows
     device: str
-    precision: str  # that the training computed in
-    fp32_only: bool = False  # the encoder failed in the half precision that `auto` stood for
+    precision: str  # of the training
+    fp32_only: bool = False  # half precision failed, so that `auto` became fp32
     epochs: tuple[EpochRecord, ...] = ()
-    kept_epoch: int | None = None  # of early stopping
-    optimism: float | None = None  # how much choosing that epoch improves its score
+    kept_epoch: int | None = None  # with early stopping
+    optimism: float | None = None  # how much the choice of that epoch improves its score
     resumed_at_steps: tuple[int, ...] = ()
-    batches_cut_into: int = 1  # more than 1 where the device ran out of memory
+    batches_cut_into: int = 1  # more than 1 if the device ran out of memory
     head: HeadRecord | None = None
-    columns: Columns | None = None  # of numeric and categorical columns, as fitted
+    columns: Columns | None = None  # fitted transformation of numeric and categorical columns
     target_scaler: dict[str, tuple[float, ...]] | None = None
-    reads_padding: bool = False  # the encoder reads padding: rows of equal length are batched
+    reads_padding: bool = False  # padding changes predictions, so batches have equal lengths
     seconds: float
     config: dict[str, Any]
     provenance: Provenance
@@ -138,7 +149,7 @@ class FoldCard(Card):
 
 
 class FailureNote(Card):
-    """Why a fold could not be trained from these inputs; replaced when it is."""
+    """Why the training of a fold from these inputs failed."""
 
     member: str
     fold: int

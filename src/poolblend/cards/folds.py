@@ -7,9 +7,9 @@ from poolblend.competition.options import KeepTogether
 
 
 class FoldSettings(CardPart):
-    """What new folds depend on besides the train rows; the keys of the config's `folds`."""
+    """What new folds depend on, except the train rows; the keys of the config's `folds`."""
 
-    strategy: str  # by its own name, never "auto"
+    strategy: str  # the resolved name, never "auto"
     seed: int
     groups: str | None
     keep_together: KeepTogether
@@ -17,7 +17,7 @@ class FoldSettings(CardPart):
 
 
 class FoldsCard(Card):
-    """`settings` are None where the members' files gave the folds."""
+    """`settings` are None if the folds come from the files of outside members."""
 
     settings: FoldSettings | None
     folds_sha256: str

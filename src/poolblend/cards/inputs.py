@@ -1,4 +1,4 @@
-"""What an artefact was made from: hashes and settings that decide whether it is still valid."""
+"""The inputs of an artefact: hashes and settings that decide whether it is still valid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from poolblend.cards.card import CardPart, sha256_of_json
 
 
 class FileHash(CardPart):
-    """A file's content, known by its hash and its size."""
+    """The hash and size of a file."""
 
     sha256: str
     bytes: int
@@ -23,10 +23,10 @@ def hash_of_hashes(files: Mapping[str, FileHash]) -> str:
 
 
 class Inputs(CardPart):
-    """Base of all that a result depends on, besides library versions and the machine."""
+    """Base of the inputs that a result depends on."""
 
     def changes_since(self, old: Mapping[str, Any] | Inputs) -> list[str]:
-        """What differs from the inputs of an older artefact, as `key was a, is b`."""
+        """The differences from the inputs of an older artefact, as `key was a, is b`."""
         before = old.as_json() if isinstance(old, Inputs) else old
         return changed(before, self.as_json())
 
@@ -34,12 +34,12 @@ class Inputs(CardPart):
         return self.model_dump(mode="json")
 
     def fingerprint(self) -> str:
-        """Hex sha256: equal for equal inputs."""
+        """Hex sha256 of all inputs."""
         return sha256_of_json(self.as_json())
 
 
 def changed(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two nested mappings, as `key was a, is b`; of hashes, which changed."""
+    """The differences of two nested mappings, as `key was a, is b` or `key has changed`."""
     changes = []
     for key in sorted(set(old) | set(new)):
         a, b = old.get(key), new.get(key)

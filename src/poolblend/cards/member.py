@@ -18,7 +18,7 @@ FROZEN_TRAIN = {"precision", "attention"} | {
 
 
 class Member(Section):
-    """One way of making predictions, every setting resolved; `settings` is all but its name."""
+    """One way of making predictions, with all settings resolved."""
 
     name: str
     pooler: str
@@ -39,16 +39,16 @@ class Member(Section):
 
     @property
     def applied_train(self) -> Train:
-        """What of `train` applies to the member: to a frozen encoder, only how it computes."""
+        """The keys of `train` that apply to the member: few of them for a frozen encoder."""
         if not self.head.frozen:
             return self.train
         return Train(**self.train.model_dump(include=FROZEN_TRAIN))
 
 
 def derive_seed(seed: int, *names: object) -> int:
-    """A seed of its own for whatever `names` say, below 2**31.
+    """A seed below 2**31 that is derived from `seed` and `names`.
 
-    Members that share data order and dropout err more alike than their poolers make them.
+    Members with equal data order and dropout would make more similar errors.
     """
     digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -1,4 +1,4 @@
-"""The card of predictions or pooled vectors that are kept: what they were made from."""
+"""The card of stored predictions or pooled vectors: the inputs that they were made from."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ What = Literal["predictions", "vectors"]
 
 
 class Origin(Inputs):
-    """Which fold model made what of which table: all that decides the numbers.
+    """The fold model, the table and the kind of result: all that decides the numbers.
 
-    `hashes` are the sha256 of the model's weights and of the files that the rows come from, by
-    name. Predictions of the train table are those of the fold's own rows.
+    `hashes` are the sha256 of the model's weights and of the files of the rows. Predictions of the
+    train table are those of the fold's own rows.
     """
 
     member: str
@@ -35,7 +35,7 @@ class Origin(Inputs):
 
 
 class PredictionsCard(Card):
-    """The card of a parquet file of predictions or vectors. It stands beside the file."""
+    """The card beside a parquet file of predictions or vectors."""
 
     origin: Origin
     file: FileHash

@@ -1,4 +1,4 @@
-"""When, where and by which versions an artefact was written."""
+"""The time, machine and library versions of an artefact."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from poolblend import __version__
 from poolblend.cards.card import CardPart
@@ -35,7 +34,7 @@ def now() -> datetime:
 
 
 class Provenance(CardPart):
-    """When, where and by which versions an artefact was written."""
+    """The time, machine and library versions with which an artefact was written."""
 
     written: str  # UTC, to the second
     poolblend: str
@@ -46,7 +45,7 @@ class Provenance(CardPart):
 
     @classmethod
     def here(cls) -> Provenance:
-        """Of this moment, process and machine."""
+        """The provenance of an artefact that is written now."""
         return cls(
             written=now().isoformat(timespec="seconds"),
             poolblend=__version__,
@@ -55,11 +54,6 @@ class Provenance(CardPart):
             platform=platform.platform(),
             libraries={name: _version(name) for name in LIBRARIES},
         )
-
-
-def provenance() -> dict[str, Any]:
-    """`Provenance.here()` as JSON."""
-    return Provenance.here().model_dump()
 
 
 def _version(library: str) -> str | None:

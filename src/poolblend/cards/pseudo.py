@@ -1,4 +1,4 @@
-"""The card of pseudo-labels: which models and weights made those for each fold."""
+"""The card of pseudo-labels: the models and weights that made them, for each fold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from poolblend.competition.tasks import Task
 
 
 class PseudoMember(CardPart):
-    """The fold model whose predictions were used, and its share of the mixture."""
+    """The fold model that predicted, and its weight in the mixture."""
 
     fold: int
     weight: float
@@ -28,10 +28,7 @@ class PseudoFold(CardPart):
 
 
 class PseudoCard(Card):
-    """The card of the pseudo-labels of a name, with an entry and a file for each fold.
-
-    `files` are known once the labels are written.
-    """
+    """The card of a set of pseudo-labels; `files` has one file per fold, added when written."""
 
     run: str
     name: str
@@ -47,6 +44,6 @@ class PseudoCard(Card):
     files: tuple[FileHash, ...] = ()
 
     def same_labels(self, other: PseudoCard) -> bool:
-        """Whether both are of the same competition, models and weights, whenever they were made."""
+        """Whether both come from the same competition, models and weights."""
         rest = {"blend", "provenance", "files"}
         return self.model_dump(exclude=rest) == other.model_dump(exclude=rest)

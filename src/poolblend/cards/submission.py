@@ -1,4 +1,4 @@
-"""The card of a submission: what its columns hold, and which blend made it."""
+"""The card of a submission: its columns, and the blend that made it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from poolblend.competition.positive import Positive
 
 
 class BlendInUse(CardPart):
-    """The blend that something was made with; `written` tells it from later ones."""
+    """The blend that an artefact was made with; `written` distinguishes it from later ones."""
 
     blender: str
     metric: str
@@ -28,7 +28,7 @@ class BlendInUse(CardPart):
 
 
 class SubmissionCard(Card):
-    """The card of a submission. `columns` says what each column holds, `values` in which form."""
+    """The card of a submission; `columns` has the content of each column, `values` its form."""
 
     run: str
     values: str

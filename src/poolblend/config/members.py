@@ -1,4 +1,4 @@
-"""The members of a run: what a config may say of one, and whether its settings fit together."""
+"""The members of a run: the config keys of a member, and checks that its settings fit together."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from poolblend.text_spec import Truncation, Windows
 from poolblend.training.options import Pseudo, Train
 from poolblend.training.recipes import check_options
 
-# Poolers that read a token at its place, whatever tokens count; a test holds this to their code.
+# Poolers that read a token at a fixed place, so that `mask` has no effect; a test checks this list.
 BY_PLACE = ("cls", "concat_layers", "last", "pooler_output")
 
 
 class MemberSpec(Section):
-    """One entry of `members`: a pooler, and whatever sets this member apart from the run's keys.
+    """One entry of `members`: a pooler, and the keys that differ from the run's.
 
-    `windows`, `head`, `train`, and a `backbone` without a source, hold what differs from the run's;
-    null leaves windows out.
+    `windows`, `head`, `train`, and a `backbone` without a source, hold only the keys that differ;
+    `windows: null` means no windows.
     """
 
     pooler: str
@@ -69,7 +69,7 @@ class MemberSpec(Section):
             return None
         sections: dict[str, type[Section]] = {"head": Head, "train": Train, "windows": Windows}
         if info.field_name == "backbone":
-            Backbone(**value)  # it is filled up from the run's
+            Backbone(**value)  # the run's keys are added later
             return value
         return sections[str(info.field_name)](**value).model_dump(exclude_unset=True)
 
@@ -81,12 +81,12 @@ class MemberSpec(Section):
 
     @model_serializer(mode="wrap")
     def _what_was_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A null that was said switches a key of the run's off; one that was not, does not."""
+        """Only the keys that the config sets: an explicit null differs from a missing key."""
         return {k: v for k, v in dump(self).items() if k in self.model_fields_set}
 
 
 def check_spec(spec: MemberSpec, member: Member) -> None:
-    """Raise ValueError for keys of the member's own that do nothing with its head or pooler."""
+    """Raise ValueError for the member's keys that have no effect with its head or pooler."""
     kind = member.head.kind
     if member.head.frozen:
         idle = [f"train.{key}" for key in spec.train if key not in FROZEN_TRAIN]
@@ -106,13 +106,13 @@ def check_spec(spec: MemberSpec, member: Member) -> None:
 
 
 def counts_tokens(member: Member) -> bool:
-    """Whether the member's pooler takes into account which tokens `mask` counts."""
+    """Whether `mask` has an effect on the member's pooler."""
     first = member.pooler == "weighted_layer" and member.pooler_args.get("tokens") == "cls"
     return member.pooler not in BY_PLACE and not first
 
 
 def check_member(member: Member, join: str, task: str) -> None:
-    """Raise ValueError for what does nothing, or cannot work, between sections."""
+    """Raise ValueError for settings of different sections that do not fit together."""
     wrong = _wrong_windows(member, join)
     if not member.head.frozen:
         if member.head.norm == "batch" and member.train.batch_size == 1:
@@ -122,7 +122,7 @@ def check_member(member: Member, join: str, task: str) -> None:
         except ValueError as error:
             wrong = str(error)
     if member.pseudo and member.pseudo.confidence and task in ("regression", "ordinal"):
-        wrong = "pseudo.confidence is of probabilities; values have none: leave it out"
+        wrong = "pseudo.confidence needs probabilities, which values do not have: leave it out"
     elif member.pseudo and member.train.class_weights != "none" and task == "ordinal":
         wrong = "pseudo-labels of an ordinal task are values, which class_weights do not weigh"
     if wrong:
@@ -145,7 +145,7 @@ def _wrong_windows(member: Member, join: str) -> str:
 
 
 def merged(run: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's keys with a member's own in their places, section by section."""
+    """The run's keys, replaced by the member's own keys, section by section."""
     both = {
         key: merged(run[key], value)
         for key, value in own.items()

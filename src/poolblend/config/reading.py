@@ -15,8 +15,15 @@ from poolblend.config.yaml_file import parse_value, read_yaml
 from poolblend.errors import UserError, quoted, unknown
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
-# Sections that may be given as one word, and the key that the word is the value of.
+# Sections that may be written as one word, and the key whose value the word is.
 WORDS = {"backbone": "source", "submission": "values"}
+# What pydantic says in words of Python, said in words of YAML.
+PLAIN = {
+    "bool_type": "expected true or false",
+    "dict_type": "expected `key: value` pairs",
+    "model_type": "expected `key: value` pairs",
+    "missing": "this key is required",
+}
 
 
 def load(
@@ -33,7 +40,7 @@ def load(
         _set(raw, item)
     if seed is not None:
         raw["seed"] = seed
-    # A section whose lines are all commented out is null in YAML, and means the defaults.
+    # A section whose keys are all commented out is null in YAML, and means the defaults.
     raw = {key: value for key, value in raw.items() if value is not None or not _is_section(key)}
     try:
         return Config(**raw)
@@ -42,7 +49,7 @@ def load(
 
 
 def known_keys() -> list[str]:
-    """Every key that a config may hold, with the names of its sections before it: `train.lr`."""
+    """All keys of a config, with the names of their sections, such as `train.lr`."""
     return _keys_within(Config, "")
 
 
@@ -95,12 +102,13 @@ def _read(file: Path) -> dict[str, Any]:
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise UserError(f"{file}: expected `key: value` lines, found {type(raw).__name__}")
+        found = "a list" if isinstance(raw, list) else "a single value"
+        raise UserError(f"{file}: expected `key: value` lines, found {found}")
     return raw
 
 
 def _set(raw: dict[str, Any], item: str) -> None:
-    """Apply `key=value` to a dotted key; sections that are not there yet are made."""
+    """Apply `key=value` to a dotted key; missing sections are added."""
     key, equals, value = item.partition("=")
     option = f"--set {item}"
     *sections, last = (part.strip() for part in key.split("."))
@@ -111,33 +119,36 @@ def _set(raw: dict[str, Any], item: str) -> None:
     for section in sections:
         inner = raw.get(section)
         if section in WORDS and isinstance(inner, str):
-            inner = {WORDS[section]: inner}  # so that `backbone.name` keeps the source
+            inner = {WORDS[section]: inner}  # `backbone.name=…` must not lose the source
         if not isinstance(inner, dict | None):
-            raise UserError(f"{option}: {section} is {inner} and has no keys of its own")
+            raise UserError(f"{option}: {section} is {inner} and has no keys")
         raw[section] = dict(inner or {})
         raw = raw[section]
     raw[last] = parse_value(value, f"{option}: not a YAML value")
 
 
 def _explain(error: ValidationError, file: Path) -> str:
-    """The first error of pydantic in one line: key, value, what was expected, the nearest key."""
+    """The first error of pydantic in one line: key, value, expected value, nearest key."""
     errors = error.errors()
-    # A misspelt key may well be the required one that is missing.
+    # Report an unknown key first: it may be the misspelt name of a missing one.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     place = first["loc"]
     if place[:1] == ("members",) and len(place) > 3:
-        place = place[2:]  # a member's own `train:` or `head:` has the keys of the run's
+        place = place[2:]  # a member's `train:` or `head:` has the same keys as the run's
     key = ".".join(map(str, place)) or "config"
     where = f"({file.name} or --set)"
     if first["type"] == "extra_forbidden":
         plain = re.sub(r"\.\d+\b", "", key)  # without the places in lists
         section = plain.rpartition(".")[0]
-        known = [each for each in known_keys() if each.rpartition(".")[0] == section]
+        keys = known_keys()
+        moved = [each for each in keys if each.rpartition(".")[2] == plain]
+        if moved and not section:
+            return f"unknown key '{plain}' {where}; did you mean '{moved[0]}'?"
+        known = [each for each in keys if each.rpartition(".")[0] == section]
         return str(unknown("key", plain, known, where))
     cause = first.get("ctx", {}).get("error")
     reason = str(cause) if cause else first["msg"][0].lower() + first["msg"][1:]
-    if first["type"] == "bool_type":
-        reason = "expected true or false"
+    reason = PLAIN.get(first["type"], reason)
     value = first["input"]
     shown = ""
     if isinstance(value, str):

@@ -74,31 +74,24 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_task(self) -> Config:
-        single = self.task in CLASSED or (self.task == "regression" and len(self.data.target) == 1)
-        if self.blend.weights == "per_output" and single:
-            raise ValueError(
-                f"blend.weights=per_output does nothing in a {self.task} task of one target; leave "
-                "it out"
-            )
-        if self.submission.values != "auto" and self.task == "regression":
-            raise ValueError(
-                f"submission={self.submission.values} does nothing in a regression task, which has "
-                "values alone; leave it out"
-            )
-        binned = self.task == "regression" and self._folds_are("binned")
-        if self.data.positive is not None and self.task != "binary":
-            raise ValueError(f"data.positive does nothing in a {self.task} task; leave it out")
-        if self.folds.bins != Folds().bins and not binned:
-            raise ValueError(
-                f"folds.bins does nothing in a {self.task} task with folds.strategy="
-                f"{self.folds.strategy}; leave it out"
-            )
-        stratified = self._folds_are("every_class")
-        if self.folds.rare != "spread" and not (self.task in CLASSED and stratified):
-            raise ValueError(
-                f"folds.rare does nothing in a {self.task} task with folds.strategy="
-                f"{self.folds.strategy}; leave it out"
-            )
+        task, folds, values = self.task, self.folds, self.submission.values
+        one_output = task in CLASSED or (task == "regression" and len(self.data.target) == 1)
+        binned = task == "regression" and self._folds_are("binned")
+        stratified = task in CLASSED and self._folds_are("every_class")
+        per_output = self.blend.weights == "per_output" and one_output
+        formed = values != "auto" and task == "regression"
+        positive = self.data.positive is not None and task != "binary"
+        bins = folds.bins != Folds().bins and not binned
+        rare = folds.rare != "spread" and not stratified
+        for no_effect, key, kind in (
+            (per_output, "blend.weights=per_output", " of one target"),
+            (formed, f"submission={values}", ", which has values alone"),
+            (positive, "data.positive", ""),
+            (bins, "folds.bins", f" with folds.strategy={folds.strategy}"),
+            (rare, "folds.rare", f" with folds.strategy={folds.strategy}"),
+        ):
+            if no_effect:
+                raise ValueError(f"{key} does nothing in a {task} task{kind}; leave it out")
         return self
 
     def _folds_are(self, ability: str) -> bool:
@@ -123,18 +116,18 @@ class Config(Section):
             )
         for member in members:
             check_member(member, self.data.join, self.task)
-        # Some disks tell no capital letters from small ones.
-        twice = repeated(member.name.lower() for member in members)
-        if twice is not None:
-            alike = [member for member in members if member.name.lower() == twice]
-            sources = list(dict.fromkeys(member.backbone.source for member in alike))
+        # Some file systems ignore upper and lower case.
+        repeated_name = repeated(member.name.lower() for member in members)
+        if repeated_name is not None:
+            same = [member for member in members if member.name.lower() == repeated_name]
+            sources = list(dict.fromkeys(member.backbone.source for member in same))
             if len(sources) > 1:
                 first, second = (quoted(source) for source in sources[:2])
                 raise ValueError(
-                    f"two members are named {alike[0].name}, of the backbones {first} and {second}:"
+                    f"two members are named {same[0].name}, of the backbones {first} and {second}:"
                     " set backbone.name for one of them"
                 )
-            raise ValueError(f"two members are named {alike[0].name}: give one of them a `tag`")
+            raise ValueError(f"two members are named {same[0].name}: give one of them a `tag`")
         return self
 
     def path(self, path: str) -> Path:

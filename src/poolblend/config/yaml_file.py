@@ -1,8 +1,8 @@
-"""Read YAML as configs use it: the core schema of YAML 1.2, with text keys that are given once.
+"""Read YAML for configs: the core schema of YAML 1.2, with text keys that occur once.
 
-<https://yaml.org/spec/1.2.2/#103-core-schema>, without octal and hexadecimal numbers. PyYAML reads
-YAML 1.1 otherwise, in which `no`, `on`, 1:30, 010 and dates are not text. A column, a label or a
-file may have such a name.
+<https://yaml.org/spec/1.2.2/#103-core-schema>, without octal and hexadecimal numbers. By default
+PyYAML reads YAML 1.1, in which `no`, `on`, 1:30, 010 and dates are not text, although a column, a
+label or a file may have such a name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SPECIAL = r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 _SCALARS = {
     "null": (r"(?:~|null|Null|NULL|)\Z", "~nN"),
     "bool": (r"(?:true|True|TRUE|false|False|FALSE)\Z", "tTfF"),
-    # More digits than these are text: Python limits the digits that it converts.
+    # More digits are text, as Python limits the digits that it converts.
     "int": (r"[-+]?(?:0|[1-9][0-9]{0,30})\Z", "-+0123456789"),
     "float": (rf"(?:{_NUMBER}|{_SPECIAL})\Z", "-+.0123456789"),
     "merge": (r"<<\Z", "<"),
@@ -34,7 +34,7 @@ _KINDS = [_TAG + kind for kind in ("null", "bool", "int", "float", "str", "seq",
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML without dates, sets and binary data, whose keys are text and given once."""
+    """Safe YAML without dates, sets and binary data; keys are text and occur once."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
     yaml_constructors = {  # noqa: RUF012
@@ -42,7 +42,7 @@ class Loader(yaml.SafeLoader):
     }
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """PyYAML's own node; MarkedYAMLError for a key that is not text, or is given twice."""
+        """PyYAML's node; MarkedYAMLError for a key that is not text, or occurs twice."""
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
@@ -63,7 +63,7 @@ for _kind, (_pattern, _starts) in _SCALARS.items():
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file; UserError where it cannot be read, is too large or no YAML."""
+    """The content of a YAML file; UserError if it cannot be read, is too large or not YAML."""
     try:
         with path.open("rb") as file:
             source = file.read(LARGEST + 1)
@@ -84,14 +84,14 @@ def read_yaml(path: Path) -> Any:
 def parse_value(text: str, complaint: str) -> Any:
     """The value of `--set key=value`; UserError that begins with `complaint` for malformed YAML.
 
-    YAML where it begins with a bracket, brace or quote; else a number, true, false or null, or the
-    text as it stands: names of columns may hold colons, hashes and dashes.
+    A value that begins with a bracket, brace or quote is YAML. Others are a number, true, false,
+    null or plain text, in which names of columns may have colons, hashes and dashes.
     """
     text = text.strip()
     with _in_one_line(complaint):
         if text.startswith(("[", "{", '"', "'")):
             return yaml.load(text, Loader=Loader)
-        loader = Loader(text)  # refuses control characters
+        loader = Loader(text)  # it refuses control characters
         tag = loader.resolve(yaml.ScalarNode, text, (True, False))
         return loader.construct_object(yaml.ScalarNode(tag, text))
 

@@ -1,7 +1,7 @@
 """`train.py --doctor`: check what a run needs; each failure names its cause and its fix.
 
-A check is a generator of findings under `@check("name", fix=…)` in one of the MODULES below. They
-import what they test inside their functions: a missing library is a finding like any other.
+A check is a generator of findings with `@check("name", fix=…)` in one of the MODULES below. It
+imports what it tests inside its function, so that a missing library becomes a finding.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from poolblend.doctor.checks import CHECKS, Check, Finding, Run, failure, warn
 from poolblend.errors import UserError
 from poolblend.printing import wrapped
 
-# In the order in which their checks run.
-MODULES = ("libraries", "machine", "devices", "storage", "training")
+MODULES = ("libraries", "machine", "devices", "storage", "training")  # in order
 for module in MODULES:
     import_module(f"{__name__}.{module}")
 
@@ -28,7 +27,7 @@ MARKS = {"ok": "ok", "warn": "warn", "fail": "FAIL"}
 
 
 def doctor(config: Config) -> None:
-    """Print what each check finds, line by line; UserError at the end if any failed."""
+    """Print the findings of all checks; UserError at the end if any check failed."""
     findings = []
     for finding in examine(config):
         findings.append(finding)
@@ -36,13 +35,13 @@ def doctor(config: Config) -> None:
     failed = [finding.name for finding in findings if finding.status == "fail"]
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}; do what each "
-            "`fix` above says, then run the doctor again"
+            f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}; follow the "
+            "`fix` lines above, then run the doctor again"
         )
 
 
 def examine(config: Config) -> Iterator[Finding]:
-    """What each check finds; a failed check stops no other."""
+    """The findings of all checks; the others run although one fails."""
     run, failed = Run(config), False
     for check in CHECKS:
         for finding in _findings(check, run, failed):
@@ -51,14 +50,14 @@ def examine(config: Config) -> Iterator[Finding]:
 
 
 def _findings(check: Check, run: Run, failed_before: bool) -> list[Finding]:
-    """The check's findings; an error that it raises is one of them."""
+    """The check's findings; an error that it raises becomes a finding."""
     found: list[Finding] = []
     try:
         with _silence():
             for finding in check.run(run):
-                found.append(finding)  # kept if the check raises an error later
+                found.append(finding)  # not lost if the check raises an error later
     except ImportError as error:
-        # A missing library is one fault, however many checks import it.
+        # Report a missing library only once, although several checks import it.
         if failed_before:
             found.append(warn(f"not checked: {error}", "fix what failed above first"))
         else:
@@ -70,7 +69,7 @@ def _findings(check: Check, run: Run, failed_before: bool) -> list[Finding]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """No log lines and no libraries' warnings between the findings."""
+    """Suppress log lines and warnings of libraries."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""`train.py --check`: is every stored file whole, and still what the config would make?"""
+"""`train.py --check`: is any stored file damaged, or stale for the current config?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from poolblend.cards.blend import BlendMember
 from poolblend.cards.submission import SubmissionCard
 from poolblend.config import Config
 from poolblend.errors import UserError
+from poolblend.jobs.job import FoldJob
 from poolblend.jobs.planning import plan_jobs
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.loading.models import check_members
@@ -21,7 +22,7 @@ from poolblend.store.survey import Artefact, State, survey
 
 WRONG = ("damaged", "stale")
 OTHER_INPUTS = "failed from other inputs; train.py starts from the beginning"
-# By kind of artefact, the command that makes it again.
+# The command that makes each kind of artefact again.
 COMMANDS = {
     "backbones": "train.py --overwrite",
     "fold models": "train.py --overwrite",
@@ -34,9 +35,9 @@ COMMANDS = {
 
 
 def check(config: Config) -> None:
-    """Print the state of all that the store holds; nothing is written.
+    """Print the state of all artefacts of the run; nothing is written.
 
-    Raises UserError where anything is damaged or stale, with the commands that make it again.
+    Raises UserError if any is damaged or stale, with the commands that make it again.
     """
     store = open_store(config)
     found = list(survey(store))
@@ -60,7 +61,7 @@ def check(config: Config) -> None:
 
 
 def _compared(artefact: Artefact, stale: Mapping[str, str]) -> Artefact:
-    """The artefact, stale where the config would make another one."""
+    """The artefact, marked as stale if the config would make another one."""
     message = stale.get(artefact.name)
     if message is None or artefact.state not in ("whole", "failed", "unfinished"):
         return artefact
@@ -69,8 +70,8 @@ def _compared(artefact: Artefact, stale: Mapping[str, str]) -> Artefact:
 
 
 def _stale_jobs(config: Config, store: Store) -> tuple[dict[str, str], str]:
-    """By name, trainings that the config would do differently; why this is unknown, if it is."""
-    if not (config.data_dir / config.data.train).exists():  # reading would make the demo's
+    """The stale trainings with their reasons, by name; why they are unknown, or ""."""
+    if not (config.data_dir / config.data.train).exists():  # reading would make the demo tables
         return {}, f"there is no {config.data_dir / config.data.train}"
     try:
         members = config.resolve_members()
@@ -85,24 +86,23 @@ def _stale_jobs(config: Config, store: Store) -> tuple[dict[str, str], str]:
         status = job.status(store)
         if status.state == "stale":
             stale[job.name] = status.message.removeprefix(f"{job.name} ").removeprefix("is stale: ")
-    for job in then:
-        status = job.status(store)
-        if status.state == "missing" and not status.failed and job.files(store).failure():
-            stale[job.name] = OTHER_INPUTS
+        elif status.state == "missing" and not status.failed and isinstance(job, FoldJob):
+            # A failure from the same inputs would be in the status.
+            stale |= {job.name: OTHER_INPUTS} if job.files(store).failure() else {}
     return stale, ""
 
 
 def _stale_results(store: Store) -> Iterator[tuple[str, str]]:
-    """The blend if its members have changed, the submission if the blend has."""
+    """The blend if its members have changed, and the submission if the blend has changed."""
     try:
         blend = store.read_blend()
         changes = list(_changed_members(store, blend.members))
         submission = read_card(store.submission_path.with_suffix(".json"), SubmissionCard)
     except UserError:
-        return  # damaged, which the survey reports
+        return  # the survey reports the damage
     if changes:
         more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
-        yield "blend.json", f"made of {changes[0]} since{more}; run blend.py again"
+        yield "blend.json", f"since then, {changes[0]}{more}; run blend.py again"
     if submission and submission.blend.written != blend.provenance.written:
         yield store.submission_path.name, "made from an older blend; run infer.py again"
 
@@ -116,17 +116,17 @@ def _changed_members(store: Store, members: Mapping[str, BlendMember]) -> Iterat
                 continue
             now = card and (card.files.weights.sha256, card.files.oof.sha256)
             if now != (made_of.weights_sha256, made_of.oof_sha256):
-                yield f"{name} fold {fold}, which was {'trained again' if card else 'lost'}"
+                yield f"{name} fold {fold} was {'trained again' if card else 'lost'}"
         for file in filter(None, (member.origin.oof_file, member.origin.test_file)):
             path = Path(file.path)
             if not path.is_file():
-                yield f"{path}, which is gone"
+                yield f"{path} was removed"
             elif sha256(path) != file.sha256:
-                yield f"{path}, which has changed"
+                yield f"{path} has changed"
 
 
 def _table(found: Sequence[Artefact]) -> list[str]:
-    """A line per kind of artefact, with the number of those in each state."""
+    """A line per kind of artefact, with the number of artefacts in each state."""
     rows = []
     for kind in dict.fromkeys(artefact.kind for artefact in found):
         states = Counter(artefact.state for artefact in found if artefact.kind == kind)
@@ -135,11 +135,11 @@ def _table(found: Sequence[Artefact]) -> list[str]:
 
 
 def _remedy(found: Sequence[Artefact], store: Store) -> str:
-    """The commands that make again all that is wrong, in their order."""
+    """The commands, in order, that make all wrong artefacts again."""
     wrong = [artefact for artefact in found if artefact.state in WRONG]
     for kind in ("folds", "pseudo-labels"):
         if any(artefact.kind == kind for artefact in wrong):
-            return f"repair the {kind} first, as is said above"
+            return f"repair the {kind} first, as described above"
     needed = {COMMANDS[artefact.kind] for artefact in wrong}
     stale_folds = any(a.state == "stale" and a.kind in ("fold models", "backbones") for a in wrong)
     if stale_folds and store.blend_path.exists():

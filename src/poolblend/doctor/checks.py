@@ -1,4 +1,4 @@
-"""What a check is, what it returns, and the run that it checks."""
+"""Checks, their findings, and the run that they check."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found, and what to do about it. Without a name it has the check's."""
+    """What a check found, and how to fix it; the default name is the check's."""
 
     status: Literal["ok", "warn", "fail"]
     found: str
@@ -30,7 +30,7 @@ class Finding:
 
 
 class Check(NamedTuple):
-    """A check by name; `fix` is the advice where the check itself raises an error."""
+    """A check; `fix` is the advice if the check itself raises an error."""
 
     name: str
     fix: str
@@ -63,7 +63,7 @@ def fail(found: str, fix: str, name: str = "") -> Finding:
 
 
 def failure(error: Exception, fix: str, name: str = "") -> Finding:
-    """An error as a finding; the type is named unless the error is a UserError."""
+    """An error as a finding, with its type unless it is a UserError."""
     reason = " ".join(str(error).split())[:500]
     if not isinstance(error, UserError):
         reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
@@ -85,7 +85,7 @@ class Run:
 
     @cached_property
     def located(self) -> dict[str, Located]:
-        """Each member's backbone, found without a network; raises what a training would."""
+        """Each member's backbone, found without a network; same errors as a training."""
         from poolblend.loading.models import check_members
 
         with no_network():
@@ -93,19 +93,19 @@ class Run:
 
     @cached_property
     def competition(self) -> Competition:
-        """Tables and folds as a training would find them; raises what it would."""
+        """Tables and folds that a training would use; same errors as a training."""
         from poolblend.loading.competition import planned_competition
 
         config, data = self.config, self.config.data
         names = (data.train, data.test, data.sample_submission)
         if any((config.data_dir / name).exists() for name in names):
-            # Without `demo`, reading makes no table that is missing.
+            # Without `demo`, missing tables are not made.
             data = data.model_copy(update={"demo": False})
         return planned_competition(config.model_copy(update={"data": data}), self.store)
 
     @cached_property
     def weights(self) -> dict[str, int]:
-        """Bytes of each member's weights in fp32; empty where a backbone cannot be read."""
+        """Bytes of each member's weights in fp32; empty if a backbone cannot be read."""
         try:
             return {name: _fp32_bytes(found.folder) for name, found in self.located.items()}
         except Exception:  # another check reports it
@@ -127,7 +127,7 @@ def _fp32_bytes(folder: Path) -> int:
 
 @contextmanager
 def no_network() -> Iterator[None]:
-    """The hub is not asked in here, whatever HF_HUB_OFFLINE was when huggingface_hub read it."""
+    """Switch off the access of huggingface_hub to the network."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE

@@ -1,4 +1,4 @@
-"""The devices: a real training step on each, compared with the CPU's in float64."""
+"""A training step on each device, compared with one on the CPU in float64."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UPDATE = f"update the driver, or install the build of torch for it; {ON_CPU}"
 
 @check("cpu", fix="install torch again: pip install --force-reinstall -r requirements.txt")
 def cpu(run: Run) -> Iterator[Finding]:
-    """The CPU trains a step correctly, with as many threads as it has cores."""
+    """A training step on the CPU is correct, and there is one thread per core."""
     import torch
 
     from poolblend.training.devices import choose_device, resolve_precision
@@ -46,7 +46,7 @@ def cpu(run: Run) -> Iterator[Finding]:
 
 @check("gpu", fix=UPDATE)
 def gpu(run: Run) -> Iterator[Finding]:
-    """Every GPU trains a step as the CPU does; or why there is none."""
+    """A training step on each GPU is correct; without a GPU, the reason."""
     import torch
 
     if torch.cuda.is_available():
@@ -79,7 +79,7 @@ def _gpu(run: Run, name: str) -> Finding:
     if free < needed:
         return warn(
             f"{found}, weights and optimizer need {size(needed)}",
-            "end what else runs there (nvidia-smi lists it), or choose another GPU with "
+            "end other processes on it (nvidia-smi lists them), or choose another GPU with "
             "CUDA_VISIBLE_DEVICES",
             name,
         )
@@ -87,7 +87,7 @@ def _gpu(run: Run, name: str) -> Finding:
 
 
 def _no_gpu() -> Finding:
-    """Why torch sees no GPU: there is none, it is hidden, or driver and build do not fit."""
+    """Why torch finds no GPU: none exists, it is hidden, or driver and build do not fit."""
     import torch
 
     driver = nvidia_driver()
@@ -103,7 +103,7 @@ def _no_gpu() -> Finding:
         return ok(f"hidden by CUDA_VISIBLE_DEVICES={visible}; the CPU trains")
     try:
         torch.cuda.init()
-        reason = f"torch sees no GPU (CUDA_VISIBLE_DEVICES={visible})"
+        reason = f"torch finds no GPU (CUDA_VISIBLE_DEVICES={visible})"
     except Exception as error:
         reason = failure(error, "").found
     return fail(f"{reason}; {_build_and_driver()}", UPDATE)
@@ -117,7 +117,7 @@ def _build_and_driver() -> str:
 
 
 def nvidia_driver() -> str | None:
-    """The first NVIDIA GPU and its driver, as nvidia-smi prints them; None without one."""
+    """The first NVIDIA GPU and its driver, as nvidia-smi prints them; None if there is none."""
     tool = shutil.which("nvidia-smi")
     if tool:
         query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -129,7 +129,7 @@ def nvidia_driver() -> str | None:
 
 
 def _wrong_numbers(device: torch.device, precision: str) -> str | None:
-    """What is wrong with the device's results; None where they are correct."""
+    """What is wrong with the device's results; None if they are correct."""
     from poolblend.training import trial
 
     error = trial.deviation(device, precision)

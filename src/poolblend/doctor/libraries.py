@@ -1,4 +1,4 @@
-"""Python and the libraries: installed, and in versions that the code supports."""
+"""The versions of Python and the libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from poolblend.doctor.checks import Finding, Run, check, fail, ok, warn
 
 OLDEST, NEWEST = (3, 11), (3, 13)  # of Python; the first is pyproject's requires-python
 INSTALL = "pip install -r requirements.txt"
-# A version with a known flaw, the package without which the flaw does not show, and the flaw.
+# Versions with a known flaw, the package that the flaw needs (or None), and the flaw.
 RISKY = (
     ("transformers<5.3", "kernels", "may run code that a backbone's config.json names"),
     ("filelock<3.20.3", None, "can be made to follow another user's links"),
@@ -33,7 +33,7 @@ def python(run: Run) -> Iterator[Finding]:
 
 @check("libraries", fix=INSTALL)
 def libraries(run: Run) -> Iterator[Finding]:
-    """Every library is installed in a supported version, without a known flaw."""
+    """All libraries are installed in supported versions without known flaws."""
     from packaging.requirements import Requirement
 
     lines = (files("poolblend") / "supported.txt").read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""The machine around the run: memory, and what the console can print."""
+"""Memory, cores and the console of this machine."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from poolblend.doctor.checks import Finding, Run, check, ok, size, warn
 
 CGROUP = Path("/sys/fs/cgroup")  # where a container's limits are
-LIBRARIES = 1.0e9  # bytes that torch and the others take before any model
+LIBRARIES = 1.0e9  # bytes that torch and other libraries need without a model
 
 
 @check("memory", fix="see what else runs on this machine")
 def memory(run: Run) -> Iterator[Finding]:
-    """There is memory to train in."""
+    """There is enough memory for a training."""
     free, total = free_memory()
-    # Weights, gradients and two moments of the optimizer, and the weights once more when saved.
+    # Weights, gradients, two moments of the optimizer, and a copy of the weights when saving.
     needed = LIBRARIES + 5 * max(run.weights.values(), default=0)
     found = f"{size(free)} of {size(total)} free; training needs {size(needed)} beside its batches"
     if free < needed:
-        yield warn(found, "end what else runs here, or take a smaller backbone")
+        yield warn(found, "end other processes, or choose a smaller backbone")
     else:
         yield ok(found)
 
@@ -38,7 +38,7 @@ def console(run: Run) -> Iterator[Finding]:
 
 
 def free_memory() -> tuple[float, float]:
-    """Bytes that a process may still take, and all; a container's limit where it is lower."""
+    """Free and total bytes of memory; a container's limit counts if it is lower."""
     import psutil
 
     memory = psutil.virtual_memory()
@@ -47,7 +47,7 @@ def free_memory() -> tuple[float, float]:
         limit = float((CGROUP / "memory.max").read_text(encoding="utf-8"))  # "max" is no number
         used = float((CGROUP / "memory.current").read_text(encoding="utf-8"))
         lines = (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines()
-        # The cache of files that were read counts as used, and is freed when memory is needed.
+        # The file cache counts as used, but is freed when memory is needed.
         cache = next(float(line.split()[1]) for line in lines if line.startswith("inactive_file "))
         free, total = min(free, limit - used + cache), min(total, limit)
     return free, total

@@ -11,23 +11,23 @@ from poolblend.errors import UserError
 from poolblend.store.probe import nearest_folder, try_locking, try_writing
 
 SMALL = 50e6  # bytes for OOF, submissions and the like
-ELSEWHERE = "make room there, or set `store` to a folder with more room"
-WRITABLE = "check the folder's owner and permissions, or set `store` to a folder of your own"
+ELSEWHERE = "free space there, or set `store` to a folder on a larger disk"
+WRITABLE = "check the folder's owner and permissions, or set `store` to another folder"
 
 
 def folders(run: Run) -> list[Path]:
-    """Where the run writes, the models first: those folders, or the nearest that exist."""
+    """The folders that the run writes to, or their nearest existing parents; models first."""
     store = run.store
     models = store.fold_folder("member", 0).parents[1]
     others = [store.blend_path.parent, store.submission_path.parent]
-    if not store.folds_path.exists():  # else they are only read
+    if not store.folds_path.exists():  # existing folds are only read
         others.append(store.folds_path.parent)
     return list(dict.fromkeys(nearest_folder(folder) for folder in (models, *others)))
 
 
 @check("disk", fix=ELSEWHERE)
 def disk(run: Run) -> Iterator[Finding]:
-    """There is room for the fold models that the run will write."""
+    """There is enough disk space for the run's fold models."""
     models = folders(run)[0]
     folder = next(filter(Path.is_dir, (models, *models.parents)))
     usage, folds = shutil.disk_usage(folder), _sizes_to_train(run)
@@ -53,7 +53,7 @@ def _sizes_to_train(run: Run) -> list[int]:
         for fold in range(run.config.folds.n):
             try:
                 finished = run.store.fold(name, fold).card() is not None
-            except UserError:  # damaged: train.py --check reports it
+            except UserError:  # it is damaged, which train.py --check reports
                 finished = False
             sizes += [] if finished else [n_bytes]
     return sizes
@@ -77,8 +77,8 @@ def store(run: Run) -> Iterator[Finding]:
         yield ok("refused to a second process", "locks")
     else:
         yield fail(
-            f"a lock held in {places[0]} was given to a second process, too: two processes could "
-            "train the same fold",
-            "set `store` to a local disk, or a mount with locks; else run one process at a time",
+            f"two processes got the same lock in {places[0]}, so that both could train the same "
+            "fold",
+            "set `store` to a local disk, or a mount with locks; or run one process at a time",
             "locks",
         )

@@ -1,4 +1,4 @@
-"""What a training loads: tables, folds and backbones, by the functions that it loads them with."""
+"""The tables, folds and backbones of a training, loaded with the same functions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from poolblend.doctor.checks import Finding, Run, check, fail, no_network, ok, w
 from poolblend.errors import UserError
 
 
-@check("tables", fix="what the line says: correct the file, or the config's `data` section")
+@check("tables", fix="correct the file that is named, or the config's `data` section")
 def tables(run: Run) -> Iterator[Finding]:
     """The tables can be read, and existing folds belong to their ids."""
-    from poolblend.loading.prechecks import try_folds
+    from poolblend.loading.competition import try_folds
 
     competition, folder = run.competition, run.config.data_dir
     try_folds(competition)
@@ -24,11 +24,11 @@ def tables(run: Run) -> Iterator[Finding]:
 
 @check(
     "backbone",
-    fix="what the line says; where the backbone itself is missing or damaged, install it again, or "
-    "download it where there is a network and set `backbone` to its folder",
+    fix="correct what is named; if the backbone itself is missing or damaged, install it again, or "
+    "download it on a machine with a network and set `backbone` to its folder",
 )
 def backbones(run: Run) -> Iterator[Finding]:
-    """Each member can be loaded without a network, trained a step, saved and loaded again."""
+    """Each member can be loaded without a network, trained for a step, saved and loaded again."""
     from poolblend.jobs.context import Context
     from poolblend.jobs.job import Job
     from poolblend.jobs.planning import plan_jobs

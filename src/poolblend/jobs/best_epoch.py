@@ -15,7 +15,7 @@ SPLITS = 20  # into halves, to estimate the optimism
 
 
 def merit(scorer: Scorer, score: float | None) -> float | None:
-    """A score of which the larger is better; None where it is undefined."""
+    """The score with its sign changed if lower is better; None if undefined."""
     return score if score is None or scorer.better == "max" else -score
 
 

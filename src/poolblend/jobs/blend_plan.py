@@ -1,4 +1,4 @@
-"""Read the blend card, and check that the fold models it names have not changed since."""
+"""Read the blend card, and check that its fold models have not changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from poolblend.store import DamagedError, Store
 def read_blend(store: Store) -> tuple[BlendCard, Mixture]:
     """The run's blend card, and the mixture of its `used_members`.
 
-    Raises UserError where there is no card, or the card is damaged.
+    Raises UserError if the card is missing or damaged.
     """
     card = store.read_blend()
     try:
@@ -27,9 +27,9 @@ def read_blend(store: Store) -> tuple[BlendCard, Mixture]:
 
 
 def check_unchanged(store: Store, name: str, origin: MemberOrigin) -> list[str]:
-    """The text columns that a member reads, by its fold cards; none for one from elsewhere.
+    """The text columns that a member reads, from its fold cards; [] for outside members.
 
-    Raises UserError where a fold model is missing or was trained again since the blend.
+    Raises UserError if a fold model is missing or was trained again after the blend.
     """
     columns: list[str] = []
     for fold, hashes in enumerate(origin.folds):

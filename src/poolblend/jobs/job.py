@@ -95,7 +95,7 @@ class TrainingJob(BaseModel):
         return JobStatus("missing", resumable=resumable)
 
     def _changes(self, store: Store, *, hashes: bool) -> list[str] | None:
-        """What has changed since the result was made; None where there is none."""
+        """The changes since the result was made; None if there is no result."""
         raise NotImplementedError
 
 

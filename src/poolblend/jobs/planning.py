@@ -74,7 +74,7 @@ def plan_backbones(
         backbone = member.backbone
         if not backbone.mlm:
             continue
-        # Some disks do not tell capital letters from small ones.
+        # Some file systems ignore upper and lower case.
         if known.setdefault(backbone.name.lower(), backbone) != backbone:
             raise UserError(
                 f"member {member.name}: two backbones with other settings are named "

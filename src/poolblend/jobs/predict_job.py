@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 
 
 class PredictJob(CardPart):
-    """All that one unit of inference needs, besides the store of the run and the table.
+    """All that one unit of inference needs, except the run's store and the table.
 
-    `origin` is what decides the numbers. The rest says how they are computed: `remote_code` whether
-    code that comes with the model may run, as the store may be from elsewhere.
+    `origin` decides the numbers. The other fields say how they are computed; with `remote_code`,
+    code in the model's folder may run.
     """
 
     run: str
@@ -45,14 +45,14 @@ class PredictJob(CardPart):
         return self.origin.fingerprint()
 
     def file(self, store: Store) -> KeptFile | None:
-        """Where the store keeps the result; None for predictions of train, which it does not."""
+        """The file of the result; None for predictions of the train table, which are not stored."""
         origin = self.origin
         if origin.what == "vectors":
             return store.vectors(origin.member, origin.fold, origin.table)
         return None if origin.table == "train" else store.test_predictions(*origin.place)
 
     def kept(self, store: Store) -> pd.DataFrame | None:
-        """The result of just this job, if the store holds it whole."""
+        """The stored result of this job, or None."""
         file = self.file(store)
         return None if file is None else file.load(self.origin.hashes)
 
@@ -67,14 +67,14 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows of a table: their texts and ids; of train also the folds."""
+    """The rows of a table: their texts and ids, and for the train table their folds."""
 
     texts: Texts
     ids_N: np.ndarray
     fold_N: np.ndarray | None = None
 
     def positions(self, job: PredictJob) -> np.ndarray:
-        """The rows that a job is about: of train's predictions, the fold's own rows."""
+        """The rows of a job: all rows, or the fold's own rows to predict the train table."""
         if self.fold_N is None or job.origin.what == "vectors":
             return np.arange(len(self.ids_N))
         return np.flatnonzero(self.fold_N == job.origin.fold)
@@ -91,7 +91,7 @@ def run(job: PredictJob, store: Store, rows: Rows) -> np.ndarray:
 
 
 class PredictWork:
-    """Does jobs: takes the result that is kept, else computes it and keeps it in the store."""
+    """Does a job: reads the stored result, or computes and stores it."""
 
     def __init__(self, store: Store, tables: Tables, outputs: Sequence[str]) -> None:
         self.store, self.tables, self.outputs = store, tables, outputs
@@ -121,9 +121,9 @@ class PredictWork:
             return
         try:
             file.keep(to_table(rows.ids_N, values, self.outputs), hashes)
-        except UserError as error:  # a store mounted read-only: they are only kept for later
+        except UserError as error:  # a read-only store is no error: they only save time later
             if not self._warned:
-                log.warning("test predictions are not kept: %s", error)
+                log.warning("test predictions are not stored: %s", error)
             self._warned = True
 
 
@@ -134,7 +134,7 @@ def plan_predictions(
     what: What,
     hashes: Mapping[str, str],
 ) -> list[PredictJob]:
-    """A job for every fold model of the members; `hashes` are those of the table's files."""
+    """A job for each fold model of the members; `hashes` are those of the table's files."""
     return [
         PredictJob(
             run=config.run,

@@ -1,4 +1,4 @@
-"""Predictions of the test rows by a blend's members, trained here or from elsewhere.
+"""Predictions of the test rows by a blend's members, trained here or by other tools.
 
 Shape legend: N rows, M members, K outputs.
 """
@@ -29,9 +29,9 @@ from poolblend.store import Store
 def load_unlabelled(
     config: Config, store: Store, origins: Mapping[str, MemberOrigin]
 ) -> Unlabelled:
-    """The test table, with the columns that the members of a blend read, and the sample.
+    """The sample submission, and the test table with the columns that the members read.
 
-    Raises UserError for members that were trained since the blend.
+    Raises UserError for members that were trained again after the blend.
     """
     texts = (text_columns(check_unchanged(store, name, each)) for name, each in origins.items())
     columns = sorted({column for columns in texts for column in columns})
@@ -58,10 +58,9 @@ def predict_members(
     members: Mapping[str, BlendMember],
     members_from: Path | None = None,
 ) -> np.ndarray:
-    """Test predictions (M, N, K): of our members the mean of their folds, of others as given.
+    """Test predictions (M, N, K): the mean over a member's folds, or an outside member's file.
 
-    The files of others are where they were blended, or have moved into the folder `members_from`
-    or the store's.
+    If these files have moved, they are found in the folder `members_from` or in the store.
     """
     folders = [store.root] if members_from is None else [members_from, store.root]
     rows, names = test_rows(config, tables), list(members)
@@ -91,7 +90,7 @@ def predict_members(
 def _read_given(
     name: str, member: BlendMember, id: str, task: Task, folders: Sequence[Path]
 ) -> Predictions:
-    """A member's predictions of test that were found beside its OOF file when it was blended."""
+    """The test predictions of an outside member, from the file named in the blend card."""
     oof_file, test_file = member.origin.oof_file, member.origin.test_file
     assert oof_file
     if test_file is None:

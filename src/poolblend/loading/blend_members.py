@@ -1,4 +1,4 @@
-"""The members of a blend: those trained here, checked by their cards, and those from elsewhere."""
+"""The members of a blend: those trained here, and those that other tools made."""
 
 from __future__ import annotations
 
@@ -34,18 +34,16 @@ from poolblend.store import Store, read_folds
 
 log = logging.getLogger(__name__)
 
-# Resamples of so few groups are a handful of different ones.
-FEW_GROUPS = 10
+FEW_GROUPS = 10  # fewer groups give only a few different resamples
 
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """The competition, the members' OOF matrix, and what a blend card says of each member's files.
+    """The competition, the members' OOF matrix, and the origin of each member's predictions.
 
-    `left_out` says of members that are not complete, or have collapsed, what is wrong with them.
-
-    The matrix has its rows in the order of their ids and its members in that of their names, so
-    that nothing depends on the order in which either were given.
+    `left_out` has the reason for each member that is not complete or has collapsed. The matrix has
+    its rows sorted by id and its members sorted by name, so that results do not depend on the order
+    in which they were given.
     """
 
     competition: Competition
@@ -59,9 +57,9 @@ def gather(
 ) -> Members:
     """Read the named members, or all complete ones, of the store and the folder `members_from`.
 
-    Members that have collapsed are left out, too, unless they are named. Raises UserError for
-    members that are unknown, damaged, or made from other data or folds, for named ones that are
-    incomplete, and where all have collapsed.
+    Collapsed members are left out unless they are named. Raises UserError for members that are
+    unknown, damaged, or made from other data or folds, for named members that are incomplete, and
+    if all members have collapsed.
     """
     trained = store.members()
     if not trained and members_from is None:
@@ -86,13 +84,13 @@ def gather(
     tables = {name: _oof(store, competition, name, outside) for name in wanted}
     paths = {name: member.path for name, member in outside.items()}
     matrix = _build(config, competition, competition.fold_N, tables, paths)
-    alike = describe_collapsed(matrix, competition, outside)
-    if alike and names:
-        for name, what in alike.items():
+    collapsed = describe_collapsed(matrix, competition, outside)
+    if collapsed and names:
+        for name, what in collapsed.items():
             log.warning("member %s %s", name, what)
-    elif alike:
-        matrix, lacking = without_collapsed(matrix, alike), lacking | alike
-        wanted = [name for name in wanted if name not in alike]
+    elif collapsed:
+        matrix, lacking = without_collapsed(matrix, collapsed), lacking | collapsed
+        wanted = [name for name in wanted if name not in collapsed]
     origins = {
         name: origin_of(cards[name]) if name in cards else _origin_of_outside(outside[name])
         for name in wanted
@@ -117,7 +115,7 @@ def _check_columns(config: Config, train: pd.DataFrame) -> None:
     if groups < FEW_GROUPS:
         key = "folds" if config.blend.groups == "auto" else "blend"
         log.warning(
-            "%s.groups: intervals over %d groups are rough, and mostly too narrow", key, groups
+            "%s.groups: intervals over %d groups are rough and often too narrow", key, groups
         )
 
 
@@ -125,10 +123,10 @@ def _read_outside(
     config: Config,
     read: CompetitionTables,
     folder: Path | None,
-    taken: Sequence[str],
+    trained: Sequence[str],
     names: Sequence[str] | None,
 ) -> dict[str, OutsideMember]:
-    """The members of the folder, the named ones alone where any are; test files checked, too."""
+    """The members of the folder (only those in `names`, if given), with their files checked."""
     if folder is None:
         return {}
     task, id = read.task, read.tables.id
@@ -138,7 +136,7 @@ def _read_outside(
         task=task,
         train=read.tables.train,
         numbered=config.data.id is None,
-        taken=taken,
+        trained=trained,
         only=names,
     )
     tests = {member.name: member.test for member in members if member.test}
@@ -157,9 +155,9 @@ def _read_outside(
 def _with_folds(
     read: CompetitionTables, config: Config, store: Store, outside: Mapping[str, OutsideMember]
 ) -> Competition:
-    """The run's frozen folds; where it has none, those that outside members share, or new ones.
+    """The run's frozen folds; else the folds that the outside members share, or new ones.
 
-    Folds are written once the members have been checked against them: they stay for good.
+    New folds are written only after the members' files were checked, as they never change.
     """
     if not outside or read_folds(store.folds_path) is not None:
         return with_folds(read, config, store)
@@ -169,8 +167,8 @@ def _with_folds(
     fold_N = shared_folds(tables, ids, files=files)
     if fold_N is None:
         log.info(
-            "the members' files say nothing of folds: new ones are scored over, which may part "
-            "rows that a model has learned together"
+            "the members' files have no folds, so new folds are made for the scores; they may "
+            "differ from the folds of the members' trainings"
         )
         fold_N = new_folds(read, config)
     _build(config, read, fold_N, tables, files)
@@ -218,6 +216,6 @@ def _origin_of_outside(member: OutsideMember) -> MemberOrigin:
 
 
 def _outside_file(path: Path, sha256: str) -> OutsideFile:
-    # Bytes of a path that are no text are written as escapes: a card is text.
+    # A card is text, so bytes of a path that are not valid text are escaped.
     text = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
     return OutsideFile(path=text, sha256=sha256)

@@ -1,4 +1,4 @@
-"""Members that predict one value for all rows, as a training that has collapsed does."""
+"""Collapsed members, which predict the same value for all rows."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ log = logging.getLogger(__name__)
 def describe_collapsed(
     matrix: OofMatrix, competition: Competition, outside: Container[str]
 ) -> dict[str, str]:
-    """What is wrong with the members that predict one value, and what mends it."""
-    said = {}
+    """For each collapsed member, what is wrong and how to repair it."""
+    described = {}
     for name, folds in collapsed(matrix, competition.task).items():
         every = len(folds) == competition.n_folds
         listed = ",".join(map(str, folds))
         where = "in every fold" if every else f"in fold {listed} of {competition.n_folds}"
         again = "train.py --overwrite" if every else f"train.py --fold {listed} --overwrite"
-        mend = (
+        fix = (
             "make its file again"
             if name in outside
             else f"train it again ({again}) with a lower train.lr, or more train.warmup"
         )
-        said[name] = f"predicts the same for all rows {where}, as a collapsed training does: {mend}"
-    return said
+        described[name] = f"predicts the same for all rows {where} (it has collapsed): {fix}"
+    return described
 
 
-def without_collapsed(matrix: OofMatrix, alike: Mapping[str, str]) -> OofMatrix:
-    """The matrix without collapsed members; UserError where no other is left."""
-    kept = [name for name in matrix.members if name not in alike]
+def without_collapsed(matrix: OofMatrix, collapsed_members: Mapping[str, str]) -> OofMatrix:
+    """The matrix without the collapsed members; UserError if no member is left."""
+    kept = [name for name in matrix.members if name not in collapsed_members]
     if not kept:
         name = matrix.members[0]
-        others = f" ({len(alike)} such members)" if len(alike) > 1 else ""
-        raise UserError(f"no member to blend: {name} {alike[name]}{others}")
-    for name, what in alike.items():
-        log.warning("member %s is left out: it %s; --members blends it all the same", name, what)
+        others = f" ({len(collapsed_members)} such members)" if len(collapsed_members) > 1 else ""
+        raise UserError(f"no member to blend: {name} {collapsed_members[name]}{others}")
+    for name, what in collapsed_members.items():
+        log.warning("member %s is left out: it %s; --members blends it anyway", name, what)
     return matrix.subset(kept)

@@ -30,15 +30,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class CompetitionTables:
-    """What the tables say; rows of `y`, weights and soft labels are those of `tables.train`."""
+    """The tables, their task, metric and targets; arrays have the rows of `tables.train`."""
 
     tables: Tables
     task: Task
     scorer: Scorer
     y: np.ndarray
-    scored: np.ndarray  # `y`, or shares (N, K) where targets are shares and the metric takes them
-    weight_N: np.ndarray | None = None  # float64 of 0 or more, where there are weights
-    soft_NK: np.ndarray | None = None  # float64 from 0 to 1, where there are soft labels
+    scored: np.ndarray  # `y`, or shares (N, K) if the targets are shares and the metric uses them
+    weight_N: np.ndarray | None = None  # float64 of 0 or more, if there are weights
+    soft_NK: np.ndarray | None = None  # float64 from 0 to 1, if there are soft labels
     positive: Positive | None = None  # of a binary task
 
 
@@ -48,7 +48,7 @@ def open_store(config: Config) -> Store:
 
 
 def read_tables(config: Config) -> CompetitionTables:
-    """Read and check the tables; make the demo's first where the config asks for it."""
+    """Read and check the tables; first make the demo's tables if the config asks for them."""
     if config.data.demo:
         make_demo(config, open_store(config))
     folder = config.data_dir
@@ -58,7 +58,7 @@ def read_tables(config: Config) -> CompetitionTables:
             log.info("%s: %d missing texts in column %s are read as empty", folder, count, column)
     try:
         read = _with_targets(config, tables)
-    except UserError as error:  # it names columns, but no file
+    except UserError as error:  # its message names columns, but not the file
         raise UserError(f"{folder / config.data.train}: {error}") from None
     filling = try_submission(read.task, tables, config.submission, config.metric)
     if read.positive:
@@ -67,7 +67,7 @@ def read_tables(config: Config) -> CompetitionTables:
 
 
 def _with_targets(config: Config, tables: Tables) -> CompetitionTables:
-    """Add task, metric and targets; UserError where they do not fit each other."""
+    """Add task, metric and targets; UserError if they do not fit each other."""
     data = config.data
     train = tables.train.set_index(tables.id, drop=False)  # the index names rows in messages
     task, positive = make_task(config.task, train, data.target, data.positive, data.classes), None
@@ -88,12 +88,12 @@ def _with_targets(config: Config, tables: Tables) -> CompetitionTables:
     )
     reason = why_undefined(scorer, read.scored)
     if reason:
-        raise UserError(f"{reason}; choose another metric, or leave out what cannot be scored")
+        raise UserError(f"{reason}; choose another metric, or remove the rows or targets")
     return read
 
 
 def why_undefined(scorer: Scorer, y: np.ndarray, fold_N: np.ndarray | None = None) -> str:
-    """Why the metric has no value on these rows even if all are predicted right; "" if it has."""
+    """Why the metric is undefined on these rows even for perfect predictions; "" if it is not."""
     try:
         scorer.score_inputs(y, scorer.metric_inputs(truth(scorer.task, y)), fold_N)
     except UndefinedScoreError as error:
@@ -102,7 +102,7 @@ def why_undefined(scorer: Scorer, y: np.ndarray, fold_N: np.ndarray | None = Non
 
 
 def _check_positive(config: Config, positive: Positive, task: Task, filling: Filling) -> None:
-    """Log the positive label; UserError where it matters and nothing says which label it is."""
+    """Log the positive label; UserError if it matters and it is not known."""
     if not positive.how:
         filled = [column for column, source in filling.sources.items() if source.kind == "target"]
         if METRICS[config.metric].needs_positive:

@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class FoldDataset:
-    """Training takes `rows` of `encoded`; targets and weights are aligned with it, too.
+    """Training uses `rows` of `encoded`, which begins with the rows of the train table.
 
-    The first rows of `encoded` are those of the train table.
+    Targets and weights have the rows of `encoded`.
     """
 
     encoded: Encoded
@@ -39,7 +39,7 @@ class FoldDataset:
 
 
 class Datasets:
-    """Makes the folds' datasets; tokenises once what several folds share."""
+    """Makes the datasets of all folds; texts that folds share are tokenised once."""
 
     def __init__(self, config: Config, competition: Competition, store: Store) -> None:
         self.config, self.competition, self.store = config, competition, store
@@ -49,7 +49,7 @@ class Datasets:
         self._test = Texts(tables.test, "test", *how)
 
     def encode(self, member: Member, located: Located) -> Encoded:
-        """The train table's tokens, as the member reads them."""
+        """The tokens of the train table, as the member reads it."""
         return self._encode(self._train, member, located)
 
     def _encode(self, texts: Texts, member: Member, located: Located) -> Encoded:
@@ -59,10 +59,10 @@ class Datasets:
     def of_fold(
         self, member: Member, fold: int, located: Located, objective: Objective
     ) -> FoldDataset:
-        """What the member's model of `fold` learns from: no row of the fold, none of weight 0."""
+        """The rows that the fold's model learns from: those outside the fold, of weight above 0."""
         competition, data = self.competition, self.config.data
         others_N = competition.fold_N != fold
-        if competition.weight_N is not None:  # a batch of weights of 0 would have no mean loss
+        if competition.weight_N is not None:  # the mean loss needs weights above 0
             others_N &= competition.weight_N > 0
         rows = np.flatnonzero(others_N)
         encoded = self.encode(member, located)
@@ -82,7 +82,7 @@ class Datasets:
         return self._with_pseudo(dataset, member, fold, located, objective)
 
     def _weights(self, member: Member, rows: np.ndarray) -> np.ndarray:
-        """(N, 1), or (N, K) where labels are weighted apart; given ones with mean 1 over `rows`."""
+        """(N, 1), or (N, K) with weights per label; given weights have a mean of 1 over `rows`."""
         competition = self.competition
         given_N = competition.weight_N
         weights = np.ones(len(competition.y)) if given_N is None else given_N / given_N[rows].mean()
@@ -101,7 +101,7 @@ class Datasets:
         located: Located,
         objective: Objective,
     ) -> FoldDataset:
-        """With the test rows, labelled by models that never saw the fold either."""
+        """The dataset with the test rows, labelled by models that were trained without the fold."""
         if member.pseudo is None:
             return dataset
         competition, task = self.competition, self.competition.task
@@ -131,28 +131,31 @@ class Datasets:
 
 
 def test_hashes(competition: Competition) -> dict[str, str]:
-    """The hashes of the tables that the test rows are of."""
+    """The hashes of the tables that the test rows come from."""
     tests = ("test_sha256", "test_joins_sha256")
     return {key: competition.data[key] for key in tests if key in competition.data}
 
 
 def _expected_weights(dataset: FoldDataset, labels_NL: np.ndarray) -> np.ndarray:
-    """What training rows of these labels weigh on average, as soft labels mix them, (N, 1 or L).
+    """The mean weight of training rows with the same (soft) labels, (N, 1) or (N, L).
 
-    Else the test rows' labels, as frequent as they are, would undo the balance.
+    With it, the test rows keep the balance of the class weights.
     """
     targets_NL, weights = dataset.targets[dataset.rows], dataset.weights[dataset.rows]
     on_L, off_L = (
         (weights * share).sum(axis=0) / np.maximum(share.sum(axis=0), np.finfo(float).tiny)
         for share in (targets_NL, 1 - targets_NL)
     )
-    if labels_NL.shape[1] == weights.shape[1]:  # each output is a label of its own
+    if labels_NL.shape[1] == weights.shape[1]:  # multilabel: each output is a label
         return on_L * labels_NL + off_L * (1 - labels_NL)
     return (on_L * labels_NL).sum(axis=1, keepdims=True)
 
 
 def _confidence(pred_NK: np.ndarray, kind: str) -> np.ndarray:
-    """Of each row, the least sure output's likeliest label's probability; 1 for values."""
+    """For each row, the probability of the likeliest label, of the least confident output.
+
+    It is 1 for tasks that predict values.
+    """
     if kind == "multiclass":
         return pred_NK.max(axis=1)
     if kind in ("binary", "multilabel"):

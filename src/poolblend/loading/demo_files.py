@@ -1,4 +1,4 @@
-"""The demo competition's files, made where a config asks for them and they are absent."""
+"""The files of the demo competition, made if the config asks for them and they do not exist."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ log = logging.getLogger(__name__)
 
 
 def make_demo(config: Config, store: Store) -> None:
-    """Write what is absent of the demo competition; the same files every time.
+    """Write the missing files of the demo competition; they are the same every time.
 
-    Of several processes one writes, and the others wait for it.
+    If several processes call this, one writes and the others wait.
     """
     if not _absent(config):
         return
@@ -26,11 +26,11 @@ def make_demo(config: Config, store: Store) -> None:
 
         log.info("making the demo competition in %s", config.data_dir)
         tables = {names[key]: table for key, table in build_demo().items()}
-        there = [name for name in tables if name not in absent]  # of a process that was killed?
+        there = [name for name in tables if name not in absent]  # perhaps of a killed process
         if not all(holds_csv(config.data_dir / name, tables[name]) for name in there):
             raise UserError(
                 f"{config.data_dir} holds some files of the demo competition but not {absent[0]}; "
-                "they may be yours, so none is written: name your own --config, or clear it"
+                "they may be yours, so nothing is written: name your own --config, or move them"
             )
         for name in absent:
             write_csv(config.data_dir / name, tables[name])

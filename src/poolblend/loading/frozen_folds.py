@@ -1,4 +1,4 @@
-"""A run's folds: made once as the config says, frozen in the store, checked at every reading."""
+"""A run's folds: made once from the config, stored, and checked whenever they are read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from poolblend.store import Store, read_folds, write_folds
 
 log = logging.getLogger(__name__)
 
-REMEDY = "restore the file or the data; or use a new `run`, which makes folds of its own"
+REMEDY = "restore the file or the data; or use a new `run`, which makes new folds"
 
 
 def frozen_folds(
@@ -31,17 +31,17 @@ def frozen_folds(
     make_folds: bool = False,
     given_fold_N: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The store's fold (N,) of each train row; where there is none, those given, or new ones.
+    """The stored fold (N,) of each train row; if there are none, `given_fold_N` or new ones.
 
-    New ones are made where `make_folds` allows it; it also refuses folds that were made with other
+    New folds are made only with `make_folds`, which also refuses folds that were made with other
     settings than the config's. Raises UserError for folds of other ids, and for a group of
-    folds.groups that is in several.
+    folds.groups that is in several folds.
     """
     fold_N = _frozen(read, config, store, as_configured=make_folds)
     if fold_N is None and given_fold_N is None and not make_folds:
         raise UserError(f"no folds at {store.folds_path} yet; run train.py first (same --config)")
     if fold_N is None:
-        with store.making():  # of two processes, the second reads what the first has made
+        with store.making():  # a second process waits, and reads what the first has made
             fold_N = _frozen(read, config, store, as_configured=make_folds)
             if fold_N is None:
                 fold_N = _freeze(read, config, store, given_fold_N)
@@ -49,7 +49,7 @@ def frozen_folds(
 
 
 def new_folds(read: CompetitionTables, config: Config) -> np.ndarray:
-    """The fold (N,) of each train row, as the config assigns them; nothing is written."""
+    """A new fold (N,) for each train row, from the config's settings; nothing is written."""
     folds, train = config.folds, read.tables.train
     together = folds.keep_together == "duplicates"
     return assign_folds(
@@ -64,7 +64,7 @@ def new_folds(read: CompetitionTables, config: Config) -> np.ndarray:
 def _frozen(
     read: CompetitionTables, config: Config, store: Store, *, as_configured: bool
 ) -> np.ndarray | None:
-    """The frozen fold (N,) of each train row; None where there are none yet.
+    """The stored fold (N,) of each train row; None if there are none yet.
 
     `as_configured` refuses folds that were made with other settings than the config's.
     """
@@ -77,13 +77,13 @@ def _frozen(
     _check_groups(fold_N, read, config, f"{path}: ", REMEDY)
     if as_configured and folds.card and folds.card.settings:
         made, wanted = folds.card.settings, _settings(read, config)
-        if made.bins is None or wanted.bins is None:  # a strategy without bins: they do not count
+        if made.bins is None or wanted.bins is None:  # one of the strategies has no bins
             made, wanted = (each.model_copy(update={"bins": None}) for each in (made, wanted))
         changes = changed({"folds": made.model_dump()}, {"folds": wanted.model_dump()})
         if changes:
             raise UserError(
-                f"{path} was made with other settings: {'; '.join(changes)}; set that back, or "
-                "use a new `run`, which makes folds of its own"
+                f"{path} was made with other settings: {'; '.join(changes)}; restore these, or "
+                "use a new `run`, which makes new folds"
             )
     return fold_N
 
@@ -91,13 +91,13 @@ def _frozen(
 def _freeze(
     read: CompetitionTables, config: Config, store: Store, given_fold_N: np.ndarray | None
 ) -> np.ndarray:
-    """Write the folds given, or new ones as the config assigns them, and their card."""
+    """Write the given folds, or new ones, and their card."""
     tables = read.tables
     if given_fold_N is None:
         settings, fold_N = _settings(read, config), new_folds(read, config)
     else:
         settings, fold_N = None, given_fold_N
-        remedy = "mend theirs, or leave folds.groups out"
+        remedy = "correct the files, or leave folds.groups out"
         _check_groups(fold_N, read, config, "the members' files: ", remedy)
     table = pd.DataFrame({"id": tables.train[tables.id], "fold": fold_N})
     write_folds(store.folds_path, table, settings)
@@ -130,9 +130,9 @@ def _check_groups(
 
 
 def _align(folds: pd.DataFrame, ids: pd.Series, store: Store, n: int | None) -> np.ndarray:
-    """The frozen folds in the order of `ids`; `n` is their number where the config asks for one.
+    """The stored folds in the order of `ids`; UserError for other ids or another number of folds.
 
-    Raises UserError for other ids and another number: folds never change under a model.
+    `n` is the number that the config asks for, or None to accept any.
     """
     path = store.folds_path
     if folds["id"].duplicated().any():
@@ -142,8 +142,8 @@ def _align(folds: pd.DataFrame, ids: pd.Series, store: Store, n: int | None) -> 
     if missing or extra:
         example = min(missing or extra)
         raise UserError(
-            f"{path} was made from other train ids: {len(missing)} are not in it and {len(extra)} "
-            f"of its own are gone (such as '{example}'); {REMEDY}"
+            f"{path} was made from other train ids: it lacks {len(missing)} of them, and holds "
+            f"{len(extra)} others (such as '{example}'); {REMEDY}"
         )
     numbers = sorted(folds["fold"].unique())
     wanted = len(numbers) if n is None else n

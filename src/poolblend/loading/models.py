@@ -1,4 +1,4 @@
-"""From members to models: where their backbones are, whether they can work, new models."""
+"""From members to models: find their backbones, check their settings, build new models."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from poolblend.training.recipes import active_recipes
 def check_members(config: Config, members: Sequence[Member]) -> dict[str, Located]:
     """Each member's backbone on this machine, by the member's name.
 
-    Raises UserError for a backbone, length, pooler argument or loss that cannot work, so that no
-    member fails for one of these after hours of training others.
+    Raises UserError for a backbone, length, pooler argument or loss that cannot work, before any
+    member is trained.
     """
     located: dict[tuple[str, str | None], Located] = {}
     for member in members:
@@ -44,7 +44,7 @@ def locate_backbone(config: Config, wanted: Backbone) -> Located:
 
 
 def check_member(config: Config, member: Member, located: Located) -> None:
-    """Raise UserError for what cannot work on the backbone, as far as its files alone tell."""
+    """Raise UserError for settings that cannot work, as far as the backbone's files show."""
     train = member.applied_train
 
     def check_recipes(encoder: Any) -> None:
@@ -60,9 +60,7 @@ def check_member(config: Config, member: Member, located: Located) -> None:
     )
     if member.backbone.mlm:
         masked_lm.check(
-            located.folder,
-            member.backbone.mlm.max_length,
-            remote_code=config.remote_code,
+            located.folder, member.backbone.mlm.max_length, remote_code=config.remote_code
         )
     pooler = build_pooler(member.pooler, shape, member.pooler_args)
     if member.head.kind == "linear":
@@ -75,19 +73,19 @@ def check_member(config: Config, member: Member, located: Located) -> None:
 def _check_frozen(
     pooler: Pooler, shape: EncoderShape, member: Member, located: Located, remote_code: bool
 ) -> None:
-    """Raise UserError for a pooler that would stay random, as nothing trains it."""
+    """Raise UserError for a pooler with random weights, which a frozen encoder does not train."""
     if not any(True for _ in pooler.parameters()):
         return
-    if pooler.adopt(None):  # it wants nothing of the encoder's own
+    if pooler.adopt(None):  # it does not use the encoder's own pooler
         raise UserError(
-            f"pooler '{member.pooler}' has weights to learn, and with head.kind={member.head.kind} "
-            f"only the head learns; choose one of {', '.join(_without_weights(shape))}"
+            f"pooler '{member.pooler}' has weights to train, and with head.kind={member.head.kind} "
+            f"only the head is trained; choose one of {', '.join(_without_weights(shape))}"
         )
     base = backbone.load(located.folder, remote_code=remote_code, attention=member.train.attention)
     if not pooler.adopt(base.own_pooler):
         raise UserError(
             f"pooler '{member.pooler}': the encoder has no trained pooler, and with "
-            f"head.kind={member.head.kind} only the head learns; choose another pooler"
+            f"head.kind={member.head.kind} only the head is trained; choose another pooler"
         )
 
 
@@ -103,9 +101,9 @@ def _without_weights(shape: EncoderShape) -> list[str]:
 def new_model(
     member: Member, located: Located, *, n_logits: int, n_columns: int, remote_code: bool
 ) -> tuple[backbone.Backbone, TextModel, bool]:
-    """The backbone, the member's model on it, and whether its pooler took over what it wanted.
+    """The backbone, the member's model, and whether its pooler found the weights that it adopts.
 
-    What is random is drawn from torch's global generator.
+    New weights are drawn from torch's global generator.
     """
     train = member.applied_train
     recipes = active_recipes(train)
@@ -129,5 +127,5 @@ def new_model(
 
 
 def new_objective(task: Task, loss: str = "auto") -> Objective:
-    """What is minimised to learn the task."""
+    """The objective of the task with this loss."""
     return choose_objective(task.kind, loss, n_outputs=len(task.outputs), classes=task.classes)

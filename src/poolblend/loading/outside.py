@@ -1,10 +1,10 @@
 """Members that other tools made: a folder of their predictions, one file per member.
 
     <folder>/<member>.csv or .parquet         out-of-fold predictions of the train rows
-    <folder>/test/<member>.csv or .parquet    predictions of the test rows, where there are any
+    <folder>/test/<member>.csv or .parquet    predictions of the test rows (optional)
 
-Columns are found by name, in any order. The cells of each file are checked here; whether its ids
-and folds are the competition's is checked where the tables become a matrix.
+Columns are found by name, in any order. This module checks the cells of each file; ids and folds
+are checked when the tables become a matrix.
 
 Legend: N rows, K outputs.
 """
@@ -25,7 +25,7 @@ from poolblend.competition.files import read_table
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.alignment import first_repeated, off_simplex
 from poolblend.errors import UserError, quoted, unknown
-from poolblend.loading.outside_columns import REMEDY, OutsideFile, find_columns, listed, no_column
+from poolblend.loading.outside_columns import REMEDY, MemberFile, find_columns, listed, no_column
 from poolblend.store.files import sha256
 from poolblend.store.predictions import PREFIX
 
@@ -43,7 +43,7 @@ EXPECTED = "expected one <member>.csv or <member>.parquet of out-of-fold predict
 
 
 class Predictions(NamedTuple):
-    """A file of predictions; `table` has id (str), perhaps fold (int), and pred_<output>…."""
+    """A file of predictions; `table` has id (str), fold (int, optional), and pred_<output>…."""
 
     path: Path
     sha256: str
@@ -68,16 +68,16 @@ def read_members(
     task: Task,
     train: pd.DataFrame,
     numbered: bool = False,
-    taken: Collection[str] = (),
+    trained: Collection[str] = (),
     only: Collection[str] | None = None,
 ) -> list[OutsideMember]:
     """The members of a folder, sorted by name; `train` holds the ids `id` and parsed targets.
 
-    Where train's ids are its rows' numbers (`numbered`), an index that pandas wrote is as good.
-    With `only`, names of members of this run (`taken`) or the folder, other files are not read.
-    Hidden files, folders and files of other endings are ignored. Raises UserError for a folder
-    without members, for a name that is unknown, unsafe, repeated or among `taken`, and for whatever
-    `read_predictions` refuses.
+    With `numbered`, train's ids are row numbers, and an index that pandas wrote is read as ids.
+    `trained` are the names of this run's own members. With `only`, files of other names are not
+    read. Hidden files, folders and files with other endings are ignored. Raises UserError for a
+    folder without members, for a name that is unknown, unsafe, repeated or in `trained`, and for
+    everything that `read_predictions` refuses.
     """
     if not folder.is_dir():
         what = "is a file, not" if folder.is_file() else "is not"
@@ -87,11 +87,11 @@ def read_members(
     if not files:
         raise UserError(f"{folder} holds no member's file; {EXPECTED}")
     for name, path in files.items():
-        if name in taken:
-            raise UserError(f"{path}: this run has a member '{name}' of its own; rename the file")
+        if name in trained:
+            raise UserError(f"{path}: this run already has a member '{name}'; rename the file")
     for name in only or ():
-        if name not in files and name not in taken:
-            raise unknown("member", name, [*taken, *files])
+        if name not in files and name not in trained:
+            raise unknown("member", name, [*trained, *files])
     for name in sorted(tests.keys() - files.keys()):
         log.info("%s is not used: no file of that name in %s", tests[name], folder)
     members = []
@@ -107,14 +107,13 @@ def read_members(
 def read_predictions(
     path: Path, *, id: str, task: Task, train: pd.DataFrame | None = None, numbered: bool = False
 ) -> Predictions:
-    """Read one file of predictions.
+    """Read one file of predictions; UserError names file, id and column.
 
-    Ids stand in column `id` or "id"; where they are row numbers (`numbered`), also in a first
-    column without a name, which is the index of a DataFrame. Predictions stand in pred_<output> or
-    <output>; those of a single output also under a name of `outside_columns.SINGLE` or in the only
-    numeric column left, those of a binary task also in two columns named after its classes.
-    Out-of-fold predictions come with `train`: folds are read, and target columns beside the
-    predictions must hold train's labels. Raises UserError naming file, id and column.
+    Ids are in column `id` or "id"; with `numbered` also in a first column without a name, as pandas
+    writes an index. Predictions are in columns pred_<output> or <output>. A single output may also
+    have a name of `outside_columns.SINGLE`, or be the only other numeric column; a binary task may
+    have two columns with the names of its classes. With `train`, the file holds out-of-fold
+    predictions: folds are read, and target columns must hold train's labels.
     """
     table, digest = read_table(path), sha256(path)
     table.columns = table.columns.str.strip()
@@ -122,7 +121,7 @@ def read_predictions(
         repeated = first_repeated(table.columns)
         raise UserError(f"{path} has two columns {repeated}, expected one; {REMEDY}")
     key = _id_column(path, table, (id, "id", INDEX) if numbered else (id, "id"))
-    file = OutsideFile(path, table[key], table)
+    file = MemberFile(path, table[key], table)
     fold = next((column for column in FOLDS if column in table), None)
     keys = {key, "id", fold}
     free = [c for c in table.columns if c not in keys and not UNNAMED.fullmatch(c)]
@@ -141,7 +140,7 @@ def read_predictions(
 
 
 def _id_column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
-    """The first of `names` that is a column; UserError if none is, or a row has no id there."""
+    """The first of `names` that is a column; UserError if none is, or an id is missing."""
     key = next((column for column in names if column in table), None)
     if key is None:
         raise no_column(path, names[:1], table.columns)
@@ -155,10 +154,9 @@ def _id_column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
 
 
 def find_moved(path: Path, digest: str, folders: Sequence[Path]) -> Path | None:
-    """The file of this sha256, where it was or moved into one of the folders; else None.
+    """The file with this sha256, at `path` or moved into one of the folders; else None.
 
-    In a folder, it is looked for by its name, and by its name below its own folder's, and so on
-    up: with /a/b/c.csv, at c.csv, b/c.csv and a/b/c.csv.
+    For /a/b/c.csv, each folder is searched at c.csv, b/c.csv and a/b/c.csv.
     """
     ends = [Path(*path.parts[-depth:]) for depth in range(1, len(path.parts))]
     for place in (path, *(folder / end for folder in folders for end in ends)):
@@ -181,11 +179,11 @@ def _files(folder: Path) -> dict[str, Path]:
         if not NAME.fullmatch(name):
             raise UserError(
                 f"{folder} holds {quoted(path.name)}, expected a member's name of up to 100 "
-                "letters a to z, digits and . _ - (not . or - first, nor a name that Windows "
-                "reserves); rename it"
+                "letters a to z, digits and . _ - (not starting with . or -, and no name that "
+                "Windows reserves); rename it"
             )
         if not path.is_file():
-            raise UserError(f"{path} is a link that leads nowhere, or no plain file; remove it")
+            raise UserError(f"{path} is a broken link, or not a regular file; remove it")
         if name in files:
             raise UserError(
                 f"{folder} holds member '{name}' twice, as {files[name].name} and {path.name}; "
@@ -195,8 +193,8 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _predictions(file: OutsideFile, columns: Sequence[str], task: Task) -> np.ndarray:
-    """The columns as (N, K); of two classes' columns the positive one, once they sum to 1."""
+def _predictions(file: MemberFile, columns: Sequence[str], task: Task) -> np.ndarray:
+    """The columns as (N, K); of two classes, which must sum to 1, the positive one."""
     pred_NK = np.stack(
         [file.predictions(column, probability=task.probabilistic) for column in columns], axis=1
     )
@@ -212,11 +210,11 @@ def _predictions(file: OutsideFile, columns: Sequence[str], task: Task) -> np.nd
 
 
 def _check_labels(
-    file: OutsideFile, labels: Sequence[str], columns: Sequence[str], train: pd.DataFrame
+    file: MemberFile, labels: Sequence[str], columns: Sequence[str], train: pd.DataFrame
 ) -> None:
-    """Raise UserError for labels unlike train's, and for predictions that are train's labels."""
+    """Raise UserError for labels that differ from train's, and predictions that equal them."""
     row_N = train.index.get_indexer(pd.Index(file.ids))
-    known_N = row_N >= 0  # the others are for the matrix to refuse
+    known_N = row_N >= 0  # unknown ids are refused when the matrix is made
     for column in labels:
         other_N = known_N & ~file.same(column, train[column].iloc[row_N])
         if other_N.any():

@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 # A column that names a class by its place among the classes, such as 0, pred_0 or class_0.
 NUMBERED = re.compile(r"(?:(?:pred|proba?|class|label|oof)_?)*([0-9]+)")
-SINGLE = ("pred", "prediction", "probability", "oof")  # names of the predictions of one output
-REMEDY = "mend the file or take it out of its folder"
+SINGLE = ("pred", "prediction", "probability", "oof")  # names for the predictions of one output
+REMEDY = "correct the file or remove it from its folder"
 
 
 @dataclass(frozen=True, eq=False)
-class OutsideFile:
+class MemberFile:
     """A file's cells, all strings, and the ids of its rows."""
 
     path: Path
@@ -37,11 +37,11 @@ class OutsideFile:
     table: pd.DataFrame
 
     def numbers(self, column: str) -> np.ndarray:
-        """The column as floats (N,), NaN where a cell is no number."""
+        """The column as floats (N,), NaN for a cell that is not a number."""
         return pd.to_numeric(self.table[column], errors="coerce").to_numpy(np.float64)
 
     def predictions(self, column: str, *, probability: bool) -> np.ndarray:
-        """The column as finite floats (N,), from 0 to 1 for a probability; else UserError."""
+        """The column as finite floats (N,), probabilities from 0 to 1; else UserError."""
         value_N = self.numbers(column)
         bad_N = ~np.isfinite(value_N)
         if probability:
@@ -52,7 +52,7 @@ class OutsideFile:
         return value_N
 
     def folds(self, column: str) -> np.ndarray:
-        """The column as int64 (N,), whole and not negative; else UserError."""
+        """The column as int64 (N,) of 0 or more; else UserError."""
         fold_N = self.numbers(column)
         bad_N = ~((fold_N >= 0) & (fold_N < 2**31) & (fold_N == np.floor(fold_N)))
         if bad_N.any():
@@ -60,14 +60,14 @@ class OutsideFile:
         return fold_N.astype(np.int64)
 
     def same(self, column: str, truth: pd.Series) -> np.ndarray:
-        """Where the column holds the values of `truth` (N,), which are numbers or strings."""
+        """For each row, whether the column equals `truth` (N,), numbers or strings."""
         if not pd.api.types.is_numeric_dtype(truth):
             return np.array(self.table[column] == truth.to_numpy(), dtype=bool)
         # Labels may have been stored in single precision.
         return np.isclose(self.numbers(column), truth.to_numpy(np.float64), rtol=1e-6, atol=1e-9)
 
     def refusal(self, column: str, bad_N: np.ndarray, expected: str) -> UserError:
-        """The error for the cells marked, which quotes the first."""
+        """The error for the marked cells; it quotes the first."""
         n = np.flatnonzero(bad_N)[0]
         cell = self.table[column].iloc[n]
         held = "an empty cell" if pd.isna(cell) else quoted(cell)
@@ -77,11 +77,11 @@ class OutsideFile:
         )
 
 
-def find_columns(file: OutsideFile, free: Sequence[str], task: Task) -> list[str]:
-    """Those of the `free` columns that hold predictions: one per output, or the two classes' own.
+def find_columns(file: MemberFile, free: Sequence[str], task: Task) -> list[str]:
+    """The columns among `free` that hold predictions: one per output, or one per binary class.
 
-    Columns may number the classes from 0 in their order, if no column has a class's name. Raises
-    UserError where an output has no column, or more than one column may hold it.
+    If no column has the name of a class, columns may have the numbers of the classes, from 0.
+    Raises UserError if an output has no column, or more than one column may hold it.
     """
     outputs = list(task.outputs)
     prefixed = [f"{PREFIX}{output}" for output in outputs]
@@ -89,7 +89,7 @@ def find_columns(file: OutsideFile, free: Sequence[str], task: Task) -> list[str
     if not absent:
         return prefixed
     if len(absent) < len(prefixed):
-        # Beside some pred_ columns, plain ones are labels and not the missing predictions.
+        # If some columns have the prefix, those without it are labels and not predictions.
         raise no_column(file.path, absent[:1], free)
     found = _find_single(file, free, task) if len(outputs) == 1 else None
     lacking = [output for output in outputs if output not in free]
@@ -102,8 +102,8 @@ def find_columns(file: OutsideFile, free: Sequence[str], task: Task) -> list[str
     return outputs
 
 
-def _find_single(file: OutsideFile, free: Sequence[str], task: Task) -> list[str] | None:
-    """The column of a task's one output if it has another name, or the two classes' columns."""
+def _find_single(file: MemberFile, free: Sequence[str], task: Task) -> list[str] | None:
+    """The column of the only output under another name, or the columns of the two classes."""
     named = [column for column in SINGLE if column in free]
     if len(named) > 1:
         raise UserError(
@@ -124,10 +124,10 @@ def _find_single(file: OutsideFile, free: Sequence[str], task: Task) -> list[str
     return numeric if len(numeric) == 1 and not negative else None
 
 
-def _find_numbered(file: OutsideFile, free: Sequence[str], task: Task) -> list[str] | None:
-    """Columns of the numbers 0 to K - 1, for the K classes in their order.
+def _find_numbered(file: MemberFile, free: Sequence[str], task: Task) -> list[str] | None:
+    """The columns with the numbers 0 to K - 1, for the K classes in their order.
 
-    None where a name of a class is among them, or a number is missing or repeated.
+    None if a column has the name of a class, or a number is missing or repeated.
     """
     found: dict[int, str] = {}
     labels = [str(label) for label in task.classes]
@@ -141,14 +141,14 @@ def _find_numbered(file: OutsideFile, free: Sequence[str], task: Task) -> list[s
     if sorted(found) != list(range(len(labels))):
         return None
     columns = [found[place] for place in range(len(labels))]
-    # Another tool numbers labels in sorted order, which (negative, positive) need not be.
+    # Other tools number labels in sorted order, which may differ from (negative, positive).
     words = [label for label in task.classes if isinstance(label, str)]
     if words != sorted(words):
         first, second = (quoted(f"{PREFIX}{label}") for label in words)
         raise UserError(
             f"{file.path}: columns {listed(columns)} may number the labels as negative and "
             f"positive ({listed(words)}) or in sorted order ({listed(sorted(words))}); name them "
-            f"{first} and {second}, each for its own label"
+            f"{first} and {second}"
         )
     place = "%s: columns %s are read as the classes in their order: %s"
     log.info(place, file.path, listed(columns), listed(labels))
@@ -156,7 +156,7 @@ def _find_numbered(file: OutsideFile, free: Sequence[str], task: Task) -> list[s
 
 
 def no_column(path: Path, wanted: Sequence[str], columns: Iterable[str]) -> UserError:
-    """The error for a column that is absent under every name it may have."""
+    """The error for a column that has none of the `wanted` names."""
     known = list(columns)
     near = next((name for name in (nearest(w, known) for w in wanted) if name), None)
     hint = f"; did you mean {quoted(near)}?" if near else ";"

@@ -1,4 +1,4 @@
-"""A table's texts as token ids, made once for all members that tokenise alike."""
+"""The texts of a table as token ids, made once for all members with the same tokens."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def text_spec(config: Config, member: Member) -> TextSpec:
 
 
 class Texts:
-    """The texts of one table; `name` says in the log which table it is, None: nothing is logged.
+    """The texts of one table; `name` is the table's name in the log, None for no log.
 
-    The log counts texts whose windows hold more than `batch_tokens` tokens.
+    The log counts texts whose windows together have more than `batch_tokens` tokens.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Texts:
         self._encoded: dict[tuple[str, TextSpec], Encoded] = {}
 
     def encode(self, folder: Path, tokenizer_sha256: str, spec: TextSpec) -> Encoded:
-        """Token ids by the tokenizer in `folder`; one hash stands for one tokenizer."""
+        """Token ids by the tokenizer in `folder`; those of one hash and spec are made once."""
         key = (tokenizer_sha256, spec)
         if key not in self._encoded:
             tokenizer = load_tokenizer(folder, remote_code=self.remote_code)
@@ -59,12 +59,12 @@ class Texts:
         return self._encoded[key]
 
     def encode_with(self, tokenizer: Any, spec: TextSpec) -> Encoded:
-        """Token ids by any tokenizer, as `encode` makes them; they are not kept."""
+        """Token ids by a given tokenizer, not cached."""
         cells = {name: self.table[name].fillna("").tolist() for name in text_columns(spec.text)}
         if not is_template(spec.text):
             return encode([cells[name] for name in spec.text], tokenizer, spec)
-        # A template is cut at its special tokens before it is filled: cells are text, whatever
-        # they contain.
+        # A template is split at its special tokens before it is filled, so that cells are always
+        # read as text.
         parts, between = split_template(spec.text[0], tokenizer)
         columns = [[row.strip() for row in fill(part, cells)] for part in parts]
         return encode(columns, tokenizer, spec, between)

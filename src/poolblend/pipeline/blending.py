@@ -35,22 +35,24 @@ STACK = "stack"
 
 
 def blend(
-    config: Config, *, members: Sequence[str] | None, members_from: Path | None = None
+    config: Config, *, members: Sequence[str] | None = None, members_from: str | None = None
 ) -> BlendResult:
-    """Blend the named members, or all in the store and in `members_from`; write the blend card.
+    """Fit blend weights over the members' OOF predictions, score them, and write the blend card.
 
-    Raises UserError, before anything is fitted, for members that are unknown, incomplete, or
-    made from other data or folds.
+    Without `members` all complete ones are blended. `members_from` is a folder of OOF files that
+    other tools wrote, one per member. Raises UserError, before anything is fitted, for members that
+    are unknown, incomplete, or made from other data or folds.
     """
     store = open_store(config)
-    gathered = gather(config, store, members, members_from)
+    folder = Path(members_from).expanduser() if members_from else None
+    gathered = gather(config, store, members, folder)
     check_writable([store.blend_path.parent], COPIED)
     scorer = gathered.competition.scorer
     _check_thresholds(config, scorer)
     by_column = row_slices(config, gathered)
     fitters, matrix, scorer = _limit_size(config, gathered.matrix, scorer)
     options = config.blend.model_copy(update={"fitters": list(fitters)})
-    # Thousands of small matrix products: on more threads they mostly wait for each other.
+    # Small matrix products are slower on several threads.
     with (
         _progress(matrix, options, gathered.competition.n_folds) as bar,
         threadpool_limits(1, "blas"),
@@ -82,7 +84,7 @@ def _check_thresholds(config: Config, scorer: Scorer) -> None:
 
 
 def _write_studies(store: Store, comparison: Comparison) -> None:
-    """Keep the searches on all rows, a study per output where each has weights of its own."""
+    """Write the searches on all rows as Optuna studies: one, or one per output."""
     searches = [
         (f"{store.run}: {output}" if output else store.run, trials)
         for report in comparison.reports.values()
@@ -100,7 +102,7 @@ def _write_studies(store: Store, comparison: Comparison) -> None:
 
 @contextmanager
 def _progress(matrix: OofMatrix, options: Blend, n_folds: int) -> Iterator[tqdm]:
-    """A bar of the search's trials, where there is a search."""
+    """A progress bar of the search's trials; hidden if there is no search."""
     parts = len(matrix.outputs) if options.weights == "per_output" else 1
     trials = max(1, options.trials // parts) * parts * (n_folds + 1)
     compared = options.fitters or BLENDERS
@@ -113,11 +115,11 @@ def _progress(matrix: OofMatrix, options: Blend, n_folds: int) -> Iterator[tqdm]
 def _limit_size(
     config: Config, matrix: OofMatrix, scorer: Scorer
 ) -> tuple[tuple[str, ...], OofMatrix, Scorer]:
-    """The blenders to compare (none for all), and the matrix and scorer to fit them with.
+    """The blenders to compare (none: all), and the matrix and scorer to fit them with.
 
-    A large matrix is fitted with fewer blenders and on its likeliest classes, or the log says that
-    it takes long. The rule is the size and never the time, so that every machine finds the same
-    blend.
+    A large matrix is fitted with fewer blenders, and only on the likeliest classes of each row; if
+    that is not possible, the log warns that it may take long. The rule depends on the size, never
+    on the time, so that all machines find the same blend.
     """
     fitters = tuple(config.blend.fitters)
     if fitters and config.blend.fitter not in ("auto", *fitters):
@@ -127,12 +129,12 @@ def _limit_size(
     members, rows, classes = matrix.oof_MNK.shape
     size = f"{members} members, {rows} rows, {classes} outputs"
     if STACK in (*fitters, config.blend.fitter):
-        log.info("%s: %s fits a number for each output and may take hours", size, STACK)
+        log.info("%s: %s fits weights for each output and may take hours", size, STACK)
         return fitters, matrix, scorer
     if not fitters:
         fitters = tuple(name for name in BLENDERS if name != STACK)
         log.info(
-            "%s: %s, which fits a number for each output, is not compared; to compare it, name it "
+            "%s: %s, which fits weights for each output, is not compared; to compare it, name it "
             "in blend.fitters",
             size,
             STACK,
@@ -141,8 +143,8 @@ def _limit_size(
         log.info("%s: this may take long; blend.fitters=[equal,best,convex] is quicker", size)
         return fitters, matrix, scorer
     log.info(
-        "weights are fitted on the %d likeliest of each row's %d classes and a sample of the "
-        "others; the blends' scores are of all classes",
+        "weights are fitted on the %d most likely of each row's %d classes and a sample of the "
+        "others; scores are of all classes",
         compact.KEPT,
         classes,
     )

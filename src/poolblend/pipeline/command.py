@@ -1,4 +1,4 @@
-"""What the scripts share: common flags, the log, and one-line errors with exit status 2."""
+"""The common parts of the scripts: flags, the log, and one-line errors with exit status 2."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, as for every user error."""
         short = message if len(message) < 200 else f"{message[:200]}…"
-        _end(f"error: {short} (--help lists what there is)", 2)
+        _end(f"error: {short} (--help lists all flags)", 2)
 
 
 def parser(doc: str | None, lists: str | None = None) -> argparse.ArgumentParser:
@@ -56,7 +56,7 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     handler = _AboveBars(sys.stderr)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[handler])
     logging.getLogger("poolblend").setLevel(logging.WARNING if args.quiet else logging.INFO)
-    # Read when tqdm and torch are imported; the user's own values win.
+    # tqdm and torch read these when they are imported.
     if args.quiet:
         os.environ["TQDM_DISABLE"] = "1"
     # GNU OpenMP spins at every barrier: on two cores, one other busy process made training 12 times
@@ -83,11 +83,11 @@ def run(main: Callable[[], None]) -> None:
         _end(f"error: {error}", 2)
     except Stopped as stop:
         _end(str(stop), stop.status)
-    except BrokenPipeError:  # the reader of our output has closed it
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.errno is None:  # not the system's: a bug
+        if error.errno is None:  # not an error of the system, but a bug
             raise
         _end(f"error: {error}; what is finished is kept", 2)
     except MemoryError as error:
@@ -99,7 +99,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 class _Terminated(BaseException):
-    """SIGTERM as an exception, so that `finally` blocks remove temporary files."""
+    """SIGTERM as an exception, so that temporary files are removed."""
 
 
 def _terminate(*_: object) -> None:
@@ -115,6 +115,6 @@ class _AboveBars(logging.StreamHandler):
     """Writes log lines above a progress bar instead of behind it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm = sys.modules.get("tqdm")  # where it is not imported, there are no bars
+        tqdm = sys.modules.get("tqdm")  # there are no bars if it was not imported
         with tqdm.tqdm.external_write_mode(self.stream) if tqdm else nullcontext():
             super().emit(record)

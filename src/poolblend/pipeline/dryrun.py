@@ -1,7 +1,4 @@
-"""`train.py --dry-run`: what the command would train, and on how many tokens.
-
-Nothing is written: folds that are not frozen yet are those that would be.
-"""
+"""`train.py --dry-run`: what the command would train, on how many tokens; nothing is written."""
 
 from __future__ import annotations
 
@@ -18,9 +15,8 @@ from poolblend.jobs.planning import plan_jobs
 from poolblend.jobs.rehearsal import rehearse_jobs
 from poolblend.jobs.tracking import check_tracking
 from poolblend.jobs.watch import Watch
-from poolblend.loading.competition import open_store, planned_competition
+from poolblend.loading.competition import open_store, planned_competition, try_folds
 from poolblend.loading.models import check_members, new_objective
-from poolblend.loading.prechecks import try_folds
 from poolblend.pipeline.training import fold_numbers, named_poolers
 from poolblend.printing import aligned, wrapped
 from poolblend.training.batches import Encoded, padding_share, plan_steps
@@ -28,18 +24,23 @@ from poolblend.training.batches import Encoded, padding_share, plan_steps
 
 @dataclass(frozen=True, eq=False)
 class PlannedFold:
-    """A fold that the command names, finished or not."""
+    """A fold of the command, finished or not."""
 
     job: FoldJob
     status: JobStatus
     encoded: Encoded
-    rows: np.ndarray  # trained on
-    tokens: int  # of those rows in all epochs
-    step: int  # of the checkpoint that the training would resume from
+    rows: np.ndarray  # to train on
+    tokens: int  # of these rows in all epochs
+    step: int  # of the checkpoint to resume from, or 0
 
 
 def dry_run(
-    config: Config, *, poolers: str, folds: str, overwrite: bool, skip_failed: bool = False
+    config: Config,
+    *,
+    poolers: str = "all",
+    folds: str = "all",
+    overwrite: bool = False,
+    skip_failed: bool = False,
 ) -> None:
     """Print the folds of this command, their tokens, and the members that cannot be trained."""
     members = config.resolve_members(named_poolers(poolers))
@@ -111,27 +112,28 @@ def _describe_folds(planned: Sequence[PlannedFold], overwrite: bool) -> Iterator
 
 
 def _describe_tokens(planned: Sequence[PlannedFold]) -> Iterator[str]:
-    """A paragraph for each way of making tokens, with the members that read them."""
+    """A paragraph for each group of members that read the same tokens."""
     shared: dict[int, list[PlannedFold]] = {}
     for each in planned:
-        # Pseudo-labelled rows, which follow those of train, may differ from fold to fold.
+        # Rows with pseudo-labels, which follow the train rows, may differ between folds.
         shared.setdefault(id(each.encoded.ids[0]), []).append(each)
     for those in shared.values():
         encoded = those[0].encoded
         lengths_N = np.array([len(row) for row in encoded.ids])
+        cut = 100 * encoded.n_truncated / len(lengths_N)
         names = ", ".join(dict.fromkeys(each.job.member.name for each in those))
         text = (
             f"tokens of {names}: {lengths_N.mean():.0f} on average, median "
             f"{np.median(lengths_N):.0f}, 95 % up to {np.quantile(lengths_N, 0.95):.0f}, longest "
-            f"{lengths_N.max()}; {encoded.n_truncated / len(lengths_N):.1%} of the texts are cut "
-            f"at max_length {encoded.max_length}"
+            f"{lengths_N.max()}; {cut:.1f} % of the texts are cut at max_length "
+            f"{encoded.max_length}"
         )
         if encoded.windowing is not None:
             n_windows = encoded.n_windows_N
             text += f"; {n_windows.mean():.1f} windows per text, {n_windows.max()} at most"
         fine_tuned = [each for each in those if each.tokens]
         if fine_tuned:
-            text += f"; {_padding(fine_tuned[0]):.1%} of the training batches is padding"
+            text += f"; {100 * _padding(fine_tuned[0]):.1f} % of the training batches is padding"
         yield from wrapped(text)
     yield ""
 

@@ -1,4 +1,4 @@
-"""`infer.py --verify-oof` and `--vectors`: what fold models make of the train and the test rows.
+"""`infer.py --verify-oof` and `--vectors`: run the fold models again, and keep their vectors.
 
 Shape legend: N rows, K outputs.
 """
@@ -7,36 +7,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from poolblend.cards.blend import FoldHashes, MemberOrigin
+from poolblend.cards.blend import MemberOrigin
 from poolblend.cards.predictions import TableName
 from poolblend.competition.tasks import Task
 from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
 from poolblend.jobs.foldmodels import FoldModels
-from poolblend.jobs.predict_job import (
-    PredictJob,
-    PredictWork,
-    Rows,
-    plan_predictions,
-)
+from poolblend.jobs.predict_job import PredictJob, PredictWork, Rows, plan_predictions
 from poolblend.jobs.predictions import load_unlabelled, test_rows, train_rows
 from poolblend.jobs.runners import predict_all
 from poolblend.loading.competition import Competition, load_competition, open_store, table_hashes
+from poolblend.loading.trained_members import origin_of
 from poolblend.store import Store, read_folds
 from poolblend.store.predictions import from_table
 
-# A model run again differs from its stored OOF predictions by nothing on the machine that trained
-# it, and by the rounding of half precision elsewhere. More than this, as a probability or in
-# standard deviations of a regression's predictions, means another model.
+# On the machine that trained a model, its predictions are equal to the stored ones; on another
+# machine, they differ by the rounding of half precision. A larger difference than this (as a
+# probability, or in standard deviations of a regression's predictions) means another model.
 TOLERANCE = 0.05
 
 
 def verify_oof(config: Config) -> None:
-    """Print, for every fold model of the blend, the largest difference from its stored OOF rows.
+    """Run the blend's fold models on their own validation rows, and compare with the stored OOF.
 
-    Raises UserError where it is larger than rounding explains, and where a model's tokenizer now
-    reads the rows as other tokens than in training.
+    Prints the largest difference of each model. Raises UserError for a difference that is larger
+    than rounding explains, and for texts whose tokens are not those of the training.
     """
     store = open_store(config)
     origins = {name: member.origin for name, member in store.read_blend().members.items()}
@@ -69,14 +65,14 @@ def verify_oof(config: Config) -> None:
 
 
 def _scale(task: Task, pred_NK: np.ndarray) -> np.ndarray:
-    """The unit of a difference: 1 for probabilities, else each output's spread, (K,)."""
+    """The unit of a difference (K,): 1 for probabilities, else the standard deviation."""
     if task.probabilistic:
         return np.ones(pred_NK.shape[1])
     return np.maximum(pred_NK.std(axis=0), np.finfo(np.float32).tiny)
 
 
 def _other_tokens(job: PredictJob, store: Store, rows: Rows) -> str:
-    """How the fold's rows differ as tokens from those in training; "" where they do not."""
+    """How the tokens of the fold's rows differ from those in training; "" for no difference."""
     models = FoldModels(store, rows.texts, job.batch_tokens, remote_code=job.remote_code)
     card = store.fold(*job.origin.place).card()
     now = models.tokens(*job.origin.place, rows.positions(job))
@@ -86,11 +82,12 @@ def _other_tokens(job: PredictJob, store: Store, rows: Rows) -> str:
 
 
 def write_vectors(config: Config) -> None:
-    """Keep the vectors of every fold model of weight in a file of its own; print what was written.
+    """Write the pooled vectors of each fold model into one file per table; print the files.
 
-    Without a blend card, those of all complete members. Vectors of train need its table and the
-    folds. Files that are whole and made from just this are left alone. Raises UserError for models
-    that are damaged, were trained since the blend, or on another train table or other folds.
+    The models are those of the blend's members that have weight; without a blend card, those of all
+    complete members. Vectors of the train rows need the train table and the folds. Files that exist
+    and were made from the same inputs are kept. Raises UserError for models that are damaged, were
+    trained after the blend, or on another train table or other folds.
     """
     store = open_store(config)
     origins = _members_with_models(config, store)
@@ -100,7 +97,7 @@ def write_vectors(config: Config) -> None:
     tables: dict[TableName, Rows] = {}
     jobs: list[PredictJob] = []
     if missing:
-        print(f"there is no {missing[0]}: of the test rows alone")
+        print(f"there is no {missing[0]}: only vectors of the test rows are written")
         tables["test"] = test_rows(config, load_unlabelled(config, store, origins))
     else:
         competition = load_competition(config, store)
@@ -119,14 +116,14 @@ def write_vectors(config: Config) -> None:
 
 
 def _members_with_models(config: Config, store: Store) -> dict[str, MemberOrigin]:
-    """The blend's members that have weight and models here, else all complete ones; says which."""
+    """The blend's members that have weight and models here; without a blend, all complete ones."""
     if store.blend_path.exists():
         members = read_blend(store)[0].used_members
         here = {name: each.origin for name, each in members.items() if each.origin.folds}
-        what = "to which the blend gives weight"
+        what = "that have weight in the blend"
         if not here:
             raise UserError(
-                f"the blend gives weight to members from elsewhere alone ({', '.join(members)}), "
+                f"the blend gives weight only to members from elsewhere ({', '.join(members)}), "
                 "which have no models here; blend members that were trained here"
             )
     else:
@@ -145,14 +142,9 @@ def _complete_members(config: Config, store: Store) -> dict[str, MemberOrigin]:
     n_folds = config.folds.n if folds is None else folds.table["fold"].nunique()
     found = {}
     for name in store.members():
-        cards = [store.fold(name, fold).card() for fold in range(n_folds)]
-        hashes = tuple(
-            FoldHashes(weights_sha256=card.files.weights.sha256, oof_sha256=card.files.oof.sha256)
-            for card in cards
-            if card
-        )
-        if len(hashes) == n_folds:
-            found[name] = MemberOrigin(folds=hashes)
+        cards = [card for fold in range(n_folds) if (card := store.fold(name, fold).card())]
+        if len(cards) == n_folds:
+            found[name] = origin_of(cards)
     return found
 
 
@@ -162,13 +154,13 @@ def _train_hashes(config: Config, competition: Competition) -> dict[str, str]:
 
 
 def _check_trained_here(store: Store, name: str, competition: Competition) -> None:
-    """Refuse a member that was trained on other rows than the folds say."""
+    """Refuse a member that was trained on another train table or other folds."""
     expected = {key: competition.data[key] for key in ("train_sha256", "folds_sha256")}
     for fold in range(competition.n_folds):
         inputs = store.fold(name, fold).check(model=False, oof=False).inputs
         now = inputs.model_copy(update=expected).changes_since(inputs)
         if now:
             raise UserError(
-                f"{name} fold {fold} was trained on something else: {'; '.join(now)}; restore "
-                "that, or train the member again"
+                f"{name} fold {fold} was trained on other data: {'; '.join(now)}; restore "
+                "them, or train the member again"
             )

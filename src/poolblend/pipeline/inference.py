@@ -1,6 +1,6 @@
 """`infer.py`: run the fold models that the blend gives weight to, and write the submission.
 
-Driven by cards: what a model is, and how texts become tokens, is read beside its weights.
+The settings of each model, and how it reads texts, come from the cards beside the weights.
 
 Shape legend: N rows, M members, K outputs.
 """
@@ -31,18 +31,19 @@ from poolblend.training.devices import choose_device
 
 log = logging.getLogger(__name__)
 
-ELSEWHERE = "submissions go to another folder with --set output=DIR, the models stay where they are"
+ELSEWHERE = "set another folder for submissions with --set output=DIR; the models need not move"
 
 
-def infer(config: Config, members_from: Path | None = None) -> Path:
-    """Predict test with every fold model of weight, blend, write the submission; its path.
+def infer(config: Config, *, members_from: str | None = None) -> Path:
+    """Predict the test rows with the members that have weight, and write the submission.
 
-    Test predictions of members from elsewhere may have moved into the folder `members_from`.
-    Needs the test table, the sample submission, the models and the blend card; not the train table.
-    Raises UserError for models that are damaged or were trained since the blend, and for a
-    submission that would not be accepted.
+    Returns the submission's path. `members_from` is the new folder of the files given to `blend`,
+    if they have moved. Needs the test table, the sample submission, the models and the blend card,
+    but not the train table. Raises UserError for models that are damaged or were trained after the
+    blend, and for a submission that would not be accepted.
     """
     store = open_store(config)
+    moved_to = Path(members_from).expanduser() if members_from else None
     card, mixture = read_blend(store)
     members, task = card.used_members, card.task
     check_writable([store.submission_path.parent], ELSEWHERE)
@@ -52,12 +53,12 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
     ids = tables.test[tables.id]
     hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
     log.info("running %d of %d members", len(members), len(card.members))
-    pred_MNK = predict_members(config, store, tables, task, members, members_from)
+    pred_MNK = predict_members(config, store, tables, task, members, moved_to)
     pred_NK = mixture.apply(pred_MNK)
     if filling.values == "probabilities" and mixture.space.name == "rank":
         log.info("the blend averages ranks: the submission holds ranks from 0 to 1")
     submission = fill_submission(task, filling, tables, config.submission, pred_NK, mixture.cuts)
-    # A column without a name has one here, and goes without it into the file.
+    # pandas names a column that has no name; the file gets the header of the sample submission.
     submission.columns = header(config.data_dir / config.data.sample_submission)
     path = store.write_submission(
         submission,
@@ -84,7 +85,7 @@ def infer(config: Config, members_from: Path | None = None) -> Path:
 
 
 def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray:
-    """The labels of test that were kept aside, as the scorer takes them, in the order of `ids`."""
+    """The labels of `data.test_labels` in the order of `ids`, as the scorer needs them."""
     task = scorer.task
     path = config.data_dir / str(config.data.test_labels)
     labels, id = read_table(path), str(ids.name)
@@ -98,7 +99,7 @@ def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray
 
 
 def _hidden_score(scorer: Scorer, y: np.ndarray, inputs: np.ndarray) -> str:
-    """The submission's score against labels that were kept aside, with an interval."""
+    """The submission's score on the hidden labels, with its interval."""
     try:
         score = scorer.score_inputs(y, inputs)
         sign = -1 if scorer.better == "max" else 1

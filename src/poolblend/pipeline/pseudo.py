@@ -1,8 +1,8 @@
 """`infer.py --pseudo-labels NAME`: the blend's test predictions, kept as labels to train on.
 
-A model trained on labels that another one predicted learns what that one has learned. Labels for
-the training of fold k are therefore made by fold-k models alone, mixed by weights that were fitted
-without fold k: else its OOF rows would be predicted by a model that knows their labels.
+A model that is trained on predicted labels learns what the predicting model has learned. So the
+labels for the training of fold k come only from fold-k models, blended with weights that were
+fitted without fold k. Otherwise the OOF rows of fold k would leak through the pseudo-labels.
 
 Shape legend: N rows, M members, K outputs.
 """
@@ -42,10 +42,10 @@ NO_RANKS = (
 
 
 def write_pseudo_labels(config: Config, name: str) -> None:
-    """Keep the pseudo-labels of each fold under `name`, for good; print what was kept.
+    """Write the pseudo-labels of each fold under `name`; they are never overwritten.
 
-    Raises UserError for a blend of members from elsewhere or of ranks, for models trained since the
-    blend, and for a name under which other labels are kept.
+    Raises UserError for a blend that holds members from elsewhere or averages ranks, for models
+    that were trained after the blend, and for a name that other labels have.
     """
     _check_name(name)
     store = open_store(config)
@@ -63,9 +63,9 @@ def write_pseudo_labels(config: Config, name: str) -> None:
         made, pred_NK = _predict_fold(config, fold, mixture, gathered, work)
         tables.append(to_table(rows.ids_N, pred_NK, outputs))
         folds.append(made)
-        of = ", ".join(f"{member} {each.weight:.2f}" for member, each in made.members.items())
-        sureness = _sureness(pred_NK, competition.task)
-        lines.append(f"fold {fold}: {len(pred_NK)} rows, {sureness}, by {of}")
+        by = ", ".join(f"{member} {each.weight:.2f}" for member, each in made.members.items())
+        confidence = _confidence(pred_NK, competition.task)
+        lines.append(f"fold {fold}: {len(pred_NK)} rows, {confidence}, by {by}")
     labels_card = PseudoCard(
         run=config.run,
         name=name,
@@ -77,7 +77,7 @@ def write_pseudo_labels(config: Config, name: str) -> None:
     )
     written = files.save(tables, labels_card)
     print("\n".join(lines))
-    print(f"pseudo-labels {name}: {files.folder}{'' if written else ' (kept earlier, the same)'}")
+    print(f"pseudo-labels {name}: {files.folder}{'' if written else ' (the same labels existed)'}")
 
 
 def _check_name(name: str) -> None:
@@ -89,13 +89,13 @@ def _check_name(name: str) -> None:
 
 
 def _check_blend(store: Store, card: BlendCard) -> None:
-    """Refuse what no pseudo-labels can be made of, before anything is computed."""
+    """Refuse, before anything is computed, a blend that cannot make pseudo-labels."""
     outside = [name for name, member in card.members.items() if member.origin.oof_file]
     if outside:
         raise UserError(
             f"the blend holds members from elsewhere ({', '.join(outside)}), whose test "
-            "predictions may come of models that have seen any fold; run blend.py with --members "
-            "and those trained here alone"
+            "predictions may come from models that have seen any fold; run blend.py with "
+            "--members and only those trained here"
         )
     if card.mixture.space == "rank":
         raise UserError(f"the blend averages ranks, {NO_RANKS}")
@@ -103,23 +103,24 @@ def _check_blend(store: Store, card: BlendCard) -> None:
         check_unchanged(store, name, member.origin)
         if member.origin.stopped_early:
             raise UserError(
-                f"{name} was stopped early, by the labels of each fold's own rows, which its "
-                "pseudo-labels would carry back to them; run blend.py with --members and others"
+                f"{name} was trained with early stopping on each fold's own rows, so its "
+                "pseudo-labels would leak these rows' labels; run blend.py with --members and "
+                "other members"
             )
 
 
 def _cross_fitted(card: BlendCard, gathered: Members) -> list[Mixture]:
-    """For each fold the mixture of the card's blender without it, as its honest score has it."""
+    """For each fold, the mixture that the card's blender fits without it, as in blend.py."""
     options = Blend(**card.options.model_dump(exclude={"seed"}))
     matrix, scorer = gathered.matrix, make_scorer(card.metric, gathered.competition.task)
-    # As blend.py fits very many classes, unless stack is among the blenders.
-    compact_matrix = "stack" not in card.blenders and compact.is_compactable(matrix, scorer)
-    if compact_matrix:
+    # blend.py fits very many classes in this way, too, unless stack is among the blenders.
+    compactable = "stack" not in card.blenders and compact.is_compactable(matrix, scorer)
+    if compactable:
         matrix, scorer = compact.compact_matrix(matrix, scorer)
-    with threadpool_limits(1, "blas"):  # as in blend.py: the same bits
+    with threadpool_limits(1, "blas"):  # as in blend.py, for equal results
         fits = fits_without_folds([card.blender], matrix, scorer, options, card.options.seed)
         mixtures = [fitted[card.blender].mixture for fitted in fits]
-    if compact_matrix:
+    if compactable:
         mixtures = [compact.widen_mixture(each, len(gathered.matrix.outputs)) for each in mixtures]
     for fold, mixture in enumerate(mixtures):
         if mixture.space.name == "rank":
@@ -130,7 +131,7 @@ def _cross_fitted(card: BlendCard, gathered: Members) -> list[Mixture]:
 def _predict_fold(
     config: Config, fold: int, mixture: Mixture, gathered: Members, work: PredictWork
 ) -> tuple[PseudoFold, np.ndarray]:
-    """The test predictions (N, K) of this fold's models, mixed, and what they were made by."""
+    """What made the labels of this fold, and the labels: the blended predictions (N, K)."""
     used_M = np.asarray(mixture.weights_MK.any(axis=1))
     mixture = mixture.only(used_M)
     names = np.array(gathered.matrix.members)[used_M].tolist()
@@ -139,7 +140,7 @@ def _predict_fold(
     results = predict_all([job for job in jobs if job.origin.fold == fold], work)
     pred_NK = mixture.apply(np.stack([result.values for result in results]))
     if gathered.competition.task.probabilistic:
-        pred_NK = np.clip(pred_NK, 0, 1)  # a sum of weights may exceed 1 in its last digit
+        pred_NK = np.clip(pred_NK, 0, 1)  # rounding may make the sum of the weights exceed 1
     members = {
         name: PseudoMember(
             fold=fold,
@@ -153,8 +154,8 @@ def _predict_fold(
     return made, pred_NK
 
 
-def _sureness(pred_NK: np.ndarray, task: Task) -> str:
-    """The mean probability of the likeliest labels; for values, their mean."""
+def _confidence(pred_NK: np.ndarray, task: Task) -> str:
+    """The mean probability of the most likely labels; for values, their mean."""
     if not task.probabilistic:
         return f"mean {pred_NK.mean():.4g}"
     likeliest = pred_NK.max(axis=1) if task.kind == "multiclass" else np.fmax(pred_NK, 1 - pred_NK)

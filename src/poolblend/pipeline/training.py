@@ -1,4 +1,4 @@
-"""`train.py`: which jobs the config stands for, and doing those that are missing, in order."""
+"""`train.py`: plan the config's jobs, and run those that are not finished."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from poolblend.jobs.scoring import oof_score
 from poolblend.jobs.tokenizer_checks import check_tokenizers
 from poolblend.jobs.tracking import check_tracking
 from poolblend.jobs.watch import Watch
-from poolblend.loading.competition import load_competition, open_store
+from poolblend.loading.competition import load_competition, open_store, try_folds
 from poolblend.loading.models import check_members
-from poolblend.loading.prechecks import try_folds
 from poolblend.registry import declared
 from poolblend.report.standings import standing, standings_table
 from poolblend.store.probe import COPIED, check_writable
@@ -35,13 +34,13 @@ def train(
     skip_failed: bool = False,
     end: float | None = None,
 ) -> None:
-    """Train, in the members' order, every fold that is not finished; refuse stale ones first.
+    """Train every fold that is not finished, in the members' order.
 
-    `poolers` and `folds` are comma lists or "all". A fold whose inputs changed, or whose files are
-    damaged, is trained again only with `overwrite`; one that failed before is tried again unless
-    `skip_failed`. Raises UserError before the first training step for whatever can be known by
-    then; PartlyFailedError at the end where folds failed; Stopped, with all kept, at a signal, and
-    where the time to `end` on the monotonic clock would not suffice to go on.
+    `poolers` and `folds` are comma lists or "all". A fold that is damaged, or whose inputs changed,
+    is refused, or trained again with `overwrite`. A fold that failed before is trained again unless
+    `skip_failed` is set. Raises UserError before the first training step for everything that can be
+    checked by then, PartlyFailedError at the end if folds failed, and Stopped at a signal or
+    shortly before `end` on the monotonic clock; all finished work is kept.
     """
     watch = Watch(end)
     members = config.resolve_members(named_poolers(poolers))
@@ -69,7 +68,7 @@ def train(
 
 
 def _summary(context: Context, members: Sequence[Member]) -> list[str]:
-    """A line per member: its folds' scores, their spread, the score over all rows."""
+    """A table with a row per member: fold scores, their mean and deviation, the OOF score."""
     competition, store = context.competition, context.store
     standings = [standing(store, each.name, competition.n_folds) for each in members]
     oof = {member.name: oof_score(competition, store, member.name) for member in members}

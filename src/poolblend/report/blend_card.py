@@ -1,4 +1,4 @@
-"""The blend card: what a blend is, what it is worth, and what it was made of."""
+"""Fill in the blend card from the results of a comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from poolblend.cards.blend import (
     Diversity,
     FitOptions,
     Form,
-    GainInterval,
+    Interval,
     LossWithout,
     Refitted,
     Weighting,
@@ -46,7 +46,7 @@ def blend_card(
 ) -> BlendCard:
     """The card of a finished comparison."""
     matrix, competition = gathered.matrix, gathered.competition
-    alike_MM = error_correlation(matrix.oof_MNK, matrix.y, competition.task)
+    error_corr_MM = error_correlation(matrix.oof_MNK, matrix.y, competition.task)
     stability = stability_table(matrix.members, findings.refits_RM)
     used = comparison.reports[choice.blender]
     members = {
@@ -57,7 +57,7 @@ def blend_card(
             fold_scores=_fold_scores(competition, matrix, comparison.member_inputs[m]),
             without=LossWithout(**_row(findings.without, name)),
             refitted=Refitted(**_row(stability, name)),
-            error_correlation=_mean_with_others(alike_MM, m),
+            error_correlation=_mean_with_others(error_corr_MM, m),
         )
         for m, name in enumerate(matrix.members)
     }
@@ -79,7 +79,7 @@ def blend_card(
         simplest_first=tuple(by_simplicity()),
         inputs=competition.data,
         rows=len(matrix.y),
-        diversity=_diversity(comparison, used, alike_MM),
+        diversity=_diversity(comparison, used, error_corr_MM),
         without_blender=findings.without_blender,
         refitted_blender=findings.refitted_blender,
         slices={
@@ -104,8 +104,8 @@ def _scores_of(report: Honest, choice: Choice, name: str) -> BlenderScores:
         in_sample=report.in_sample,
         honest=report.honest,
         optimism=report.optimism,
-        over_member=GainInterval(**choice.over_member[name]._asdict()),
-        over_equal=GainInterval(**choice.over_equal[name]._asdict()),
+        over_member=Interval(**choice.over_member[name]._asdict()),
+        over_equal=Interval(**choice.over_equal[name]._asdict()),
         space=report.mixture.space.name,
         weights=report.mixture.weights_MK.tolist(),
         fold_weights=report.fold_weights_FM.tolist(),
@@ -118,10 +118,10 @@ def _row(table: pd.DataFrame, name: str) -> dict[str, Any]:
     return {str(key): None if pd.isna(value) else value for key, value in row.items()}
 
 
-def _diversity(comparison: Comparison, used: Honest, alike_MM: np.ndarray) -> Diversity:
+def _diversity(comparison: Comparison, used: Honest, error_corr_MM: np.ndarray) -> Diversity:
     """How different the members are on average, in numbers and in a sentence.
 
-    `alike_MM` is the correlation of their errors.
+    `error_corr_MM` is the correlation of their errors.
     """
     matrix, scorer, task = comparison.matrix, comparison.scorer, comparison.scorer.task
     pairs = np.triu_indices(len(matrix.members), 1)
@@ -132,12 +132,12 @@ def _diversity(comparison: Comparison, used: Honest, alike_MM: np.ndarray) -> Di
 
     numbers: dict[str, Any] = {
         "prediction_correlation": mean(prediction_correlation(matrix.oof_MNK)),
-        "error_correlation": mean(alike_MM),
+        "error_correlation": mean(error_corr_MM),
     }
-    said = []
+    clauses = []
     if numbers["error_correlation"] is not None:
         correlation = numbers["error_correlation"]
-        said.append(f"the members' errors correlate by {correlation:.3f} on average")
+        clauses.append(f"the members' errors correlate by {correlation:.3f} on average")
     if task.kind != "regression":
         labels = comparison.member_inputs
         if scorer.metric.inputs == "scores":
@@ -145,22 +145,22 @@ def _diversity(comparison: Comparison, used: Honest, alike_MM: np.ndarray) -> Di
         numbers["disagreement"] = mean(disagreement(labels))
         numbers["q_statistic"] = mean(q_statistic(labels, task.hard(matrix.y)))
         if numbers["disagreement"] is not None:
-            said.append(f"two of them decide {numbers['disagreement']:.1%} differently")
+            clauses.append(f"two of them decide {numbers['disagreement']:.1%} differently")
         if numbers["q_statistic"] is not None:
-            said.append(f"Yule's Q is {numbers['q_statistic']:.3f}")
+            clauses.append(f"Yule's Q is {numbers['q_statistic']:.3f}")
     parts = ambiguity(matrix.oof_MNK, used.mixture.weights_MK, matrix.y, task)
     if np.isfinite(parts.ensemble_error):
         numbers |= parts._asdict()
-        said.append(
+        clauses.append(
             f"their mean squared error of {parts.member_error:.5f}, less a spread of "
             f"{parts.ambiguity:.5f}, is the {parts.ensemble_error:.5f} of their weighted mean"
         )
-    sentence = "; ".join(said)
+    sentence = "; ".join(clauses)
     return Diversity(**numbers, sentence=f"{sentence[:1].upper()}{sentence[1:]}.")
 
 
-def _mean_with_others(alike_MM: np.ndarray, m: int) -> float | None:
-    others = np.delete(alike_MM[m], m)
+def _mean_with_others(error_corr_MM: np.ndarray, m: int) -> float | None:
+    others = np.delete(error_corr_MM[m], m)
     known = others[np.isfinite(others)]
     return float(known.mean()) if known.size else None
 

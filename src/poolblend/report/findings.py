@@ -1,4 +1,4 @@
-"""Look into a chosen blend: its members, how stable its weights are, and where it is weak."""
+"""Analyse a chosen blend: its members, the stability of its weights, and its weak slices."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from poolblend.loading.blend_members import Members
 from poolblend.report.result import Findings
 
 TEXT_LENGTH = "words of text"
-BEST_MEMBER = "best member"  # in slice tables; a member's own name may be that of a column
-# The quick blender in place of one that is too slow to be fitted again and again.
-QUICK = "convex"
-# With more members than this, leaving each out in turn takes minutes of any fit.
-MANY = 50
+BEST_MEMBER = "best member"  # in slice tables, where a member's name could be that of a column
+QUICK = "convex"  # replaces a blender that is too slow to be fitted many times
+MANY = 50  # with more members than this, fits without each member use equal weights
 
 
 def row_slices(config: Config, gathered: Members) -> dict[str, pd.Categorical]:
-    """The slice of each of the matrix's rows, by text length and by the columns asked for."""
+    """The slice of each of the matrix's rows, by text length and by the columns of the config."""
     tables = gathered.competition.tables
     train = tables.train.set_index(tables.id, drop=False).loc[gathered.matrix.ids_N]
     texts = train[text_columns(config.data.text)].agg(" ".join, axis=1)
@@ -46,7 +44,7 @@ def look_into(
     blender = choice.blender if BLENDERS[choice.blender].quick else QUICK
     if choice.n_members > MANY:
         blender = "equal"
-    # The space and whether cuts are fitted are already chosen, for all of the many small fits.
+    # The many small fits do not choose the space and the cuts again.
     chosen = {
         "space": comparison.form.space,
         "thresholds": "fitted" if comparison.form.cuts else "default",

@@ -1,4 +1,4 @@
-"""`train.py --list`: all that a config can name, and what its store holds already."""
+"""`train.py --list`: all names that a config may use, and the state of the run's members."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAMILIES = {
 
 
 def list_all(config: Config) -> None:
-    """Print every name with a line on what it is, then how far the members of this run are."""
+    """Print all names with their descriptions, then the finished folds of the run's members."""
     print("\n".join([*_names(), *_stored(config)]))
 
 
@@ -38,7 +38,7 @@ def _names() -> Iterator[str]:
 
 
 def _recipes() -> dict[str, str]:
-    """The keys of `train` that say what they do, each with its default."""
+    """The keys of `train` that have a description, each with its default."""
     return {
         f"{name} = {_as_written(field.default)}": field.description
         for name, field in Train.model_fields.items()
@@ -47,7 +47,7 @@ def _recipes() -> dict[str, str]:
 
 
 def _as_written(value: Any) -> str:
-    """As a config says it."""
+    """The value as it is written in a config."""
     return "null" if value is None else yaml.safe_dump(value).split("\n")[0]
 
 
@@ -71,7 +71,7 @@ def _stored(config: Config) -> Iterator[str]:
     for each in standings:
         if each.damaged:
             folds = ", ".join(map(str, each.damaged))
-            yield f"  {each.member}: fold {folds} damaged; train.py --check says how"
+            yield f"  {each.member}: fold {folds} damaged; train.py --check shows details"
     failed = {(each.member, fold): why for each in standings for fold, why in each.failed.items()}
     for line in grouped(failed):
         yield from wrapped(f"failed: {line}", "  ", "    ")

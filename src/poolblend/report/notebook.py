@@ -1,4 +1,8 @@
-"""`blend.py --report`: runs notebooks/blend.ipynb and keeps it as one HTML file."""
+"""`blend.py --report`: run notebooks/blend.ipynb and write it as one HTML file.
+
+The page contains its style and pictures, holds no script, and forbids the browser to load anything,
+so that no name in the data can make the browser load a file.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -22,7 +27,6 @@ import poolblend
 from poolblend import config
 from poolblend.errors import UserError
 from poolblend.loading.competition import open_store
-from poolblend.report.page import to_html
 from poolblend.report.tables import show
 
 if TYPE_CHECKING:
@@ -34,6 +38,29 @@ log = logging.getLogger(__name__)
 NOTEBOOK = config.ROOT / "notebooks" / "blend.ipynb"
 PACKAGES = ("ipykernel", "matplotlib", "nbclient", "nbconvert", "nbformat")
 SOURCES = str(Path(poolblend.__file__).resolve().parents[1])
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+body {{ max-width: 62rem; margin: 0 auto; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
+img {{ max-width: 100%; height: auto; }}
+.output_html {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: .9rem; }}
+th, td {{ padding: .2rem .6rem; text-align: right; white-space: nowrap; }}
+</style>
+</head>
+<body>
+{body}
+<footer><hr>{footer}</footer>
+</body>
+</html>
+"""
 
 
 def write_report(
@@ -43,10 +70,10 @@ def write_report(
     members: Sequence[str] | None = None,
     members_from: str | None = None,
 ) -> str:
-    """Blend in the notebook, which writes the blend card; keep it beside the card as blend.html.
+    """Run `blend` in the notebook, and write the notebook as blend.html beside the blend card.
 
-    Returns what blend.py prints. Raises UserError for what is the user's to mend, inside the
-    notebook too, and for missing packages; a report made earlier then stays as it was.
+    Returns the text that blend.py prints. Raises UserError for missing packages and for user errors
+    in the notebook; an earlier report is then unchanged.
     """
     settings = config.load(config_path, sets)
     _require_packages()
@@ -66,16 +93,16 @@ def write_report(
 
 
 def execute(**parameters: Any) -> NotebookNode:
-    """The notebook with these values in its parameters' cell, run on this very interpreter.
+    """The notebook after running it with these parameters, with this interpreter.
 
-    It runs in the working directory, where relative paths start. Raises UserError where the
-    notebook does; any other exception is nbclient's, with the cell's traceback.
+    It runs in the working directory, so that relative paths are valid. A UserError in the notebook
+    is raised again; other exceptions come from nbclient, with the cell's traceback.
     """
     import nbformat
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     if not NOTEBOOK.is_file():
-        raise UserError(f"no notebook at {NOTEBOOK}; a report is made from the project's folder")
+        raise UserError(f"no notebook at {NOTEBOOK}; make reports in the project's folder")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", ()))
     cell.source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
@@ -87,10 +114,25 @@ def execute(**parameters: Any) -> NotebookNode:
         raise
     except DeadKernelError:
         raise UserError(
-            "the notebook's process was ended from outside, often for lack of memory; "
-            "free some, or run blend.py without --report"
+            "the notebook's process was killed, often because memory was full; "
+            "free some memory, or run blend.py without --report"
         ) from None
     return notebook
+
+
+def to_html(notebook: NotebookNode, title: str, footer: str) -> str:
+    """The notebook's text and outputs without its code; `title` and `footer` are plain text."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    return PAGE.format(title=escape(title), body=body, footer=escape(footer))
 
 
 def _run(notebook: NotebookNode) -> None:
@@ -100,12 +142,12 @@ def _run(notebook: NotebookNode) -> None:
 
     n_cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     with (
-        # The user's own IPython profile, and folders that may not be writable, stay out of it.
+        # A new folder instead of the user's IPython profile, which may not be writable.
         TemporaryDirectory(prefix="poolblend-", ignore_cleanup_errors=True) as folder,
         tqdm(total=n_cells, desc="report", unit="cell", disable=None) as bar,
         ThreadPoolExecutor(1) as pool,
     ):
-        # Without folders of kernels to look in, `python3` is this interpreter.
+        # Without folders of kernels, `python3` is this interpreter.
         kernels = KernelSpecManager(kernel_dirs=[])
         manager = AsyncKernelManager(
             kernel_spec_manager=kernels, connection_file=str(Path(folder) / "kernel.json")
@@ -114,12 +156,12 @@ def _run(notebook: NotebookNode) -> None:
             notebook,
             km=manager,
             timeout=None,
-            log=logging.Logger("nbclient", logging.CRITICAL),  # what it has to say is raised, too
+            log=logging.Logger("nbclient", logging.CRITICAL),  # it also raises what it logs
             extra_arguments=["--log-level=ERROR"],
             resources={"metadata": {"path": str(Path.cwd())}},
             on_cell_executed=lambda **_: bar.update(),
         )
-        # In the main thread nbclient would answer Ctrl-C itself, with an assertion that fails.
+        # In the main thread, nbclient would handle Ctrl-C itself, and fail an assertion.
         work = client.async_execute(cleanup_kc=True, env=_environment(folder))
         done = pool.submit(asyncio.run, work)
         try:
@@ -138,7 +180,7 @@ def _environment(folder: str) -> dict[str, str]:
     return os.environ | {
         "IPYTHONDIR": folder,
         "PYTHONPATH": os.pathsep.join(paths),
-        "TQDM_DISABLE": "1",  # a bar would be kept in the report
+        "TQDM_DISABLE": "1",  # the report would contain the progress bars
     }
 
 
@@ -157,7 +199,7 @@ def _arguments(
     members: Sequence[str] | None,
     members_from: str | None,
 ) -> str:
-    """The command that makes this report, to be typed again."""
+    """The command that makes this report again."""
     words = ["python", "blend.py", "--report"]
     words += ["--config", config_path] if config_path else []
     words += [word for item in sets for word in ("--set", item)]

@@ -1,6 +1,6 @@
 """The pictures of a blend's result: each is drawn, written as PNG and SVG, and returned.
 
-A picture that does not apply, such as the reliability of a regression, says so instead.
+A picture that does not apply, such as the reliability of a regression, shows the reason instead.
 
 Legend: M members, N rows, K outputs, F folds, R refits, B blenders.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from poolblend.report.result import BlendResult
 
 SEARCH = "optuna"
-FIXED = ("equal", "best")  # their weights are not fitted, so they say nothing about stability
+FIXED = ("equal", "best")  # these have no fitted weights, whose stability could be shown
 NO_DECISIONS = "A regression task makes no decisions."
 NO_SEARCH = "No search ran: optuna is not among the blenders compared."
 
@@ -110,7 +110,7 @@ def losses_without(result: BlendResult) -> Figure:
 
 
 def weights(result: BlendResult) -> Figure:
-    """The weights in use, and how stable fitted ones are: over folds, and on resampled rows."""
+    """The weights in use, and how much fitted weights vary over folds and resampled rows."""
     used, refitted = result.choice.blender, result.findings.refitted_blender
     title = f"Weights in use: {used}"
     dotted = refitted if used in FIXED else used
@@ -130,7 +130,7 @@ def weights(result: BlendResult) -> Figure:
 
 
 def weights_per_output(result: BlendResult) -> Figure:
-    """The weights in use on each output, where they differ between outputs."""
+    """The weights in use on each output, if they differ between outputs."""
     name, title = "weights-per-output", "Weights in use, per output"
     weights_MK = result.used.mixture.weights_MK
     if (weights_MK == weights_MK[:, :1]).all():
@@ -175,7 +175,7 @@ def slices(result: BlendResult, column: str) -> Figure:
 
 
 def reliability(result: BlendResult) -> Figure:
-    """How often what is predicted with some probability comes true."""
+    """The predicted probabilities against how often the label is true."""
     title = "Are the probabilities calibrated?"
     matrix, choice, used = result.matrix, result.choice, result.used
     task = result.comparison.scorer.task
@@ -193,18 +193,16 @@ def reliability(result: BlendResult) -> Figure:
 
 
 def decisions(result: BlendResult) -> list[np.ndarray]:
-    """Each member's decisions, at cuts of its own where cuts are fitted; none in regression."""
+    """Each member's decisions, with its own cuts if they are fitted; [] for a regression."""
     task = result.comparison.scorer.task
     if task.kind == "regression":
         return []
     pairs = zip(result.comparison.member_inputs, result.matrix.oof_MNK, strict=True)
-    return [
-        inputs if inputs.dtype.kind in "iu" else task.labels(pred_NK) for inputs, pred_NK in pairs
-    ]
+    return [made if made.dtype.kind in "iu" else task.labels(pred_NK) for made, pred_NK in pairs]
 
 
 def searches(result: BlendResult) -> dict[str, tuple[Trial, ...]]:
-    """Optuna's trials by the output searched for, "" for all; empty where no search ran."""
+    """Optuna's trials by output ("": all outputs); empty if no search ran."""
     report = result.reports.get(SEARCH)
     return dict(report.searches) if report else {}
 
@@ -228,14 +226,14 @@ def _keep(result: BlendResult, name: str, figure: Figure) -> Figure:
 
 
 def _file(name: str, of: str, among: Iterable[str]) -> str:
-    """A file's name for one of the user's columns or outputs, whatever letters it is named with.
+    """A valid file name for a column or output of the user.
 
-    Its place among the others is used where its letters do not tell it from them.
+    It ends with the number of the column or output if its letters alone are not unique.
     """
     if not of:
         return name
     among = list(among)
     stems = [re.sub(r"[^A-Za-z0-9._-]+", "-", other).strip("-.")[:60] for other in among]
     stem = stems[among.index(of)]
-    alike = [other.lower() for other in stems].count(stem.lower())
-    return f"{name}-{stem if stem and alike == 1 else among.index(of)}"
+    same = [other.lower() for other in stems].count(stem.lower())
+    return f"{name}-{stem if stem and same == 1 else among.index(of)}"

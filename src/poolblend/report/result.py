@@ -1,4 +1,4 @@
-"""The result of blend.py: what was compared and chosen, what was found about it, and its card."""
+"""The result of blend.py: the comparison, the choice, the findings and the card."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from poolblend.report.tables import show
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was found about the chosen blend and its members.
+    """The analysis of the chosen blend and its members.
 
-    `scores` has each member's score alone with its interval. `without` has what the blend of
-    `without_blender` loses when a member is left out. `refits_RM` are the weights of
-    `refitted_blender` on resampled rows (R refits, M members). `slices` has a table of scores per
-    column, the last two of its predictions being equal weights and the chosen blend.
+    `scores` has each member's score with its interval, `without` the loss of the blend of
+    `without_blender` without each member. `refits_RM` are the weights of `refitted_blender` on
+    resampled rows (R refits, M members). `slices` has a table of scores for each column, of the
+    best member, equal weights and the chosen blend.
     """
 
     scores: pd.DataFrame
@@ -35,7 +35,7 @@ class Findings:
 
 @dataclass(frozen=True, eq=False)
 class BlendResult:
-    """All that tables and pictures show; `figures` is the folder of the pictures' files."""
+    """All that tables and pictures need; `figures` is the folder of the pictures."""
 
     comparison: Comparison
     choice: Choice
@@ -53,7 +53,7 @@ class BlendResult:
 
     @property
     def reports(self) -> dict[str, Honest]:
-        """Every blender's scores and mixtures."""
+        """The scores and mixtures of all blenders."""
         return self.comparison.reports
 
     @property

@@ -1,4 +1,4 @@
-"""How far members are, as their fold cards tell it: scores, their spread, seconds."""
+"""The state of members, from their fold cards: scores, their spread, seconds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import NamedTuple
 from poolblend.printing import aligned
 from poolblend.store import DamagedError, Store
 
-# A table of more is wider than a screen.
-MOST_FOLDS_SHOWN = 5
+MOST_FOLDS_SHOWN = 5  # a table with more is wider than a screen
 
 
 class Standing(NamedTuple):
-    """One member's folds: scores of finished ones, None where undefined; reasons of failed ones."""
+    """One member's folds: scores of finished folds (None if undefined), reasons of failed ones."""
 
     member: str
     n_folds: int
@@ -25,7 +24,7 @@ class Standing(NamedTuple):
 
     @property
     def spread(self) -> str:
-        """Mean ± standard deviation of the folds' scores, as far as there are any."""
+        """Mean ± standard deviation of the folds' scores; one score alone; or ""."""
         known = [score for score in self.scores.values() if score is not None]
         if len(known) < 2:
             return "".join(f"{score:.4f}" for score in known)
@@ -33,7 +32,7 @@ class Standing(NamedTuple):
 
 
 def standing(store: Store, member: str, n_folds: int) -> Standing:
-    """What the cards say of the member's `n_folds` folds; no other file is read."""
+    """The state of the member's `n_folds` folds, from their cards alone."""
     scores: dict[int, float | None] = {}
     seconds, damaged, failed = 0.0, [], {}
     for fold in range(n_folds):
@@ -53,9 +52,9 @@ def standing(store: Store, member: str, n_folds: int) -> Standing:
 def standings_table(
     standings: Sequence[Standing], *, oof: Mapping[str, str] | None = None
 ) -> list[str]:
-    """A line per member below a line of headings; `oof` are scores over all rows, by member.
+    """A table with a line per member; `oof` has each member's score over all rows.
 
-    With `oof`, each fold's score is shown, too, where there are not too many.
+    With `oof`, the table also has the scores of each fold, if there are not too many folds.
     """
     n_folds = max((each.n_folds for each in standings), default=0)
     shown = range(n_folds) if oof is not None and n_folds <= MOST_FOLDS_SHOWN else range(0)

@@ -1,4 +1,4 @@
-"""A blend card's tables, as blend.py prints them and the notebook shows them."""
+"""The tables of a blend card, for blend.py and the notebook."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.blend import BlendCard, GainInterval, LossWithout
+from poolblend.cards.blend import BlendCard, Interval
 from poolblend.ensembling.choice import digits
 
-# A table of more folds is wider than a screen.
-MOST_FOLDS_SHOWN = 5
+MOST_FOLDS_SHOWN = 5  # a table with more is wider than a screen
 
 
 def member_scores(card: BlendCard) -> pd.DataFrame:
@@ -27,7 +26,7 @@ def member_scores(card: BlendCard) -> pd.DataFrame:
 
 
 def contributions(card: BlendCard) -> pd.DataFrame:
-    """A row per member: its weight, how firm that is, and what the blend gains without it."""
+    """A row per member: its weight, the weights of refits, and the blend's gain without it."""
     members = card.members.values()
     gains = _gains((member.without for member in members), sign=-1)
     rows = {
@@ -68,7 +67,7 @@ def blender_scores(card: BlendCard) -> pd.DataFrame:
 
 
 def show(card: BlendCard) -> str:
-    """The tables, and in sentences what the blend and each member in it is worth."""
+    """All tables, and sentences on the value of the blend and its members."""
     parts = [
         f"{card.metric} of the members, out of fold ({card.rows} rows)",
         _text(member_scores(card)),
@@ -87,7 +86,7 @@ def show(card: BlendCard) -> str:
 
 
 def _notes(card: BlendCard) -> Iterable[str]:
-    """What a reader of the scores must know besides."""
+    """Further facts that a reader of the scores must know."""
     if card.positive and card.task.classes != (0, 1):
         yield f"Positive label: {card.positive}."
     yield from card.slices.values()
@@ -99,14 +98,14 @@ def _notes(card: BlendCard) -> Iterable[str]:
         if member.origin.stopped_early
     ]
     if stopped:
-        yield f"Early stopping flatters members, and blends of them: {', '.join(stopped)}."
+        yield f"Early stopping makes scores of members and blends too good: {', '.join(stopped)}."
     if card.left_out:
         left_out = "; ".join(f"{name} {reason}" for name, reason in card.left_out.items())
         yield f"Not in this blend: {left_out}."
 
 
-def _gains(intervals: Iterable[GainInterval | LossWithout], sign: int = 1) -> list[str]:
-    """Gains with their intervals, all in as many digits as tell the ends of a typical one apart."""
+def _gains(intervals: Iterable[Interval], sign: int = 1) -> list[str]:
+    """Gains with their intervals, with enough digits to distinguish the ends of a typical one."""
     ends = np.array([[each.value, each.low, each.high] for each in intervals], dtype=float)
     ends = ends * sign + 0.0
     width = np.abs(ends[:, 2] - ends[:, 1])

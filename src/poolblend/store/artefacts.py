@@ -5,16 +5,16 @@
     models/<run>/<member>/fold0/failed.json        why the fold could not be trained
     models/<run>/<member>/checkpoints/fold0/       the last two of a fold in training
     models/<run>/<member>/.fold0.lock              while a process trains the fold
-    models/<run>/backbones/<name>/                 a backbone trained on further, card.json
-    models/<run>/backbones/.checkpoints/<name>/    the last two of one in training
+    models/<run>/backbones/<name>/                 a pretrained backbone, card.json
+    models/<run>/backbones/.checkpoints/<name>/    the last two of a backbone in training
     models/<run>/backbones/.<name>.lock            while a process trains it
     oof/<run>/<member>/fold0.parquet               id, fold, pred_<output>… of the fold's own rows
     oof/<run>/<member>/test_fold0.parquet          id, pred_<output>… of the test table
     oof/<run>/<member>/vectors_fold0.parquet       id, fold, vector of the train table
     oof/<run>/<member>/test_vectors_fold0.parquet  id, vector of the test table
-    oof/<run>/<member>/….json                      of these three, what they were made from
+    oof/<run>/<member>/….json                      the cards of these three
     oof/<run>/pseudo/<name>/fold0.parquet          id, pred_<output>… of the test table, for fold 0
-    oof/<run>/pseudo/<name>/card.json              which models and weights made them
+    oof/<run>/pseudo/<name>/card.json              the models and weights that made them
     oof/<run>/blend.json                           the blend card
     oof/<run>/study.log                            Optuna's journal of the search, on request
     oof/<run>/figures/<name>.png, .svg             the blend's pictures
@@ -22,10 +22,10 @@
     submissions/<run>/submission.csv, .json        and a dated copy of both
     tracking/<run>/                                what TensorBoard, wandb or MLflow write
 
-Everything is written beside its place and renamed into it, so that a crash never leaves half a
-file under a final name. A fold without a card is unfinished; its card, which holds the hashes of
-the fold's files and of itself, comes into place last. A card that is not whole, or vouches for
-files that are not there as it says, means damage: it is named, and nothing is made of such a fold.
+Every file is written under a temporary name and then renamed, so that a crash never leaves half a
+file under a final name. A fold's card holds the hashes of the fold's files and of itself, and is
+written last: a fold without a card is unfinished. A card or file that does not match its hash is
+damaged: it is reported and not used.
 """
 
 from __future__ import annotations
@@ -80,27 +80,27 @@ class Store:
         return self.root / "oof" / self.run / member / f"test_fold{fold}.parquet"
 
     def test_predictions(self, member: str, fold: int) -> KeptFile:
-        """Where the predictions of the test rows by the fold's model are kept."""
+        """The file of the fold model's predictions of the test rows."""
         return KeptFile(self.test_path(member, fold), member, fold, "test", "predictions")
 
     def vectors(self, member: str, fold: int, table: TableName) -> KeptFile:
-        """Where the vectors are kept that the fold's model pools of the rows of a table."""
+        """The file of the vectors that the fold model pools from the rows of a table."""
         path = self.oof_path(member, fold)
         before = "test_vectors" if table == "test" else "vectors"
         return KeptFile(path.with_name(f"{before}_{path.name}"), member, fold, table, "vectors")
 
     def making(self) -> ProcessLock:
-        """Whoever holds it makes what all folds share: the folds, the demo's tables."""
+        """The lock for what all folds share: folds.csv and the demo's tables."""
         return ProcessLock(self.folds_path.with_name(".making.lock"))
 
     # --- fold models -------------------------------------------------------------------------
 
     def fold(self, member: str, fold: int) -> FoldFiles:
-        """The files of a member's fold, whether they are there or not."""
+        """The files of a member's fold, whether they exist or not."""
         return FoldFiles(member, fold, self.fold_folder(member, fold), self.oof_path(member, fold))
 
     def folders(self) -> list[Path]:
-        """Those that hold artefacts of the run, where they exist."""
+        """The existing folders that hold artefacts of the run."""
         places = [self.folds_path.parent, self.blend_path.parent, self.submission_path.parent]
         for kind in ("models", "oof"):
             places += sorted((self.root / kind / self.run).glob("*/"))
@@ -118,11 +118,11 @@ class Store:
     # --- backbones ---------------------------------------------------------------------------
 
     def backbone(self, name: str) -> BackboneFiles:
-        """The backbone of that name that was trained on further, whether it is there or not."""
+        """The pretrained backbone of that name, whether it exists or not."""
         return BackboneFiles(name, self.backbones_folder / name)
 
     def backbone_names(self) -> list[str]:
-        """Names of the backbones that were trained on further, or begun, sorted."""
+        """Sorted names of the backbones whose pretraining has finished or started."""
         folders = (self.backbones_folder, self.backbones_folder / ".checkpoints")
         found = (path for folder in folders for path in folder.glob("[!.]*") if path.is_dir())
         return sorted({path.name for path in found})
@@ -130,11 +130,11 @@ class Store:
     # --- pseudo-labels -----------------------------------------------------------------------
 
     def pseudo(self, name: str) -> PseudoFiles:
-        """The pseudo-labels of that name, whether they are there or not."""
+        """The pseudo-labels of that name, whether they exist or not."""
         return PseudoFiles(name, self.pseudo_folder / name)
 
     def known_pseudo(self, name: str) -> PseudoFiles:
-        """The pseudo-labels of that name; UserError where there are none."""
+        """The pseudo-labels of that name; UserError if there are none."""
         known = self.pseudo_names()
         if name not in known:
             where = f"of run {self.run}, which infer.py --pseudo-labels makes"
@@ -142,7 +142,7 @@ class Store:
         return self.pseudo(name)
 
     def pseudo_names(self) -> list[str]:
-        """Names of the pseudo-labels that there are, sorted."""
+        """Sorted names of the existing pseudo-labels."""
         folders = self.pseudo_folder.glob("[!.]*/")
         return sorted(folder.name for folder in folders if folder.is_dir())
 
@@ -152,7 +152,7 @@ class Store:
         write_card(self.blend_path, card)
 
     def read_blend(self) -> BlendCard:
-        """The blend card; UserError where there is none, or it is damaged or of another run."""
+        """The blend card; UserError if it is missing, damaged or of another run."""
         again = "run blend.py again (same --config)"
         try:
             card = read_card(self.blend_path, BlendCard)
@@ -168,7 +168,7 @@ class Store:
 
     @contextmanager
     def study_journal(self) -> Iterator[JournalStorage]:
-        """An empty journal for Optuna's studies; it replaces study.log when the block ends well."""
+        """An empty journal for Optuna's studies; it replaces study.log after the block."""
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
@@ -177,8 +177,14 @@ class Store:
             yield JournalStorage(JournalFileBackend(str(temporary), lock_obj=lock))
 
     def open_tracking(self) -> Path:
-        """The folder where trackers keep their files, which is made."""
-        return _made(self.tracking_folder)
+        """Make the folder where trackers write their files."""
+        try:
+            self.tracking_folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnwritableError(
+                f"could not make {self.tracking_folder}: {error}; nothing was overwritten"
+            ) from None
+        return self.tracking_folder
 
     def write_report(self, html: str) -> None:
         write_text(self.report_path, html)
@@ -189,7 +195,7 @@ class Store:
         make_card: Callable[[FileHash], SubmissionCard],
         now: datetime,
     ) -> Path:
-        """Write submission.csv with its card, and a dated copy of both; the path of the first."""
+        """Write submission.csv, its card and a dated copy of both; returns the csv's path."""
         path = self.submission_path
         dated = path.with_name(f"submission-{now:%Y%m%d-%H%M%S}.csv")
         with ProcessLock(path.with_name(".submission.lock")):
@@ -199,13 +205,3 @@ class Store:
             for file in (dated, path):
                 write_with_card(file, partial(write_csv, frame=submission), make_card)
         return path
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UnwritableError(
-            f"could not make {folder}: {error}; nothing was overwritten"
-        ) from None
-    return folder

@@ -1,8 +1,8 @@
-"""A backbone that was trained further: a folder like any backbone's, vouched for by its card."""
+"""The files of a pretrained backbone: a folder that any model can load, with a card of hashes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,23 +16,23 @@ from poolblend.store.locks import ProcessLock
 
 
 class BackboneFiles(NamedTuple):
-    """Where a backbone's files are. Names that begin with a full stop are no backbone's."""
+    """The files of a backbone after pretraining."""
 
     name: str
     folder: Path
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """The last two of a backbone in training."""
+        """The last two checkpoints of its training."""
         return Checkpoints(self.folder.parent / ".checkpoints" / self.name)
 
     @property
     def lock(self) -> ProcessLock:
-        """Whoever holds it trains this backbone."""
+        """The lock that the training process holds."""
         return ProcessLock(self.folder.with_name(f".{self.name}.lock"))
 
     def card(self) -> BackboneCard | None:
-        """The card of a finished backbone, None where there is none yet, or DamagedError."""
+        """The card of a finished backbone; None if it is not finished; DamagedError if damaged."""
         path = self.folder / CARD
         try:
             card = read_card(path, BackboneCard)
@@ -43,22 +43,21 @@ class BackboneFiles(NamedTuple):
         return card
 
     def check(self) -> BackboneCard | None:
-        """The card once all hashes agree; None where there is none yet.
+        """The card after comparing the hashes of all files; None if it is not finished.
 
-        Raises DamagedError for a card or a file that is not what was written, or came later.
+        Raises DamagedError for a file that was changed, removed or added.
         """
         card = self.card()
-        if card is not None:
-            self._compare(hashed_files(self.folder), card.files)
-        return card
-
-    def _compare(self, found: Mapping[str, FileHash], expected: Mapping[str, FileHash]) -> None:
+        if card is None:
+            return None
+        found, expected = hashed_files(self.folder), card.files
         for name in sorted(found.keys() | expected.keys()):
             if name not in found or name not in expected:
                 state = "it is gone" if name in expected else "it was not written with its card"
                 raise self._damaged(f"{self.folder / name} is damaged: {state}")
             if found[name].sha256 != expected[name].sha256:
                 raise self._damaged(f"{self.folder / name} is damaged: {OTHER_HASH}")
+        return card
 
     def save(
         self,
@@ -66,7 +65,7 @@ class BackboneFiles(NamedTuple):
         parts: Sequence[Pretrained],
         make_card: Callable[[dict[str, FileHash]], BackboneCard],
     ) -> None:
-        """Write a finished backbone in place of what there may be; all of it, or nothing."""
+        """Write a finished backbone, completely or not at all; an old one is replaced."""
         with replaced_folder(self.folder) as new:
             for part in parts:
                 part.save_pretrained(str(new))

@@ -1,4 +1,4 @@
-"""Cards on the disk: written whole, and read as what they are."""
+"""Write and read the files of cards."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["DamagedError", "read_card", "write_card"]
 
 
 def write_card(path: Path, card: Card) -> None:
-    """Write the card, whole or not at all."""
+    """Write the card, completely or not at all."""
     write_text(path, card.to_json())
 
 
 def read_card(path: Path, kind: type[C]) -> C | None:
-    """The card of this kind in a file; None where there is no such file.
+    """The card of this kind in a file; None if the file does not exist.
 
-    Raises DamagedError where the file does not hold what was written; the caller says what to do.
+    Raises DamagedError if the file is damaged; the caller adds what to do.
     """
     try:
         text = path.read_bytes().decode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""Checkpoints of one fold's training: the last two, each whole or absent, gone when it is finished.
+"""The last two checkpoints of a training; they are removed when the training has finished.
 
-step-00000120/state.safetensors     every tensor: weights, moments, random generators
-step-00000120/card.json             the rest, and the hash of the tensors; written last
+step-00000120/state.safetensors     all tensors: weights, optimizer moments, random generators
+step-00000120/card.json             everything else, and the hash of the tensors; written last
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEPT = 2
 
 
 class Checkpoint(NamedTuple):
-    """A whole checkpoint, and the card written with it."""
+    """The folder of a checkpoint that is not damaged, and its card."""
 
     folder: Path
     card: CheckpointCard
@@ -41,7 +41,7 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints in `folder`, which is made with the first."""
+    """The checkpoints in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,9 +52,9 @@ class Checkpoints:
         tensors: Mapping[str, torch.Tensor],
         make_card: Callable[[str, FileHash], CheckpointCard],
     ) -> None:
-        """Write the checkpoint of a step, then let all but the last two go.
+        """Write the checkpoint of a step, then remove all but the last two.
 
-        `make_card` is given the checkpoint's place and the hash of the tensors' file.
+        `make_card` gets the checkpoint's place and the hash of the tensors' file.
         """
         from safetensors.torch import save_file
 
@@ -64,12 +64,12 @@ class Checkpoints:
             contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
             save_file(contiguous, new / STATE)
             write_card(new / CARD, make_card(_place(folder), hash_file(new / STATE)))
-            _remove(folder)  # a damaged one, or the same once more
+            _remove(folder)  # an older checkpoint of the same step
         for old in self.folders()[:-KEPT]:
             _remove(old)
 
     def newest(self) -> Checkpoint | None:
-        """The newest that is whole; those that are not are named in the log and passed over."""
+        """The newest checkpoint that is not damaged; damaged ones are named in the log."""
         for folder in reversed(self.folders()):
             try:
                 card = check(folder)
@@ -81,23 +81,23 @@ class Checkpoints:
         return None
 
     def drop(self) -> None:
-        """Remove them all, and the folders that held them."""
+        """Remove all checkpoints and their folders."""
         for folder in self.folders():
             _remove(folder)
         shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):  # other folds' are still in it
+        with suppress(OSError):  # it still holds checkpoints of other folds
             self.folder.parent.rmdir()
 
     def __len__(self) -> int:
         return len(self.folders())
 
     def folders(self) -> list[Path]:
-        """Of all checkpoints, whole or not, the oldest first."""
+        """The folders of all checkpoints, also damaged ones, the oldest first."""
         return sorted(self.folder.glob("step-*"))
 
 
 def check(folder: Path) -> CheckpointCard | None:
-    """The card of the checkpoint in `folder`; None for one half removed, else DamagedError."""
+    """The card of the checkpoint in `folder`; None if it was partly removed; DamagedError."""
     card = read_card(folder / CARD, CheckpointCard)
     if card is None:
         return None
@@ -109,17 +109,17 @@ def check(folder: Path) -> CheckpointCard | None:
     if not whole:
         raise DamagedError(f"{state} is damaged: its sha256 is not the one in its card")
     if card.place != _place(folder):
-        raise DamagedError(f"{folder} is damaged: it is the checkpoint of another place")
+        raise DamagedError(f"{folder} is damaged: it is a checkpoint of another fold or step")
     return card
 
 
 def _place(folder: Path) -> str:
-    """<member>/checkpoints/<fold>/<step>: going on from another fold's would leak its rows."""
+    """<member>/checkpoints/<fold>/<step>: a checkpoint of another fold would leak its rows."""
     return "/".join(folder.parts[-4:])
 
 
 def _remove(folder: Path) -> None:
-    """The card first: what is left of a removal that was cut short is no checkpoint."""
+    """Remove a checkpoint, its card first: without a card it is not a checkpoint."""
     with suppress(OSError):
         (folder / CARD).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

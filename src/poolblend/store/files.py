@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes, hashes, JSON cards."""
+"""Atomic writes and hashes of files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sha256(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    # Paths that the locale could not decode keep their bytes.
+    # Paths in the text that the locale could not decode keep their bytes.
     content = text.encode("utf-8", "surrogateescape")
     _write(path, lambda temporary: temporary.write_bytes(content))
 
@@ -48,22 +48,22 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 
 
 def holds_csv(path: Path, frame: pd.DataFrame) -> bool:
-    """Whether the file is just what `write_csv` writes of this frame."""
+    """Whether the file is equal to what `write_csv` writes for this frame."""
     return path.read_bytes() == frame.to_csv(index=False, lineterminator="\n").encode()
 
 
 def read_parquet(path: Path, expected: FileHash, card_name: str) -> pd.DataFrame:
-    """The table in a file, of which the card of that name holds the hash; else DamagedError."""
+    """The table in a file; DamagedError if its hash is not `expected`, the one in its card."""
     import pandas as pd
 
     try:
-        content = path.read_bytes()  # once: another process may replace the file
+        content = path.read_bytes()  # only once, as another process may replace the file
         if hashlib.sha256(content).hexdigest() != expected.sha256:
             raise DamagedError(f"{path} is damaged: its sha256 is not the one in {card_name}")
         return pd.read_parquet(io.BytesIO(content))
     except FileNotFoundError:
         raise DamagedError(f"{path} is gone") from None
-    except (OSError, ValueError) as error:  # a whole file that never held a table
+    except (OSError, ValueError) as error:  # the hash is right, but it is not a table
         raise DamagedError(f"{path} is damaged: {error}") from None
 
 
@@ -74,10 +74,9 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
 
 @contextmanager
 def no_half_files(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it when the block ends well, else removed.
+    """A temporary path beside `path`: renamed to `path` after the block, removed after an error.
 
-    A full disk, a missing permission and the like become one-line errors; `path` itself is then
-    as it was.
+    Errors of the file system become UnwritableError; `path` is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.tmp")
     _being_written.add(temporary)
@@ -91,7 +90,7 @@ def no_half_files(path: Path) -> Iterator[Path]:
         _flush_names(path.parent)
     except Exception as error:
         _remove(temporary)
-        # safetensors and pyarrow wrap the system's error in their own; the words stay the same.
+        # safetensors and pyarrow wrap the system's error in their own and keep its message.
         if isinstance(error, OSError) or "os error" in str(error).lower():
             raise UnwritableError(
                 f"could not write {path}: {error}; nothing was overwritten"
@@ -105,7 +104,7 @@ def no_half_files(path: Path) -> Iterator[Path]:
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """Temporary files in a folder that a process of this machine left when it was killed."""
+    """Temporary files in a folder whose process ran on this machine and was killed."""
     left = []
     for path in sorted(folder.glob(".*.tmp")):
         machine, _, pid = path.stem.rpartition(".")[2].rpartition("-")
@@ -116,14 +115,14 @@ def unfinished(folder: Path) -> list[Path]:
 
 
 def _machine() -> str:
-    """This machine's name; processes of another one, or of another container, cannot be asked."""
+    """This machine's name: whether a process of another machine still runs is not known."""
     return re.sub(r"[^A-Za-z0-9_]", "_", platform.node())[:32]
 
 
 def _running(pid: int) -> bool:
     """Whether the process that made a temporary file may still be writing it."""
     if os.name != "posix":
-        return True  # where asking could end the process
+        return True  # on Windows, os.kill would end the process
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -137,19 +136,19 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with suppress(OSError):  # the error that led here is the one to report
+        with suppress(OSError):  # the first error is the one to report
             path.unlink()
 
 
 def flush(path: Path) -> None:
-    """Bytes before names: a rename must not reach the disk before what it names."""
+    """Write the file, or all files of a folder, to the disk, as must be done before a rename."""
     for file in filter(Path.is_file, path.rglob("*") if path.is_dir() else (path,)):
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
 
 
 def _flush_names(folder: Path) -> None:
-    """A rename is lasting once its folder is on the disk; not every system can be asked for it."""
+    """Write the folder's entries to the disk, so that a rename lasts; not all systems can."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -159,5 +158,5 @@ def _flush_names(folder: Path) -> None:
 
 
 def hash_file(path: Path) -> FileHash:
-    """The file's content as cards hold it."""
+    """The file's hash and size, as cards hold them."""
     return FileHash(sha256=sha256(path), bytes=path.stat().st_size)

@@ -1,4 +1,4 @@
-"""The files of one fold: model folder and OOF rows, vouched for by a card; and its checkpoints."""
+"""The files of one fold: model folder, OOF rows, a card with their hashes, and checkpoints."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ OTHER_HASH = "its sha256 is not the one in its card"
 
 
 class Pretrained(Protocol):
-    """What writes itself into a model folder: a tokenizer, an encoder's configuration."""
+    """A tokenizer or an encoder's configuration, which writes its own files."""
 
     def save_pretrained(self, folder: str) -> Any: ...
 
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, renamed into place of `folder` when the block ends well.
+    """A new folder that replaces `folder` after the block.
 
-    The old card goes before the rename: at no moment a card vouches for files that are not its own.
+    The old card is removed before the rename, so that no card ever stands beside other files.
     """
     with no_half_files(folder) as new:
         new.mkdir(parents=True)
         yield new
-        flush(new)  # a disk that is full says so by now
+        flush(new)  # a full disk raises its error here
         (folder / CARD).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 class FoldFiles(NamedTuple):
-    """Where the files of a member's fold are; `folder` holds the model."""
+    """The files of a member's fold; `folder` holds the model."""
 
     member: str
     fold: int
@@ -56,18 +56,18 @@ class FoldFiles(NamedTuple):
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """The last two of a fold in training."""
+        """The last two checkpoints of its training."""
         return Checkpoints(self.folder.parent / "checkpoints" / self.folder.name)
 
     @property
     def lock(self) -> ProcessLock:
-        """Whoever holds it trains this fold."""
+        """The lock that the training process holds."""
         return ProcessLock(self.folder.with_name(f".{self.folder.name}.lock"))
 
     def card(self) -> FoldCard | None:
-        """The card of a finished fold; None where there is none yet.
+        """The card of a finished fold; None if it is not finished.
 
-        Raises DamagedError for a card that is not whole, or a file that is not as large as it says.
+        Raises DamagedError for a damaged card, or a file whose size is not the one in the card.
         """
         path = self.folder / CARD
         try:
@@ -86,9 +86,9 @@ class FoldFiles(NamedTuple):
         return card
 
     def check(self, *, model: bool = True, oof: bool = True) -> FoldCard:
-        """The card of a finished fold, once the hashes of the model's and the OOF file agree.
+        """The card of a finished fold, after comparing the hashes of the model and the OOF file.
 
-        Raises UserError where there is none, DamagedError where a file is not what the card says.
+        Raises UserError if the fold is not finished, DamagedError for a hash that differs.
         """
         card = self.card()
         if card is None:
@@ -110,9 +110,9 @@ class FoldFiles(NamedTuple):
         oof: pd.DataFrame,
         make_card: Callable[[FoldFileHashes], FoldCard],
     ) -> None:
-        """Write a finished fold: its OOF rows first, then the model folder, in one rename.
+        """Write a finished fold: its OOF rows first, then the model folder with the card.
 
-        `make_card` is given the hashes of the files; the card is written last.
+        `make_card` gets the hashes of the files.
         """
         from safetensors.torch import save_file
 
@@ -127,15 +127,15 @@ class FoldFiles(NamedTuple):
                 hashes = FoldFileHashes(weights=weights, oof=hash_file(new_oof), others=others)
                 write_card(new / CARD, make_card(hashes))
                 for written in (new, new_oof):
-                    flush(written)  # a full disk is known before anything old goes
+                    flush(written)  # a full disk raises its error before old files are removed
                 (self.folder / CARD).unlink(missing_ok=True)  # before its OOF rows are replaced
 
     def mark_failed(self, note: FailureNote) -> None:
-        """Note in the fold's folder why it could not be trained; `save` replaces the folder."""
+        """Write down why the fold could not be trained, until `save` replaces the folder."""
         write_card(self.folder / FAILED, note)
 
     def failure(self) -> FailureNote | None:
-        """What was noted; None where nothing was, or nothing that can be read."""
+        """The note of `mark_failed`; None if there is none, or it cannot be read."""
         try:
             note = read_card(self.folder / FAILED, FailureNote)
         except (DamagedError, OSError):
@@ -144,18 +144,18 @@ class FoldFiles(NamedTuple):
         return note if own else None
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The fold model's weights on the CPU, once the hashes of all its files are checked."""
+        """The fold model's weights on the CPU, after checking the hashes of all its files."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         self.check(oof=False)
         try:
             return load_file(self.folder / WEIGHTS)
-        except SafetensorError as error:  # a whole file that never held weights
+        except SafetensorError as error:  # the hash is right, but it holds no weights
             raise self._damaged(f"{self.folder / WEIGHTS} is damaged: {error}") from None
 
     def oof(self) -> pd.DataFrame:
-        """The fold's OOF rows (id, fold, pred_<output>…), after their hash has been checked."""
+        """The fold's OOF rows (id, fold, pred_<output>…), after checking their hash."""
         card = self.check(model=False, oof=False)
         try:
             return read_parquet(self.oof_path, card.files.oof, "its card")
@@ -163,7 +163,7 @@ class FoldFiles(NamedTuple):
             raise self._damaged(str(error)) from None
 
     def _files(self, card: FoldCard) -> Iterator[tuple[Path, FileHash]]:
-        """The files that the card vouches for, with what it says of each."""
+        """The fold's files, each with its hash in the card."""
         yield self.folder / WEIGHTS, card.files.weights
         yield from ((self.folder / name, file) for name, file in card.files.others.items())
         yield self.oof_path, card.files.oof
@@ -173,7 +173,7 @@ class FoldFiles(NamedTuple):
 
 
 def hashed_files(folder: Path) -> dict[str, FileHash]:
-    """Hashes of all files in a folder but hidden ones and its card, by path in it."""
+    """Hashes of the folder's files except hidden ones and the card, by path in the folder."""
     files = (file for file in sorted(folder.rglob("[!.]*")) if file.is_file())
     named = {file.relative_to(folder).as_posix(): file for file in files}
     return {name: hash_file(file) for name, file in named.items() if name != CARD}

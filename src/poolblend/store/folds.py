@@ -1,4 +1,4 @@
-"""The frozen folds: a table of id and fold, and a card that says how it was made."""
+"""The frozen folds: a table of id and fold, and a card with the settings that made it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from poolblend.store.files import no_half_files, sha256, write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-RESTORE = "restore it, or move it and the models trained on it away to make new folds"
+RESTORE = "restore it; or, to make new folds, move it and the models trained on it away"
 
 
 class Folds(NamedTuple):
@@ -24,9 +24,9 @@ class Folds(NamedTuple):
 
 
 def read_folds(path: Path) -> Folds | None:
-    """The folds at `path`, or None where they have not been made yet.
+    """The folds at `path`; None if they have not been made yet.
 
-    Raises UserError for a file that is no table of folds, or not the one that was made there.
+    Raises UserError for a file that is not a table of folds, or differs from its card.
     """
     import pandas as pd
 
@@ -43,7 +43,7 @@ def read_folds(path: Path) -> Folds | None:
 
 
 def write_folds(path: Path, table: pd.DataFrame, settings: FoldSettings | None) -> None:
-    """Write the folds and their card; the card first: folds without one count as the user's own."""
+    """Write the card, then the folds: folds without a card would count as made by the user."""
     with no_half_files(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
         card = FoldsCard(settings=settings, folds_sha256=sha256(temporary))
@@ -63,11 +63,11 @@ def _read_card(path: Path) -> FoldsCard | None:
     except (DamagedError, UnicodeDecodeError, OSError) as error:
         message = str(error) if isinstance(error, DamagedError) else f"{file} is damaged: {error}"
         raise DamagedError(
-            f"{message}; restore it, or delete it to take {path.name} as it is"
+            f"{message}; restore it, or delete it to use {path.name} as it is"
         ) from None
     if card.folds_sha256 != sha256(path):
         raise DamagedError(
             f"{path} is not the file that was made there: its sha256 is not the one in "
-            f"{file.name}; {RESTORE}, or delete {file.name} to take the file as your own folds"
+            f"{file.name}; {RESTORE}, or delete {file.name} to use the file as your own folds"
         )
     return card

@@ -4,7 +4,7 @@
     test_fold0.parquet          test_fold0.json
     vectors_fold0.parquet       vectors_fold0.json
 
-The card holds the sha256 of the file, and a seal of its own.
+The card holds the sha256 of the file, and one of itself.
 """
 
 from __future__ import annotations
@@ -37,18 +37,17 @@ AGAIN: dict[What, str] = {
 def write_with_card(
     path: Path, write: Callable[[Path], Any], make_card: Callable[[FileHash], Card]
 ) -> None:
-    """Write a file, and its card beside it. A file never lies beside the card of another file."""
+    """Write a file and its card; a file never stands beside the card of another file."""
     with no_half_files(path) as new:
         write(new)
         flush(new)
         with no_half_files(path.with_suffix(".json")) as new_card:
             write_card(new_card, make_card(hash_file(new)))
-            # A disk that is full says so by now. What follows are renames.
-            path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # a full disk has raised its error by now
 
 
 def read_card_of(path: Path, kind: type[C]) -> C:
-    """The card beside a file; DamagedError where there is none, or it is damaged."""
+    """The card beside a file; DamagedError if it is missing or damaged."""
     beside = path.with_suffix(".json")
     card = read_card(beside, kind)
     if card is None:
@@ -57,7 +56,7 @@ def read_card_of(path: Path, kind: type[C]) -> C:
 
 
 class KeptFile(NamedTuple):
-    """The file of what a member's fold model made of the rows of a table."""
+    """The file of a fold model's predictions or vectors of the rows of a table."""
 
     path: Path
     member: str
@@ -66,7 +65,7 @@ class KeptFile(NamedTuple):
     what: What
 
     def keep(self, table: pd.DataFrame | pa.Table, hashes: Mapping[str, str]) -> None:
-        """Write the table, and its card with the hashes of what it was made from."""
+        """Write the table and its card; `hashes` are those of the files it was made from."""
         import pandas as pd
         from pyarrow import parquet
 
@@ -79,7 +78,7 @@ class KeptFile(NamedTuple):
         write_with_card(self.path, write, lambda file: PredictionsCard(origin=origin, file=file))
 
     def load(self, hashes: Mapping[str, str]) -> pd.DataFrame | None:
-        """The table that is kept, if it is whole and was made from just this; else None."""
+        """The stored table, if it is not damaged and was made from these hashes; else None."""
         if not self.path.is_file():
             return None
         try:
@@ -90,7 +89,7 @@ class KeptFile(NamedTuple):
         return frame if card.origin == self.origin(hashes) else None
 
     def check(self) -> tuple[PredictionsCard, pd.DataFrame]:
-        """The card and the table, whatever they were made from; DamagedError if not whole."""
+        """The card and the table, without a check of their inputs; DamagedError if damaged."""
         with suppress(DamagedError):
             card = read_card_of(self.path, PredictionsCard)
             if card.origin == self.origin(card.origin.hashes):  # else of another fold or member

@@ -1,4 +1,4 @@
-"""Locks between processes; the system takes a lock from a process that dies."""
+"""Locks between processes; the system releases the lock of a process that dies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from poolblend.store.files import UnwritableError
 
 log = logging.getLogger(__name__)
 
-# Some network mounts know no locks: whoever starts one process there needs none.
+# Errors of network mounts without locks, which are not needed for a single process.
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
 
 
@@ -27,7 +27,7 @@ class ProcessLock:
         self._lock = FileLock(path)
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """Take the lock; without `wait`, False at once where another process has it."""
+        """Acquire the lock; without `wait`, return False if another process has it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=wait)
@@ -40,16 +40,16 @@ class ProcessLock:
                     "space, or set `store` to another"
                 ) from None
             log.warning("%s: no locks on this file system; start one process at a time", self.path)
-        with suppress(OSError):  # a full disk keeps no name, but the lock holds all the same
+        with suppress(OSError):  # on a full disk the name is missing, but the lock works
             self.path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         return True
 
     def release(self) -> None:
-        """Let the lock go; nothing where it is not held."""
+        """Release the lock, if it is held."""
         self._lock.release()
 
     def is_held(self) -> bool:
-        """Whether another process has the lock just now."""
+        """Whether another process has the lock now."""
         if not self.path.exists():
             return False
         try:
@@ -62,7 +62,7 @@ class ProcessLock:
         return False
 
     def holder(self) -> str:
-        """Who has the lock, as far as its file tells."""
+        """The process that has the lock, as its file says."""
         with suppress(OSError, UnicodeDecodeError):
             return self.path.read_text(encoding="utf-8") or "another process"
         return "another process"

@@ -22,7 +22,7 @@ PREFIX = "pred_"
 def to_table(
     ids: Iterable[str], pred_NK: np.ndarray, outputs: Sequence[str], fold: int | None = None
 ) -> pd.DataFrame:
-    """Predictions of the rows named by `ids`, with their fold where one is given."""
+    """Predictions of the rows named by `ids`, with their fold if it is given."""
     columns: dict[str, object] = {"id": list(ids)}
     if fold is not None:
         columns["fold"] = fold

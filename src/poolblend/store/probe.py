@@ -32,12 +32,12 @@ sys.exit(0 if ProcessLock(Path(sys.argv[1])).acquire(wait=False) else {REFUSED})
 
 
 def nearest_folder(path: Path) -> Path:
-    """`path`, or the nearest of its parents that exists."""
+    """`path`, or its nearest parent that exists."""
     return next(place for place in (path, *path.parents) if os.path.lexists(place))
 
 
 def try_writing(folder: Path) -> None:
-    """Write, flush, rename and read back a small file; OSError where one of these fails."""
+    """Write, flush, rename and read back a small file; OSError if one of these fails."""
     with TemporaryDirectory(prefix=".doctor-", dir=folder) as temporary:
         written, renamed = Path(temporary, "written"), Path(temporary, "renamed")
         with written.open("xb") as file:
@@ -48,9 +48,9 @@ def try_writing(folder: Path) -> None:
 
 
 def check_writable(folders: Iterable[Path], advice: str) -> None:
-    """Raise UnwritableError unless a file can be written in each folder, or where it will be made.
+    """Raise UnwritableError unless files can be written in each folder or its nearest parent.
 
-    The file has no name where the system supports that, so that no kill leaves it behind.
+    The test file has no name if the system supports that, so that a kill leaves nothing behind.
     """
     for folder in dict.fromkeys(map(nearest_folder, folders)):
         try:

@@ -1,4 +1,4 @@
-"""Pseudo-labels of the test rows, for each fold those of models and weights that never saw it.
+"""Pseudo-labels of the test rows; those for a fold come from models and weights without that fold.
 
 fold0.parquet     id, pred_<output>…: for the training of fold 0
 card.json         the `PseudoCard`
@@ -35,16 +35,16 @@ class PseudoFiles(NamedTuple):
         return self.folder / f"fold{fold}.parquet"
 
     def save(self, tables: Sequence[pd.DataFrame], card: PseudoCard) -> bool:
-        """Write a file for each fold, and the card, in one rename; False where they are there.
+        """Write a file for each fold, and the card, in one rename; False if they exist already.
 
-        Raises UserError where other labels are there: a training may have used them.
+        Raises UserError if other labels exist, as a training may have used them.
         """
         if self.folder.exists():
             if self._holds(tables, card):
                 return False
             raise UserError(
-                f"pseudo-labels {self.name} are there already, made otherwise ({self.folder}), and "
-                "never change; choose another name"
+                f"pseudo-labels {self.name} exist already, made in another way ({self.folder}), "
+                "and never change; choose another name"
             )
         with no_half_files(self.folder) as new:
             new.mkdir(parents=True)
@@ -56,7 +56,7 @@ class PseudoFiles(NamedTuple):
         return True
 
     def card(self) -> PseudoCard:
-        """The card; DamagedError where it is not the one that was written."""
+        """The card; DamagedError if it is missing or damaged."""
         with self._advice():
             card = read_card(self.folder / CARD, PseudoCard)
             if card is None:
@@ -64,22 +64,22 @@ class PseudoFiles(NamedTuple):
             return card
 
     def labels_sha256(self) -> str:
-        """One hash for the labels of all folds, as the card gives them."""
+        """One hash for the labels of all folds, from the card."""
         hashes = [file.sha256 for file in self.card().files]
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def check(self) -> None:
-        """Raise DamagedError unless every file is the one that the card names."""
+        """Raise DamagedError unless the hashes of all files are those in the card."""
         card = self.card()
         for fold in range(len(card.folds)):
             self._table(fold, card)
 
     def read(self, fold: int, *, data: Mapping[str, str], task: object) -> pd.DataFrame:
-        """The labels (id, pred_<output>…) for the training of `fold`, once they are known to fit.
+        """The labels (id, pred_<output>…) for the training of `fold`, after checking their origin.
 
         `data` are the hashes of the competition's tables and folds. Raises UserError for labels of
-        another competition, other folds or another test table, and for labels made by a model or
-        by weights that may have seen this fold's rows; DamagedError for a damaged file.
+        another competition, other folds or another test table, and for labels made by models or
+        weights that may have seen this fold's rows; DamagedError for a damaged file.
         """
         card = self.card()
         if card.train_sha256 != data["train_sha256"] or card.task != task:
@@ -97,18 +97,18 @@ class PseudoFiles(NamedTuple):
         labels = self._table(fold, card)
         if any(getattr(card, key) != data.get(key) for key in ("test_sha256", "test_joins_sha256")):
             raise UserError(
-                f"pseudo-labels {self.name} were made for another test table; make them anew under "
+                f"pseudo-labels {self.name} were made for another test table; make new ones under "
                 "another name (infer.py --pseudo-labels NAME)"
             )
         return labels
 
     def _check_unseen(self, fold: int, made: PseudoFold) -> None:
-        """Refuse labels of which anything may have learned this fold's labels."""
+        """Refuse labels that were made with the help of this fold's labels."""
         for name, member in made.members.items():
             if member.fold != fold:
                 raise UserError(
                     f"pseudo-labels {self.name} for fold {fold} were made by the fold "
-                    f"{member.fold} model of {name}, which has learned fold {fold}'s labels; "
+                    f"{member.fold} model of {name}, which was trained on fold {fold}'s labels; "
                     f"{AGAIN}"
                 )
         if made.fold != fold or made.without != fold:
@@ -123,7 +123,7 @@ class PseudoFiles(NamedTuple):
             return read_parquet(path, card.files[fold], CARD)
 
     def _holds(self, tables: Sequence[pd.DataFrame], card: PseudoCard) -> bool:
-        """Whether just this is kept already: the same origin, and the same values."""
+        """Whether the same labels exist already: the same origin and the same values."""
         kept = self.card()
         return kept.same_labels(card) and all(
             self._table(fold, kept).equals(table) for fold, table in enumerate(tables)
@@ -131,7 +131,7 @@ class PseudoFiles(NamedTuple):
 
     @contextmanager
     def _advice(self) -> Iterator[None]:
-        """Messages of damage say what to do."""
+        """Add to the messages of damage what to do."""
         try:
             yield
         except DamagedError as error:

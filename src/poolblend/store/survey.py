@@ -1,4 +1,4 @@
-"""Read every artefact of a run and compare it with its hashes; nothing is written."""
+"""Read all artefacts of a run and compare them with their hashes; nothing is written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Artefact(NamedTuple):
 
 
 def survey(store: Store) -> Iterator[Artefact]:
-    """Every artefact of the run that exists; reads all of their bytes."""
+    """All existing artefacts of the run and their states."""
     if store.folds_path.exists():
         yield read("folds", "folds.csv", lambda: read_folds(store.folds_path))
     elif card_path(store.folds_path).exists():
@@ -71,7 +71,7 @@ def survey(store: Store) -> Iterator[Artefact]:
 
 
 def read(kind: str, name: str, check: Callable[[], object]) -> Artefact:
-    """The artefact: whole if `check` raises no error."""
+    """The artefact: damaged if `check` raises an error, else whole."""
     try:
         check()
     except (UserError, OSError) as error:
@@ -80,10 +80,10 @@ def read(kind: str, name: str, check: Callable[[], object]) -> Artefact:
 
 
 def known_folds(store: Store) -> list[tuple[str, int]]:
-    """(member, fold) of all that has a folder, OOF rows or a checkpoint, in order."""
+    """(member, fold) of all folds with a folder, OOF rows or a checkpoint, sorted."""
     found = set()
     for folder in store.folders():
-        # Pseudo-labels and backbones may have any name.
+        # The names of pseudo-labels and backbones may look like a member's.
         if store.backbones_folder in (folder, *folder.parents) or folder == store.pseudo_folder:
             continue
         for path in folder.glob("*fold*"):
@@ -95,7 +95,7 @@ def known_folds(store: Store) -> list[tuple[str, int]]:
 
 
 def _training(kind: str, name: str, files: FoldFiles | BackboneFiles) -> Iterator[Artefact]:
-    """The result of a training, and its checkpoints unless a process is writing them."""
+    """The result of a training and its checkpoints; a training that runs is not read."""
     if files.lock.is_held():
         yield Artefact(kind, name, "in training", f"by {files.lock.holder()}")
         return
@@ -109,12 +109,12 @@ def _training(kind: str, name: str, files: FoldFiles | BackboneFiles) -> Iterato
             yield Artefact(kind, name, "failed", message)
         else:
             resumes = len(files.checkpoints) > 0
-            begins = "resumes from its last checkpoint" if resumes else "starts from the beginning"
-            yield Artefact(kind, name, "unfinished", f"train.py {begins}")
+            action = "resumes from its last checkpoint" if resumes else "starts from the beginning"
+            yield Artefact(kind, name, "unfinished", f"train.py {action}")
     except (DamagedError, OSError) as error:
         yield Artefact(kind, name, "damaged", str(error))
     for folder in files.checkpoints.folders():
-        if (folder / checkpoints.CARD).exists():  # else it was being removed
+        if (folder / checkpoints.CARD).exists():  # without a card it was partly removed
             yield read("checkpoints", f"checkpoint of {name}", partial(_check_checkpoint, folder))
 
 
@@ -128,7 +128,7 @@ def _check_checkpoint(folder: Path) -> None:
 
 
 def _submission(path: Path) -> Artefact:
-    """Whether the submission is the one that its card was written with."""
+    """The state of a submission: its hash must be the one in its card."""
     again = f"run infer.py again (same --config), or delete {path.stem}.csv and .json"
     try:
         if path.exists():

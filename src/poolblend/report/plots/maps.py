@@ -1,4 +1,4 @@
-"""Shaded tables: how alike the members are, and their weights on each output.
+"""Shaded tables: the similarity of members, and their weights on each output.
 
 Legend: M members, K outputs.
 """
@@ -36,11 +36,11 @@ MOST_NUMBERED = 40
 def heat_map(
     names: Sequence[str], values_MM: np.ndarray, title: str, *, linkage: np.ndarray | None
 ) -> Figure:
-    """A table of pairs of members, shaded and numbered; an undefined one stays blank.
+    """A table of pairs of members with shades and numbers; undefined cells are blank.
 
-    Rows and columns follow the leaves of scipy's `linkage` of the members, whose tree stands
-    beside them; it is None for one member. The shades span the values off the diagonal: members
-    differ little, and with the diagonal among the shades they would all look alike.
+    Rows and columns are in the order of scipy's `linkage` of the members (None for one member),
+    whose tree is drawn beside them. Only values off the diagonal set the range of the shades, as
+    members differ little.
     """
     size = len(names)
     figure, (axes, beside) = _table(names, names, TREE)
@@ -73,7 +73,7 @@ def weights_grid(
 def _table(
     rows: Sequence[str], columns: Sequence[str], *beside: float
 ) -> tuple[Figure, list[Axes]]:
-    """A figure for a table of about square cells, its axes, and axes of these widths beside it."""
+    """A figure for a table of nearly square cells; its axes, and further axes of given widths."""
     most = max(len(rows), len(columns))
     cell = float(np.clip(4.6 / most, 0.36 if most <= MOST_NUMBERED else 0.16, 0.8))
     width, height = cell * len(columns), cell * len(rows)
@@ -130,7 +130,7 @@ def _draw_tree(axes: Axes, linkage: np.ndarray) -> list[int]:
 
 
 def _short(value: float, places: int) -> str:
-    """A number without its leading zero, as space is short: .975, −.12; 0 and 1 as they are."""
+    """A number without its leading zero, to save space: .975, −.12, 0, 1."""
     if min(abs(value), abs(value - 1)) < 1e-9:
         return f"{value:.0f}"
     text = number(value, places)

@@ -1,4 +1,4 @@
-"""Whether probabilities are calibrated.
+"""Reliability curves of predicted probabilities.
 
 Legend: N rows, B bins.
 """
@@ -37,10 +37,10 @@ class Bins(NamedTuple):
 
 @theme()
 def reliability(y01_N: np.ndarray, probabilities: Mapping[str, np.ndarray], title: str) -> Figure:
-    """How often the truth is 1 where so much was predicted, and how often so much is predicted.
+    """The share of ones for each predicted probability, and a histogram of the probabilities.
 
-    `y01_N` holds 0 and 1; `probabilities` maps a name to its (N,). Several classes or labels are
-    flattened by the caller. Bins hold about equally many rows; the legend has the expected
+    `y01_N` holds 0 and 1; `probabilities` has an array (N,) for each name. The caller flattens
+    several classes or labels. Bins have nearly equal numbers of rows; the legend has the expected
     calibration error.
     """
     figure = new_figure(5.3, 6.6)
@@ -49,19 +49,19 @@ def reliability(y01_N: np.ndarray, probabilities: Mapping[str, np.ndarray], titl
     curve.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle="--", zorder=1)
     shown = labels(list(probabilities))
     for n, (name, given_N) in enumerate(zip(shown, probabilities.values(), strict=True)):
-        look = series(n)
+        line_style = series(n)
         error = number(expected_calibration_error(y01_N, given_N), 3)
         bins = _binned(y01_N, given_N)
         label = legend_label(f"{name}, calibration error {error}")
-        curve.plot(bins.given_B, bins.true_B, markersize=5, label=label, **look)
+        curve.plot(bins.given_B, bins.true_B, markersize=5, label=label, **line_style)
         if len(bins.rows_B):
-            curve.vlines(bins.given_B, *_wilson(bins), color=look["color"], alpha=0.35)
+            curve.vlines(bins.given_B, *_wilson(bins), color=line_style["color"], alpha=0.35)
             heights, edges = np.histogram(given_N[np.isfinite(given_N)], bins=25, range=(0, 1))
-            counts.stairs(heights, edges, color=look["color"], linewidth=1.4)
+            counts.stairs(heights, edges, color=line_style["color"], linewidth=1.4)
     curve.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="share of rows that are 1")
     counts.set(ylabel="rows", xlabel="predicted probability")
     counts.locator_params(axis="y", nbins=3, integer=True)
-    return finish(figure, title, "Dashed: as often as predicted.")
+    return finish(figure, title, "Dashed line: perfect calibration.")
 
 
 def expected_calibration_error(y01_N: np.ndarray, given_N: np.ndarray, bins: int = BINS) -> float:
@@ -75,7 +75,7 @@ def expected_calibration_error(y01_N: np.ndarray, given_N: np.ndarray, bins: int
 
 
 def _binned(y01_N: np.ndarray, given_N: np.ndarray, bins: int = BINS) -> Bins:
-    """Bins of about equally many rows; equal probabilities stay together."""
+    """Bins of nearly equal numbers of rows; equal probabilities are in one bin."""
     known = np.isfinite(given_N)
     truth, given = y01_N[known].astype(float), given_N[known]
     if not given.size:
@@ -87,7 +87,7 @@ def _binned(y01_N: np.ndarray, given_N: np.ndarray, bins: int = BINS) -> Bins:
 
 
 def _wilson(bins: Bins) -> tuple[np.ndarray, np.ndarray]:
-    """95 % intervals of the shares; they stay inside 0 and 1, and never have a width of zero."""
+    """95 % Wilson intervals of the shares."""
     rows_B, share_B, z = bins.rows_B, bins.true_B, 1.96
     scale_B = 1 + z**2 / rows_B
     centre_B = (share_B + z**2 / (2 * rows_B)) / scale_B

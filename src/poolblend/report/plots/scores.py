@@ -55,7 +55,7 @@ def member_scores(
     *,
     blend: float = np.nan,
 ) -> Figure:
-    """Every member's score with its interval, the best on top; pale dots are its folds.
+    """The members' scores with their intervals, the best on top; pale dots are scores of folds.
 
     `score_3M` is the score and the ends of its interval; `better` is "max" or "min"; `blend`, the
     blend's honest score, is drawn as a line.
@@ -84,7 +84,7 @@ def blender_scores(
     chosen: str,
     best_member: float,
 ) -> Figure:
-    """Every blender's two scores in one panel, and its honest gain over the best member beside.
+    """The two scores of each blender, and in a second panel its gain over the best member.
 
     `gain_3B` is the gain, positive for better, and the ends of its interval.
     """
@@ -111,24 +111,24 @@ def blender_scores(
 def losses_without(
     names: Sequence[str], loss_3M: np.ndarray, metric: str, *, blender: str
 ) -> Figure:
-    """What the blend loses without each member, the most helpful member on top.
+    """The loss of the blend without each member, the most helpful member on top.
 
-    `loss_3M` is the loss in the metric's units, positive where the member helps, and the ends of
-    its interval; the colour says whether that clears zero.
+    `loss_3M` is the loss in the metric's units, positive if the member helps, and the ends of its
+    interval; the colour shows whether the interval excludes zero.
     """
     order = best_first(loss_3M[0], "max")
     figure, (axes,) = row_axes([names[m] for m in order])
-    gains(axes, loss_3M[:, order], ("helps", "cannot be told from these rows", "harms"))
+    gains(axes, loss_3M[:, order], ("helps", "unclear from these rows", "harms"))
     axes.set_xlabel(f"{plain(metric)} lost without the member  (it helps →)")
     return finish(figure, f"What the {blender} blend loses without each member")
 
 
 @theme()
 def slices(table: pd.DataFrame, metric: str, better: str, *, column_name: str, over: str) -> Figure:
-    """Scores of some predictions in each slice, and the gain of the last of them over `over`.
+    """Scores in each slice, and the gain of the last prediction over `over`.
 
-    `table` is as `slice_table` makes it: index slice; rows, a column of scores per prediction, and
-    gain, low, high, positive for better. The slice in which the last prediction scores worst is
+    `table` comes from `slice_table`: index slice; rows, a column of scores per prediction, and
+    gain, low, high, positive for better. The slice with the worst score of the last prediction is
     marked.
     """
     names = [name for name in table.columns if name not in ("rows", *GAIN)]

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @theme()
 def search(trials: Sequence[Trial], metric: str, better: str, title: str) -> Figure:
-    """Every trial's score, the best so far as a line, and the simpler blends it started from.
+    """The score of each trial, the best so far as a line, and the simpler blends at the start.
 
-    For a metric whose `better` is "max" the losses are turned back into scores. Far worse trials
-    are left outside the picture, so that the last small gains can be seen; the note counts them.
+    If `better` is "max", scores are negative losses. Much worse trials are outside the picture, so
+    that small gains are visible; the note counts them.
     """
     sign = -1.0 if better == "max" else 1.0
     loss, best_loss = np.array([(trial.loss, trial.best) for trial in trials]).T
@@ -68,13 +68,13 @@ def _note(trials: Sequence[Trial], first: int, outside: int) -> str:
         note += f", a start: {found.source}"
     starts = ", ".join(trial.source for trial in trials if trial.source != "search")
     note += f". Started from {starts}." if starts else "."
-    return note + (f" Far worse, outside the picture: {outside}." if outside else "")
+    return note + (f" Outside the picture (much worse): {outside}." if outside else "")
 
 
 def _window(score: np.ndarray, best: np.ndarray) -> tuple[float, float]:
-    """Limits that hold the best-so-far line and every trial but the far worse.
+    """Limits for the best-so-far line and all trials but the much worse ones.
 
-    Those are more than four times as far from the best as the median trial is.
+    These are more than four times as far from the best score as the median trial.
     """
     distance = np.abs(score - best[-1])
     finite = distance[np.isfinite(distance)]

@@ -1,6 +1,6 @@
-"""What all pictures share: colours and fonts, title and legend, names and numbers as text, files.
+"""The common parts of pictures: colours, fonts, title, legend, text of names and numbers, files.
 
-Colours are told apart by the colour-blind too (Okabe and Ito, "Color universal design", 2008).
+The colours suit colour-blind readers (Okabe and Ito, "Color universal design", 2008).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ INK, MUTED, FAINT, PALE = "#1f2933", "#66727f", "#b4bec8", "#e9edf0"
 BLUE, ORANGE, AMBER = "#0072b2", "#d55e00", "#e69f00"
 SERIES = (BLUE, ORANGE, "#009e73", "#a5548a", "#56b4e9", AMBER)
 MARKERS = "osD^vP"
-FONT = "DejaVu Sans"  # matplotlib brings it along
+FONT = "DejaVu Sans"  # part of matplotlib
 LONGEST_NAME = 44
-LETTER = 0.085  # inches that a letter takes, or a little less
+LETTER = 0.085  # about the width of a letter in inches
 PNG_DPI = 200
 THEME: dict[Any, Any] = {
     "text.parse_math": False,  # a slice may be called "$5 to $10"
@@ -52,7 +52,7 @@ THEME: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "legend.title_fontsize": 8,
-    # Without these an SVG holds random ids, and differs from run to run.
+    # Without these, an SVG has random ids and differs between runs.
     "svg.hashsalt": "poolblend",
     "svg.fonttype": "path",
 }
@@ -60,7 +60,7 @@ THEME: dict[Any, Any] = {
 
 @contextmanager
 def theme() -> Iterator[None]:
-    """The style of all pictures, whatever the caller's own is; `@theme()` draws a figure in it."""
+    """The style of all pictures, as a context or decorator; the caller's style is kept."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -70,14 +70,14 @@ def theme() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this many inches, laid out so that no label leaves it."""
+    """An empty figure of this size in inches; its layout keeps all labels inside."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def finish(figure: Figure, title: str, note: str = "") -> Figure:
-    """The figure with its title on top, and below it the legend under a line on how to read it."""
+    """The figure with its title above, and a note and the legend below."""
     width = int(figure.get_figwidth() / LETTER)
     figure.suptitle(_wrapped(title, int(0.85 * width)), x=0.01, ha="left")
     entries = [axes.get_legend_handles_labels() for axes in figure.axes]
@@ -98,7 +98,7 @@ def finish(figure: Figure, title: str, note: str = "") -> Figure:
 
 @theme()
 def nothing(title: str, reason: str) -> Figure:
-    """A picture that says why there is nothing to see."""
+    """A picture with the reason why there is nothing to show."""
     figure = new_figure(6, 1.4)
     figure.add_subplot().set_axis_off()  # IPython shows nothing of a figure without axes
     return finish(figure, title, reason)
@@ -107,8 +107,8 @@ def nothing(title: str, reason: str) -> Figure:
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.png` and `<stem>.svg` and return their paths.
 
-    The same figure gives the same bytes under one version of matplotlib. Raises UserError where a
-    file cannot be written, and leaves no half file.
+    With one version of matplotlib, the same figure gives the same bytes. Raises UserError if a file
+    cannot be written.
     """
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     with theme():
@@ -125,7 +125,7 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def plain(text: str) -> str:
-    """The text on one line; what the font cannot draw becomes a box instead of a warning."""
+    """The text on one line; characters that the font lacks become boxes."""
     from matplotlib.font_manager import findfont, get_font
 
     font = get_font(findfont(FONT))
@@ -135,7 +135,7 @@ def plain(text: str) -> str:
 
 
 def labels(names: Sequence[str]) -> list[str]:
-    """Names to be drawn: long ones lose their middle, unless two would then look alike."""
+    """Names for a picture: the middle of long names is removed, if they remain different."""
     full = [plain(name) for name in names]
     half = LONGEST_NAME // 2
     short = [
@@ -145,23 +145,23 @@ def labels(names: Sequence[str]) -> list[str]:
 
 
 def breadth(texts: Sequence[str]) -> float:
-    """About the widest text's width in inches."""
+    """About the width of the widest text in inches."""
     return LETTER * max(map(len, texts), default=0)
 
 
 def legend_label(text: str) -> str:
-    """The text as a legend takes it: one that starts with an underscore would be left out."""
+    """The text for a legend, which would omit a text that starts with an underscore."""
     text = plain(text)
     return f" {text}" if text.startswith("_") else text
 
 
 def series(number: int) -> dict[str, Any]:
-    """The colour and the marker of a chart's n-th series; 36 are told apart."""
+    """The colour and the marker of a chart's n-th series; 36 are different."""
     return {"color": SERIES[number % 6], "marker": MARKERS[(number + number // 6) % 6]}
 
 
 def span(*values: Any) -> tuple[float, float]:
-    """The least and greatest finite value, a little apart even where all are equal."""
+    """The least and greatest finite value; a small range around equal values."""
     flat = np.concatenate([np.ravel(np.asarray(v, dtype=float)) for v in values])
     finite = flat[np.isfinite(flat)]
     if not finite.size:
@@ -172,13 +172,13 @@ def span(*values: Any) -> tuple[float, float]:
 
 
 def decimals(*values: Any) -> int:
-    """How many decimals tell about a hundred steps of the values' range apart, at most six."""
+    """The number of decimals (at most six) for about a hundred steps in the values' range."""
     low, high = span(*values)
     return int(np.clip(2 - np.floor(np.log10(high - low)), 0, 6))
 
 
 def number(value: float, places: int, signed: bool = False) -> str:
-    """A value as text, "undefined" where there is none; a true minus sign, none before a zero."""
+    """A value as text, or "undefined"; with a real minus sign, and never −0."""
     if not np.isfinite(value):
         return "undefined"
     value = round(float(value), places) + 0.0
@@ -186,6 +186,6 @@ def number(value: float, places: int, signed: bool = False) -> str:
 
 
 def axis_label(metric: str, better: str) -> str:
-    """The label of an axis of scores; it says which direction is better."""
+    """The label of an axis of scores, with the better direction."""
     direction = "higher is better →" if better == "max" else "← lower is better"
     return f"{plain(metric)}  ({direction})"

@@ -1,4 +1,4 @@
-"""The blend's weights as bars, with how stable they are; and which weights a search depended on.
+"""The blend's weights with their stability, and the importance of weights in a search.
 
 Legend: M members, F folds.
 """
@@ -51,7 +51,7 @@ def weights(
 
 @theme()
 def importances(names: Sequence[str], share_M: np.ndarray, title: str) -> Figure:
-    """Bars of the search's parameter importances, the greatest on top."""
+    """The importances of the search's parameters as bars, the greatest on top."""
     order = best_first(share_M, "max")
     figure, (axes,) = row_axes([names[m] for m in order])
     _bars(axes, share_M[order])

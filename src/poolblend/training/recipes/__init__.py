@@ -30,6 +30,7 @@ __all__ = [
     "extra_pass_from",
     "label_weights",
     "register",
+    "switched_off",
     "with_recipes",
 ]
 
@@ -53,6 +54,12 @@ def with_recipes(base: type[Section]) -> Any:
 def active_recipes(train: Any) -> list[Recipe]:
     """The recipes that `train` switches on, for one training: they hold its state."""
     return [recipe for recipe in _all_recipes(train) if recipe.active]
+
+
+def switched_off() -> dict[str, Any]:
+    """The options of all recipes, at the values at which they do nothing."""
+    fields = (RECIPES[name].model_fields.items() for name in RECIPES)
+    return {key: field.default for each in fields for key, field in each}
 
 
 def check_options(train: Any, head: Any, task: str) -> None:
