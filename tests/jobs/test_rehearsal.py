@@ -15,10 +15,10 @@ from poolblend.jobs import foldmodels, pretrain, rehearsal, run
 from poolblend.loading.competition import open_store
 from poolblend.modeling.model import TextModel
 from poolblend.store.foldfiles import FoldFiles
-from poolblend.training import batchwise, devices, fit
+from poolblend.training import devices, fit, prediction
 from rig.planned import planned
 
-USERS = (devices, foldmodels, pretrain, run, rehearsal, batchwise, fit)
+USERS = (devices, foldmodels, pretrain, run, rehearsal, fit, prediction)
 DEBERTA = dict(
     vocab_size=48,
     hidden_size=16,

@@ -113,14 +113,14 @@ def _cross_fitted(card: BlendCard, gathered: Members) -> list[Mixture]:
     """For each fold, the mixture that the card's blender fits without it, as in blend.py."""
     options = Blend(**card.options.model_dump(exclude={"seed"}))
     matrix, scorer = gathered.matrix, make_scorer(card.metric, gathered.competition.task)
-    # As blend.py fits very many classes, unless stack is among the blenders.
-    compact_matrix = "stack" not in card.blenders and compact.is_compactable(matrix, scorer)
-    if compact_matrix:
+    # blend.py fits very many classes in this way, too, unless stack is among the blenders.
+    compactable = "stack" not in card.blenders and compact.is_compactable(matrix, scorer)
+    if compactable:
         matrix, scorer = compact.compact_matrix(matrix, scorer)
-    with threadpool_limits(1, "blas"):  # as in blend.py: the same bits
+    with threadpool_limits(1, "blas"):  # as in blend.py, for equal results
         fits = fits_without_folds([card.blender], matrix, scorer, options, card.options.seed)
         mixtures = [fitted[card.blender].mixture for fitted in fits]
-    if compact_matrix:
+    if compactable:
         mixtures = [compact.widen_mixture(each, len(gathered.matrix.outputs)) for each in mixtures]
     for fold, mixture in enumerate(mixtures):
         if mixture.space.name == "rank":
