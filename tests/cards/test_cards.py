@@ -54,9 +54,7 @@ def test_an_unknown_field_is_refused_by_name(kind, tmp_path):
     path = tmp_path / "card.json"
     write_card(path, EXAMPLES[kind])
     edit_card(path, lambda content: content.update(surprise=1))
-    line = (
-        f"card.json is not a {kind.__name__} of this version of poolblend: surprise: Extra inputs"
-    )
+    line = r"card.json was written by another version of poolblend \(surprise: extra inputs"
     with pytest.raises(DamagedError, match=line):
         read_card(path, kind)
 
@@ -66,7 +64,7 @@ def test_a_card_of_another_kind_is_refused(kind):
     text = EXAMPLES[kind].to_json()
     for other in KINDS:
         if other is not kind:
-            with pytest.raises(DamagedError, match=f"card.json is not a {other.__name__}"):
+            with pytest.raises(DamagedError, match="card.json was written by another"):
                 read_json(other, text, "card.json")
 
 

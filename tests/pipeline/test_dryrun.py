@@ -52,7 +52,7 @@ def test_folds_rows_and_tokens_are_printed_in_order_and_nothing_is_written(toy, 
     assert (
         f"tokens of tiny-mean-s42, tiny-max-s42: {lengths.mean():.0f} on average, median "
         f"{np.median(lengths):.0f}, 95 % up to {np.quantile(lengths, 0.95):.0f}, longest 8; "
-        f"{encoded.n_truncated / len(lengths):.1%} of the texts are cut at max_length 8"
+        f"{100 * encoded.n_truncated / len(lengths):.1f} % of the texts are cut at max_length 8"
     ) in text
     assert text.count("of the training batches is padding") == 2
 

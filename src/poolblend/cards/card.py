@@ -60,9 +60,9 @@ def read_json(kind: type[C], text: str, where: str) -> C:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "card"
+        reason = first["msg"][0].lower() + first["msg"][1:]
         raise DamagedError(
-            f"{where} is not a {kind.__name__} of this version of poolblend: {field}: "
-            f"{first['msg']}"
+            f"{where} was written by another version of poolblend ({field}: {reason})"
         ) from None
 
 
