@@ -13,9 +13,10 @@ from corpus.pickles import PICKLES, plain
 from poolblend import config, pipeline
 from poolblend.errors import UserError
 from poolblend.store import Store
-from poolblend.store.cards import read_card, write_card
 from poolblend.store.files import hash_file
 from rig import toys
+from rig.cards import checkpoint_card
+from rig.edited import edit_card
 from rig.load_paths import dangers
 
 ROOT = Path(__file__).parents[1]
@@ -255,10 +256,14 @@ def test_a_pickle_that_a_card_vouches_for_never_runs(place, tmp_path, name, kind
     [file], [path] = place.glob(name), place.glob(f"{MODEL}/card.json")
     file.write_bytes(PICKLES[kind](tmp_path / "ran"))
     if file != path:
-        card = read_card(path)
-        told = {"model.safetensors": card["weights"], "fold0.parquet": card["oof"]}
-        (told | card["files"])[file.name].update(hash_file(file).model_dump())
-        write_card(path, card)
+        hashed = hash_file(file).model_dump()
+
+        def vouch(card):
+            files = card["files"]
+            own = {"model.safetensors": files["weights"], "fold0.parquet": files["oof"]}
+            (own | files["others"])[file.name].update(hashed)
+
+        edit_card(path, vouch)
     for kept in place.glob("store/oof/toy/*/test_fold*"):
         kept.unlink()
     lines = use(place)
@@ -277,16 +282,15 @@ def test_a_pickle_that_a_card_vouches_for_never_runs(place, tmp_path, name, kind
 )
 def test_a_pickle_in_the_place_of_a_checkpoint_never_runs(place, tmp_path, name, kind, vouched):
     [fold] = place.glob(MODEL)
-    inputs = read_card(fold / "card.json")["inputs"]
+    files = Store(place / "store", "toy").fold(fold.parent.name, 0)
+    inputs, checkpoints = files.card().inputs.as_json(), files.checkpoints
     shutil.rmtree(fold)
-    checkpoints = Store(place / "store", "toy").checkpoints(fold.parent.name, 0)
-    told = {"inputs": inputs, "epochs": [], "resumed": [], "rest": {}}
-    checkpoints.save(1, {"model.x": torch.zeros(1)}, told)
+    checkpoints.save(1, {"model.x": torch.zeros(1)}, checkpoint_card(1, inputs))
     [folder] = checkpoints.folders()
     (folder / name).write_bytes(PICKLES[kind](tmp_path / "ran"))
     if vouched and name == "state.safetensors":
-        card = read_card(folder / "card.json")
-        write_card(folder / "card.json", card | {"state": hash_file(folder / name).model_dump()})
+        hashed = hash_file(folder / name).model_dump()
+        edit_card(folder / "card.json", lambda card: card.update(state=hashed))
     lines = use(place)
     assert not [line for line in lines if "\n" in line]
     assert bool(lines) == (vouched and name == "state.safetensors")  # else the fold begins anew

@@ -202,10 +202,10 @@ def test_what_it_does_learn_from_makes_it_stale(toy, changed, line):
             "head.kind=svr only the head is trained; choose one of cls, cls_mean, concat_layers, "
             "last, max, .*pooler_output, weighted$",
         ),
-        (["members=[{pooler: gem, head: ridge}]"], "pooler 'gem' has weights to learn"),
+        (["members=[{pooler: gem, head: ridge}]"], "pooler 'gem' has weights to train"),
         (
             ["members=[{pooler: weighted, pooler_args: {by: features}, head: svr}]"],
-            "pooler 'weighted' has weights to learn",
+            "pooler 'weighted' has weights to train",
         ),
         (["members=[{pooler: mean, head: logistic}]"], "logistic does not fit a regression task"),
     ],

@@ -147,7 +147,7 @@ def test_a_signal_finishes_the_step_keeps_it_and_says_how_to_continue(
     assert caught.value.status == status
     assert signal.getsignal(number) == before
     assert f"{number.name}: finishing the step at hand; once more to leave" in caplog.text
-    (checkpoint,) = open_store(stopped).checkpoints("tiny-max-s42", 0).folders()
+    (checkpoint,) = open_store(stopped).fold("tiny-max-s42", 0).checkpoints.folders()
     assert checkpoint.name == "step-00000003"
     with caplog.at_level("INFO", logger="poolblend"):
         train(stopped)
@@ -268,7 +268,7 @@ def test_a_checkpoint_of_other_settings_is_named_and_kept(two, at_step):
         r"0.002\. Train it",
     ):
         train(changed)
-    assert len(open_store(changed).checkpoints("tiny-max-s42", 0)) == 1
+    assert len(open_store(changed).fold("tiny-max-s42", 0).checkpoints) == 1
     train(changed, overwrite=True)
     assert stored(changed) == stored(whole)
 
@@ -334,7 +334,7 @@ def test_a_checkpoint_that_cannot_be_resumed_from_is_one_line(two, at_step, what
     at_step(3, stop)
     with pytest.raises(Stopped):
         train(settings)
-    checkpoints = open_store(settings).checkpoints("tiny-max-s42", 0)
+    checkpoints = open_store(settings).fold("tiny-max-s42", 0).checkpoints
     found = checkpoints.newest()
     rest = {key: value for key, value in found.card.rest.items() if key != what}
 
@@ -353,7 +353,7 @@ def test_by_the_clock_checkpoints_come_within_an_epoch(two, at_step, clock):
     at_step(4, kill)
     with pytest.raises(Killed):
         train(settings)
-    assert open_store(settings).checkpoints("tiny-max-s42", 0).folders()
+    assert open_store(settings).fold("tiny-max-s42", 0).checkpoints.folders()
 
 
 def test_the_card_of_a_fold_says_how_its_batches_were_cut(toy, monkeypatch, caplog):

@@ -88,7 +88,8 @@ def test_a_fold_whose_settings_or_data_changed_is_named_and_kept(toy):
     assert not before.items() <= stored(settings).items()
     pipeline.train(settings, poolers="mean", folds="1,2")
     with pytest.raises(
-        UserError, match="is two: from fold 0 to fold 1, max_length was 12, is 16; train.lr was"
+        UserError,
+        match="fold 0 and fold 1 were trained differently: max_length was 12, is 16; train.lr was",
     ):
         pipeline.blend(settings)
     path = settings.data_dir / "train.csv"
