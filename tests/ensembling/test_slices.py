@@ -186,19 +186,19 @@ class TestSentence:
     def test_names_the_slices_where_the_blend_loses_the_worst_first(self) -> None:
         table = self.table(("u", -0.1, -0.2, -0.01), ("v", 0.1, 0, 0.2), ("w", -0.3, -0.4, -0.2))
         assert slice_sentence(table, "greedy", "equal", "keyword") == (
-            "greedy loses to equal beyond noise in 2 of 3 slices of keyword: "
+            "greedy scores significantly below equal in 2 of 3 slices of keyword: "
             "'w' -0.3000 (95 % interval -0.4000 to -0.2000) on 100 rows, "
             "'u' -0.1000 (95 % interval -0.2000 to -0.0100) on 100 rows; "
-            "by chance alone, one slice in 40 would look so."
+            "by chance alone, this is expected in one slice of 40."
         )
 
     def test_says_that_it_nowhere_loses_and_how_many_slices_cannot_tell(self) -> None:
         table = self.table(("u", -0.1, -0.2, 0.0), ("v", np.nan, np.nan, np.nan))
         assert slice_sentence(table, "greedy", "equal") == (
-            "Nowhere in 1 slice does greedy lose to equal beyond noise "
-            "(1 more cannot tell: too few rows, or metric undefined)."
+            "greedy scores significantly below equal in 0 of 1 slice "
+            "(1 more not compared: too few rows, or metric undefined)."
         )
 
     def test_says_so_where_no_slice_can_tell(self) -> None:
         said = slice_sentence(self.table(("u", -0.1, np.nan, np.nan)), "greedy", "equal")
-        assert said.startswith("No slice tells greedy from equal")
+        assert said.startswith("greedy and equal cannot be compared in any slice")

@@ -299,7 +299,7 @@ def test_one_that_another_process_trains_is_waited_for(
     monkeypatch.setattr("poolblend.jobs.runners.inline.time.sleep", other)
     with caplog.at_level("INFO", logger="poolblend"):
         train(settings)
-    assert f"jobs are done elsewhere (backbone {NAME} by process " in caplog.text
+    assert f"which another process is doing (backbone {NAME} by process " in caplog.text
     assert set(steps) == {"TextModel"}
     assert stored(store.root) == stored(whole)
 

@@ -93,7 +93,8 @@ def test_a_fold_is_waited_for_until_its_process_is_done_or_dead(scene, right, nu
     while len(saved(other)) < 5:
         other.listen(until="finished")
     assert not other.listen(1.0)  # it waits for the sixth
-    line = f"1 jobs are done elsewhere .tiny-mean-s42 fold 0 by process {first.process.pid} on"
+    doing = f"tiny-mean-s42 fold 0 by process {first.process.pid} on"
+    line = f"waiting for 1 of the jobs, which another process is doing .{doing}"
     assert re.search(line, scene.log.read_text())
     first.send(number)
     killed = number == signal.SIGKILL

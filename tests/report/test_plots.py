@@ -417,11 +417,11 @@ def test_a_search_shows_scores_names_its_starts_and_counts_trials_outside(better
     for n in range(3, 15):
         tried[n] = tried[n]._replace(loss=math.inf if n < 13 else 5.0)
     figure = plots.search(tried, "f1", better, "Optuna's search")
-    (note,) = [text for text in texts(figure) if text.startswith("Found at")]
+    (note,) = [text for text in texts(figure) if text.startswith("Best trial")]
     note = " ".join(note.split())
     best = max(range(len(tried)), key=lambda n: -tried[n].loss)
-    assert note.startswith(f"Found at trial {best} of 40")
-    assert note.endswith("Started from equal, best, convex. Outside the picture (much worse): 12.")
+    assert note.startswith(f"Best trial: {best} of 40")
+    assert note.endswith("Start points: equal, best, convex. Outside the picture (much worse): 12.")
     low, high = figure.axes[0].get_ylim()
     sign = -1 if better == "max" else 1
     assert list(figure.axes[0].lines[0].get_ydata()) == [sign * trial.best for trial in tried]

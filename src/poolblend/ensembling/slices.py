@@ -112,27 +112,27 @@ def slice_table(
 
 
 def slice_sentence(table: pd.DataFrame, chosen: str, reference: str, column: str = "") -> str:
-    """Where `chosen` loses to `reference` beyond noise, or that it nowhere does."""
+    """In which slices `chosen` scores significantly below `reference`, or that in none."""
     judged = table[table["low"].notna()]
     of = f" of {column}" if column else ""
     if judged.empty:
         return (
-            f"No slice{of} tells {chosen} from {reference}: each has fewer than {FEWEST} rows, or "
-            "leaves the metric undefined."
+            f"{chosen} and {reference} cannot be compared in any slice{of}: each slice has fewer "
+            f"than {FEWEST} rows, or the metric is undefined in it."
         )
     silent = len(table) - len(judged)
-    rest = f" ({silent} more cannot tell: too few rows, or metric undefined)" if silent else ""
+    rest = f" ({silent} more not compared: too few rows, or metric undefined)" if silent else ""
     number = f"{len(judged)} slice{'s' if len(judged) > 1 else ''}{of}"
     lost = judged[judged["high"] < 0].sort_values("gain", kind="stable")
     if lost.empty:
-        return f"Nowhere in {number} does {chosen} lose to {reference} beyond noise{rest}."
+        return f"{chosen} scores significantly below {reference} in 0 of {number}{rest}."
     named = ", ".join(
         f"'{name}' {show_gain(Gain(*row[list(GAIN)]))} on {row['rows']:.0f} rows"
         for name, row in lost.iterrows()
     )
     return (
-        f"{chosen} loses to {reference} beyond noise in {len(lost)} of {number}: {named}{rest}; "
-        "by chance alone, one slice in 40 would look so."
+        f"{chosen} scores significantly below {reference} in {len(lost)} of {number}: "
+        f"{named}{rest}; by chance alone, this is expected in one slice of 40."
     )
 
 

@@ -71,7 +71,7 @@ class Failures:
             return
         lines = list(grouped(self._folds))
         log.warning("%s", "\n".join(["", "failed:", *(f"  {line}" for line in lines)]))
-        more = f" ({len(lines) - 1} more reasons above)" if len(lines) > 1 else ""
+        more = " (all reasons are listed above)" if len(lines) > 1 else ""
         raise PartlyFailedError(
             f"{len(self._folds)} of {n_folds} folds: {lines[0]}{more}; the same command tries them "
             "again, with --skip-failed it leaves them out"

@@ -181,7 +181,7 @@ class InlineRunner:
         if held:
             name, lock = held[0]
             log.info(
-                "%d jobs are done elsewhere (%s by %s); waiting for them",
+                "waiting for %d of the jobs, which another process is doing (%s by %s)",
                 len(held),
                 name,
                 lock.holder(),

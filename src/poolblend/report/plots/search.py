@@ -63,11 +63,11 @@ def _note(trials: Sequence[Trial], first: int, outside: int) -> str:
     found = trials[first]
     if not np.isfinite(found.loss):
         return f"None of {len(trials)} trials has a score."
-    note = f"Found at trial {found.number} of {len(trials)}"
+    note = f"Best trial: {found.number} of {len(trials)}"
     if found.source != "search":
-        note += f", a start: {found.source}"
+        note += f", the start point {found.source}"
     starts = ", ".join(trial.source for trial in trials if trial.source != "search")
-    note += f". Started from {starts}." if starts else "."
+    note += f". Start points: {starts}." if starts else "."
     return note + (f" Outside the picture (much worse): {outside}." if outside else "")
 
 
