@@ -172,7 +172,7 @@ KINDS = {
         folds(".csv"),
         other_folds,
         {"train", "blend", "check"},
-        "restore it, or ",
+        "restore it",
         restore_folds,
         refused_when_gone=set(),  # made again, the same
     ),
