@@ -30,16 +30,11 @@ def run(job: Job, context: Context, place: str = "") -> None:
     label = f"{place} {job.name}".strip()
     if isinstance(job, BackboneJob):
         pretrain(context, job, context.locate(job.backbone), label)
-    else:
-        _train_fold(job, context, label)
-
-
-def _train_fold(job: FoldJob, context: Context, label: str) -> None:
-    """Train a fold model, predict its own rows, and put both into the store."""
+        return
     started = time.perf_counter()
     competition, located = context.competition, context.backbone(job.member)
-    fit = fit_head if job.member.head.frozen else finetune
-    fitted = fit(context, job, located, label)
+    train = fit_head if job.member.head.frozen else finetune
+    fitted = train(context, job, located, label)
     valid = context.rows_of(job.fold)
     scored = score(competition, valid, fitted.pred_NK)
     saving = time.perf_counter()

@@ -126,27 +126,24 @@ class InlineRunner:
             if self._refuses(status):
                 raise refusal([status])
             if status.replaces:
-                log.info("trained again: %s", status.message)
+                log.info("trained again: %s", status.message.partition("; ")[0])
             if not status.resumable:
                 job.files(self.context.store).checkpoints.drop()
-            if status.state == "finished" or self._attempt(job, place):
+            done = status.state == "finished"
+            if not done:
+                try:
+                    self.do(job, place)
+                    done = True
+                except Exception as error:
+                    self.failures.take(job, error)
+                release_memory()  # not in the handler: the error holds on to the model
+            if done:
                 self._finished.add(job.name)
         return True
 
     def do(self, job: Job, place: str) -> None:
         """Do a job whose lock is held; a runner that does it elsewhere overrides this alone."""
         run(job, self.context, place)
-
-    def _attempt(self, job: Job, place: str) -> bool:
-        """Whether the job was done; a failure of its own is noted."""
-        done = False
-        try:
-            self.do(job, place)
-            done = True
-        except Exception as error:
-            self.failures.take(job, error)
-        release_memory()  # not in the handler: the error holds on to the model
-        return done
 
     @contextmanager
     def _locked(self, job: Job) -> Iterator[bool]:
