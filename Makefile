@@ -63,4 +63,4 @@ fuzz: .venv/requirements-dev
 
 # What the quickstart made; your own runs stay.
 clean:
-	rm -rf input/quickstart models/quickstart oof/quickstart submissions/quickstart
+	rm -rf input/quickstart models/quickstart oof/quickstart submissions/quickstart cache/quickstart

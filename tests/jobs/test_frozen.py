@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from poolblend import config, pipeline
 from poolblend.errors import Stopped, UserError
-from poolblend.jobs import fit_head
+from poolblend.jobs import frozen_states
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import open_store
 from poolblend.modeling import backbone
@@ -20,6 +20,7 @@ from poolblend.store.predictions import from_table
 
 SVR, RIDGE = "tiny-mean-svr-s42", "tiny-mean-ridge-s42"
 MEAN_SVR = "members=[{pooler: mean, head: svr}]"
+THREE = "members=[{pooler: mean, head: svr}, {pooler: mean, head: ridge}, {pooler: max, head: svr}]"
 WEIGHTED = "members=[{pooler: weighted, head: svr}]"
 # Whatever of these reached a frozen encoder would show in its weights.
 RECIPES = [
@@ -57,14 +58,14 @@ def with_numbers(path):
 
 @pytest.fixture
 def pooled(monkeypatch):
-    """The rows of each pass through an encoder."""
-    passes, plain = [], fit_head.pooled_vectors
+    """The number of rows of each pass through an encoder."""
+    passes, plain = [], frozen_states.compute_states
 
-    def spy(model, encoded, rows, **chosen):
-        passes.append(rows)
-        return plain(model, encoded, rows, **chosen)
+    def spy(model, encoded, *rest, **how):
+        passes.append(len(encoded.ids))
+        plain(model, encoded, *rest, **how)
 
-    monkeypatch.setattr(fit_head, "pooled_vectors", spy)
+    monkeypatch.setattr(frozen_states, "compute_states", spy)
     return passes
 
 
@@ -111,25 +112,26 @@ def test_columns_beside_the_text_reach_the_head(toy):
     assert scores[True] < 0.95 * scores[False]
 
 
-def test_rows_are_pooled_once_for_all_folds_and_heads(toy, pooled):
+def test_rows_are_read_once_for_all_folds_heads_and_poolers(toy, pooled):
     settings = load(
         toy("regression"),
-        "members=[{pooler: mean, head: svr}, {pooler: mean, head: ridge}]",
+        THREE,
         "folds.n=3",
     )
     pipeline.train(settings)
-    assert sorted(np.concatenate(pooled)) == list(range(60))
+    assert pooled == [60]
     store = open_store(settings)
     assert {store.fold(name, 2).card().rows.train for name in (SVR, RIDGE)} == {40}
 
 
 @pytest.mark.parametrize(
-    "other", ["{pooler: max, head: svr}", "{pooler: mean, head: svr, tag: b, max_length: 8}"]
+    "other",
+    ["{pooler: concat_layers, head: svr}", "{pooler: mean, head: svr, tag: b, max_length: 8}"],
 )
-def test_members_that_pool_otherwise_share_no_vectors(toy, pooled, other):
+def test_members_that_read_other_layers_or_tokens_share_no_states(toy, pooled, other):
     settings = load(toy("regression"), f"members=[{{pooler: mean, head: svr}}, {other}]")
     pipeline.train(settings, folds="0")
-    assert len(np.concatenate(pooled)) == 120
+    assert pooled == [60, 60]
 
 
 def test_idf_is_counted_on_each_folds_own_training_rows(toy):
@@ -244,7 +246,7 @@ def test_pseudo_labels_join_a_frozen_members_rows(toy, pooled):
         "members=[{pooler: mean, head: logistic, pseudo: {labels: first}, tag: more}]",
     )
     pipeline.train(joined)
-    assert sum(map(len, pooled)) == 60 + 15
+    assert pooled == [60 + 15]
     name = "tiny-mean-logistic-more-s42"
     assert open_store(joined).fold(name, 0).card().rows.train == 30 + 15
     heads = [

@@ -62,6 +62,9 @@ class Config(Section):
     checkpoints: Checkpoints = Checkpoints()
     tracking: Literal["none", "tensorboard", "wandb", "mlflow"] = "none"  # where losses are sent
     batch_tokens: int = Field(8192, ge=1)  # tokens per batch of predictions, padding included
+    # Gigabytes of disk for hidden states of frozen layers, which are then computed once; null: half
+    # of what is free; 0: none are stored.
+    cache_gb: float | None = Field(None, ge=0)
     blend: Blend = Blend()
     submission: Submission = Submission()
     store: PathText = "."  # the folder of models/, oof/, submissions/ and folds.csv

@@ -15,6 +15,7 @@ from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import Competition, load_competition, open_store
 from poolblend.loading.dataset import Datasets
 from poolblend.loading.models import locate_backbone
+from poolblend.modeling import backbone
 from poolblend.modeling.options import Backbone
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
@@ -33,8 +34,8 @@ class Context:
     located: dict[Backbone, Located]
     watch: Watch
     estimate: Estimate = field(default_factory=lambda: Estimate({}))  # of the time left
-    # Vectors that several folds or members with a frozen encoder share.
-    vectors: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+    # Encoders that no training changes, and that frozen members share.
+    _frozen: dict[tuple[Located, str], backbone.Backbone] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config) -> Context:
@@ -62,6 +63,17 @@ class Context:
         if backbone not in self.located:
             self.located[backbone] = locate_backbone(self.config, backbone)
         return self.located[backbone]
+
+    def frozen_backbone(self, member: Member, located: Located) -> backbone.Backbone:
+        """The backbone of a member with a frozen encoder, loaded once."""
+        key = located, member.train.attention
+        if key not in self._frozen:
+            self._frozen[key] = backbone.load(
+                located.folder,
+                remote_code=self.config.remote_code,
+                attention=member.train.attention,
+            )
+        return self._frozen[key]
 
     def backbone(self, member: Member) -> Located:
         """What the member's training starts from: its backbone, or the one trained further.

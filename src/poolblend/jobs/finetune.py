@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from accelerate.utils import set_seed
 
-from poolblend.cards.fold import EpochRecord, HeadRecord
+from poolblend.cards.fold import BackboneHashes, EpochRecord, HeadRecord
 from poolblend.competition.columns import Columns
 from poolblend.jobs.best_epoch import merit, optimism
 from poolblend.jobs.checkpointing import Checkpointer
 from poolblend.jobs.context import Context
+from poolblend.jobs.frozen_states import with_states
 from poolblend.jobs.job import FoldJob
 from poolblend.jobs.scoring import score, shown
 from poolblend.jobs.tracking import Follower, follow
@@ -27,6 +28,7 @@ from poolblend.modeling import backbone
 from poolblend.modeling.model import TextModel
 from poolblend.modeling.sources import Located
 from poolblend.training.devices import enough_memory
+from poolblend.training.encoding import Encoded
 from poolblend.training.fit import DivergedError, Fit
 from poolblend.training.prediction import predict
 
@@ -63,7 +65,7 @@ def finetune(context: Context, job: FoldJob, located: Located, label: str) -> Fi
     so, with a checkpoint written.
     """
     started = time.perf_counter()
-    base, fit, columns = start(context, job, located)
+    base, fit, columns = start(context, job, located, label)
     checkpoints = job.files(context.store).checkpoints
     checkpointer = Checkpointer(context, fit, checkpoints, job.inputs.as_json(), label)
     checkpointer.resume()
@@ -95,9 +97,12 @@ def finetune(context: Context, job: FoldJob, located: Located, label: str) -> Fi
 
 
 def start(
-    context: Context, job: FoldJob, located: Located
+    context: Context, job: FoldJob, located: Located, label: str | None = None
 ) -> tuple[backbone.Backbone, Fit, Columns | None]:
-    """A training before its first step; all its chance comes from the fold's seed."""
+    """A training before its first step; all its chance comes from the fold's seed.
+
+    `label` names it at the progress bar of hidden states that are computed first.
+    """
     member, config = job.member, context.config
     objective = new_objective(context.competition.task, member.train.loss)
     dataset = context.datasets.of_fold(member, job.fold, located, objective)
@@ -116,7 +121,7 @@ def start(
     train = member.train.model_copy(update={"precision": job.precision})
     fit = Fit(
         model,
-        dataset.encoded,
+        encoded_with_states(context, job, located, model, dataset.encoded, label),
         dataset.rows,
         dataset.targets,
         objective,
@@ -127,6 +132,28 @@ def start(
         config.batch_tokens if member.windows and member.windows.most is None else None,
     )
     return base, fit, dataset.columns
+
+
+def encoded_with_states(
+    context: Context,
+    job: FoldJob,
+    located: Located,
+    model: TextModel,
+    encoded: Encoded,
+    label: str | None,
+) -> Encoded:
+    """`encoded` with the hidden states of the model's frozen layers, where it has any."""
+    return with_states(
+        encoded,
+        model,
+        job.member,
+        BackboneHashes(weights_sha256=located.weights_sha256, files_sha256=located.files_sha256),
+        context.store,
+        precision=job.precision,
+        batch_tokens=context.config.batch_tokens,
+        progress=label,
+        after_batch=context.watch.check,
+    )
 
 
 def _train(

@@ -1,11 +1,10 @@
-"""Fit a head to a frozen encoder: vectors of all rows, computed once, and a scikit-learn model.
+"""Fit a head to a frozen encoder: vectors pooled from its hidden states, and a scikit-learn model.
 
 Shape legend: N rows, H width of the pooler, F features, K outputs.
 """
 
 from __future__ import annotations
 
-import json
 import time
 
 import numpy as np
@@ -13,12 +12,11 @@ import torch
 
 from poolblend.cards.fold import HeadRecord
 from poolblend.jobs.context import Context
-from poolblend.jobs.finetune import FittedFold
+from poolblend.jobs.finetune import FittedFold, encoded_with_states
 from poolblend.jobs.job import FoldJob
 from poolblend.loading.models import new_model, new_objective
 from poolblend.modeling.heads import KernelHead
 from poolblend.modeling.model import TextModel
-from poolblend.modeling.poolers import Pooler
 from poolblend.modeling.sources import Located
 from poolblend.training.batches import Encoded
 from poolblend.training.devices import choose_device, enough_memory
@@ -41,10 +39,13 @@ def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> Fi
         n_logits=objective.n_logits,
         n_columns=0 if columns is None else columns.width,
         remote_code=context.config.remote_code,
+        base=context.frozen_backbone(member, located),
     )
     own = rows[rows < len(context.competition.y)]
     model.pooler.fit([dataset.encoded.ids[row] for row in own])
-    x_NF = _features(context, job, located, model, dataset.encoded, label)
+    with enough_memory("lower batch_tokens"):
+        encoded = encoded_with_states(context, job, located, model, dataset.encoded, label)
+    x_NF = _features(context, model, encoded, job, label)
     context.watch.check()
     started, kind = time.perf_counter(), member.head.kind
     assert kind != "linear"
@@ -76,45 +77,26 @@ def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> Fi
 
 
 def _features(
-    context: Context,
-    job: FoldJob,
-    located: Located,
-    model: TextModel,
-    encoded: Encoded,
-    label: str,
+    context: Context, model: TextModel, encoded: Encoded, job: FoldJob, label: str
 ) -> np.ndarray:
     """What the head is to see of all rows of `encoded`, (N, F) float32.
 
     Folds are pooled one by one, test rows last: in just the batches in which the stored model will
     read them again.
     """
-    fold_N, key = context.competition.fold_N, _pooled_alike(job, located)
-    # A pooler that counts something counts it on the fold's own training rows.
-    known = context.vectors if type(model.pooler).fit is Pooler.fit else {}
+    fold_N = context.competition.fold_N
     part_N = np.concatenate([fold_N, np.full(len(encoded.ids) - len(fold_N), -1)])
     x_NH = np.empty((len(part_N), model.pooler.width), dtype=np.float32)
     for part in np.unique(part_N):
         rows = np.flatnonzero(part_N == part)
-        if (key, part) not in known:
-            with enough_memory("lower batch_tokens"):
-                known[key, part] = pooled_vectors(
-                    model.to(choose_device()),
-                    encoded,
-                    rows,
-                    batch_tokens=context.config.batch_tokens,
-                    precision=job.precision,
-                    progress=label,
-                    after_batch=context.watch.check,
-                )
-        x_NH[rows] = known[key, part]
+        with enough_memory("lower batch_tokens"):
+            x_NH[rows] = pooled_vectors(
+                model.to(choose_device()),
+                encoded,
+                rows,
+                batch_tokens=context.config.batch_tokens,
+                precision=job.precision,
+                progress=label,
+                after_batch=context.watch.check,
+            )
     return x_NH if encoded.columns_NF is None else np.hstack([x_NH, encoded.columns_NF])
-
-
-def _pooled_alike(job: FoldJob, located: Located) -> str:
-    """All that a row's vector depends on, besides the run."""
-    member = job.member
-    model = member.model_dump(include={"pooler", "pooler_args", "mask"})
-    computed = [job.precision, member.train.attention]
-    hashes = [located.weights_sha256, located.files_sha256]
-    reading = job.inputs.reading.model_dump()
-    return json.dumps([model, reading, computed, hashes], sort_keys=True, default=str)

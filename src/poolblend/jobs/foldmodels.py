@@ -17,6 +17,7 @@ import torch
 from poolblend.cards.fold import FoldCard, TokenCount
 from poolblend.cards.predictions import What
 from poolblend.errors import UserError
+from poolblend.jobs.frozen_states import with_states
 from poolblend.loading.models import new_objective
 from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
@@ -83,11 +84,12 @@ class FoldModels:
         work: Callable[..., np.ndarray] = pooled_vectors
         if what == "predictions":
             work = partial(predict, objective=_objective(card))
-        how = {"batch_tokens": self.batch_tokens, "progress": progress}
-        compute = partial(work, model, encoded, rows, **how)
+        how: dict[str, Any] = {"batch_tokens": self.batch_tokens, "progress": progress}
+        states = partial(with_states, encoded, model, card.member, card.backbone, self.store, **how)
+        compute = partial(_on_states, work, model, states, rows, **how)
         with enough_memory("lower batch_tokens"):
             result = _in_a_precision_that_works(compute, card)
-        del model, tensors, compute
+        del model, tensors, states, compute
         release_memory()
         return result
 
@@ -123,6 +125,19 @@ class FoldModels:
                 f"the weights of {member.name} fold {card.fold} do not fit its card: {reason}"
             ) from None
         return model
+
+
+def _on_states(
+    work: Callable[..., np.ndarray],
+    model: TextModel,
+    states: Callable[..., Encoded],
+    rows: np.ndarray,
+    *,
+    precision: Precision,
+    **how: Any,
+) -> np.ndarray:
+    """The result of `work` on the table with the hidden states of that precision."""
+    return work(model, states(precision=precision), rows, precision=precision, **how)
 
 
 def _in_a_precision_that_works(compute: Callable[..., np.ndarray], card: FoldCard) -> np.ndarray:

@@ -97,7 +97,9 @@ class _FoldTrial:
         model = fit.finish()
         if save:
             with _if_there_is_room(name), TemporaryDirectory(prefix="poolblend-") as folder:
-                self._save_and_load(Store(Path(folder), "trial"), base, model, fit.objective)
+                self._save_and_load(
+                    Store(Path(folder), "trial", cache_gb=0), base, model, fit.objective
+                )
 
     def _options(self) -> Train:
         """The member's options, such that two rows are one step."""

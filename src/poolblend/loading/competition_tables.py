@@ -44,7 +44,7 @@ class CompetitionTables:
 
 def open_store(config: Config) -> Store:
     output = config.path(config.output) if config.output else None
-    return Store(config.path(config.store), config.run, output)
+    return Store(config.path(config.store), config.run, output, config.cache_gb)
 
 
 def read_tables(config: Config) -> CompetitionTables:

@@ -99,15 +99,23 @@ def _without_weights(shape: EncoderShape) -> list[str]:
 
 
 def new_model(
-    member: Member, located: Located, *, n_logits: int, n_columns: int, remote_code: bool
+    member: Member,
+    located: Located,
+    *,
+    n_logits: int,
+    n_columns: int,
+    remote_code: bool,
+    base: backbone.Backbone | None = None,
 ) -> tuple[backbone.Backbone, TextModel, bool]:
     """The backbone, the member's model, and whether its pooler found the weights that it adopts.
 
-    New weights are drawn from torch's global generator.
+    New weights are drawn from torch's global generator. `base` is the backbone, if it is loaded
+    already; its encoder becomes the model's.
     """
     train = member.applied_train
     recipes = active_recipes(train)
-    base = backbone.load(located.folder, remote_code=remote_code, attention=train.attention)
+    if base is None:
+        base = backbone.load(located.folder, remote_code=remote_code, attention=train.attention)
     for recipe in recipes:
         recipe.prepare_encoder(base.encoder)
     model, adopted = build_model(

@@ -100,6 +100,18 @@ def frozen_modules(encoder: Any, n_layers: int) -> list[nn.Module]:
     return [encoder.get_submodule(name) for name, depth in depths.items() if depth <= n_layers]
 
 
+def unchanged_layers(encoder: Any, n_frozen: int) -> int:
+    """Of how many layers the outputs never change where the first `n_frozen` do not learn.
+
+    A norm above the layers (GPT-2's) learns on, and the states of the last layer have passed it.
+    """
+    n_layers: int = encoder.config.num_hidden_layers
+    depths = module_depths(encoder)
+    above = (encoder.get_submodule(name) for name, depth in depths.items() if depth > n_layers)
+    learns_above = any(True for module in above for _ in module.parameters())
+    return n_frozen - 1 if n_frozen == n_layers and learns_above else n_frozen
+
+
 def reinitialise(encoder: Any, n_layers: int) -> None:
     """Give the last `n_layers` layers random weights, drawn as for the family's pretraining.
 

@@ -6,12 +6,14 @@ Shapes: W windows, F extra columns, K outputs, S samples of dropout.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from poolblend.modeling.backbone import Backbone
+from poolblend.modeling.frozen import PassedOver
 from poolblend.modeling.heads import Head, empty_head
 from poolblend.modeling.options import FrozenKind, Mask, Norm
 from poolblend.modeling.passes import passes_of, read_in_passes
@@ -33,6 +35,19 @@ class Windows(NamedTuple):
         return Windows(ids_WT, attention_WT, at_BT, self.most)
 
 
+class States(NamedTuple):
+    """Stored hidden states of some of the encoder's layers: (L, B, T, H).
+
+    With windows, the rows are the windows.
+    """
+
+    layers: tuple[int, ...]  # 0: the embeddings
+    x_LBTH: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> States:
+        return States(self.layers, self.x_LBTH.to(device, non_blocking=non_blocking))
+
+
 class Batch(NamedTuple):
     """Rows of a table as padded tensors; the masks are True where a token counts."""
 
@@ -42,6 +57,7 @@ class Batch(NamedTuple):
     types_BT: Tensor | None = None  # which text of a pair; None where there are no pairs
     columns_BF: Tensor | None = None  # the row's extra columns, float32
     windows: Windows | None = None  # of rows that are longer than the encoder reads at once
+    states: States | None = None  # of frozen layers, which need not be computed
 
     def to(self, device: torch.device) -> Batch:
         moved: list[Any] = [
@@ -64,6 +80,7 @@ class TextModel(nn.Module):
     """
 
     _frozen: tuple[nn.Module, ...] = ()
+    passed_over: PassedOver | None = None  # layers that a batch's states stand for; None: all
 
     def __init__(
         self,
@@ -113,25 +130,48 @@ class TextModel(nn.Module):
 
     def _hidden(self, batch: Batch) -> tuple[Tensor, ...]:
         """Hidden states of the layers that the pooler reads, each (B, T, H)."""
-        windows = batch.windows
+        states = self._encode(batch, self.pooler.layers)
+        if batch.windows is None:
+            return states
+        return tuple(x_WTH.flatten(0, 1)[batch.windows.at_BT] for x_WTH in states)
+
+    def token_states(self, batch: Batch, layers: tuple[int, ...]) -> list[Tensor]:
+        """States of these layers for all tokens of the batch's rows, or windows, each (tokens, H).
+
+        They are in the order of the rows, without padding.
+        """
+        read_BT = batch.windows.attention_WT if batch.windows else batch.attention_BT
+        return [x_BTH[read_BT] for x_BTH in self._encode(batch, layers)]
+
+    def stored_layers(self, depth: int) -> tuple[int, ...]:
+        """The layers whose states are all that is needed of the first `depth` layers."""
+        n_layers: int = self.encoder.config.num_hidden_layers
+        pooled = {layer % (n_layers + 1) for layer in self.pooler.layers}
+        if depth < n_layers:  # the layers above are computed
+            pooled = {layer for layer in pooled if layer < depth} | {depth}
+        return tuple(sorted(pooled))
+
+    def _encode(self, batch: Batch, layers: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """States of these layers for the batch's rows, or windows, each (B, T, H)."""
+        windows, stored = batch.windows, batch.states
         ids_BT, attention_BT = windows[:2] if windows else (batch.ids_BT, batch.attention_BT)
-        inputs = (ids_BT, attention_BT, types_for(self.encoder, batch))
+        inputs: tuple[Any, ...] = (ids_BT, attention_BT, types_for(self.encoder, batch))
+        read: Any = partial(self._read, layers)
+        if stored is not None:
+            read = partial(self._read_on, layers, stored.layers)
+            inputs += tuple(stored.x_LBTH)
         most = windows.most if windows else None
         if most is None and not self.equal_lengths:
-            hidden = self._read(*inputs)
-        else:
-            # Recomputing avoids keeping the activations of all windows of a long text.
-            recompute = most is not None and torch.is_grad_enabled()
-            passes = passes_of(attention_BT, most=most or len(ids_BT), equal=self.equal_lengths)
-            hidden = read_in_passes(self._read, passes, *inputs, recompute=recompute)
-        if windows is None:
-            return hidden
-        return tuple(x_WTH.flatten(0, 1)[windows.at_BT] for x_WTH in hidden)
+            return read(*inputs)
+        # Recomputing avoids keeping the activations of all windows of a long text.
+        recompute = most is not None and torch.is_grad_enabled()
+        passes = passes_of(attention_BT, most=most or len(ids_BT), equal=self.equal_lengths)
+        return read_in_passes(read, passes, *inputs, recompute=recompute)
 
     def _read(
-        self, ids_BT: Tensor, attention_BT: Tensor, types_BT: Tensor | None
+        self, layers: tuple[int, ...], ids_BT: Tensor, attention_BT: Tensor, types_BT: Tensor | None
     ) -> tuple[Tensor, ...]:
-        last_only = self.pooler.layers == (-1,)
+        last_only = layers == (-1,)
         output = self.encoder(
             input_ids=ids_BT,
             attention_mask=attention_BT.long(),
@@ -140,7 +180,25 @@ class TextModel(nn.Module):
         )
         if last_only:
             return (output.last_hidden_state,)
-        return tuple(output.hidden_states[layer] for layer in self.pooler.layers)
+        return tuple(output.hidden_states[layer] for layer in layers)
+
+    def _read_on(
+        self,
+        layers: tuple[int, ...],
+        stored_layers: tuple[int, ...],
+        ids_BT: Tensor,
+        attention_BT: Tensor,
+        types_BT: Tensor | None,
+        *stored_BTH: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """What `_read` returns: stored states, and those of the layers that are not passed over."""
+        stored = dict(zip(stored_layers, stored_BTH, strict=True))
+        wanted = [layer % (self.encoder.config.num_hidden_layers + 1) for layer in layers]
+        if self.passed_over is None:
+            return tuple(stored[layer] for layer in wanted)
+        with self.passed_over.given(self.encoder, stored[self.passed_over.depth]):
+            read = self._read(layers, ids_BT, attention_BT, types_BT)
+        return tuple(stored.get(layer, x_BTH) for layer, x_BTH in zip(wanted, read, strict=True))
 
     def _counted(self, batch: Batch) -> Tensor:
         if self.mask == "none":

@@ -20,6 +20,7 @@
     oof/<run>/figures/<name>.png, .svg             the blend's pictures
     oof/<run>/blend.html                           the notebook, executed, as one file
     submissions/<run>/submission.csv, .json        and a dated copy of both
+    cache/<run>/states-<hash>.npy, .json           hidden states of frozen layers; can be deleted
     tracking/<run>/                                what TensorBoard, wandb or MLflow write
 
 Every file is written under a temporary name and then renamed, so that a crash never leaves half a
@@ -46,6 +47,7 @@ from poolblend.store.backbones import BackboneFiles
 from poolblend.store.cards import DamagedError, read_card, write_card
 from poolblend.store.files import UnwritableError, no_half_files, write_csv, write_text
 from poolblend.store.foldfiles import CARD, FoldFiles
+from poolblend.store.hidden_states import GIGABYTE, HiddenStatesFolder
 from poolblend.store.kept import KeptFile, write_with_card
 from poolblend.store.locks import ProcessLock
 from poolblend.store.pseudo import PseudoFiles
@@ -56,10 +58,17 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """The artefacts of run `run` under the folder `root`; submissions, if given, under `output`."""
+    """The artefacts of run `run` under the folder `root`.
 
-    def __init__(self, root: Path, run: str, output: Path | None = None) -> None:
+    Submissions and hidden states are under `output`, if it is given; `cache_gb` limits the latter.
+    """
+
+    def __init__(
+        self, root: Path, run: str, output: Path | None = None, cache_gb: float | None = None
+    ) -> None:
         self.root, self.run = root, run
+        limit = None if cache_gb is None else cache_gb * GIGABYTE
+        self.hidden_states = HiddenStatesFolder((output or root) / "cache" / run, limit)
         self.folds_path = root / "input" / run / "folds.csv"
         self.backbones_folder = root / "models" / run / "backbones"  # no member has that name
         self.blend_path = root / "oof" / run / "blend.json"

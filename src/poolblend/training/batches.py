@@ -95,13 +95,20 @@ def collate(
     ids = [encoded.ids[row] for row in rows]
     width = encoded.max_length if full_width else max(map(len, ids))
     left, types, columns_NF = encoded.pad_left, encoded.types, encoded.columns_NF
+    attention_BT = _padded([np.ones(len(row), dtype=bool) for row in ids], width, False, left)
+    windows = _windows(encoded, ids, width, window_tokens)
+    states = None
+    if encoded.states is not None:
+        read_UT = attention_BT if windows is None else windows.attention_WT
+        states = encoded.states.of_rows(rows, read_UT)
     return Batch(
         _padded(ids, width, encoded.pad_id, left),
-        _padded([np.ones(len(row), dtype=bool) for row in ids], width, False, left),
+        attention_BT,
         _padded([encoded.content[row] for row in rows], width, False, left),
         None if types is None else _padded([types[row] for row in rows], width, 0, left),
         None if columns_NF is None else torch.from_numpy(columns_NF[np.asarray(rows)]),
-        _windows(encoded, ids, width, window_tokens),
+        windows,
+        states,
     )
 
 

@@ -9,7 +9,7 @@ import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from poolblend.errors import UserError
 from poolblend.text_spec import TextSpec, Truncation
 from poolblend.training.tokens import Frame, frame, interleave, separated, tokenise
 from poolblend.training.windows import Windowing, windowing
+
+if TYPE_CHECKING:
+    from poolblend.training.hidden_states import HiddenStates
 
 T = TypeVar("T")
 
@@ -34,6 +37,7 @@ class Encoded:
     types: tuple[np.ndarray, ...] | None = None  # per row (T,) int32: of which text of a pair
     windowing: Windowing | None = None  # of rows longer than max_length
     columns_NF: np.ndarray | None = None  # float32: extra features
+    states: HiddenStates | None = None  # of an encoder's frozen layers
 
     @property
     def _n_tokens_N(self) -> np.ndarray:

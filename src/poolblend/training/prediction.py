@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from poolblend.training.devices import (
 from poolblend.training.objectives import Objective
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def predict(
@@ -49,13 +51,37 @@ def batchwise(
     encoded: Encoded,
     rows: np.ndarray,
     compute: Callable[[Batch], Tensor],
+    **how: Any,
+) -> Tensor:
+    """The results of `compute` for the rows, (N, W) float32 on the CPU, in the order of `rows`.
+
+    `how` are arguments of `each_batch`.
+    """
+    results: list[Tensor] = []
+    done: list[np.ndarray] = []
+
+    def take(positions: np.ndarray, result: Tensor) -> None:
+        results.append(result.float())
+        done.append(positions)
+
+    each_batch(model, encoded, rows, compute, take, **how)
+    order = np.argsort(np.concatenate(done), kind="stable")
+    return torch.cat(results).cpu()[order]
+
+
+def each_batch(
+    model: TextModel,
+    encoded: Encoded,
+    rows: np.ndarray,
+    compute: Callable[[Batch], T],
+    take: Callable[[np.ndarray, T], None],
     *,
     batch_tokens: int,
     precision: Precision,
     progress: str | None = None,
     after_batch: Callable[[], None] | None = None,
-) -> Tensor:
-    """The results of `compute` for the rows, (N, W) float32 on the CPU, in the order of `rows`.
+) -> None:
+    """Batch by batch, longest rows first: `take(positions in rows, what compute returned)`.
 
     The model stays on its device and in the mode it was in. `batch_tokens` bounds a batch's tokens,
     padding included; where the device runs out of memory it is halved, down to single rows.
@@ -66,8 +92,6 @@ def batchwise(
     lengths = encoded.lengths_N[rows]
     if full_width:
         lengths = np.full_like(lengths, encoded.max_length)
-    results: list[Tensor] = []
-    done: list[np.ndarray] = []
     waiting = prediction_batches(lengths, batch_tokens)
     training = model.training
     model.eval()
@@ -85,14 +109,11 @@ def batchwise(
             if result is None:
                 waiting, batch_tokens = _halved(waiting, lengths, batch_tokens)
                 continue
-            results.append(result.float())
-            done.append(waiting.pop(0))
+            take(waiting.pop(0), result)
             bar.update(len(batch))
             if after_batch is not None:
                 after_batch()
     model.train(training)
-    order = np.argsort(np.concatenate(done), kind="stable")
-    return torch.cat(results).cpu()[order]
 
 
 def _halved(
@@ -110,8 +131,8 @@ def _halved(
     return [left[part] for part in prediction_batches(lengths[left], batch_tokens)], batch_tokens
 
 
-def _try(compute: Callable[[Batch], Tensor], batch: Batch) -> Tensor | None:
-    """The result (B, W); None where the memory is too small and the batch can be halved.
+def _try(compute: Callable[[Batch], T], batch: Batch) -> T | None:
+    """The result; None where the memory is too small and the batch can be halved.
 
     The error holds the batch's memory, so it must not leave this function.
     """
