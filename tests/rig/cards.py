@@ -13,6 +13,7 @@ from poolblend.cards.fold import (
     TokenCount,
 )
 from poolblend.cards.folds import FoldsCard, FoldSettings
+from poolblend.cards.hidden_states import HiddenStatesCard, HiddenStatesInputs
 from poolblend.cards.inputs import FileHash
 from poolblend.cards.predictions import Origin, PredictionsCard
 from poolblend.cards.provenance import Provenance
@@ -129,6 +130,18 @@ def pseudo_card():
     )
 
 
+def states_inputs():
+    return HiddenStatesInputs(
+        backbone_sha256=HASH,
+        backbone_files_sha256=HASH,
+        rows_sha256=HASH,
+        layers=(1, 3),
+        precision="fp32",
+        attention="auto",
+        equal_lengths=False,
+    )
+
+
 def examples():
     """A card of every kind, by its class."""
     note = {"member": "m", "fold": 0, "reason": "größer als 1", "written": "today"}
@@ -141,6 +154,7 @@ def examples():
         checkpoint_card()("m/checkpoints/fold0/step-00000003", FILE),
         FoldsCard(settings=settings, folds_sha256=HASH),
         PredictionsCard(origin=origin, file=FILE),
+        HiddenStatesCard(inputs=states_inputs(), shape=(9, 2, 3), file=FILE),
         pseudo_card(),
         blend_card(),
         submission_card(FILE),

@@ -3,19 +3,11 @@
 import numpy as np
 import pytest
 
-from poolblend.cards.hidden_states import HiddenStatesInputs
 from poolblend.store.files import UnwritableError
 from poolblend.store.hidden_states import HiddenStatesFolder
+from rig.cards import states_inputs
 
-INPUTS = HiddenStatesInputs(
-    backbone_sha256="b",
-    backbone_files_sha256="f",
-    rows_sha256="r",
-    layers=(1, 3),
-    precision="fp32",
-    attention="auto",
-    equal_lengths=False,
-)
+INPUTS = states_inputs()
 X_SLH = np.arange(5 * 2 * 3, dtype=np.float32).reshape(5, 2, 3)
 
 

@@ -10,14 +10,9 @@ from poolblend.modeling import backbone
 from poolblend.modeling.frozen import pass_over
 from poolblend.modeling.model import build_model
 from poolblend.training.batches import collate
-from poolblend.training.hidden_states import (
-    HiddenStates,
-    compute_states,
-    rows_sha256,
-    starts_of_rows,
-    stored_dtype,
-)
-from poolblend.training.prediction import pooled_vectors
+from poolblend.training.encoding import rows_sha256, starts_of_rows
+from poolblend.training.hidden_states import HiddenStates, stored_dtype
+from poolblend.training.prediction import compute_states, pooled_vectors
 from rig.encoding import encode
 from rig.toys import FILLER
 

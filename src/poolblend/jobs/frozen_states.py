@@ -25,14 +25,9 @@ from poolblend.store.files import UnwritableError
 from poolblend.store.hidden_states import GIGABYTE, Put
 from poolblend.store.locks import ProcessLock
 from poolblend.training.devices import Precision, choose_device, resolve_precision
-from poolblend.training.encoding import Encoded
-from poolblend.training.hidden_states import (
-    HiddenStates,
-    compute_states,
-    rows_sha256,
-    starts_of_rows,
-    stored_dtype,
-)
+from poolblend.training.encoding import Encoded, rows_sha256, starts_of_rows
+from poolblend.training.hidden_states import HiddenStates, stored_dtype
+from poolblend.training.prediction import compute_states
 
 log = logging.getLogger(__name__)
 

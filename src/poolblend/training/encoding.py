@@ -223,6 +223,27 @@ def digest(encoded: Encoded, rows: np.ndarray) -> dict[str, Any]:
     return {"count": count, "sha256": hashed.hexdigest()}
 
 
+def starts_of_rows(encoded: Encoded) -> np.ndarray:
+    """Where each row's stored tokens start, (N + 1,); the last is the number of all tokens."""
+    counts = [
+        len(row)
+        if encoded.windowing is None or len(row) <= encoded.max_length
+        else sum(map(len, encoded.windowing.cut(row)[0]))
+        for row in encoded.ids
+    ]
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def rows_sha256(encoded: Encoded) -> str:
+    """Hex digest of all that an encoder reads of the table."""
+    hashed = hashlib.sha256(repr((encoded.max_length, encoded.windowing)).encode())
+    for rows in (encoded.ids, encoded.types or ()):
+        for row in rows:
+            hashed.update(row.tobytes() + b"\n")
+        hashed.update(b"\n")
+    return hashed.hexdigest()
+
+
 def concatenated(first: Encoded, second: Encoded) -> Encoded:
     """Both tables' rows, those of `first` first.
 

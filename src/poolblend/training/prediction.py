@@ -1,4 +1,4 @@
-"""Predictions or pooled vectors of any rows of a table, in the order of the rows."""
+"""Predictions, pooled vectors or hidden states of the rows of a table."""
 
 from __future__ import annotations
 
@@ -44,6 +44,38 @@ def predict(
 def pooled_vectors(model: TextModel, encoded: Encoded, rows: np.ndarray, **how: Any) -> np.ndarray:
     """Pooled vectors (N, H) float32 in the order of `rows`, which the head sees."""
     return batchwise(model, encoded, rows, model.pool, **how).numpy()
+
+
+def compute_states(
+    model: TextModel,
+    encoded: Encoded,
+    layers: tuple[int, ...],
+    starts_N1: np.ndarray,
+    put: Callable[[int, np.ndarray], None],
+    **how: Any,
+) -> None:
+    """Compute the states of these layers for all rows of `encoded`.
+
+    `put` gets them row by row: the place of the row's first token, and an array (tokens, L, H).
+    `how` are arguments of `each_batch`, whose `precision` is resolved. Raises ValueError for states
+    that are not finite.
+    """
+    counts_N = np.diff(starts_N1)
+
+    def take(rows: np.ndarray, states: list[Tensor]) -> None:
+        x_SLH = torch.stack(states, dim=1).float().cpu()
+        if not x_SLH.isfinite().all():
+            raise ValueError("the encoder's hidden states are not finite")
+        if how["precision"] == "bf16":
+            x_SLH = x_SLH.to(torch.bfloat16).view(torch.int16)
+        ends = np.cumsum(counts_N[rows])
+        for row, end in zip(rows, ends, strict=True):
+            put(int(starts_N1[row]), x_SLH[end - counts_N[row] : end].numpy())
+
+    everything = np.arange(len(encoded.ids))
+    each_batch(
+        model, encoded, everything, lambda batch: model.token_states(batch, layers), take, **how
+    )
 
 
 def batchwise(
