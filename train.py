@@ -5,6 +5,7 @@
   python train.py --config configs/disaster-tweets.yaml --pooler mean,attention --fold all
   python train.py --config configs/trec.yaml --set train.epochs=3 --set data.dir=~/data/trec
   python train.py --time-limit 8h30m                     stop before; finished work is kept
+  python train.py --screen                               which poolers are worth training?
   python train.py --list                                 names for the config; finished folds
   python train.py --dry-run                              the folds to train and their tokens
   python train.py --check                                is any stored file damaged or stale?
@@ -61,6 +62,12 @@ def main() -> None:
         help="instead, list poolers, recipes, metrics, fold strategies, blenders, and the members",
     )
     instead.add_argument(
+        "--screen",
+        action="store_true",
+        help="instead, compare all poolers on one fold, with all layers but the last frozen, and "
+        "suggest a short list; kept as the run <run>-screen",
+    )
+    instead.add_argument(
         "--dry-run",
         action="store_true",
         help="instead, print the folds to train and their tokens; nothing is written",
@@ -75,6 +82,7 @@ def main() -> None:
     )
     args = pipeline.parse(parser)
     settings = config.load(args.config, args.set, seed=args.seed)
+    time_limit = config.parse_duration(args.time_limit) if args.time_limit else None
     chosen = {
         "poolers": args.pooler,
         "folds": args.fold,
@@ -83,6 +91,8 @@ def main() -> None:
     }
     if args.list:
         pipeline.list_all(settings)
+    elif args.screen:
+        pipeline.screen(settings, fold=args.fold, time_limit=time_limit)
     elif args.dry_run:
         pipeline.dry_run(settings, **chosen)
     elif args.doctor:
@@ -93,7 +103,7 @@ def main() -> None:
         pipeline.train(
             settings,
             **chosen,
-            time_limit=config.parse_duration(args.time_limit) if args.time_limit else None,
+            time_limit=time_limit,
         )
 
 

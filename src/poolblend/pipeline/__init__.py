@@ -34,6 +34,7 @@ __all__ = [
     "parse",
     "parser",
     "run",
+    "screen",
     "train",
     "verify_oof",
     "write_pseudo_labels",
@@ -80,3 +81,11 @@ def train(
     training.train(
         config, poolers=poolers, folds=folds, overwrite=overwrite, skip_failed=skip_failed, end=end
     )
+
+
+def screen(config: Config, *, fold: str = "all", time_limit: float | None = None) -> None:
+    """Compare all poolers on one fold, as `screening.screen` says; "all" means fold 0."""
+    end = None if time_limit is None else time.monotonic() + time_limit
+    from poolblend.pipeline import screening
+
+    screening.screen(config, fold="0" if fold == "all" else fold, end=end)
