@@ -68,6 +68,7 @@ def train(
     folds: str = "all",
     overwrite: bool = False,
     skip_failed: bool = False,
+    standalone: bool = False,
     time_limit: float | None = None,
 ) -> None:
     """Train the missing fold models of these poolers and folds, as `training.train` says.
@@ -78,5 +79,11 @@ def train(
     from poolblend.pipeline import training
 
     training.train(
-        config, poolers=poolers, folds=folds, overwrite=overwrite, skip_failed=skip_failed, end=end
+        config,
+        poolers=poolers,
+        folds=folds,
+        overwrite=overwrite,
+        skip_failed=skip_failed,
+        standalone=standalone,
+        end=end,
     )

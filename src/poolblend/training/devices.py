@@ -41,6 +41,13 @@ def resolve_precision(
     return "bf16" if device.type == "cpu" and fast_bf16() else "fp32"
 
 
+def computes_in(precision: str, device: torch.device) -> bool:
+    """Whether the device computes in this precision itself, without emulation."""
+    native = resolve_precision("auto", device)
+    # GPUs that have bf16 have fp16, too.
+    return precision in ("fp32", native) or (precision == "fp16" and device.type == "cuda")
+
+
 def accelerator(precision: str) -> Accelerator:
     """Prepares models for the device and precision; UserError where a launcher started several."""
     # accelerate keeps one state per process, but each fit may use another precision.
