@@ -115,10 +115,14 @@ def _in_a_precision_that_works(compute: Callable[..., np.ndarray], card: FoldCar
     if wanted != "auto":
         return compute(precision=wanted)
     trained = card.precision
-    if trained == "fp32" or not computes_in(trained, choose_device()):
-        if trained != "fp32":
-            _say_once(f"models trained in {trained}, which this device lacks, compute in fp32")
-        return compute(precision="fp32")
+    if not computes_in(trained, choose_device()):
+        _warn_once(
+            f"models trained in {trained}, which this device lacks, compute in fp32: predictions "
+            "may differ by its rounding"
+        )
+        trained = "fp32"
+    if trained == "fp32":
+        return compute(precision=trained)
     try:
         result = compute(precision=trained)
         if np.isfinite(result).all():
@@ -134,5 +138,5 @@ def _in_a_precision_that_works(compute: Callable[..., np.ndarray], card: FoldCar
 
 
 @cache
-def _say_once(message: str) -> None:
+def _warn_once(message: str) -> None:
     log.warning("%s", message)
