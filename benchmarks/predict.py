@@ -12,6 +12,7 @@ where the device computes in it.
 from __future__ import annotations
 
 import shutil
+import statistics
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,7 +84,7 @@ def theirs(texts: list[str], model: SentenceTransformer) -> object:
 def write_models(root: Path, n: int, precision: Precision) -> tuple[Store, Member, list[Path]]:
     """Folds in a store, and folders with the same encoders: MiniLM's weights with some noise."""
     (member, *_) = config.load(None, [f"train.precision={precision}"]).resolve_members(["mean"])
-    store, folders = Store(root, "bench"), []
+    store, folders, saving = Store(root, "bench"), [], []
     model, base = build()
     plain = {name: x.clone() for name, x in model.state_dict().items()}
     torch.manual_seed(0)
@@ -92,17 +93,20 @@ def write_models(root: Path, n: int, precision: Precision) -> tuple[Store, Membe
             name: x * (1 + NOISE * torch.randn_like(x)) if x.ndim > 1 else x
             for name, x in plain.items()
         }
-        store.fold(member.name, fold).save(
+        save = partial(
+            store.fold(member.name, fold).save,
             tensors=tensors,
             parts=base.parts,
             oof=to_table(["a"], np.array([[0.5]]), ["target"], fold),
             make_card=partial(card, member, fold, precision),
         )
+        saving.append(timed(save))
         folders.append(root / f"plain{fold}")
         shutil.copytree(encoder_folder(), folders[-1])
         own = load_file(folders[-1] / "model.safetensors")
         changed = {name: tensors.get(f"encoder.{name}", x).contiguous() for name, x in own.items()}
         save_file(changed, folders[-1] / "model.safetensors", metadata={"format": "pt"})
+    print(f"saving a fold: {statistics.median(saving):.2f} s")
     return store, member, folders
 
 
