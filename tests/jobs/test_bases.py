@@ -16,6 +16,8 @@ from poolblend.loading.models import locate_backbone
 from poolblend.store.backbones import BackboneFiles
 from poolblend.store.foldfiles import WEIGHTS, FoldFiles, hashed_files, write_card
 from rig.fold_models import fold_models
+from rig.masked import write_masked_encoder
+from rig.toys import write_toy
 
 HALF, RIDGE, WHOLE = "tiny-mean-half-s42", "tiny-max-logistic-s42", "tiny-mean-s42"
 SETS = [
@@ -160,18 +162,21 @@ def test_a_lost_base_is_written_again_by_training_one_fold(settings, monkeypatch
     pipeline.check(settings)
 
 
-def test_folds_above_a_backbone_trained_further_stand_on_that_one(toy):
+def test_folds_above_a_backbone_trained_further_stand_on_that_one(tmp_path):
+    source = write_masked_encoder(tmp_path / "tiny")
     members = "members=[{pooler: mean, train: {freeze_layers: 0}}]"
     mlm = "backbone.mlm={epochs: 1, max_length: 16}"
-    settings = config.load(toy(n=24, n_test=8), [members, mlm, "folds.n=2", "train.epochs=1"])
+    path = write_toy(tmp_path, source, n=24, n_test=8)
+    settings = config.load(path, [members, mlm, "folds.n=2", "train.epochs=1"])
     pipeline.train(settings)
-    store = open_store(settings)
-    base = store.fold("tiny-mlm-mean-s42", 0).card().files.base
+    store, name = open_store(settings), "tiny-mlm-mean-s42"
+    base = store.fold(name, 0).card().files.base
     assert base == store.backbone("tiny-mlm").as_base()
     assert base.folder == "backbones/tiny-mlm"
     assert not store.bases_folder.exists()
-    left_out = "encoder.embeddings.word_embeddings.weight"
-    assert left_out not in weights(settings, "tiny-mlm-mean-s42")
+    assert "encoder.embeddings.word_embeddings.weight" not in weights(settings, name)
+    pipeline.blend(settings)
+    pipeline.verify_oof(settings)
 
 
 def test_each_base_is_read_once_for_the_folds_that_stand_on_it(settings, monkeypatch):

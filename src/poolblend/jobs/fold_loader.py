@@ -16,6 +16,7 @@ from poolblend.modeling.heads import SUPPORT
 from poolblend.modeling.model import TextModel, build_model
 from poolblend.modeling.options import Head
 from poolblend.store.foldfiles import FoldFiles
+from poolblend.training.devices import release_memory
 from poolblend.training.objectives import Objective
 from poolblend.training.target_scaler import TargetScaler
 
@@ -31,7 +32,9 @@ class Latest(Generic[T]):
     def get(self, key: object, make: Callable[[], T]) -> T:
         """The kept value if its key is the same, else a new one; the old one is freed first."""
         if self._made is None or self._made[0] != key:
-            self._made = None
+            if self._made is not None:
+                self._made = None
+                release_memory()
             self._made = (key, make())
         return self._made[1]
 

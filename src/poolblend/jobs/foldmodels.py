@@ -25,7 +25,7 @@ from poolblend.training.devices import (
     computes_in,
     enough_memory,
     out_of_memory,
-    release_memory,
+    trim_heap,
 )
 from poolblend.training.encoding import digest
 from poolblend.training.prediction import BatchCache, pooled_vectors, predict
@@ -92,7 +92,7 @@ class FoldModels:
         with enough_memory("lower batch_tokens"):
             result = _in_a_precision_that_works(compute, card)
         del model, compute
-        release_memory()
+        trim_heap()  # the loader keeps the weights' memory for the next model
         return result
 
     def _encode(self, files: FoldFiles, card: FoldCard) -> Encoded:

@@ -106,6 +106,11 @@ def release_memory() -> None:
     """Free a dropped model's memory before the next one is loaded."""
     gc.collect()
     torch.cuda.empty_cache()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give freed memory back to the system."""
     # Batches of changing shapes fragment glibc's heap: over 1 GB after one fold of MiniLM, growing
     # with each fold. Other C libraries lack the function, or do not need it.
     with suppress(OSError, AttributeError):
