@@ -51,6 +51,12 @@ def main() -> None:
         help="do not try again folds that failed before",
     )
     parser.add_argument(
+        "--standalone",
+        action="store_true",
+        help="store whole models of members with frozen layers, so that a fold's folder is of use "
+        "by itself; by default the folds share one copy of the backbone, in models/<run>/bases",
+    )
+    parser.add_argument(
         "--time-limit",
         metavar="TIME",
         help="stop before this time, such as 8h30m or 45m, with exit status 0",
@@ -103,6 +109,7 @@ def main() -> None:
         pipeline.train(
             settings,
             **chosen,
+            standalone=args.standalone,
             time_limit=time_limit,
         )
 

@@ -23,7 +23,8 @@ from poolblend.modeling.sources import locate
 MAX_LENGTH = 128
 
 
-def arguments(doc: str | None) -> argparse.Namespace:
+def arguments(doc: str | None, **numbers: int) -> argparse.Namespace:
+    """The flags of all benchmarks, and whole numbers of one's own with their defaults."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -32,6 +33,8 @@ def arguments(doc: str | None) -> argparse.Namespace:
     parser.add_argument("--target", default="target")
     parser.add_argument("--rows", type=int, default=1600)
     parser.add_argument("--runs", type=int, default=3)
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
     return parser.parse_args()
 
 

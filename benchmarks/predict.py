@@ -2,36 +2,55 @@
 
   python benchmarks/predict.py
   python benchmarks/predict.py --csv input/disaster-tweets/train.csv --target target --runs 5
+  python benchmarks/predict.py --models 25 --rows 300       as many fold models, loading included
 
-Both tokenise and return one vector or prediction per row, in order.
+Both tokenise and return one vector or prediction per row, in order. With `--models`, ours are
+stored folds, run as infer.py runs them; theirs are folders with the same weights. bf16 is measured
+where the device computes in it.
 """
 
 from __future__ import annotations
 
+import shutil
+import statistics
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from bench import MAX_LENGTH, arguments, encoder_folder, load_rows, machine, race, timed
+from poolblend import config
+from poolblend.cards.fold import BackboneHashes, FoldCard, FoldInputs, RowCounts, TokenCount
+from poolblend.cards.provenance import Provenance
+from poolblend.competition.tasks import Task
+from poolblend.config import Member
+from poolblend.jobs.foldmodels import FoldModels
+from poolblend.loading.texts import Texts
 from poolblend.modeling import backbone
 from poolblend.modeling.model import TextModel, build_model
+from poolblend.store import Store
+from poolblend.store.predictions import to_table
 from poolblend.text_spec import TextSpec
-from poolblend.training.devices import Precision, choose_device
+from poolblend.training.devices import Precision, choose_device, computes_in
 from poolblend.training.encoding import encode
 from poolblend.training.objectives import choose_objective
 from poolblend.training.prediction import predict
 
 BATCH_TOKENS = 8192
+NOISE = 1e-3  # relative change of each model's weights
 
 
-def build() -> tuple[TextModel, object]:
+def build() -> tuple[TextModel, backbone.Backbone]:
     base = backbone.load(encoder_folder())
     model, _ = build_model(
         base, pooler="mean", pooler_args={}, mask="attention", n_outputs=1, dropout=0.1, norm="none"
     )
-    return model.to(choose_device()), base.tokenizer
+    return model.to(choose_device()), base
 
 
 def ours(texts: list[str], model: TextModel, tokenizer: object, precision: Precision) -> float:
@@ -49,29 +68,121 @@ def ours(texts: list[str], model: TextModel, tokenizer: object, precision: Preci
     return timed(work)
 
 
-def sentence_transformer(dtype: torch.dtype) -> SentenceTransformer:
-    model = SentenceTransformer(str(encoder_folder()), device=choose_device().type)
+def sentence_transformer(folder: Path, dtype: torch.dtype) -> SentenceTransformer:
+    model = SentenceTransformer(str(folder), device=choose_device().type)
     model.max_seq_length = MAX_LENGTH
     return model.to(dtype)
 
 
-def main() -> None:
-    args = arguments(__doc__)
-    texts, _ = load_rows(args)
-    model, tokenizer = build()
-    print(f"prediction of {len(texts)} rows; {machine()}; median of {args.runs}")
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        peer = sentence_transformer(dtype)
-        runners = {
-            f"poolblend {precision}": partial(ours, texts, model, tokenizer, precision),
-            f"sentence-transformers {precision}": lambda peer=peer: timed(
-                lambda: peer.encode(texts, batch_size=32, convert_to_tensor=True)
-            ),
+def theirs(texts: list[str], model: SentenceTransformer) -> object:
+    return model.encode(texts, batch_size=32, convert_to_tensor=True)
+
+
+# --- several fold models, loading included ------------------------------------------------------
+
+
+def write_models(root: Path, n: int, precision: Precision) -> tuple[Store, Member, list[Path]]:
+    """Folds in a store, and folders with the same encoders: MiniLM's weights with some noise."""
+    (member, *_) = config.load(None, [f"train.precision={precision}"]).resolve_members(["mean"])
+    store, folders, saving = Store(root, "bench"), [], []
+    model, base = build()
+    plain = {name: x.clone() for name, x in model.state_dict().items()}
+    torch.manual_seed(0)
+    for fold in range(n):
+        tensors = {
+            name: x * (1 + NOISE * torch.randn_like(x)) if x.ndim > 1 else x
+            for name, x in plain.items()
         }
-        seconds = race(runners, args.runs)
+        save = partial(
+            store.fold(member.name, fold).save,
+            tensors=tensors,
+            parts=base.parts,
+            oof=to_table(["a"], np.array([[0.5]]), ["target"], fold),
+            make_card=partial(card, member, fold, precision),
+        )
+        saving.append(timed(save))
+        folders.append(root / f"plain{fold}")
+        shutil.copytree(encoder_folder(), folders[-1])
+        own = load_file(folders[-1] / "model.safetensors")
+        changed = {name: tensors.get(f"encoder.{name}", x).contiguous() for name, x in own.items()}
+        save_file(changed, folders[-1] / "model.safetensors", metadata={"format": "pt"})
+    print(f"saving a fold: {statistics.median(saving):.2f} s")
+    return store, member, folders
+
+
+def card(member: Member, fold: int, precision: Precision, hashes) -> FoldCard:
+    none = "0" * 64
+    return FoldCard(
+        member=member,
+        fold=fold,
+        inputs=FoldInputs(
+            train_sha256=none,
+            folds_sha256=none,
+            task=Task("binary", ("target",), (0, 1)),
+            reading=TextSpec(text=("text",), max_length=MAX_LENGTH),
+            backbone_sha256=none,
+            backbone_files_sha256=none,
+            settings={},
+        ),
+        backbone=BackboneHashes(weights_sha256=none, files_sha256=none),
+        seed=1,
+        tokens=TokenCount(count=1, sha256=none),
+        rows=RowCounts(train=1, valid=1),
+        metric="log_loss",
+        score=None,
+        device="cpu",
+        precision=precision,
+        seconds=0.0,
+        config={},
+        provenance=Provenance.here(),
+        files=hashes,
+    )
+
+
+def folds_of_ours(texts: list[str], store: Store, member: Member, n: int) -> float:
+    def work() -> None:
+        table = pd.DataFrame({"text": texts})
+        models = FoldModels(store, Texts(table, None), BATCH_TOKENS)
+        for fold in range(n):
+            models.predict(member.name, fold, np.arange(len(texts)))
+
+    return timed(work)
+
+
+def folders_of_theirs(texts: list[str], folders: list[Path], dtype: torch.dtype) -> float:
+    def work() -> None:
+        for folder in folders:
+            theirs(texts, sentence_transformer(folder, dtype))
+
+    return timed(work)
+
+
+def main() -> None:
+    args = arguments(__doc__, models=0)
+    texts, _ = load_rows(args)
+    what = f"by {args.models} models, loading included" if args.models else "by one model"
+    print(f"prediction of {len(texts)} rows {what}; {machine()}; median of {args.runs}")
+    precisions: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    for precision, dtype in precisions.items():
+        if not computes_in(precision, choose_device()):
+            print(f"{precision}: this device does not compute in it")
+            continue
+        with TemporaryDirectory() as folder:
+            if args.models:
+                store, member, folders = write_models(Path(folder), args.models, precision)
+                run_ours = partial(folds_of_ours, texts, store, member, args.models)
+                run_theirs = partial(folders_of_theirs, texts, folders, dtype)
+            else:
+                model, base = build()
+                peer = sentence_transformer(encoder_folder(), dtype)
+                run_ours = partial(ours, texts, model, base.tokenizer, precision)
+                run_theirs = partial(timed, partial(theirs, texts, peer))
+            names = f"poolblend {precision}", f"sentence-transformers {precision}"
+            seconds = race(dict(zip(names, (run_ours, run_theirs), strict=True)), args.runs)
         best = next(iter(seconds.values()))
+        n_predicted = len(texts) * max(1, args.models)
         for name, median in seconds.items():
-            rate = len(texts) / median
+            rate = n_predicted / median
             print(f"{name:28} {median:6.1f} s  {rate:6.0f} rows/s  {median / best:5.2f} x")
 
 

@@ -206,6 +206,40 @@ def test_an_encoder_built_from_what_was_saved_gives_the_same_vectors(
     assert_close(built.encoder.eval()(**inputs).last_hidden_state, expected, rtol=0, atol=0)
 
 
+@every_family
+@torch.no_grad()
+def test_weights_put_in_place_of_others_give_what_a_new_encoder_gives(
+    tmp_path, family_folder, rows, padded, name
+):
+    """Also after rows that made the encoder change its own tables (positions, rotary)."""
+    base = backbone.load(family_folder(name, "left"))
+    for part in base.parts:
+        part.save_pretrained(str(tmp_path))
+    torch.manual_seed(3)
+    sets = [
+        {
+            key: x if x.dtype.is_floating_point is False else x + 0.1 * torch.randn_like(x)
+            for key, x in base.encoder.state_dict().items()
+        }
+        for _ in range(2)
+    ]
+    batches = [padded(rows(*lengths), side="left") for lengths in ((40, 3), LENGTHS)]
+
+    def read(encoder, batch):
+        inputs = dict(input_ids=batch.ids_BT, attention_mask=batch.attention_BT.long())
+        return encoder.eval()(**inputs).last_hidden_state
+
+    built = backbone.build(tmp_path)
+    for tensors in (*sets, sets[0]):
+        swapped, new = backbone.fresh(built).encoder, backbone.build(tmp_path).encoder
+        for encoder in (swapped, new):
+            encoder.load_state_dict(tensors)
+        for batch in batches:
+            assert_close(read(swapped, batch), read(new, batch), rtol=0, atol=0)
+    held = {id(p) for p in built.encoder.parameters()}
+    assert {id(p) for p in swapped.parameters()} == held
+
+
 def test_layers_above_those_there_are_are_refused_by_the_pooler(family_model):
     pooling = dict(pooler="weighted_layer", pooler_args={"layer_start": N_LAYERS + 1})
     with pytest.raises(UserError, match=r"layer_start is 4; set it to a whole number from -4 to 3"):

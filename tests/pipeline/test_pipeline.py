@@ -156,7 +156,7 @@ def test_inference_needs_neither_the_train_table_nor_the_backbone_and_keeps_pred
     def refuse(*_, **__):
         raise AssertionError("a model was loaded again")
 
-    monkeypatch.setattr("poolblend.jobs.foldmodels.FoldModels._load", refuse)
+    monkeypatch.setattr("poolblend.jobs.fold_loader.FoldLoader.load", refuse)
     assert finished.infer().read_bytes() == first
 
 

@@ -41,7 +41,7 @@ def test_the_head_makes_the_stored_predictions_of_the_stored_vectors(settings):
             kept = store.vectors(member, 1, table).check()[1]
             assert kept["id"].tolist() == frame["id"].tolist()
             fold = store.fold(member, 1)
-            head = models._load(fold, fold.card(), fold.tensors()).eval().head
+            head = models.loader.load(fold)[1].eval().head
             with torch.inference_mode():
                 logits_NK = head(torch.from_numpy(np.stack(kept["vector"]))).numpy()
             pred_NK = models.predict(member, 1, np.arange(len(frame)))

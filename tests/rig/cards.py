@@ -1,7 +1,13 @@
 """A small card of every kind, for tests of what writes or reads one; nothing was trained."""
 
 from poolblend import config
-from poolblend.cards.backbone import BackboneCard, BackboneInputs, HeldOutLoss, MlmRows
+from poolblend.cards.backbone import (
+    BackboneCard,
+    BackboneInputs,
+    BaseCard,
+    HeldOutLoss,
+    MlmRows,
+)
 from poolblend.cards.checkpoint import CheckpointCard
 from poolblend.cards.fold import (
     BackboneHashes,
@@ -91,6 +97,15 @@ def backbone_card(files, name="tiny-mlm", seconds=0.1):
     )
 
 
+def base_card(files, name="tiny-0123456789ab"):
+    return BaseCard(
+        backbone=name,
+        source=BackboneHashes(weights_sha256=HASH, files_sha256=HASH),
+        provenance=Provenance.here(),
+        files=files,
+    )
+
+
 def checkpoint_card(step=3, inputs=None):
     """A function for `Checkpoints.save`: the card of a checkpoint with these inputs."""
 
@@ -151,6 +166,7 @@ def examples():
         fold_card(FoldFileHashes(weights=FILE, oof=FILE, others={"tokenizer.json": FILE})),
         FailureNote(**note, inputs=fold_inputs().as_json()),
         backbone_card({"config.json": FILE}),
+        base_card({"config.json": FILE}),
         checkpoint_card()("m/checkpoints/fold0/step-00000003", FILE),
         FoldsCard(settings=settings, folds_sha256=HASH),
         PredictionsCard(origin=origin, file=FILE),

@@ -1,16 +1,18 @@
 """Predictions: in the rows' order, whatever the batches, windows, columns and the memory."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
 from poolblend.training.batches import collate
 from poolblend.training.objectives import choose_objective
-from poolblend.training.prediction import predict
+from poolblend.training.prediction import BatchCache, predict
 from rig.encoding import encode
 from rig.trainings import weights
 
@@ -90,3 +92,96 @@ def test_long_texts_with_columns_are_predicted_in_their_order(tiny_backbone, bat
         alone = [model(collate(encoded, np.array([row]))).sigmoid()[:, -1] for row in rows]
     np.testing.assert_allclose(pred_NK[:, -1], torch.cat(alone).numpy(), atol=1e-6)
     assert len({*pred_NK[:, -1].round(6).tolist()}) == len(rows)
+
+
+class Casts(TorchDispatchMode):
+    """Counts how often each of the weights is converted."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights, self.counts = {id(weight) for weight in weights}, Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._to_copy.default and id(args[0]) in self.weights:
+            self.counts[id(args[0])] += 1
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_half_precision_casts_each_weight_once_for_all_batches(build, predicted, frozen):
+    model = build()
+    model.encoder.requires_grad_(not frozen)
+    expected = predicted(model, precision="bf16")
+    with Casts(model.encoder.parameters()) as casts:
+        np.testing.assert_array_equal(predicted(model, precision="bf16"), expected)
+    assert set(casts.counts.values()) == {1}
+    assert [p.requires_grad for p in model.encoder.parameters()] == [not frozen] * len(
+        [*model.encoder.parameters()]
+    )
+
+
+@pytest.mark.parametrize("mask", ["attention", "content", "none"])
+def test_rows_read_in_parts_are_predicted_as_together(build, data, predicted, monkeypatch, mask):
+    model, rows = build(mask=mask), np.arange(len(data[1]))
+    together = predicted(model, rows, 8192)
+    monkeypatch.setattr("poolblend.training.prediction.TOKENS_PER_THREAD", 8)
+    widths, forward = [], model.encoder.forward
+
+    def seen(input_ids, **inputs):
+        widths.append(input_ids.shape)
+        return forward(input_ids=input_ids, **inputs)
+
+    monkeypatch.setattr(model.encoder, "forward", seen)
+    np.testing.assert_allclose(predicted(model, rows, 8192), together, rtol=0, atol=1e-6)
+    assert len({width for _, width in widths}) == 1  # each row keeps its padding
+    most = 8 * torch.get_num_threads()
+    assert len(widths) > 1
+    assert all((n - 1) * width <= most for n, width in widths)
+
+
+# --- batches kept for several models ------------------------------------------------------------
+
+
+@pytest.fixture
+def encoded(tiny_backbone):
+    base = backbone.load(tiny_backbone)
+    return encode([TEXTS], base.tokenizer, 12, windows=(4, None))
+
+
+def same(one, other):
+    parts = zip(one, other, strict=True)
+    return all(a is b or (a is not None and torch.equal(a, b)) for a, b in parts)
+
+
+def test_a_kept_batch_is_the_one_that_collate_makes(encoded):
+    cache, rows = BatchCache(), np.array([4, 0, 3])
+    for how in ({}, {"window_tokens": 12}):
+        made = cache(encoded, rows, **how)
+        fresh = collate(encoded, rows, **how)
+        assert same(made._replace(windows=None), fresh._replace(windows=None))
+        assert same(made.windows[:3], fresh.windows[:3])
+        assert made.windows.most == fresh.windows.most
+        assert cache(encoded, rows, **how) is made
+    assert cache(encoded, rows[::-1]) is not made
+
+
+def test_a_kept_batch_has_the_columns_of_its_model(encoded):
+    cache, rows = BatchCache(), np.array([4, 0, 3])
+    plain = cache(encoded, rows)
+    for fill in (1.0, 2.0):
+        columns_NF = np.full((len(TEXTS), 2), fill, dtype=np.float32)
+        batch = cache(replace(encoded, columns_NF=columns_NF), rows)
+        assert batch.ids_BT is plain.ids_BT
+        assert batch.columns_BF.equal(torch.full((3, 2), fill))
+    assert cache(encoded, rows).columns_BF is None
+
+
+def test_batches_of_another_table_or_beyond_the_limit_are_not_kept(encoded):
+    rows = np.array([4, 0, 3])
+    cache = BatchCache()
+    first = cache(encoded, rows)
+    other = replace(encoded, ids=tuple(ids + 1 for ids in encoded.ids))
+    assert cache(other, rows).ids_BT.equal(collate(other, rows).ids_BT)
+    assert cache(encoded, rows) is not first
+    small = BatchCache(limit=10)
+    assert small(encoded, rows) is not small(encoded, rows)

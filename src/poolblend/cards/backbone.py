@@ -1,8 +1,8 @@
-"""The card of a pretrained backbone: one after continued masked-language-model training."""
+"""The cards of stored backbones: of one trained further (backbone.mlm), and of a copy."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from poolblend.cards.card import Card, CardPart
 from poolblend.cards.fold import BackboneHashes
@@ -49,20 +49,12 @@ class MlmRows(CardPart):
     held_out: int
 
 
-class BackboneCard(Card):
-    """The inputs, the course and the files of a pretraining."""
+class StoredBackbone(Card):
+    """A backbone in the store."""
+
+    again: ClassVar[str]  # how to make it again, with its `name`
 
     backbone: str  # its name
-    inputs: BackboneInputs
-    epochs: tuple[MlmEpoch, ...]
-    rows: MlmRows
-    held_out_loss: HeldOutLoss
-    resumed_at_steps: tuple[int, ...] = ()
-    batches_cut_into: int = 1
-    device: str
-    precision: str
-    seconds: float
-    config: dict[str, Any]
     provenance: Provenance
     files: dict[str, FileHash]  # by path in the folder
 
@@ -73,3 +65,28 @@ class BackboneCard(Card):
         return BackboneHashes(
             weights_sha256=hash_of_hashes(weights), files_sha256=hash_of_hashes(others)
         )
+
+
+class BaseCard(StoredBackbone):
+    """A copy of a backbone, on which fold models with frozen layers stand."""
+
+    again = "train.py --overwrite writes it again"
+
+    source: BackboneHashes
+
+
+class BackboneCard(StoredBackbone):
+    """The inputs, the course and the files of a pretraining."""
+
+    again = "train backbone {name} again with --overwrite"
+
+    inputs: BackboneInputs
+    epochs: tuple[MlmEpoch, ...]
+    rows: MlmRows
+    held_out_loss: HeldOutLoss
+    resumed_at_steps: tuple[int, ...] = ()
+    batches_cut_into: int = 1
+    device: str
+    precision: str
+    seconds: float
+    config: dict[str, Any]

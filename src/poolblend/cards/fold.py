@@ -90,26 +90,45 @@ class BackboneHashes(CardPart):
     files_sha256: str
 
 
+class FoldBase(CardPart):
+    """The stored backbone whose tensors the fold's own file leaves out."""
+
+    folder: str  # in models/<run>: bases/<name>, or backbones/<name> after backbone.mlm
+    weights: FileHash
+
+    @field_validator("folder")
+    @classmethod
+    def _stays_in_the_run(cls, value: str) -> str:
+        if not _is_inside(value):
+            raise ValueError("a folder outside of the run's")
+        return value
+
+
 class FoldFileHashes(CardPart):
     """Hashes of the fold's files, except the card."""
 
     weights: FileHash
     oof: FileHash
     others: dict[str, FileHash]  # by path in the model folder: tokenizer, configuration
+    base: FoldBase | None = None  # None: `weights` holds the whole model
 
     @field_validator("others")
     @classmethod
     def _stay_in_the_folder(cls, value: dict[str, FileHash]) -> dict[str, FileHash]:
-        for name in value:
-            path = PurePosixPath(name.replace("\\", "/"))
-            if len(name) > 255 or not name.isprintable() or ".." in path.parts or path.root:
-                raise ValueError("a file outside of the fold's folder")
+        if not all(map(_is_inside, value)):
+            raise ValueError("a file outside of the fold's folder")
         return value
 
     @property
     def others_sha256(self) -> str:
         """One hash of tokenizer and configuration."""
         return hash_of_hashes(self.others)
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a relative path stays in its folder, and can be the name of a file."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return len(name) <= 255 and name.isprintable() and ".." not in path.parts and not path.root
 
 
 class FoldCard(Card):

@@ -38,6 +38,11 @@ class Member(Section):
         return self.model_dump(exclude={"name"})
 
     @property
+    def has_frozen_part(self) -> bool:
+        """Whether some layers of the encoder stay as its backbone has them."""
+        return self.head.frozen or self.train.freeze_layers is not None
+
+    @property
     def applied_train(self) -> Train:
         """The keys of `train` that apply to the member: few of them for a frozen encoder."""
         if not self.head.frozen:

@@ -1,4 +1,4 @@
-"""Run fold models from the store over a table: each loaded once, used, and freed.
+"""Run fold models from the store over a table: each loaded, used, and replaced by the next.
 
 Shape legend: N rows, K outputs.
 """
@@ -6,39 +6,32 @@ Shape legend: N rows, K outputs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from poolblend.cards.fold import FoldCard, TokenCount
 from poolblend.cards.predictions import What
-from poolblend.errors import UserError
+from poolblend.jobs.fold_loader import FoldLoader, objective_of
 from poolblend.jobs.frozen_states import with_states
-from poolblend.loading.models import new_objective
 from poolblend.loading.texts import Texts
-from poolblend.modeling import backbone
-from poolblend.modeling.heads import SUPPORT
-from poolblend.modeling.model import TextModel, build_model
-from poolblend.modeling.options import Head
+from poolblend.modeling.model import TextModel
 from poolblend.store import Store
 from poolblend.store.foldfiles import FoldFiles
 from poolblend.training.batches import Encoded
 from poolblend.training.devices import (
     Precision,
     choose_device,
+    computes_in,
     enough_memory,
     out_of_memory,
-    release_memory,
-    resolve_precision,
+    trim_heap,
 )
 from poolblend.training.encoding import digest
-from poolblend.training.objectives import Objective
-from poolblend.training.prediction import pooled_vectors, predict
-from poolblend.training.target_scaler import TargetScaler
+from poolblend.training.prediction import BatchCache, pooled_vectors, predict
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +39,21 @@ log = logging.getLogger(__name__)
 class FoldModels:
     """The store's models over the rows of `texts`; what a model is, its own card says.
 
-    Not whether code that comes with it may run: a store may be from elsewhere.
+    `loader` may be shared by several tables. With `remote_code`, code beside a model may run.
     """
 
     def __init__(
-        self, store: Store, texts: Texts, batch_tokens: int, *, remote_code: bool = False
+        self,
+        store: Store,
+        texts: Texts,
+        batch_tokens: int,
+        *,
+        remote_code: bool = False,
+        loader: FoldLoader | None = None,
     ) -> None:
         self.store, self.texts, self.batch_tokens = store, texts, batch_tokens
-        self.remote_code = remote_code
+        self.loader = loader or FoldLoader(remote_code=remote_code)
+        self._batches = BatchCache()
 
     def predict(
         self, member: str, fold: int, rows: np.ndarray, progress: str | None = None
@@ -70,27 +70,27 @@ class FoldModels:
     def tokens(self, member: str, fold: int, rows: np.ndarray) -> TokenCount:
         """How many tokens the fold's model reads these rows as, and a hash of them."""
         files = self.store.fold(member, fold)
-        return TokenCount(**digest(self._encode(files, files.check(model=False, oof=False)), rows))
+        card = files.check(model=False, base=False, oof=False)
+        return TokenCount(**digest(self._encode(files, card), rows))
 
     def _run(
         self, what: What, member: str, fold: int, rows: np.ndarray, progress: str | None
     ) -> np.ndarray:
-        """Predictions or vectors. The model is gone, and its memory given back, on return."""
+        """Predictions or vectors, computed by the fold's model."""
         files = self.store.fold(member, fold)
-        tensors = files.tensors()  # first: hashes of the tokenizer, too
-        card = files.check(model=False, oof=False)
+        card, model = self.loader.load(files)
         encoded = self._encode(files, card)
-        model = self._load(files, card, tensors).to(choose_device())
         work: Callable[..., np.ndarray] = pooled_vectors
         if what == "predictions":
-            work = partial(predict, objective=_objective(card))
+            work = partial(predict, objective=objective_of(card))
+        model.to(choose_device())
         how: dict[str, Any] = {"batch_tokens": self.batch_tokens, "progress": progress}
         states = partial(with_states, encoded, model, card.member, card.backbone, self.store, **how)
-        compute = partial(_on_states, work, model, states, rows, **how)
+        compute = partial(_on_states, work, model, states, rows, collated=self._batches, **how)
         with enough_memory("lower batch_tokens"):
             result = _in_a_precision_that_works(compute, card)
-        del model, tensors, states, compute
-        release_memory()
+        del model, states, compute
+        trim_heap()  # the loader keeps the weights' memory for the next model
         return result
 
     def _encode(self, files: FoldFiles, card: FoldCard) -> Encoded:
@@ -101,30 +101,6 @@ class FoldModels:
         if card.columns is None:
             return encoded
         return replace(encoded, columns_NF=card.columns.transform(self.texts.table))
-
-    def _load(
-        self, files: FoldFiles, card: FoldCard, tensors: dict[str, torch.Tensor]
-    ) -> TextModel:
-        member = card.member
-        base = backbone.build(files.folder, remote_code=self.remote_code)
-        model, _ = build_model(
-            # Tried when the weights were loaded: here they are still random.
-            replace(base, reads_padding=card.reads_padding),
-            pooler=member.pooler,
-            pooler_args=member.pooler_args,
-            mask=member.mask,
-            n_outputs=_objective(card).n_logits,
-            n_columns=0 if card.columns is None else card.columns.width,
-            **_head(member.head, tensors),
-        )
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"the weights of {member.name} fold {card.fold} do not fit its card: {reason}"
-            ) from None
-        return model
 
 
 def _on_states(
@@ -141,16 +117,25 @@ def _on_states(
 
 
 def _in_a_precision_that_works(compute: Callable[..., np.ndarray], card: FoldCard) -> np.ndarray:
-    """The result in the card's precision; in fp32 where `auto` fails on this machine.
+    """The result in the precision of the training; in fp32 where this machine lacks it or fails.
 
-    A model that was trained in another precision meets this machine's for the first time.
+    Thresholds and weights were fitted to predictions in that precision. What the config asks for by
+    name is followed on any device.
     """
     wanted: Precision = "fp32" if card.fp32_only else card.member.train.precision
-    resolved = resolve_precision(wanted, choose_device())
-    if wanted != "auto" or resolved in ("fp32", card.precision):
+    if wanted != "auto":
         return compute(precision=wanted)
+    trained = card.precision
+    if not computes_in(trained, choose_device()):
+        _warn_once(
+            f"models trained in {trained}, which this device lacks, compute in fp32: predictions "
+            "may differ by its rounding"
+        )
+        trained = "fp32"
+    if trained == "fp32":
+        return compute(precision=trained)
     try:
-        result = compute(precision=wanted)
+        result = compute(precision=trained)
         if np.isfinite(result).all():
             return result
         reason = "it gives NaN or infinite numbers"
@@ -159,20 +144,10 @@ def _in_a_precision_that_works(compute: Callable[..., np.ndarray], card: FoldCar
             raise
         reason = " ".join(str(error).split())[:200]
     place = f"{card.member.name} fold {card.fold}"
-    log.warning("%s computes in fp32: in %s it fails (%s)", place, resolved, reason)
+    log.warning("%s computes in fp32: in %s it fails (%s)", place, trained, reason)
     return compute(precision="fp32")
 
 
-def _head(head: Head, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """What `build_model` is to know of the head."""
-    if not head.frozen:
-        return {"dropout": head.dropout, "norm": head.norm}
-    support = tensors.get(f"head.{SUPPORT}")
-    return {"kind": head.kind, "n_support": 0 if support is None else len(support)}
-
-
-def _objective(card: FoldCard) -> Objective:
-    loss = "auto" if card.member.head.frozen else card.member.train.loss
-    objective = new_objective(card.inputs.task, loss)
-    scaler = card.target_scaler
-    return objective.with_scaler(None if scaler is None else TargetScaler.from_json(scaler))
+@cache
+def _warn_once(message: str) -> None:
+    log.warning("%s", message)

@@ -19,7 +19,7 @@ from poolblend.cards.provenance import now
 from poolblend.config import Config, Member, derive_seed
 from poolblend.modeling.options import Backbone
 from poolblend.store import Store
-from poolblend.store.backbones import BackboneFiles
+from poolblend.store.backbones import Trained
 from poolblend.store.foldfiles import FoldFiles
 
 
@@ -71,7 +71,7 @@ class TrainingJob(BaseModel):
     def note_failure(self, store: Store, reason: str) -> None:
         """Keep in the store why the job failed."""
 
-    def files(self, store: Store) -> FoldFiles | BackboneFiles:
+    def files(self, store: Store) -> FoldFiles | Trained:
         """Where its result, its checkpoints and its lock are."""
         raise NotImplementedError
 
@@ -113,7 +113,7 @@ class BackboneJob(TrainingJob):
     def depends_on(self) -> Inputs:
         return self.inputs
 
-    def files(self, store: Store) -> BackboneFiles:
+    def files(self, store: Store) -> Trained:
         return store.backbone(self.backbone.name)
 
     def _changes(self, store: Store, *, hashes: bool) -> list[str] | None:
@@ -128,6 +128,7 @@ class FoldJob(TrainingJob):
     member: Member
     fold: int
     inputs: FoldInputs
+    standalone: bool = False  # the whole model is stored, also what its backbone has
 
     @property
     def name(self) -> str:

@@ -83,9 +83,8 @@ class Rows:
 Tables = dict[TableName, Rows]
 
 
-def run(job: PredictJob, store: Store, rows: Rows) -> np.ndarray:
+def run(job: PredictJob, models: FoldModels, rows: Rows) -> np.ndarray:
     """Predictions (N, K) or vectors (N, H) of the job's rows, computed by its model."""
-    models = FoldModels(store, rows.texts, job.batch_tokens, remote_code=job.remote_code)
     compute = models.vectors if job.origin.what == "vectors" else models.predict
     return compute(*job.origin.place, rows.positions(job), str(job.origin))
 
@@ -95,6 +94,7 @@ class PredictWork:
 
     def __init__(self, store: Store, tables: Tables, outputs: Sequence[str]) -> None:
         self.store, self.tables, self.outputs = store, tables, outputs
+        self._models: dict[TableName, FoldModels] = {}
         self._warned = False
 
     def __call__(self, job: PredictJob) -> Result:
@@ -104,10 +104,23 @@ class PredictWork:
             return Result(job, self._values(job, kept), True)
         if file is not None and job.origin.what == "vectors":
             check_writable([file.path.parent], COPIED)
-        values = run(job, self.store, rows)
+        values = run(job, self._models_of(job), rows)
         if file is not None:
             self._keep(job, file, values)
         return Result(job, values, False)
+
+    def _models_of(self, job: PredictJob) -> FoldModels:
+        """The models over the job's table; all jobs of this work share what is the same."""
+        table, made = job.origin.table, next(iter(self._models.values()), None)
+        if table not in self._models:
+            self._models[table] = FoldModels(
+                self.store,
+                self.tables[table].texts,
+                job.batch_tokens,
+                remote_code=job.remote_code,
+                loader=None if made is None else made.loader,
+            )
+        return self._models[table]
 
     def _values(self, job: PredictJob, table: pd.DataFrame) -> np.ndarray:
         if job.origin.what == "vectors":

@@ -7,6 +7,7 @@ import time
 
 from poolblend.cards.fold import BackboneHashes, FoldCard, FoldFileHashes, RowCounts, TokenCount
 from poolblend.cards.provenance import Provenance
+from poolblend.jobs.bases import keep_base
 from poolblend.jobs.context import Context
 from poolblend.jobs.finetune import FittedFold, finetune
 from poolblend.jobs.fit_head import fit_head
@@ -39,12 +40,15 @@ def run(job: Job, context: Context, place: str = "") -> None:
     scored = score(competition, valid, fitted.pred_NK)
     saving = time.perf_counter()
     seconds = round(saving - started, 1)
-    files = job.files(context.store)
+    files, base = job.files(context.store), None
+    if job.member.has_frozen_part and not job.standalone:
+        base = keep_base(context.config, context.store, job.member, located)
     files.save(
         tensors=fitted.model.state_dict(),
         parts=fitted.base.parts,
         oof=to_table(context.ids.iloc[valid], fitted.pred_NK, competition.task.outputs, job.fold),
         make_card=lambda hashes: _card(job, context, located, fitted, scored, seconds, hashes),
+        base=base,
     )
     files.checkpoints.drop()
     context.watch.took("saving a fold", time.perf_counter() - saving)

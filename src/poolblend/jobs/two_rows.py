@@ -35,7 +35,12 @@ from poolblend.modeling.sources import Located
 from poolblend.store import Store, UnwritableError
 from poolblend.store.predictions import to_table
 from poolblend.training.batches import Encoded
-from poolblend.training.devices import Precision, enough_memory
+from poolblend.training.devices import (
+    Precision,
+    choose_device,
+    enough_memory,
+    resolve_precision,
+)
 from poolblend.training.fit import DivergedError, Fit
 from poolblend.training.masked import OWN_LOSS
 from poolblend.training.objectives import Objective
@@ -166,7 +171,7 @@ class _FoldTrial:
             metric="",
             score=None,
             device="",
-            precision=train.precision,
+            precision=resolve_precision(train.precision, choose_device()),
             fp32_only=train.precision == "fp32",
             target_scaler=objective.scaler_json,
             reads_padding=base.reads_padding,

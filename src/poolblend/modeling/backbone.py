@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors.torch import save_file
 from torch import nn
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -45,6 +47,16 @@ class Backbone:
     def parts(self) -> tuple[Any, ...]:
         """What `build` needs in a fold model's folder; each has a method `save_pretrained`."""
         return (self.encoder.config, Code(self.encoder), self.kept)
+
+
+class Weights(NamedTuple):
+    """The tensors of an encoder, under the names of its `state_dict`."""
+
+    encoder: Any
+
+    def save_pretrained(self, folder: str) -> None:
+        path = Path(folder) / "model.safetensors"
+        save_file(self.encoder.state_dict(), path, metadata={"format": "pt"})
 
 
 class Code(NamedTuple):
@@ -200,6 +212,16 @@ def build(folder: Path, *, remote_code: bool = False, attention: str = "auto") -
         encoder = make_encoder(folder, remote_code, attention=attention)
         tokenizer = read_tokenizer(folder, remote_code)
         return _dissect(encoder, Kept(tokenizer, folder, remote_code))
+
+
+def fresh(built: Backbone) -> Backbone:
+    """The encoder as it was built, in the same memory for its parameters; load them all anew.
+
+    Tables and settings that an encoder changes while it reads (positions, rotary tables) are those
+    of the beginning, so that no result depends on what was read before.
+    """
+    shared = {id(parameter): parameter for parameter in built.encoder.parameters()}
+    return replace(built, encoder=copy.deepcopy(built.encoder, shared))
 
 
 def load_tokenizer(folder: Path, *, remote_code: bool = False) -> Any:

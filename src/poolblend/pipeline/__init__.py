@@ -69,6 +69,7 @@ def train(
     folds: str = "all",
     overwrite: bool = False,
     skip_failed: bool = False,
+    standalone: bool = False,
     time_limit: float | None = None,
 ) -> None:
     """Train the missing fold models of these poolers and folds, as `training.train` says.
@@ -79,7 +80,13 @@ def train(
     from poolblend.pipeline import training
 
     training.train(
-        config, poolers=poolers, folds=folds, overwrite=overwrite, skip_failed=skip_failed, end=end
+        config,
+        poolers=poolers,
+        folds=folds,
+        overwrite=overwrite,
+        skip_failed=skip_failed,
+        standalone=standalone,
+        end=end,
     )
 
 

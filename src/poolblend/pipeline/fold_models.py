@@ -157,7 +157,7 @@ def _check_trained_here(store: Store, name: str, competition: Competition) -> No
     """Refuse a member that was trained on another train table or other folds."""
     expected = {key: competition.data[key] for key in ("train_sha256", "folds_sha256")}
     for fold in range(competition.n_folds):
-        inputs = store.fold(name, fold).check(model=False, oof=False).inputs
+        inputs = store.fold(name, fold).check(model=False, base=False, oof=False).inputs
         now = inputs.model_copy(update=expected).changes_since(inputs)
         if now:
             raise UserError(

@@ -32,13 +32,15 @@ def train(
     folds: str,
     overwrite: bool,
     skip_failed: bool = False,
+    standalone: bool = False,
     end: float | None = None,
 ) -> None:
     """Train every fold that is not finished, in the members' order.
 
     `poolers` and `folds` are comma lists or "all". A fold that is damaged, or whose inputs changed,
     is refused, or trained again with `overwrite`. A fold that failed before is trained again unless
-    `skip_failed` is set. Raises UserError before the first training step for everything that can be
+    `skip_failed` is set. With `standalone`, models with frozen layers are stored whole, as others
+    are. Raises UserError before the first training step for everything that can be
     checked by then, PartlyFailedError at the end if folds failed, and Stopped at a signal or
     shortly before `end` on the monotonic clock; all finished work is kept.
     """
@@ -54,6 +56,7 @@ def train(
         backbones = {member.backbone: located[member.name] for member in members}
         context = Context(config, competition, store, backbones, watch)
         first, then = plan_jobs(config, competition, store, located, members, numbers)
+        then = [job.model_copy(update={"standalone": standalone}) for job in then]
         runner = Runner(context, [*first, *then], overwrite=overwrite, skip_failed=skip_failed)
         todo = runner.missing()
         waiting = [job.member for job in todo if isinstance(job, FoldJob)]

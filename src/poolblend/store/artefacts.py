@@ -8,6 +8,9 @@
     models/<run>/backbones/<name>/                 a pretrained backbone, card.json
     models/<run>/backbones/.checkpoints/<name>/    the last two of a backbone in training
     models/<run>/backbones/.<name>.lock            while a process trains it
+    models/<run>/bases/<name>/                     a backbone's copy: folds with frozen layers hold
+                                                   only what differs from it; card.json
+    models/<run>/bases/.<name>.lock                while a process writes it
     oof/<run>/<member>/fold0.parquet               id, fold, pred_<output>… of the fold's own rows
     oof/<run>/<member>/test_fold0.parquet          id, pred_<output>… of the test table
     oof/<run>/<member>/vectors_fold0.parquet       id, fold, vector of the train table
@@ -38,12 +41,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from poolblend.cards.backbone import BackboneCard, BaseCard
 from poolblend.cards.blend import BlendCard
 from poolblend.cards.inputs import FileHash
 from poolblend.cards.predictions import TableName
 from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError, unknown
-from poolblend.store.backbones import BackboneFiles
+from poolblend.store.backbones import Copied, Trained
 from poolblend.store.cards import DamagedError, read_card, write_card
 from poolblend.store.files import UnwritableError, no_half_files, write_csv, write_text
 from poolblend.store.foldfiles import CARD, FoldFiles
@@ -71,6 +75,7 @@ class Store:
         self.hidden_states = HiddenStatesFolder((output or root) / "cache" / run, limit)
         self.folds_path = root / "input" / run / "folds.csv"
         self.backbones_folder = root / "models" / run / "backbones"  # no member has that name
+        self.bases_folder = self.backbones_folder.with_name("bases")  # nor this one
         self.blend_path = root / "oof" / run / "blend.json"
         self.study_path = self.blend_path.with_name("study.log")
         self.pseudo_folder = self.blend_path.with_name("pseudo")
@@ -121,14 +126,24 @@ class Store:
     def members(self) -> list[str]:
         """Names of the members that have at least one finished fold, sorted."""
         cards = (self.root / "models" / self.run).glob(f"*/fold*/{CARD}")
-        folders = {card.parent.parent for card in cards} - {self.backbones_folder}
+        folders = {card.parent.parent for card in cards} - {
+            self.backbones_folder,
+            self.bases_folder,
+        }
         return sorted(folder.name for folder in folders)
 
     # --- backbones ---------------------------------------------------------------------------
 
-    def backbone(self, name: str) -> BackboneFiles:
+    def backbone(self, name: str) -> Trained:
         """The pretrained backbone of that name, whether it exists or not."""
-        return BackboneFiles(name, self.backbones_folder / name)
+        return Trained(name, self.backbones_folder / name, BackboneCard)
+
+    def base(self, name: str) -> Copied:
+        """The copy of a backbone under that name, whether it exists or not."""
+        return Copied(name, self.bases_folder / name, BaseCard)
+
+    def base_names(self) -> list[str]:
+        return sorted(path.name for path in self.bases_folder.glob("[!.]*") if path.is_dir())
 
     def backbone_names(self) -> list[str]:
         """Sorted names of the backbones whose pretraining has finished or started."""

@@ -1,25 +1,38 @@
-"""The files of a pretrained backbone: a folder that any model can load, with a card of hashes."""
+"""The files of a stored backbone: a folder that any model can load, with a card of hashes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, TypeVar
 
-from poolblend.cards.backbone import BackboneCard
+from poolblend.cards.backbone import BackboneCard, BaseCard, StoredBackbone
 from poolblend.cards.card import DamagedError
+from poolblend.cards.fold import FoldBase
 from poolblend.cards.inputs import FileHash
 from poolblend.store.cards import read_card, write_card
 from poolblend.store.checkpoints import Checkpoints
-from poolblend.store.foldfiles import CARD, OTHER_HASH, Pretrained, hashed_files, replaced_folder
+from poolblend.store.foldfiles import (
+    CARD,
+    OTHER_HASH,
+    WEIGHTS,
+    Pretrained,
+    hashed_files,
+    replaced_folder,
+)
 from poolblend.store.locks import ProcessLock
 
+S = TypeVar("S", bound=StoredBackbone)
 
-class BackboneFiles(NamedTuple):
-    """The files of a backbone after pretraining."""
+
+@dataclass(frozen=True)
+class BackboneFiles(Generic[S]):
+    """The files of a backbone after pretraining, or of a copy."""
 
     name: str
     folder: Path
+    kind: type[S]
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -31,18 +44,18 @@ class BackboneFiles(NamedTuple):
         """The lock that the training process holds."""
         return ProcessLock(self.folder.with_name(f".{self.name}.lock"))
 
-    def card(self) -> BackboneCard | None:
+    def card(self) -> S | None:
         """The card of a finished backbone; None if it is not finished; DamagedError if damaged."""
         path = self.folder / CARD
         try:
-            card = read_card(path, BackboneCard)
+            card = read_card(path, self.kind)
         except DamagedError as error:
             raise self._damaged(str(error)) from None
         if card is not None and card.backbone != self.name:
             raise self._damaged(f"{path} is damaged: it is not the card of this backbone")
         return card
 
-    def check(self) -> BackboneCard | None:
+    def check(self) -> S | None:
         """The card after comparing the hashes of all files; None if it is not finished.
 
         Raises DamagedError for a file that was changed, removed or added.
@@ -63,7 +76,7 @@ class BackboneFiles(NamedTuple):
         self,
         *,
         parts: Sequence[Pretrained],
-        make_card: Callable[[dict[str, FileHash]], BackboneCard],
+        make_card: Callable[[dict[str, FileHash]], S],
     ) -> None:
         """Write a finished backbone, completely or not at all; an old one is replaced."""
         with replaced_folder(self.folder) as new:
@@ -71,5 +84,16 @@ class BackboneFiles(NamedTuple):
                 part.save_pretrained(str(new))
             write_card(new / CARD, make_card(hashed_files(new)))
 
+    def as_base(self) -> FoldBase | None:
+        """What a fold's card is to say of it; None where it does not exist as one file."""
+        card = self.card()
+        weights = None if card is None else card.files.get(WEIGHTS)
+        folder = f"{self.folder.parent.name}/{self.folder.name}"
+        return None if weights is None else FoldBase(folder=folder, weights=weights)
+
     def _damaged(self, what: str) -> DamagedError:
-        return DamagedError(f"{what}; train backbone {self.name} again with --overwrite")
+        return DamagedError(f"{what}; {self.kind.again.format(name=self.name)}")
+
+
+Trained = BackboneFiles[BackboneCard]
+Copied = BackboneFiles[BaseCard]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from poolblend.cards.card import DamagedError
-from poolblend.cards.fold import FailureNote, FoldCard, FoldFileHashes
+from poolblend.cards.fold import FailureNote, FoldBase, FoldCard, FoldFileHashes
 from poolblend.cards.inputs import FileHash
 from poolblend.errors import UserError
 from poolblend.store.cards import read_card, write_card
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS = "model.safetensors"
+ENCODER = "encoder."  # before the names of a fold model's tensors that its backbone has, too
 CARD, FAILED = "card.json", "failed.json"
 OTHER_HASH = "its sha256 is not the one in its card"
 
@@ -82,11 +83,13 @@ class FoldFiles(NamedTuple):
             size = file.stat().st_size if file.is_file() else None
             if size != expected.bytes:
                 found = "it is gone" if size is None else f"it has {size} bytes"
-                raise self._damaged(f"{file} is damaged: {found}, its card says {expected.bytes}")
+                raise self._damaged(
+                    f"{file} is damaged: {found}, its card says {expected.bytes}", file
+                )
         return card
 
-    def check(self, *, model: bool = True, oof: bool = True) -> FoldCard:
-        """The card of a finished fold, after comparing the hashes of the model and the OOF file.
+    def check(self, *, model: bool = True, base: bool = True, oof: bool = True) -> FoldCard:
+        """The card of a finished fold, after comparing the hashes of its files.
 
         Raises UserError if the fold is not finished, DamagedError for a hash that differs.
         """
@@ -97,9 +100,10 @@ class FoldFiles(NamedTuple):
                 "train it"
             )
         for file, expected in self._files(card):
-            wanted = oof if file == self.oof_path else model
+            wanted = model if file.is_relative_to(self.folder) else base
+            wanted = oof if file == self.oof_path else wanted
             if wanted and sha256(file) != expected.sha256:
-                raise self._damaged(f"{file} is damaged: {OTHER_HASH}")
+                raise self._damaged(f"{file} is damaged: {OTHER_HASH}", file)
         return card
 
     def save(
@@ -109,22 +113,29 @@ class FoldFiles(NamedTuple):
         parts: Sequence[Pretrained],
         oof: pd.DataFrame,
         make_card: Callable[[FoldFileHashes], FoldCard],
+        base: FoldBase | None = None,
     ) -> None:
         """Write a finished fold: its OOF rows first, then the model folder with the card.
 
-        `make_card` gets the hashes of the files.
+        Tensors that the `base` holds in the same bits are left out. `make_card` gets the hashes of
+        the files.
         """
         from safetensors.torch import save_file
 
+        own = dict(tensors) if base is None else self._own(tensors, base)
+        if len(own) == len(tensors):
+            base = None
         with replaced_folder(self.folder) as new:
-            save_file(dict(tensors), new / WEIGHTS)
+            save_file(own, new / WEIGHTS)
             for part in parts:
                 part.save_pretrained(str(new))
             with no_half_files(self.oof_path) as new_oof:
                 oof.to_parquet(new_oof, index=False)
                 others = hashed_files(new)
                 weights = others.pop(WEIGHTS)
-                hashes = FoldFileHashes(weights=weights, oof=hash_file(new_oof), others=others)
+                hashes = FoldFileHashes(
+                    weights=weights, oof=hash_file(new_oof), others=others, base=base
+                )
                 write_card(new / CARD, make_card(hashes))
                 for written in (new, new_oof):
                     flush(written)  # a full disk raises its error before old files are removed
@@ -144,19 +155,25 @@ class FoldFiles(NamedTuple):
         return note if own else None
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The fold model's weights on the CPU, after checking the hashes of all its files."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        """The fold's own tensors on the CPU, after checking the hashes of its model's files.
 
-        self.check(oof=False)
-        try:
-            return load_file(self.folder / WEIGHTS)
-        except SafetensorError as error:  # the hash is right, but it holds no weights
-            raise self._damaged(f"{self.folder / WEIGHTS} is damaged: {error}") from None
+        Where its card names a base, these are not all: `base_tensors` has the others.
+        """
+        self.check(base=False, oof=False)
+        return self._load(self.folder / WEIGHTS)
+
+    def base_tensors(self, base: FoldBase) -> dict[str, torch.Tensor]:
+        """The tensors of the fold's base, named as the fold model's; DamagedError for others."""
+        path = self._base_path(base)
+        if not path.is_file():
+            raise self._damaged(f"{path} is gone", path)
+        if sha256(path) != base.weights.sha256:
+            raise self._damaged(f"{path} is damaged: {OTHER_HASH}", path)
+        return {f"{ENCODER}{name}": tensor for name, tensor in self._load(path).items()}
 
     def oof(self) -> pd.DataFrame:
         """The fold's OOF rows (id, fold, pred_<output>…), after checking their hash."""
-        card = self.check(model=False, oof=False)
+        card = self.check(model=False, base=False, oof=False)
         try:
             return read_parquet(self.oof_path, card.files.oof, "its card")
         except DamagedError as error:
@@ -164,12 +181,51 @@ class FoldFiles(NamedTuple):
 
     def _files(self, card: FoldCard) -> Iterator[tuple[Path, FileHash]]:
         """The fold's files, each with its hash in the card."""
+        base = card.files.base
+        if base is not None:
+            yield self._base_path(base), base.weights
         yield self.folder / WEIGHTS, card.files.weights
         yield from ((self.folder / name, file) for name, file in card.files.others.items())
         yield self.oof_path, card.files.oof
 
-    def _damaged(self, what: str) -> DamagedError:
-        return DamagedError(f"{what}; train {self.member} fold {self.fold} again with --overwrite")
+    def _base_path(self, base: FoldBase) -> Path:
+        return self.folder.parents[1] / base.folder / WEIGHTS
+
+    def _own(self, tensors: Mapping[str, torch.Tensor], base: FoldBase) -> dict[str, torch.Tensor]:
+        kept = self.base_tensors(base)
+        return {
+            name: tensor
+            for name, tensor in tensors.items()
+            if name not in kept or not same_bits(tensor, kept[name])
+        }
+
+    def _load(self, path: Path) -> dict[str, torch.Tensor]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:  # the hash is right, but it holds no weights
+            raise self._damaged(f"{path} is damaged: {error}", path) from None
+
+    def _damaged(self, what: str, file: Path | None = None) -> DamagedError:
+        name = f"{self.member} fold {self.fold}"
+        if file is None or file == self.oof_path or file.is_relative_to(self.folder):
+            return DamagedError(f"{what}; train {name} again with --overwrite")
+        return DamagedError(
+            f"{what}; it holds the frozen part of {name}: copy the folder {file.parent} there "
+            "again, or train again with --overwrite"
+        )
+
+
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors have the same type, shape and bytes (-0 is not 0, a NaN is itself)."""
+    import torch
+
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    a, b = (x.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for x in (one, other))
+    return torch.equal(a, b)
 
 
 def hashed_files(folder: Path) -> dict[str, FileHash]:

@@ -14,7 +14,7 @@ from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError
 from poolblend.store import checkpoints
 from poolblend.store.artefacts import Store
-from poolblend.store.backbones import BackboneFiles
+from poolblend.store.backbones import Copied, Trained
 from poolblend.store.cards import read_card
 from poolblend.store.files import sha256, unfinished
 from poolblend.store.foldfiles import FoldFiles
@@ -43,19 +43,15 @@ def survey(store: Store) -> Iterator[Artefact]:
         )
     for name in store.backbone_names():
         yield from _training("backbones", f"backbone {name}", store.backbone(name))
+    for name in store.base_names():
+        yield from _training("backbones", f"base {name}", store.base(name))
     for member, fold in known_folds(store):
         name = f"{member} fold {fold}"
         yield from _training("fold models", name, store.fold(member, fold))
         kept = store.test_predictions(member, fold)
         if kept.path.is_file():
             yield read("test predictions", f"test predictions of {name}", kept.check)
-    for path in sorted(store.blend_path.parent.glob("*/*vectors_fold*.parquet")):
-        named = re.fullmatch(r"(test_)?vectors_fold(\d+)", path.stem)
-        if named:
-            table: TableName = "test" if named[1] else "train"
-            kept = store.vectors(path.parent.name, int(named[2]), table)
-            name = f"{table} vectors of {kept.member} fold {kept.fold}"
-            yield read("vectors", name, kept.check)
+    yield from _vectors(store)
     for name in store.pseudo_names():
         yield read("pseudo-labels", f"pseudo-labels {name}", store.pseudo(name).check)
     if store.blend_path.exists():
@@ -68,6 +64,16 @@ def survey(store: Store) -> Iterator[Artefact]:
         for path in unfinished(folder):
             message = "from a process that was killed: delete it"
             yield Artefact("temporary files", str(path), "left over", message)
+
+
+def _vectors(store: Store) -> Iterator[Artefact]:
+    for path in sorted(store.blend_path.parent.glob("*/*vectors_fold*.parquet")):
+        named = re.fullmatch(r"(test_)?vectors_fold(\d+)", path.stem)
+        if named:
+            table: TableName = "test" if named[1] else "train"
+            kept = store.vectors(path.parent.name, int(named[2]), table)
+            name = f"{table} vectors of {kept.member} fold {kept.fold}"
+            yield read("vectors", name, kept.check)
 
 
 def read(kind: str, name: str, check: Callable[[], object]) -> Artefact:
@@ -84,7 +90,10 @@ def known_folds(store: Store) -> list[tuple[str, int]]:
     found = set()
     for folder in store.folders():
         # The names of pseudo-labels and backbones may look like a member's.
-        if store.backbones_folder in (folder, *folder.parents) or folder == store.pseudo_folder:
+        if {store.backbones_folder, store.bases_folder} & {
+            folder,
+            *folder.parents,
+        } or folder == store.pseudo_folder:
             continue
         for path in folder.glob("*fold*"):
             number = re.fullmatch(r"(?:test_)?fold(\d+)(?:\.parquet)?", path.name)
@@ -94,7 +103,7 @@ def known_folds(store: Store) -> list[tuple[str, int]]:
     return sorted(found)
 
 
-def _training(kind: str, name: str, files: FoldFiles | BackboneFiles) -> Iterator[Artefact]:
+def _training(kind: str, name: str, files: FoldFiles | Trained | Copied) -> Iterator[Artefact]:
     """The result of a training and its checkpoints; a training that runs is not read."""
     if files.lock.is_held():
         yield Artefact(kind, name, "in training", f"by {files.lock.holder()}")

@@ -24,6 +24,7 @@ __all__ = [
     "plan_steps",
     "prediction_batches",
     "training_batches",
+    "with_states",
 ]
 
 # Rows sorted together: enough for little padding, few enough for random batches in a large table. A
@@ -97,19 +98,23 @@ def collate(
     left, types, columns_NF = encoded.pad_left, encoded.types, encoded.columns_NF
     attention_BT = _padded([np.ones(len(row), dtype=bool) for row in ids], width, False, left)
     windows = _windows(encoded, ids, width, window_tokens)
-    states = None
-    if encoded.states is not None:
-        read_UT = attention_BT if windows is None else windows.attention_WT
-        states = encoded.states.of_rows(rows, read_UT)
-    return Batch(
+    batch = Batch(
         _padded(ids, width, encoded.pad_id, left),
         attention_BT,
         _padded([encoded.content[row] for row in rows], width, False, left),
         None if types is None else _padded([types[row] for row in rows], width, 0, left),
         None if columns_NF is None else torch.from_numpy(columns_NF[np.asarray(rows)]),
         windows,
-        states,
     )
+    return with_states(batch, encoded, rows)
+
+
+def with_states(batch: Batch, encoded: Encoded, rows: Sequence[int] | np.ndarray) -> Batch:
+    """The batch of these rows with their stored hidden states, where `encoded` has any."""
+    if encoded.states is None:
+        return batch
+    read_UT = batch.attention_BT if batch.windows is None else batch.windows.attention_WT
+    return batch._replace(states=encoded.states.of_rows(rows, read_UT))
 
 
 def _windows(

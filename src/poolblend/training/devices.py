@@ -33,12 +33,21 @@ def resolve_precision(
     """`auto` as bf16 where the device computes in it, fp16 on GPUs that do not, fp32 otherwise."""
     if precision == "fp16" and device.type == "cpu":
         return "fp32"  # accelerate trains so: fp16 needs loss scaling, which is for GPUs
-    if precision != "auto":
-        return precision
+    return _native(device) if precision == "auto" else precision
+
+
+def _native(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     fast_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return "bf16" if device.type == "cpu" and fast_bf16() else "fp32"
+
+
+def computes_in(precision: str, device: torch.device) -> bool:
+    """Whether the device computes in this precision itself, without emulation."""
+    # GPUs that have bf16 have fp16, too.
+    also = {"fp32", "fp16"} if device.type == "cuda" else {"fp32"}
+    return precision in also | {_native(device)}
 
 
 def accelerator(precision: str) -> Accelerator:
@@ -97,6 +106,11 @@ def release_memory() -> None:
     """Free a dropped model's memory before the next one is loaded."""
     gc.collect()
     torch.cuda.empty_cache()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give freed memory back to the system."""
     # Batches of changing shapes fragment glibc's heap: over 1 GB after one fold of MiniLM, growing
     # with each fold. Other C libraries lack the function, or do not need it.
     with suppress(OSError, AttributeError):

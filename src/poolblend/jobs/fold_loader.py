@@ -1,0 +1,103 @@
+"""Build fold models from the store; what is the same in models that follow one another is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from poolblend.cards.fold import FoldCard
+from poolblend.errors import UserError
+from poolblend.loading.models import new_objective
+from poolblend.modeling import backbone
+from poolblend.modeling.heads import SUPPORT
+from poolblend.modeling.model import TextModel, build_model
+from poolblend.modeling.options import Head
+from poolblend.store.foldfiles import FoldFiles
+from poolblend.training.devices import release_memory
+from poolblend.training.objectives import Objective
+from poolblend.training.target_scaler import TargetScaler
+
+T = TypeVar("T")
+
+
+class Latest(Generic[T]):
+    """The value that was made last, and the key that it was made for."""
+
+    def __init__(self) -> None:
+        self._made: tuple[object, T] | None = None
+
+    def get(self, key: object, make: Callable[[], T]) -> T:
+        """The kept value if its key is the same, else a new one; the old one is freed first."""
+        if self._made is None or self._made[0] != key:
+            if self._made is not None:
+                self._made = None
+                release_memory()
+            self._made = (key, make())
+        return self._made[1]
+
+
+class FoldLoader:
+    """Builds fold models, one at a time: the next one has the same weights' memory.
+
+    Not whether code that comes with them may run (`remote_code`): a store may be from elsewhere.
+    """
+
+    def __init__(self, *, remote_code: bool = False) -> None:
+        self.remote_code = remote_code
+        self._encoders: Latest[backbone.Backbone] = Latest()
+        self._bases: Latest[dict[str, torch.Tensor]] = Latest()
+
+    def load(self, files: FoldFiles) -> tuple[FoldCard, TextModel]:
+        """The fold's card and its model, until the next call; UserError where they do not fit."""
+        tensors = files.tensors()  # first: hashes of the tokenizer, too
+        card = files.check(model=False, base=False, oof=False)
+        kind = (card.files.others_sha256, card.member.backbone)
+        built = self._encoders.get(
+            kind, lambda: backbone.build(files.folder, remote_code=self.remote_code)
+        )
+        model = _with_head(backbone.fresh(built), card, tensors)
+        if (base := card.files.base) is not None:
+            kept = self._bases.get(base, lambda: files.base_tensors(base))
+            tensors = {name: kept[name] for name in model.state_dict() if name in kept} | tensors
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"the weights of {card.member.name} fold {card.fold} do not fit its card: {reason}"
+            ) from None
+        return card, model
+
+
+def _with_head(base: backbone.Backbone, card: FoldCard, tensors: Mapping[str, Any]) -> TextModel:
+    member = card.member
+    model, _ = build_model(
+        # Tried when the backbone was loaded: here the weights are of no meaning yet.
+        replace(base, reads_padding=card.reads_padding),
+        pooler=member.pooler,
+        pooler_args=member.pooler_args,
+        mask=member.mask,
+        n_outputs=objective_of(card).n_logits,
+        n_columns=0 if card.columns is None else card.columns.width,
+        **_head(member.head, tensors),
+    )
+    return model
+
+
+def _head(head: Head, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What `build_model` is to know of the head."""
+    if not head.frozen:
+        return {"dropout": head.dropout, "norm": head.norm}
+    support = tensors.get(f"head.{SUPPORT}")
+    return {"kind": head.kind, "n_support": 0 if support is None else len(support)}
+
+
+def objective_of(card: FoldCard) -> Objective:
+    """The objective that the fold's model was trained on."""
+    loss = "auto" if card.member.head.frozen else card.member.train.loss
+    objective = new_objective(card.inputs.task, loss)
+    scaler = card.target_scaler
+    return objective.with_scaler(None if scaler is None else TargetScaler.from_json(scaler))
