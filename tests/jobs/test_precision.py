@@ -25,7 +25,7 @@ def native(monkeypatch):
     """Says what the device computes in."""
 
     def native(precision):
-        monkeypatch.setattr(devices, "_native", lambda device: precision)
+        monkeypatch.setattr(devices, "native_precision", lambda device: precision)
 
     return native
 

@@ -11,14 +11,13 @@ from transformers import AutoModel, AutoTokenizer
 from poolblend import config, pipeline
 from poolblend.doctor import examine
 from poolblend.errors import PartlyFailedError, UserError
-from poolblend.jobs import foldmodels, pretrain, rehearsal, run
+from poolblend.jobs import rehearsal
 from poolblend.loading.competition import open_store
 from poolblend.modeling.model import TextModel
 from poolblend.store.foldfiles import FoldFiles
-from poolblend.training import devices, fit, prediction
+from poolblend.training import devices
 from rig.planned import planned
 
-USERS = (devices, foldmodels, pretrain, run, rehearsal, fit, prediction)
 DEBERTA = dict(
     vocab_size=48,
     hidden_size=16,
@@ -42,13 +41,7 @@ def _nothing_passed_before(monkeypatch):
 @pytest.fixture
 def half(monkeypatch):
     """`auto` is bf16, as on recent GPUs and CPUs."""
-    whole = devices.resolve_precision
-
-    def resolve(precision, device):
-        return "bf16" if precision == "auto" else whole(precision, device)
-
-    for module in USERS:
-        monkeypatch.setattr(module, "resolve_precision", resolve)
+    monkeypatch.setattr(devices, "native_precision", lambda device: "bf16")
 
 
 @pytest.fixture
@@ -241,20 +234,21 @@ def test_a_divergence_in_training_is_no_failure_of_the_rehearsal(toy):
         pipeline.train(config.load(toy(members=["mean"], train=wild)), folds="0")
 
 
-def test_a_model_from_another_machine_is_run_in_fp32_where_half_fails_here(
+def test_a_model_trained_in_fp32_elsewhere_is_run_in_fp32_where_auto_is_half(
     toy, deberta, request, caplog
 ):
     keys = {"train": {"epochs": 1}, "folds": {"n": 2}}
     settings = config.load(toy(members=["mean"], **keys), [f"backbone={deberta}"])
     with pytest.MonkeyPatch.context() as patch:
-        for module in USERS:
-            patch.setattr(module, "resolve_precision", lambda *_: "fp32")
+        patch.setattr(devices, "native_precision", lambda device: "fp32")
         pipeline.train(settings)
         pipeline.blend(settings)
     assert not any(card.fp32_only for card in cards(settings, "deberta-mean-s42", 2))
     request.getfixturevalue("half")
+    caplog.clear()
     pipeline.infer(settings)
-    assert "deberta-mean-s42 fold 0 computes in fp32: in bf16 it fails (value cannot" in caplog.text
+    pipeline.verify_oof(settings)
+    assert "computes in fp32" not in caplog.text  # half precision, in which it fails, is not tried
 
 
 def test_the_same_weights_come_out_with_and_without_a_rehearsal(toy, tmp_path, monkeypatch):

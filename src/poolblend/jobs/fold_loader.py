@@ -54,9 +54,9 @@ class FoldLoader:
         """The fold's card and its model, until the next call; UserError where they do not fit."""
         tensors = files.tensors()  # first: hashes of the tokenizer, too
         card = files.check(model=False, base=False, oof=False)
-        kind = (card.files.others_sha256, card.member.backbone)
         built = self._encoders.get(
-            kind, lambda: backbone.build(files.folder, remote_code=self.remote_code)
+            card.files.others_sha256,  # configuration, tokenizer, code
+            lambda: backbone.build(files.folder, remote_code=self.remote_code),
         )
         model = _with_head(backbone.fresh(built), card, tensors)
         if (base := card.files.base) is not None:

@@ -33,10 +33,11 @@ def resolve_precision(
     """`auto` as bf16 where the device computes in it, fp16 on GPUs that do not, fp32 otherwise."""
     if precision == "fp16" and device.type == "cpu":
         return "fp32"  # accelerate trains so: fp16 needs loss scaling, which is for GPUs
-    return _native(device) if precision == "auto" else precision
+    return native_precision(device) if precision == "auto" else precision
 
 
-def _native(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+def native_precision(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """The fastest precision that the device computes in without emulation."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     fast_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
@@ -47,7 +48,7 @@ def computes_in(precision: str, device: torch.device) -> bool:
     """Whether the device computes in this precision itself, without emulation."""
     # GPUs that have bf16 have fp16, too.
     also = {"fp32", "fp16"} if device.type == "cuda" else {"fp32"}
-    return precision in also | {_native(device)}
+    return precision in also | {native_precision(device)}
 
 
 def accelerator(precision: str) -> Accelerator:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -30,8 +29,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-
-# On two cores with AVX2, 512 to 2,048 are alike, and 8,192 are 1.6 times as slow.
+# On a core with AVX2, 512 to 2,048 are alike, and 8,192 take 1.6 times as long (docs/results.md).
 TOKENS_PER_THREAD = 512
 CACHED_BYTES = 256 * 2**20
 
@@ -97,29 +95,40 @@ def predict(
     """
 
     def outputs(batch: Batch) -> Tensor:
-        logits = model.logits(_pooled(model, batch), batch.columns_BF)
-        return objective.activation(logits.float())
+        parts = _parts(batch)
+        if len(parts) == 1:
+            return objective.activation(model(batch).float())
+        # The head is to see all rows at once: products with a narrow matrix round otherwise for
+        # other numbers of rows.
+        return objective.activation(model.logits(_pooled(model, parts), batch.columns_BF).float())
 
     return objective.unscale(batchwise(model, encoded, rows, outputs, **how).double().numpy())
 
 
 def pooled_vectors(model: TextModel, encoded: Encoded, rows: np.ndarray, **how: Any) -> np.ndarray:
     """Pooled vectors (N, H) float32 in the order of `rows`, which the head sees."""
-    return batchwise(model, encoded, rows, partial(_pooled, model), **how).numpy()
+
+    def outputs(batch: Batch) -> Tensor:
+        return _pooled(model, _parts(batch))
+
+    return batchwise(model, encoded, rows, outputs, **how).numpy()
 
 
-def _pooled(model: TextModel, batch: Batch) -> Tensor:
-    """Pooled vectors (B, H); on a CPU the rows are read in parts that fit into its caches.
+def _pooled(model: TextModel, parts: Sequence[Batch]) -> Tensor:
+    return torch.cat([model.pool(part) for part in parts])
 
-    Each row keeps its padding, and so its bits. The head is to see all rows at once: products with
-    a narrow matrix round otherwise for other numbers of rows.
+
+def _parts(batch: Batch) -> list[Batch]:
+    """On a CPU, the batch's rows in parts that fit into its caches; or the batch alone.
+
+    Each row keeps its padding, and so its bits.
     """
-    most = TOKENS_PER_THREAD * torch.get_num_threads()
-    n_parts = -(-batch.ids_BT.numel() // most)
+    most, n_rows = TOKENS_PER_THREAD * torch.get_num_threads(), len(batch.ids_BT)
+    n_parts = min(n_rows, -(-batch.ids_BT.numel() // most))
     if batch.ids_BT.device.type != "cpu" or batch.windows is not None or n_parts == 1:
-        return model.pool(batch)
-    ends = np.linspace(0, len(batch.ids_BT), min(n_parts, len(batch.ids_BT)) + 1).astype(int)
-    return torch.cat([model.pool(batch.rows(*part)) for part in pairwise(ends.tolist())])
+        return [batch]
+    ends = np.linspace(0, n_rows, n_parts + 1).astype(int).tolist()
+    return [batch.rows(start, stop) for start, stop in pairwise(ends)]
 
 
 def compute_states(
