@@ -4,6 +4,7 @@
   python train.py --pooler max --fold 0                  one fold model
   python train.py --config configs/disaster-tweets.yaml --pooler mean,attention --fold all
   python train.py --config configs/trec.yaml --set train.epochs=3 --set data.dir=~/data/trec
+  python train.py --workers auto                         several processes, or one for each GPU
   python train.py --time-limit 8h30m                     stop before; finished work is kept
   python train.py --list                                 names for the config; finished folds
   python train.py --dry-run                              the folds to train and their tokens
@@ -54,6 +55,7 @@ def main() -> None:
         metavar="TIME",
         help="stop before this time, such as 8h30m or 45m, with exit status 0",
     )
+    pipeline.add_workers(parser)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--list",
@@ -93,6 +95,7 @@ def main() -> None:
         pipeline.train(
             settings,
             **chosen,
+            workers=config.parse_workers(args.workers),
             time_limit=config.parse_duration(args.time_limit) if args.time_limit else None,
         )
 

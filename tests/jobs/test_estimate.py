@@ -24,16 +24,16 @@ def test_time_left_is_the_tokens_left_at_the_speed_so_far(clock, caplog):
     caplog.set_level("INFO", logger="poolblend")
     left = estimate.Estimate(TOKENS)
     clock(9999)  # backbones are trained, or other processes are waited for
-    left.begin_fold(0.25)  # resumed at the end of an epoch, which is predicted again
+    left.begin_fold("small", 0, 0.25)  # resumed at the end of an epoch, which is predicted again
     left.after_epoch("small", 0, 0.25)
     clock(30)
     left.after_epoch("small", 0, 0.5)
     clock(60)
     left.after_epoch("small", 0, 1)  # once for each fold
-    left.begin_fold(0)
+    left.begin_fold("small", 1, 0)
     clock(120)
     left.after_epoch("small", 1, 1)
-    left.begin_fold(0)
+    left.begin_fold("large", 0, 0)
     clock(600)
     left.after_epoch("large", 0, 0.5)  # its own speed, not the mean
     clock(600)

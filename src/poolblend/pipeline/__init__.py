@@ -10,10 +10,10 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from poolblend.pipeline.command import parse, parser, run
+from poolblend.pipeline.command import add_workers, parse, parser, run
 
 if TYPE_CHECKING:
-    from poolblend.config import Config
+    from poolblend.config import Config, Workers
     from poolblend.doctor import doctor
     from poolblend.doctor.artefacts import check
     from poolblend.pipeline.blending import blend
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from poolblend.report.notebook import write_report
 
 __all__ = [
+    "add_workers",
     "blend",
     "check",
     "doctor",
@@ -69,6 +70,7 @@ def train(
     overwrite: bool = False,
     skip_failed: bool = False,
     time_limit: float | None = None,
+    workers: Workers = 1,
 ) -> None:
     """Train the missing fold models of these poolers and folds, as `training.train` says.
 
@@ -78,5 +80,11 @@ def train(
     from poolblend.pipeline import training
 
     training.train(
-        config, poolers=poolers, folds=folds, overwrite=overwrite, skip_failed=skip_failed, end=end
+        config,
+        poolers=poolers,
+        folds=folds,
+        overwrite=overwrite,
+        skip_failed=skip_failed,
+        end=end,
+        workers=workers,
     )

@@ -50,6 +50,17 @@ def parser(doc: str | None, lists: str | None = None) -> argparse.ArgumentParser
     return made
 
 
+def add_workers(made: argparse.ArgumentParser) -> None:
+    """The flag of the commands whose work several processes can share."""
+    made.add_argument(
+        "--workers",
+        default="1",
+        metavar="N",
+        help="do the work in N processes at a time, which share cores and GPUs (default: 1, this "
+        "process); auto: as many as are fastest here and have the memory",
+    )
+
+
 def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     """The command line's arguments; also starts the log and prepares the libraries."""
     args = made.parse_args()
