@@ -52,7 +52,9 @@ def test_what_two_workers_make_is_what_one_makes_though_one_is_killed(one, fault
     lines = [record.getMessage() for record in caplog.records]
     lost = [line for line in lines if "was killed by SIGKILL" in line]
     assert len(lost) == 1
-    assert re.match(r"worker 1 \(process \d+\) was killed .*; .* fold 0 is given to another", lost[0])
+    assert re.match(
+        r"worker 1 \(process \d+\) was killed .*; .* fold 0 is given to another", lost[0]
+    )
     assert any("fold 0: resumes at step 2 of 10" in line for line in lines)
     assert lines.count("2 workers, 1 thread each") == 1
     assert sum("tokens on average" in line for line in lines) <= 1

@@ -18,6 +18,7 @@ class FaultyWork(TrainWork):
         super().__init__(*given, **named)
         self.act, self.name, self.steps, self.times = act, name, steps, times
         self.place, self.doing = Path(place), None
+        self.command = os.getpid()
 
     def __call__(self, task):
         self.doing = task.job.name
@@ -44,11 +45,11 @@ def die(work):
 
 def interrupt(work):
     """The process of the command gets SIGINT."""
-    os.kill(os.getppid(), signal.SIGINT)
+    os.kill(work.command, signal.SIGINT)
 
 
 def terminate(work):
-    os.kill(os.getppid(), signal.SIGTERM)
+    os.kill(work.command, signal.SIGTERM)
 
 
 def fail(work):

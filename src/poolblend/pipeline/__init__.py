@@ -10,6 +10,7 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from poolblend.jobs.starting import prepare
 from poolblend.pipeline.command import add_workers, parse, parser, run
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def train(
     It stops within `time_limit` seconds from now.
     """
     end = None if time_limit is None else time.monotonic() + time_limit  # imports count, too
+    prepare(workers)
     from poolblend.pipeline import training
 
     training.train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import pickle
 import signal
 import sys
@@ -15,6 +16,10 @@ from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import torch
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
 from poolblend.errors import Stopped, UserError
 from poolblend.jobs.runners.seam import Outcome, Work
 
@@ -23,9 +28,13 @@ STEPS = 20  # after which a job's memory is known well enough
 
 
 class Surroundings(NamedTuple):
-    """Threads to use, levels of loggers; whether stderr is a terminal, and its encoding."""
+    """What a worker takes over from the command's process.
+
+    Threads to use, the environment, levels of loggers; whether stderr is a terminal, its encoding.
+    """
 
     threads: int
+    environment: Mapping[str, str]
     levels: Mapping[str, int]
     terminal: bool
     encoding: str
@@ -76,8 +85,6 @@ class LineToCommand:
 
     def send_gpu(self) -> None:
         """The most that this process has held on its GPU, and what is free there."""
-        import torch
-
         if torch.cuda.is_available():
             self.send("gpu", (torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()[0]))
             torch.cuda.reset_peak_memory_stats()
@@ -107,12 +114,12 @@ class Terminal(io.TextIOBase):
 def main(pipe: Connection, surroundings: Surroundings) -> None:
     """Do the tasks that come, one after another, until the pipe is closed."""
     line = LineToCommand(pipe)
+    os.environ.update(surroundings.environment)
     _be_quiet(line, surroundings)
-    import torch
-
-    import poolblend.jobs.runners.training  # noqa: F401 - takes seconds, unlike the work itself
+    import poolblend.jobs.runners.preloaded  # noqa: F401 - done already in a forked process
 
     torch.set_num_threads(surroundings.threads)
+    threadpool_limits(surroundings.threads)
     line.send("ready")
     work: Work = line.next_task()
     if work is None:
@@ -156,6 +163,4 @@ def _be_quiet(line: LineToCommand, surroundings: Surroundings) -> None:
     for name, level in surroundings.levels.items():
         logging.getLogger(name).setLevel(level)
     logging.getLogger("poolblend.store.locks").setLevel(logging.ERROR)  # the command has said it
-    from tqdm.auto import tqdm
-
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed process leaves behind

@@ -7,14 +7,13 @@ text of progress bars and notes come back. A worker that dies loses its line, an
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -25,10 +24,10 @@ from poolblend.jobs.runners import child
 from poolblend.jobs.runners.display import Display
 from poolblend.jobs.runners.memory import MemoryGuard, Running, Use, held_by
 from poolblend.jobs.runners.seam import Order, Outcome, Work
+from poolblend.jobs.starting import start_process
 
 log = logging.getLogger(__name__)
 
-SPAWN = multiprocessing.get_context("spawn")
 TEXTS = "poolblend.loading.texts"
 NOTHING = Use(0)
 PATIENCE = 10.0  # seconds for a worker without a job to end
@@ -162,17 +161,8 @@ class ProcessPool:
         )
 
     def _start(self, number: int) -> Worker:
-        here, there = SPAWN.Pipe()
         gpu = self._gpu_of(number)
-        process = SPAWN.Process(
-            target=child.main,
-            args=(there, _surroundings(self.threads)),
-            name=f"poolblend worker {number}",
-            daemon=True,  # it ends with this process in any case
-        )
-        with _environment(self.threads, gpu), _signals_blocked():
-            process.start()
-        there.close()
+        process, here = start_process(child.main, _surroundings(self.threads, gpu))
         worker = Worker(number, process, here, gpu)
         self._workers.append(worker)
         return worker
@@ -268,51 +258,12 @@ def _how_it_ended(status: int | None) -> str:
     return f"ended with exit status {status}"
 
 
-def _surroundings(threads: int) -> child.Surroundings:
-    """What a worker must know of this process before it imports anything."""
+def _surroundings(threads: int, gpu: str | None) -> child.Surroundings:
+    """What a worker must know of this process."""
+    columns, lines = shutil.get_terminal_size()
+    environment = {**os.environ, "COLUMNS": str(columns), "LINES": str(lines)}  # tqdm asks for them
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
     levels = {name: logging.getLogger(name).getEffectiveLevel() for name in ("", "poolblend")}
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    return child.Surroundings(threads, levels, sys.stderr.isatty(), encoding)
-
-
-@contextmanager
-def _environment(threads: int, gpu: str | None) -> Iterator[None]:
-    """What a process that is started in the block sees of threads, its GPU and the terminal."""
-    columns, lines = shutil.get_terminal_size()
-    new = {
-        "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-        "COLUMNS": str(columns),  # tqdm asks for them
-        "LINES": str(lines),
-    }
-    if gpu is not None:
-        new["CUDA_VISIBLE_DEVICES"] = gpu
-    before = {name: os.environ.get(name) for name in new}
-    os.environ.update(new)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """SIGINT and SIGTERM wait until after the block; a process started in it begins without them.
-
-    A terminal sends SIGINT to workers, too, which are to learn of it from this process alone.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()  # else it is started in the block, and lifts the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return child.Surroundings(threads, environment, levels, sys.stderr.isatty(), encoding)
