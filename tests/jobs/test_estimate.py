@@ -46,6 +46,29 @@ def test_time_left_is_the_tokens_left_at_the_speed_so_far(clock, caplog):
     ]
 
 
+def test_workers_share_the_time_left_but_for_one_fold_which_is_one_workers(clock, caplog):
+    caplog.set_level("INFO", logger="poolblend")
+    left = estimate.Estimate(dict.fromkeys([("a", n) for n in range(4)], 100), workers=2)
+    left.begin_fold("a", 0, 0)
+    left.begin_fold("a", 1, 0)
+    clock(100)
+    left.after_epoch("a", 0, 0.5)  # 50 + 100 + 100 + 100 tokens at 2 seconds each
+    left.after_epoch("a", 1, 0.5)
+    clock(100)
+    left.after_epoch("a", 0, 1)
+    left.end_fold("a", 0)
+    left.begin_fold("a", 2, 0)
+    left.end_fold("a", 1)  # it has failed
+    left.begin_fold("a", 3, 0.5)
+    clock(20)
+    left.after_epoch("a", 2, 0.1)  # 90 of its own, which one worker does
+    assert [record.getMessage().split(" left")[0] for record in caplog.records] == [
+        f"about {duration(350)}",
+        f"about {duration(300)}",
+        f"about {duration(180)}",
+    ]
+
+
 def test_durations_are_short_texts():
     found = [duration(seconds) for seconds in (0.4, 89, 91, 3599, 3600, 11_100)]
     assert found == ["0 s", "89 s", "2 min", "1 h 00 min", "1 h 00 min", "3 h 05 min"]
