@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
+from poolblend.training.resources import free_memory
+
 FREE = 0.1  # share of the machine's memory that stays free
 RESERVE, RESERVE_BEFORE_THE_END = 1.25, 1.5  # times what was taken, after the first job and in it
 GPU_PROCESS = 700e6  # bytes that a process takes on a GPU besides its tensors
-CGROUPS = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
 
 
 class Use(NamedTuple):
@@ -70,7 +66,7 @@ class MemoryGuard:
             return False
         grows = [Running(kind, held, True), *others]
         host = sum(max(0.0, self._need(each.kind).host - each.use.host) for each in grows)
-        free, total = available()
+        free, total = free_memory()
         if host > free - FREE * total:
             return False
         if gpu_free is None or not any(other.same_gpu for other in others):
@@ -93,24 +89,3 @@ def held_by(pid: int) -> float:
     except psutil.Error:
         return 0.0
     return float(info.rss - getattr(info, "shared", 0))
-
-
-def available() -> tuple[float, float]:
-    """Bytes that can still be had, and bytes in all: of the machine, or of its container."""
-    machine = psutil.virtual_memory()
-    free, total = float(machine.available), float(machine.total)
-    for limit, used in CGROUPS:
-        root = Path("/sys/fs/cgroup")
-        with suppress(OSError, ValueError):
-            most = float((root / limit).read_text(encoding="ascii"))
-            now = float((root / used).read_text(encoding="ascii")) - _reclaimable(
-                (root / limit).with_name("memory.stat")
-            )
-            free, total = min(free, most - now), min(total, most)
-    return free, total
-
-
-def _reclaimable(stat: Path) -> float:
-    """Bytes of files that the system keeps in memory while nobody else needs it."""
-    lines = dict(line.split(" ", 1) for line in stat.read_text(encoding="ascii").splitlines())
-    return float(lines.get("total_inactive_file", lines.get("inactive_file", "0")))

@@ -17,6 +17,7 @@ from poolblend.jobs.runners.processes import ProcessPool
 from poolblend.jobs.runners.seam import Pool, Work
 from poolblend.store import Store
 from poolblend.store.probe import nearest_folder, try_locking
+from poolblend.training.resources import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def make_plan(workers: Workers, n_orders: int) -> Plan:
 
     The threads that one process would use are divided among them.
     """
-    gpus, threads = _gpus(), torch.get_num_threads()
+    gpus, threads = _gpus(), max(1, min(torch.get_num_threads(), int(usable_cores())))
     if workers != "auto":
         most = workers
     elif gpus:
