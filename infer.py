@@ -48,7 +48,7 @@ def main() -> None:
     )
     args = pipeline.parse(parser)
     settings = config.load(args.config, args.set, seed=args.seed)
-    workers = config.parse_workers(args.workers)
+    workers = args.workers
     if args.verify_oof:
         pipeline.verify_oof(settings, workers=workers)
     elif args.vectors:

@@ -95,7 +95,7 @@ def main() -> None:
         pipeline.train(
             settings,
             **chosen,
-            workers=config.parse_workers(args.workers),
+            workers=args.workers,
             time_limit=config.parse_duration(args.time_limit) if args.time_limit else None,
         )
 

@@ -57,6 +57,8 @@ def _clean_start() -> Iterator[None]:
     """
     multiprocessing.get_context(METHOD).set_forkserver_preload([PRELOADED])
     new = dict.fromkeys(ONE_THREAD, "1") | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # Else a library that asks for GPUs as it is imported would make CUDA useless after a fork.
+    new["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     before = dict(os.environ)
     os.environ.update(new)
     can_block = hasattr(signal, "pthread_sigmask")

@@ -10,7 +10,6 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from poolblend.jobs.starting import prepare
 from poolblend.pipeline.command import add_workers, parse, parser, run
 
 if TYPE_CHECKING:
@@ -78,7 +77,6 @@ def train(
     It stops within `time_limit` seconds from now.
     """
     end = None if time_limit is None else time.monotonic() + time_limit  # imports count, too
-    prepare(workers)
     from poolblend.pipeline import training
 
     training.train(

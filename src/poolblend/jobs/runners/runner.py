@@ -103,6 +103,8 @@ class Runner:
                 reason = outcome.reason
                 if outcome.state == "lost":
                     reason = self._note_lost(order, reason)
+                    if isinstance(job, FoldJob):
+                        self.context.estimate.end_fold(job.member.name, job.fold)
                 self.failures.add(job, reason)
 
     def _prepare(self, order: Order) -> Order | None:
