@@ -10,6 +10,7 @@ from poolblend.errors import PartlyFailedError, Stopped
 from poolblend.jobs.runners import runner
 from poolblend.loading.competition import open_store
 from rig import faulty, looking
+from rig.children import start_server
 
 FIRST, SECOND = "tiny-mean-s42 fold 0", "tiny-mean-s42 fold 1"
 
@@ -17,6 +18,7 @@ FIRST, SECOND = "tiny-mean-s42 fold 0", "tiny-mean-s42 fold 1"
 @pytest.fixture
 def one(toy, tmp_path):
     """Settings of a run with a store of its own, by name."""
+    start_server()
     path = toy(checkpoints={"steps": 2})
     return lambda name: config.load(path, [f"store={tmp_path / name}"])
 

@@ -46,6 +46,7 @@ class Queue:
                 self._end(stop, pool)
             if not self._ends and self._submit(pool):
                 continue
+            self._log_elsewhere()
             answers = pool.collect(WAIT) if self._running or not self._ends else []
             if not answers and not self._ends:
                 self._look_again()
@@ -83,10 +84,12 @@ class Queue:
             self._told = True
             pool.stop(reason if isinstance(reason, Stopped) else Stopped(CONTINUE, 2))
 
-    def _look_again(self) -> None:
-        """Orders that others held may be free now."""
+    def _log_elsewhere(self) -> None:
+        """Say once that other processes do some of the jobs."""
+        if self._said_elsewhere:
+            return
         held = [each.name for each in self._elsewhere if self.locks[each.name].is_held()]
-        if held and not self._said_elsewhere:
+        if held:
             self._said_elsewhere = True
             log.info(
                 "waiting for %d of the jobs, which another process is doing (%s by %s)",
@@ -94,6 +97,9 @@ class Queue:
                 held[0],
                 self.locks[held[0]].holder(),
             )
+
+    def _look_again(self) -> None:
+        """Orders that others held may be free now."""
         self._waiting = sorted(
             [*self._waiting, *self._elsewhere], key=lambda order: self._places[order.name]
         )
