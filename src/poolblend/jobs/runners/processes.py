@@ -92,12 +92,11 @@ class ProcessPool:
         ended, self._refused = self._refused, []
         while not ended:
             left = end - time.monotonic()
-            lines = {worker.line: worker for worker in self._workers}
+            lines: dict[Any, Worker] = {worker.line: worker for worker in self._workers}
             heard = connection.wait(list(lines), max(0.0, left)) if lines else []
             if not lines and left > 0:
                 time.sleep(left)
             for line in heard:
-                assert isinstance(line, Connection)
                 ended += self._hear(lines[line])
             self._measure()
             if left <= 0:
