@@ -1,14 +1,18 @@
 """How many workers there are, and when one more may begin."""
 
 import io
+from multiprocessing import Pipe
 
 import pytest
 import torch
 
-from poolblend.jobs.runners import memory, pools
+from poolblend.errors import Stopped, UserError
+from poolblend.jobs.runners import memory, pools, processes
 from poolblend.jobs.runners.display import Display
 from poolblend.jobs.runners.inline import InlinePool
 from poolblend.jobs.runners.memory import MemoryGuard, Running, Use
+from poolblend.jobs.runners.processes import ProcessPool
+from poolblend.jobs.runners.seam import Order
 from poolblend.store import Store
 
 GB = 1e9
@@ -92,6 +96,88 @@ def test_a_gpu_is_shared_only_while_its_own_memory_lasts(guard):
     assert not fits(guard, ("a", 5), gpu_free=5.5 * GB)  # 5, and what a process takes itself
     elsewhere = [Running("a", Use(0, 5 * GB), False)]
     assert guard.fits("a", elsewhere, held=Use(0), gpu_free=0.0)
+
+
+def test_locks_that_do_nothing_are_said_once_to_protect_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(pools, "try_locking", lambda folder: False)
+    with pools.open_pool(None, 2, 9, Store(tmp_path, "run")) as (_, n):
+        assert n == 2
+    (line,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert line.startswith(
+        f"{tmp_path} does not honour locks: the workers of this command are safe"
+    )
+
+
+class Process:
+    """A worker process, of which the test holds the other end of the pipe."""
+
+    def __init__(self, pid):
+        self.pid, self.exitcode = pid, None
+
+    def join(self, timeout=None):
+        pass
+
+    def kill(self):
+        self.exitcode = -9
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The workers that a pool starts: (process, our end of its pipe)."""
+    made = []
+
+    def start(*_):
+        here, there = Pipe()
+        made.append((Process(len(made) + 1), there))
+        return made[-1][0], here
+
+    monkeypatch.setattr(processes, "start_process", start)
+    monkeypatch.setattr(processes, "held_by", lambda pid: 1 * GB)
+    return made
+
+
+def ends(worker, status):
+    process, pipe = worker
+    process.exitcode = status
+    pipe.close()
+
+
+def test_workers_that_cannot_start_end_the_command(started):
+    with ProcessPool(None, 2, 1) as pool:
+        pool.submit(Order("a", "kind", "task"))
+        pool.submit(Order("b", "kind", "task"))
+        ends(started[0], 1)
+        (lost,) = pool.collect(0)
+        assert lost[1].state == "lost"
+        assert lost[1].reason == (
+            "worker 1 (process 1) ended with exit status 1 before its first job and is not replaced"
+        )
+        assert not pool.has_room(Order("a", "kind", "task"))
+        ends(started[1], 1)
+        with pytest.raises(
+            UserError, match="worker 2 .* before its first job; see the lines above"
+        ):
+            pool.collect(0)
+
+
+def test_one_that_dies_is_replaced_unless_the_memory_is_guarded(started, guard):
+    for watched, room in ((None, True), (guard[0], False)):
+        started.clear()
+        with ProcessPool("work", 2, 1, guard=watched) as pool:
+            for n, name in enumerate("ab"):
+                pool.submit(Order(name, "kind", "task"))
+                started[n][1].send(("ready", None))
+                assert pool.collect(0) == []
+                assert [started[n][1].recv() for _ in range(2)] == ["work", "task"]
+                started[n][1].send(("steps", None))
+                assert pool.collect(0) == []
+            ends(started[0], -9)
+            ((order, outcome),) = pool.collect(0)
+            assert (order.name, outcome.state) == ("a", "lost")
+            assert "was killed by SIGKILL, as the system does when memory runs" in outcome.reason
+            assert pool.has_room(order) == room
+            pool.stop(Stopped("enough", 1))
+            assert str(started[1][1].recv()) == "enough"
 
 
 def test_workers_lines_are_printed_whole(monkeypatch):
