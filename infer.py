@@ -3,6 +3,7 @@
   python infer.py                                        the demo competition
   python infer.py --config configs/disaster-tweets.yaml
   python infer.py --config configs/chnsenticorp.yaml --set submission=probabilities
+  python infer.py --workers auto                         several processes, or one for each GPU
   python infer.py --verify-oof                           do the models predict the stored OOF?
   python infer.py --vectors                              pooled vectors as parquet files
   python infer.py --pseudo-labels first                  the blend's predictions, to train on
@@ -21,6 +22,7 @@ from poolblend import config, pipeline
 
 def main() -> None:
     parser = pipeline.parser(__doc__)
+    pipeline.add_workers(parser)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--verify-oof",
@@ -46,14 +48,15 @@ def main() -> None:
     )
     args = pipeline.parse(parser)
     settings = config.load(args.config, args.set, seed=args.seed)
+    workers = args.workers
     if args.verify_oof:
-        pipeline.verify_oof(settings)
+        pipeline.verify_oof(settings, workers=workers)
     elif args.vectors:
-        pipeline.write_vectors(settings)
+        pipeline.write_vectors(settings, workers=workers)
     elif args.pseudo_labels is not None:
-        pipeline.write_pseudo_labels(settings, args.pseudo_labels)
+        pipeline.write_pseudo_labels(settings, args.pseudo_labels, workers=workers)
     else:
-        pipeline.infer(settings, members_from=args.members_from)
+        pipeline.infer(settings, members_from=args.members_from, workers=workers)
 
 
 if __name__ == "__main__":

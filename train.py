@@ -4,6 +4,7 @@
   python train.py --pooler max --fold 0                  one fold model
   python train.py --config configs/disaster-tweets.yaml --pooler mean,attention --fold all
   python train.py --config configs/trec.yaml --set train.epochs=3 --set data.dir=~/data/trec
+  python train.py --workers auto                         several processes, or one for each GPU
   python train.py --time-limit 8h30m                     stop before; finished work is kept
   python train.py --screen                               which poolers are worth training?
   python train.py --list                                 names for the config; finished folds
@@ -61,6 +62,7 @@ def main() -> None:
         metavar="TIME",
         help="stop before this time, such as 8h30m or 45m, with exit status 0",
     )
+    pipeline.add_workers(parser)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--list",
@@ -98,7 +100,7 @@ def main() -> None:
     if args.list:
         pipeline.list_all(settings)
     elif args.screen:
-        pipeline.screen(settings, fold=args.fold, time_limit=time_limit)
+        pipeline.screen(settings, fold=args.fold, time_limit=time_limit, workers=args.workers)
     elif args.dry_run:
         pipeline.dry_run(settings, **chosen)
     elif args.doctor:
@@ -110,6 +112,7 @@ def main() -> None:
             settings,
             **chosen,
             standalone=args.standalone,
+            workers=args.workers,
             time_limit=time_limit,
         )
 

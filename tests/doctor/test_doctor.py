@@ -23,9 +23,9 @@ from doctor.faults import (
 from poolblend import config
 from poolblend import doctor as diagnosis
 from poolblend.competition import demo
-from poolblend.doctor import checks, libraries, machine
+from poolblend.doctor import checks, libraries
 from poolblend.errors import UserError
-from poolblend.training import trial
+from poolblend.training import resources, trial
 
 ROOT = Path(__file__).parents[2]
 
@@ -192,11 +192,11 @@ def test_a_containers_limits_count(tmp_path, monkeypatch):
     }
     for name, text in limits.items():
         (tmp_path / name).write_text(text + "\n")
-    monkeypatch.setattr(machine, "CGROUP", tmp_path)
-    assert machine.usable_cores() == 0.5
-    assert machine.free_memory() == (1.5e6, 3e6)
+    monkeypatch.setattr(resources, "CGROUP", tmp_path)
+    assert resources.usable_cores() == 0.5
+    assert resources.free_memory() == (1.5e6, 3e6)
     (tmp_path / "memory.max").write_text("max\n")
-    assert machine.free_memory()[1] > 1e9
+    assert resources.free_memory()[1] > 1e9
 
 
 def test_the_supported_ranges_hold_the_pins():

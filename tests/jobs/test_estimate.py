@@ -24,16 +24,16 @@ def test_time_left_is_the_tokens_left_at_the_speed_so_far(clock, caplog):
     caplog.set_level("INFO", logger="poolblend")
     left = estimate.Estimate(TOKENS)
     clock(9999)  # backbones are trained, or other processes are waited for
-    left.begin_fold(0.25)  # resumed at the end of an epoch, which is predicted again
+    left.begin_fold("small", 0, 0.25)  # resumed at the end of an epoch, which is predicted again
     left.after_epoch("small", 0, 0.25)
     clock(30)
     left.after_epoch("small", 0, 0.5)
     clock(60)
     left.after_epoch("small", 0, 1)  # once for each fold
-    left.begin_fold(0)
+    left.begin_fold("small", 1, 0)
     clock(120)
     left.after_epoch("small", 1, 1)
-    left.begin_fold(0)
+    left.begin_fold("large", 0, 0)
     clock(600)
     left.after_epoch("large", 0, 0.5)  # its own speed, not the mean
     clock(600)
@@ -43,6 +43,29 @@ def test_time_left_is_the_tokens_left_at_the_speed_so_far(clock, caplog):
         f"about {duration(50 * 1.2 + 200 * 1.2)} left for 3 folds",
         f"about {duration(100 * 1.2)} left for 1 fold",
         "about 10 min left for 1 fold",
+    ]
+
+
+def test_workers_share_the_time_left_but_for_one_fold_which_is_one_workers(clock, caplog):
+    caplog.set_level("INFO", logger="poolblend")
+    left = estimate.Estimate(dict.fromkeys([("a", n) for n in range(4)], 100), workers=2)
+    left.begin_fold("a", 0, 0)
+    left.begin_fold("a", 1, 0)
+    clock(100)
+    left.after_epoch("a", 0, 0.5)  # 50 + 100 + 100 + 100 tokens at 2 seconds each
+    left.after_epoch("a", 1, 0.5)
+    clock(100)
+    left.after_epoch("a", 0, 1)
+    left.end_fold("a", 0)
+    left.begin_fold("a", 2, 0)
+    left.end_fold("a", 1)  # it has failed
+    left.begin_fold("a", 3, 0.5)
+    clock(20)
+    left.after_epoch("a", 2, 0.1)  # 90 of its own, which one worker does
+    assert [record.getMessage().split(" left")[0] for record in caplog.records] == [
+        f"about {duration(350)}",
+        f"about {duration(300)}",
+        f"about {duration(180)}",
     ]
 
 

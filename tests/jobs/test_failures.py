@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from poolblend import config, pipeline
 from poolblend.errors import PartlyFailedError, Stopped, UserError
-from poolblend.jobs.runners import inline
+from poolblend.jobs.runners import training
 from poolblend.loading.competition import open_store
 from poolblend.modeling.poolers import POOLERS
 from poolblend.store import UnwritableError
@@ -40,7 +40,7 @@ def finished(store, name, n=3):
 
 def failing(monkeypatch, error, name=WILD, fold=None):
     """Training a fold of that name, or this one, ends in the error."""
-    whole = inline.run
+    whole = training.run
     tried = []
 
     def run(job, context, place):
@@ -49,7 +49,7 @@ def failing(monkeypatch, error, name=WILD, fold=None):
             raise error
         whole(job, context, place)
 
-    monkeypatch.setattr(inline, "run", run)
+    monkeypatch.setattr(training, "run", run)
     return tried
 
 
@@ -277,7 +277,7 @@ def test_a_note_that_is_damaged_is_none(run):
 
 def test_what_another_process_failed_meanwhile_is_not_tried_again(run, monkeypatch):
     settings, store = run()
-    whole, tried, moments = inline.run, [], itertools.count()
+    whole, tried, moments = training.run, [], itertools.count()
 
     def run_job(job, context, place):
         if job.member.name == WILD:
@@ -289,7 +289,7 @@ def test_what_another_process_failed_meanwhile_is_not_tried_again(run, monkeypat
             raise UserError("mine")
         whole(job, context, place)
 
-    monkeypatch.setattr(inline, "run", run_job)
+    monkeypatch.setattr(training, "run", run_job)
     with pytest.raises(PartlyFailedError, match="3 of 6 folds"):
         pipeline.train(settings)
     assert tried == [0]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from poolblend.cards.predictions import Origin
-from poolblend.jobs.predict_job import PredictJob
+from poolblend.jobs.predict_job import PredictJob, Rows
+from poolblend.jobs.runners import PredictWork, inline, predict_all
 from poolblend.store import Store
 from poolblend.store.predictions import to_table
 
@@ -34,3 +35,19 @@ def test_a_result_is_that_of_just_this_job(tmp_path):
     assert job().kept(store)["id"].tolist() == ["a"]
     assert job(test_sha256="3").kept(store) is None
     assert job(table="train").file(store) is None
+
+
+def test_a_result_that_another_process_makes_is_waited_for(tmp_path, monkeypatch):
+    store, theirs = Store(tmp_path, "toy"), job().file(Store(tmp_path, "toy"))
+    work = PredictWork(store, {"test": Rows(None, np.array(["a"], dtype=object))}, ["target"])
+    lock = theirs.lock
+    assert lock.acquire(wait=False)
+
+    def they_finish(_):
+        theirs.keep(to_table(["a"], np.array([[0.5]]), ["target"]), HASHES)
+        lock.release()
+
+    monkeypatch.setattr(inline.time, "sleep", they_finish)
+    assert work(job()).state == "elsewhere"
+    (result,) = predict_all([job()], work)
+    assert result.values.tolist() == [[0.5]]

@@ -41,7 +41,7 @@ def idle(monkeypatch):
     def work(*_, **__):
         raise AssertionError("it works before it knows where to write")
 
-    monkeypatch.setattr("poolblend.jobs.runners.inline.run", work)
+    monkeypatch.setattr("poolblend.jobs.runners.training.run", work)
     monkeypatch.setattr(FoldModels, "_run", work)
     monkeypatch.setattr("poolblend.pipeline.blending.compare", work)
 

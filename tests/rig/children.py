@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -27,6 +28,12 @@ def _forking():
     forking = multiprocessing.get_context("forkserver")
     forking.set_forkserver_preload(["rig.preloaded"])
     return forking
+
+
+def start_server():
+    """The server for children is also the one for workers: there is one in a process."""
+    _forking()
+    forkserver.ensure_running()
 
 
 class Child:

@@ -8,5 +8,15 @@ from poolblend.cards.member import Member, derive_seed
 from poolblend.config.duration import parse_duration
 from poolblend.config.reading import load
 from poolblend.config.settings import ROOT, Config
+from poolblend.config.workers import Workers, parse_workers
 
-__all__ = ["ROOT", "Config", "Member", "derive_seed", "load", "parse_duration"]
+__all__ = [
+    "ROOT",
+    "Config",
+    "Member",
+    "Workers",
+    "derive_seed",
+    "load",
+    "parse_duration",
+    "parse_workers",
+]

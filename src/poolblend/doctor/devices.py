@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from poolblend.doctor.checks import Finding, Run, check, fail, failure, ok, size, warn
-from poolblend.doctor.machine import usable_cores
+from poolblend.training.resources import usable_cores
 
 if TYPE_CHECKING:
     import torch

@@ -30,26 +30,25 @@ def own_reason(error: Exception) -> str | None:
     return reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}…"
 
 
-class Failures:
-    """The jobs that this command could not do, by name, each with its reason."""
+class Noted:
+    """Notes failures where the jobs are done."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.reasons: dict[str, str] = {}
-        self._folds: dict[tuple[str, int], str] = {}
+        self._reasons: set[str] = set()
 
-    def take(self, job: Job, error: Exception) -> None:
+    def take(self, job: Job, error: Exception) -> str:
         """Note the job as failed, in the log and in the store; raise an error that is not its own.
 
-        The traceback is logged for an error that nobody has foreseen.
+        Returns the reason. The traceback is logged for an error that nobody has foreseen.
         """
         reason = own_reason(error)
         if reason is None:
             raise error
         foreseen = isinstance(error, (UserError, MemoryError))
-        seen = reason in self.reasons.values()
+        seen = reason in self._reasons
         log.warning("%s failed: %s", job.name, reason, exc_info=None if seen or foreseen else error)
-        self.add(job, reason)
+        self._reasons.add(reason)
         if isinstance(error, DivergedError):
             job.files(self.store).checkpoints.drop()  # they lead to the same end
         job.note_failure(self.store, reason)
@@ -58,6 +57,15 @@ class Failures:
                 f"the device does not compute any more after {job.name} failed ({reason}); the "
                 "same command continues"
             )
+        return reason
+
+
+class Failures:
+    """The jobs that this command could not do, by name, each with its reason."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+        self._folds: dict[tuple[str, int], str] = {}
 
     def add(self, job: Job, reason: str) -> None:
         """Count the job as failed."""

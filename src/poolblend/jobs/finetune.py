@@ -171,7 +171,7 @@ def _train(
         checkpointer.after_step()
 
     epochs, estimate = checkpointer.epochs, context.estimate
-    estimate.begin_fold(fit.steps_done / fit.n_steps)
+    estimate.begin_fold(job.member.name, job.fold, fit.steps_done / fit.n_steps)
     with enough_memory(OUT_OF_MEMORY):
         for epoch in fit.run(progress=checkpointer.label, after_step=after_step):
             checkpointer.write()

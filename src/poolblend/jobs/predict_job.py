@@ -5,8 +5,7 @@ Shape legend: N rows, K outputs, H width of the pooler.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,15 +16,10 @@ from poolblend.cards.blend import MemberOrigin
 from poolblend.cards.card import CardPart
 from poolblend.cards.predictions import Origin, TableName, What
 from poolblend.config import Config
-from poolblend.errors import UserError
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.loading.texts import Texts
 from poolblend.store import Store
 from poolblend.store.kept import KeptFile
-from poolblend.store.predictions import from_table, to_table, vectors_table
-from poolblend.store.probe import COPIED, check_writable
-
-log = logging.getLogger(__name__)
 
 
 class PredictJob(CardPart):
@@ -87,57 +81,6 @@ def run(job: PredictJob, models: FoldModels, rows: Rows) -> np.ndarray:
     """Predictions (N, K) or vectors (N, H) of the job's rows, computed by its model."""
     compute = models.vectors if job.origin.what == "vectors" else models.predict
     return compute(*job.origin.place, rows.positions(job), str(job.origin))
-
-
-class PredictWork:
-    """Does a job: reads the stored result, or computes and stores it."""
-
-    def __init__(self, store: Store, tables: Tables, outputs: Sequence[str]) -> None:
-        self.store, self.tables, self.outputs = store, tables, outputs
-        self._models: dict[TableName, FoldModels] = {}
-        self._warned = False
-
-    def __call__(self, job: PredictJob) -> Result:
-        rows, file = self.tables[job.origin.table], job.file(self.store)
-        kept = job.kept(self.store)
-        if kept is not None:
-            return Result(job, self._values(job, kept), True)
-        if file is not None and job.origin.what == "vectors":
-            check_writable([file.path.parent], COPIED)
-        values = run(job, self._models_of(job), rows)
-        if file is not None:
-            self._keep(job, file, values)
-        return Result(job, values, False)
-
-    def _models_of(self, job: PredictJob) -> FoldModels:
-        """The models over the job's table; all jobs of this work share what is the same."""
-        table, made = job.origin.table, next(iter(self._models.values()), None)
-        if table not in self._models:
-            self._models[table] = FoldModels(
-                self.store,
-                self.tables[table].texts,
-                job.batch_tokens,
-                remote_code=job.remote_code,
-                loader=None if made is None else made.loader,
-            )
-        return self._models[table]
-
-    def _values(self, job: PredictJob, table: pd.DataFrame) -> np.ndarray:
-        if job.origin.what == "vectors":
-            return np.stack(table["vector"].to_list())
-        return from_table(table, self.tables[job.origin.table].ids_N, self.outputs)
-
-    def _keep(self, job: PredictJob, file: KeptFile, values: np.ndarray) -> None:
-        rows, hashes = self.tables[job.origin.table], job.origin.hashes
-        if job.origin.what == "vectors":
-            file.keep(vectors_table(rows.ids_N, values, rows.fold_N), hashes)
-            return
-        try:
-            file.keep(to_table(rows.ids_N, values, self.outputs), hashes)
-        except UserError as error:  # a read-only store is no error: they only save time later
-            if not self._warned:
-                log.warning("test predictions are not stored: %s", error)
-            self._warned = True
 
 
 def plan_predictions(

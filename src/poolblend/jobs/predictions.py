@@ -14,12 +14,12 @@ from poolblend.cards.blend import BlendMember, MemberOrigin
 from poolblend.competition.tables import Unlabelled, load_test
 from poolblend.competition.tasks import Task
 from poolblend.competition.templates import text_columns
-from poolblend.config import Config
+from poolblend.config import Config, Workers
 from poolblend.ensembling.matrix import build_test
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged
-from poolblend.jobs.predict_job import PredictWork, Rows, plan_predictions
-from poolblend.jobs.runners import predict_all
+from poolblend.jobs.predict_job import Rows, plan_predictions
+from poolblend.jobs.runners import PredictWork, predict_all
 from poolblend.loading.competition import Competition, table_hashes
 from poolblend.loading.outside import Predictions, find_moved, read_predictions
 from poolblend.loading.texts import Texts
@@ -57,6 +57,7 @@ def predict_members(
     task: Task,
     members: Mapping[str, BlendMember],
     members_from: Path | None = None,
+    workers: Workers = 1,
 ) -> np.ndarray:
     """Test predictions (M, N, K): the mean over a member's folds, or an outside member's file.
 
@@ -81,7 +82,8 @@ def predict_members(
         )
     origins = {name: member.origin for name, member in members.items()}
     jobs = plan_predictions(config, origins, "test", "predictions", table_hashes(config, "test"))
-    for job, pred_NK, _ in predict_all(jobs, PredictWork(store, {"test": rows}, task.outputs)):
+    work = PredictWork(store, {"test": rows}, task.outputs)
+    for job, pred_NK, _ in predict_all(jobs, work, workers):
         name = job.origin.member
         pred_MNK[names.index(name)] += pred_NK / len(origins[name].folds)
     return pred_MNK

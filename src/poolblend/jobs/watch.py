@@ -22,7 +22,7 @@ class Watch:
     """Asked between two steps whether to go on; `end` is a time on the monotonic clock."""
 
     def __init__(self, end: float | None = None) -> None:
-        self._end = end
+        self.end = end
         self._signal: int | None = None
         self._longest: dict[str, float] = {}
 
@@ -36,7 +36,7 @@ class Watch:
             name = signal.Signals(self._signal).name
             return Stopped(f"stopped by {name}; {CONTINUE}", 128 + self._signal)
         reserve = 2 * sum(self._longest.values())
-        if self._end is not None and time.monotonic() + reserve >= self._end:
+        if self.end is not None and time.monotonic() + reserve >= self.end:
             # What is finished can be blended: not a failure.
             return Stopped(f"stopped before the time limit; {CONTINUE}", 0)
         return None

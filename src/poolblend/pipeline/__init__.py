@@ -10,10 +10,10 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from poolblend.pipeline.command import parse, parser, run
+from poolblend.pipeline.command import add_workers, parse, parser, run
 
 if TYPE_CHECKING:
-    from poolblend.config import Config
+    from poolblend.config import Config, Workers
     from poolblend.doctor import doctor
     from poolblend.doctor.artefacts import check
     from poolblend.pipeline.blending import blend
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from poolblend.report.notebook import write_report
 
 __all__ = [
+    "add_workers",
     "blend",
     "check",
     "doctor",
@@ -71,6 +72,7 @@ def train(
     skip_failed: bool = False,
     standalone: bool = False,
     time_limit: float | None = None,
+    workers: Workers = 1,
 ) -> None:
     """Train the missing fold models of these poolers and folds, as `training.train` says.
 
@@ -87,12 +89,20 @@ def train(
         skip_failed=skip_failed,
         standalone=standalone,
         end=end,
+        workers=workers,
     )
 
 
-def screen(config: Config, *, fold: str = "all", time_limit: float | None = None) -> None:
+def screen(
+    config: Config,
+    *,
+    fold: str = "all",
+    time_limit: float | None = None,
+    workers: Workers = 1,
+) -> None:
     """Compare all poolers on one fold, as `screening.screen` says; "all" means fold 0."""
     end = None if time_limit is None else time.monotonic() + time_limit
     from poolblend.pipeline import screening
 
-    screening.screen(config, fold="0" if fold == "all" else fold, end=end)
+    fold = "0" if fold == "all" else fold
+    screening.screen(config, fold=fold, end=end, workers=workers)

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NoReturn
 
+from poolblend.config import parse_workers
 from poolblend.errors import PartlyFailedError, Stopped, UserError
+from poolblend.jobs.starting import prepare
 from poolblend.registry import declared
 
 CONTINUE = "the same command continues with what is missing"
@@ -50,8 +52,19 @@ def parser(doc: str | None, lists: str | None = None) -> argparse.ArgumentParser
     return made
 
 
+def add_workers(made: argparse.ArgumentParser) -> None:
+    """The flag of the commands whose work several processes can share."""
+    made.add_argument(
+        "--workers",
+        default="1",
+        metavar="N",
+        help="do the work in N processes at a time, which share cores and GPUs (default: 1, this "
+        "process); auto: as many as are fastest here and have the memory",
+    )
+
+
 def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
-    """The command line's arguments; also starts the log and prepares the libraries."""
+    """The command line's arguments; also starts the log, and prepares libraries and workers."""
     args = made.parse_args()
     handler = _AboveBars(sys.stderr)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[handler])
@@ -62,6 +75,9 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     # GNU OpenMP spins at every barrier: on two cores, one other busy process made training 12 times
     # as slow. A short spin costs nothing on an idle machine and keeps a shared one usable.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if hasattr(args, "workers"):
+        args.workers = parse_workers(args.workers)
+        prepare(args.workers)
     return args
 
 

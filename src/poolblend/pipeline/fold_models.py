@@ -10,13 +10,13 @@ import numpy as np
 from poolblend.cards.blend import MemberOrigin
 from poolblend.cards.predictions import TableName
 from poolblend.competition.tasks import Task
-from poolblend.config import Config
+from poolblend.config import Config, Workers
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
 from poolblend.jobs.foldmodels import FoldModels
-from poolblend.jobs.predict_job import PredictJob, PredictWork, Rows, plan_predictions
+from poolblend.jobs.predict_job import PredictJob, Rows, plan_predictions
 from poolblend.jobs.predictions import load_unlabelled, test_rows, train_rows
-from poolblend.jobs.runners import predict_all
+from poolblend.jobs.runners import PredictWork, predict_all
 from poolblend.loading.competition import Competition, load_competition, open_store, table_hashes
 from poolblend.loading.trained_members import origin_of
 from poolblend.store import Store, read_folds
@@ -28,7 +28,7 @@ from poolblend.store.predictions import from_table
 TOLERANCE = 0.05
 
 
-def verify_oof(config: Config) -> None:
+def verify_oof(config: Config, *, workers: Workers = 1) -> None:
     """Run the blend's fold models on their own validation rows, and compare with the stored OOF.
 
     Prints the largest difference of each model. Raises UserError for a difference that is larger
@@ -42,7 +42,8 @@ def verify_oof(config: Config) -> None:
         config, origins, "train", "predictions", _train_hashes(config, competition)
     )
     worst, unlike = 0.0, []
-    for job, pred_NK, _ in predict_all(jobs, PredictWork(store, {"train": rows}, task.outputs)):
+    work = PredictWork(store, {"train": rows}, task.outputs)
+    for job, pred_NK, _ in predict_all(jobs, work, workers):
         ids = rows.ids_N[rows.positions(job)]
         stored_NK = from_table(store.fold(*job.origin.place).oof(), ids, task.outputs)
         difference = float((np.abs(pred_NK - stored_NK) / _scale(task, stored_NK)).max())
@@ -81,7 +82,7 @@ def _other_tokens(job: PredictJob, store: Store, rows: Rows) -> str:
     return f"its rows are read as {now.count} tokens, in training as {card.tokens.count} others"
 
 
-def write_vectors(config: Config) -> None:
+def write_vectors(config: Config, *, workers: Workers = 1) -> None:
     """Write the pooled vectors of each fold model into one file per table; print the files.
 
     The models are those of the blend's members that have weight; without a blend card, those of all
@@ -109,7 +110,7 @@ def write_vectors(config: Config) -> None:
         of_train = _train_hashes(config, competition)
         jobs += plan_predictions(config, origins, "train", "vectors", of_train)
     jobs += plan_predictions(config, origins, "test", "vectors", hashes)
-    for job, vector_NH, kept in predict_all(jobs, PredictWork(store, tables, ())):
+    for job, vector_NH, kept in predict_all(jobs, PredictWork(store, tables, ()), workers):
         shape = " x ".join(map(str, vector_NH.shape))
         path = store.vectors(*job.origin.place, job.origin.table).path
         print(f"{path}: {shape}{' (kept earlier)' if kept else ''}")

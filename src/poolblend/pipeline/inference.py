@@ -19,7 +19,7 @@ from poolblend.competition.files import header
 from poolblend.competition.metrics import Scorer, make_scorer
 from poolblend.competition.submission import fill_submission, try_submission
 from poolblend.competition.tables import parse_column, read_table
-from poolblend.config import Config
+from poolblend.config import Config, Workers
 from poolblend.ensembling.resampling import bootstrap
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import read_blend
@@ -34,13 +34,14 @@ log = logging.getLogger(__name__)
 ELSEWHERE = "set another folder for submissions with --set output=DIR; the models need not move"
 
 
-def infer(config: Config, *, members_from: str | None = None) -> Path:
+def infer(config: Config, *, members_from: str | None = None, workers: Workers = 1) -> Path:
     """Predict the test rows with the members that have weight, and write the submission.
 
     Returns the submission's path. `members_from` is the new folder of the files given to `blend`,
-    if they have moved. Needs the test table, the sample submission, the models and the blend card,
-    but not the train table. Raises UserError for models that are damaged or were trained after the
-    blend, and for a submission that would not be accepted.
+    if they have moved; `workers` is how many processes predict. Needs the test table, the sample
+    submission, the models and the blend card, but not the train table. Raises UserError for models
+    that are damaged or were trained after the blend, and for a submission that would not be
+    accepted.
     """
     store = open_store(config)
     moved_to = Path(members_from).expanduser() if members_from else None
@@ -53,7 +54,7 @@ def infer(config: Config, *, members_from: str | None = None) -> Path:
     ids = tables.test[tables.id]
     hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
     log.info("running %d of %d members", len(members), len(card.members))
-    pred_MNK = predict_members(config, store, tables, task, members, moved_to)
+    pred_MNK = predict_members(config, store, tables, task, members, moved_to, workers)
     pred_NK = mixture.apply(pred_MNK)
     if filling.values == "probabilities" and mixture.space.name == "rank":
         log.info("the blend averages ranks: the submission holds ranks from 0 to 1")

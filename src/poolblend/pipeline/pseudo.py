@@ -9,6 +9,8 @@ Shape legend: N rows, M members, K outputs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from threadpoolctl import threadpool_limits
@@ -19,16 +21,16 @@ from poolblend.cards.pseudo import PseudoCard, PseudoFold, PseudoMember
 from poolblend.cards.submission import BlendInUse
 from poolblend.competition.metrics import make_scorer
 from poolblend.competition.tasks import Task
-from poolblend.config import Config
+from poolblend.config import Config, Workers
 from poolblend.ensembling import compact
 from poolblend.ensembling.honesty import fits_without_folds
 from poolblend.ensembling.mixture import Mixture
 from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
-from poolblend.jobs.predict_job import PredictWork, plan_predictions
+from poolblend.jobs.predict_job import PredictJob, plan_predictions
 from poolblend.jobs.predictions import test_rows
-from poolblend.jobs.runners import predict_all
+from poolblend.jobs.runners import PredictWork, predict_all
 from poolblend.loading.blend_members import Members, gather
 from poolblend.loading.competition import open_store, table_hashes
 from poolblend.options import FileNamePart
@@ -41,7 +43,7 @@ NO_RANKS = (
 )
 
 
-def write_pseudo_labels(config: Config, name: str) -> None:
+def write_pseudo_labels(config: Config, name: str, *, workers: Workers = 1) -> None:
     """Write the pseudo-labels of each fold under `name`; they are never overwritten.
 
     Raises UserError for a blend that holds members from elsewhere or averages ranks, for models
@@ -58,9 +60,13 @@ def write_pseudo_labels(config: Config, name: str) -> None:
     competition = gathered.competition
     rows, outputs = test_rows(config, competition.tables), competition.task.outputs
     work = PredictWork(store, {"test": rows}, outputs)
+    mixtures = _cross_fitted(card, gathered)
+    used = [_used_members(mixture, gathered) for mixture in mixtures]
+    results = predict_all(_jobs(config, gathered, used), work, workers)
+    predicted = {result.job.origin.place: result.values for result in results}
     tables, folds, lines = [], [], []
-    for fold, mixture in enumerate(_cross_fitted(card, gathered)):
-        made, pred_NK = _predict_fold(config, fold, mixture, gathered, work)
+    for fold, mixture in enumerate(mixtures):
+        made, pred_NK = _blend_fold(fold, mixture, used[fold], gathered, predicted)
         tables.append(to_table(rows.ids_N, pred_NK, outputs))
         folds.append(made)
         by = ", ".join(f"{member} {each.weight:.2f}" for member, each in made.members.items())
@@ -128,17 +134,30 @@ def _cross_fitted(card: BlendCard, gathered: Members) -> list[Mixture]:
     return mixtures
 
 
-def _predict_fold(
-    config: Config, fold: int, mixture: Mixture, gathered: Members, work: PredictWork
+def _used_members(mixture: Mixture, gathered: Members) -> list[str]:
+    """The names of the members that have weight in the mixture."""
+    weighted = np.asarray(mixture.weights_MK.any(axis=1))
+    return [name for name, used in zip(gathered.matrix.members, weighted, strict=True) if used]
+
+
+def _jobs(config: Config, gathered: Members, used: Sequence[Sequence[str]]) -> list[PredictJob]:
+    """For each fold, the predictions by the fold's models of the members that it uses."""
+    hashes = table_hashes(config, "test")
+    jobs = plan_predictions(config, gathered.origins, "test", "predictions", hashes)
+    return [job for job in jobs if job.origin.member in used[job.origin.fold]]
+
+
+def _blend_fold(
+    fold: int,
+    mixture: Mixture,
+    names: Sequence[str],
+    gathered: Members,
+    predicted: Mapping[tuple[str, int], np.ndarray],
 ) -> tuple[PseudoFold, np.ndarray]:
     """What made the labels of this fold, and the labels: the blended predictions (N, K)."""
-    used_M = np.asarray(mixture.weights_MK.any(axis=1))
-    mixture = mixture.only(used_M)
-    names = np.array(gathered.matrix.members)[used_M].tolist()
+    mixture = mixture.only(np.asarray(mixture.weights_MK.any(axis=1)))
     used = {name: gathered.origins[name] for name in names}
-    jobs = plan_predictions(config, used, "test", "predictions", table_hashes(config, "test"))
-    results = predict_all([job for job in jobs if job.origin.fold == fold], work)
-    pred_NK = mixture.apply(np.stack([result.values for result in results]))
+    pred_NK = mixture.apply(np.stack([predicted[name, fold] for name in names]))
     if gathered.competition.task.probabilistic:
         pred_NK = np.clip(pred_NK, 0, 1)  # rounding may make the sum of the weights exceed 1
     members = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from poolblend.config import Config
+from poolblend.config import Config, Workers
 from poolblend.config.members import MemberSpec
 from poolblend.ensembling.diversity import error_correlation
 from poolblend.ensembling.resampling import bootstrap, gain
@@ -34,7 +34,9 @@ KEPT = {"epochs", "batch_size", "accumulation", "optimizer", "head_lr", "loss", 
 KEPT |= {"attention", "class_weights"}
 
 
-def screen(config: Config, *, fold: str = "0", end: float | None = None) -> None:
+def screen(
+    config: Config, *, fold: str = "0", end: float | None = None, workers: Workers = 1
+) -> None:
     """Train each pooler on one fold, print how they compare, and suggest a short list.
 
     Raises UserError where the encoder's layers cannot be frozen, and what `train` raises.
@@ -45,7 +47,7 @@ def screen(config: Config, *, fold: str = "0", end: float | None = None) -> None
     screening = screening_config(config)
     failed = None
     try:
-        train(screening, poolers="all", folds=fold, overwrite=False, end=end)
+        train(screening, poolers="all", folds=fold, overwrite=False, end=end, workers=workers)
     except PartlyFailedError as error:
         failed = error
     store = open_store(screening)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from poolblend.config import Config, Member
+from poolblend.config import Config, Member, Workers
 from poolblend.errors import UserError, unknown
 from poolblend.jobs.context import Context
 from poolblend.jobs.job import FoldJob
@@ -34,15 +34,18 @@ def train(
     skip_failed: bool = False,
     standalone: bool = False,
     end: float | None = None,
+    workers: Workers = 1,
 ) -> None:
     """Train every fold that is not finished, in the members' order.
 
     `poolers` and `folds` are comma lists or "all". A fold that is damaged, or whose inputs changed,
     is refused, or trained again with `overwrite`. A fold that failed before is trained again unless
     `skip_failed` is set. With `standalone`, models with frozen layers are stored whole, as others
-    are. Raises UserError before the first training step for everything that can be
-    checked by then, PartlyFailedError at the end if folds failed, and Stopped at a signal or
-    shortly before `end` on the monotonic clock; all finished work is kept.
+    are. `workers` is how many processes train.
+
+    Raises UserError before the first training step for everything that can be checked by then,
+    PartlyFailedError at the end if folds failed, and Stopped at a signal or shortly before `end` on
+    the monotonic clock; all finished work is kept.
     """
     watch = Watch(end)
     members = config.resolve_members(named_poolers(poolers))
@@ -57,7 +60,13 @@ def train(
         context = Context(config, competition, store, backbones, watch)
         first, then = plan_jobs(config, competition, store, located, members, numbers)
         then = [job.model_copy(update={"standalone": standalone}) for job in then]
-        runner = Runner(context, [*first, *then], overwrite=overwrite, skip_failed=skip_failed)
+        runner = Runner(
+            context,
+            [*first, *then],
+            overwrite=overwrite,
+            skip_failed=skip_failed,
+            workers=workers,
+        )
         todo = runner.missing()
         waiting = [job.member for job in todo if isinstance(job, FoldJob)]
         check_tokenizers(config, competition, waiting, located)

@@ -21,6 +21,7 @@ from poolblend.cards.inputs import FileHash
 from poolblend.cards.predictions import Origin, PredictionsCard, TableName, What
 from poolblend.store.cards import read_card, write_card
 from poolblend.store.files import flush, hash_file, no_half_files, read_parquet
+from poolblend.store.locks import ProcessLock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +64,11 @@ class KeptFile(NamedTuple):
     fold: int
     table: TableName
     what: What
+
+    @property
+    def lock(self) -> ProcessLock:
+        """The lock that the process holds that makes the file."""
+        return ProcessLock(self.path.with_name(f".{self.path.stem}.lock"))
 
     def keep(self, table: pd.DataFrame | pa.Table, hashes: Mapping[str, str]) -> None:
         """Write the table and its card; `hashes` are those of the files it was made from."""

@@ -58,8 +58,8 @@ def accelerator(precision: str) -> Accelerator:
     made = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
     if made.num_processes > 1:
         raise UserError(
-            "train.py runs as one process; for two GPUs start it twice instead of through a "
-            "launcher, with CUDA_VISIBLE_DEVICES=0 and 1: the two share the folds"
+            "a launcher started several processes for one training; start train.py alone, and set "
+            "--workers auto, which trains a fold on each GPU"
         )
     return made
 

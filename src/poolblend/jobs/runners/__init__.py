@@ -1,6 +1,6 @@
-"""Where jobs run: one file per way. Here stands which one the commands take."""
+"""Where jobs run: a queue, and pools that do its orders in this process or in others."""
 
-from poolblend.jobs.runners.inline import InlineRunner as Runner
-from poolblend.jobs.runners.inline import predict_all
+from poolblend.jobs.runners.prediction import PredictWork, predict_all
+from poolblend.jobs.runners.runner import Runner
 
-__all__ = ["Runner", "predict_all"]
+__all__ = ["PredictWork", "Runner", "predict_all"]
