@@ -1,10 +1,10 @@
 """`train.py --screen`: every pooler in a short training above a shared frozen part of the encoder.
 
-Each registered pooler is trained on one fold, with all layers but the last frozen: these are read
-once for all. The trainings are those of a run of its own, `<run>-screen`, so that they are kept,
-resumed and inspected like any others.
+Each registered pooler is trained on one fold for half the epochs, with all layers but the last
+frozen: these are read once for all. The trainings are those of a run of its own, `<run>-screen`,
+so that they are kept, resumed and inspected like any others.
 
-Shape legend: M members, N rows of the fold, K outputs, R resamples.
+Shape legend: M members, N rows of the fold, K outputs, X rows times outputs, R resamples.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from poolblend.config import Config, Workers
 from poolblend.config.members import MemberSpec
-from poolblend.ensembling.diversity import error_correlation
 from poolblend.ensembling.resampling import bootstrap, gain
+from poolblend.ensembling.smooth import truth
 from poolblend.errors import PartlyFailedError, UserError
 from poolblend.loading.competition import Competition, load_competition, open_store
 from poolblend.loading.models import locate_backbone
@@ -73,6 +73,7 @@ def screening_config(config: Config) -> Config:
         MemberSpec(pooler=name, pooler_args=listed.get(name, {})) for name in declared("pooler")
     ]
     kept = config.train.model_dump(include=KEPT)
+    kept["epochs"] = -(-config.train.epochs // 2)
     training = Train(**kept, lr=RATE * config.train.lr, freeze_layers=max(0, shape.n_layers - 1))
     changed = {
         "run": f"{config.run}-screen",
@@ -90,7 +91,7 @@ def screening_config(config: Config) -> Config:
 def compare(
     config: Config, competition: Competition, store: Store, fold: int
 ) -> tuple[list[Screened], np.ndarray, int]:
-    """The trained poolers, the best first; their errors' correlations (M, M); the place of AGAIN.
+    """The trained poolers, the best first; their errors (M, X) in that order; the place of AGAIN.
 
     A pooler whose training failed, or whose score is undefined, is left out. Raises UserError
     where fewer than two are left, or one of the two seeds of `mean` is missing.
@@ -127,5 +128,5 @@ def compare(
         )
         for i in order
     ]
-    correlation_MM = error_correlation(np.array(preds), competition.y[rows], competition.task)
-    return screened, correlation_MM[np.ix_(order, order)], int(np.flatnonzero(again_M[order])[0])
+    errors_MNK = np.array(preds)[order] - truth(competition.task, competition.y[rows])
+    return screened, errors_MNK.reshape(len(order), -1), int(np.flatnonzero(again_M[order])[0])

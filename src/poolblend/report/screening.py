@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,32 +27,38 @@ class Screened(NamedTuple):
         return self.gain.high >= 0
 
 
-def short_list(screened: list[Screened], correlation_MM: np.ndarray) -> list[int]:
-    """Positions of the suggested poolers: the best, then strong ones whose errors differ most.
+def short_list(screened: Sequence[Screened], products_MM: np.ndarray) -> list[int]:
+    """Positions of the suggested poolers: the best, then those whose errors cancel most.
 
-    `screened` has the best first; `correlation_MM` are their errors' correlations.
+    `screened` has the best first; `products_MM` are mean products of two poolers' errors, so that
+    their mean over chosen ones is the squared error of the plain mean of their predictions. Only
+    strong poolers are suggested.
     """
     chosen = [0]
     left = [i for i, each in enumerate(screened) if each.strong and i]
-    correlation_MM = np.nan_to_num(correlation_MM, nan=1.0)
+
+    def squared_error(added: int) -> float:
+        some = [*chosen, added]
+        return float(products_MM[np.ix_(some, some)].mean())
+
     while left and len(chosen) < SHORT_LIST:
-        most_different = min(left, key=lambda i: correlation_MM[i, chosen].mean())
-        chosen.append(most_different)
-        left.remove(most_different)
+        chosen.append(min(left, key=squared_error))
+        left.remove(chosen[-1])
     return chosen
 
 
 def describe_screening(
-    screened: list[Screened], correlation_MM: np.ndarray, again: int, metric: str, fold: int
+    screened: Sequence[Screened], errors_MX: np.ndarray, again: int, metric: str, fold: int
 ) -> Iterator[str]:
-    """Lines for the terminal; `again` is the position of the mean pooler under another seed.
+    """Lines for the terminal, from the errors of each pooler on the fold's rows and outputs (X).
 
-    That one shows what chance alone changes; it is not suggested.
+    `again` is the position of the mean pooler under another seed. That one shows what chance alone
+    changes; it is not suggested.
     """
-    chosen = short_list(
-        [each for i, each in enumerate(screened) if i != again],
-        np.delete(np.delete(correlation_MM, again, 0), again, 1),
-    )
+    rest = [each for i, each in enumerate(screened) if i != again]
+    others_MX = np.delete(errors_MX, again, axis=0)
+    chosen = short_list(rest, others_MX @ others_MX.T / errors_MX.shape[1])
+    correlation_MM = np.corrcoef(errors_MX)
     rows = [
         [metric, f"fold {fold}", "behind the best (95 % interval)", "errors like its", "seconds"]
     ]
@@ -66,7 +72,6 @@ def describe_screening(
         rows.append([name, f"{each.score:.4f}", behind, alike, f"{each.seconds:.0f}"])
     yield from aligned(rows, right=[1, 2, 3, 4])
     yield ""
-    rest = [each for i, each in enumerate(screened) if i != again]
     mean = next(i for i, each in enumerate(screened) if each.pooler == "mean" and i != again)
     change = abs(screened[mean].score - screened[again].score)
     yield from wrapped(
@@ -79,6 +84,6 @@ def describe_screening(
     yield ""
     names = ",".join(rest[i].pooler for i in chosen)
     yield from wrapped(
-        f"To train in full: the best, and of those that cannot be told from it the ones whose "
-        f"errors differ most: --pooler {names}"
+        "To train in full: the best, then of those that cannot be told from it the ones whose "
+        f"errors cancel most in a plain mean: --pooler {names}"
     )
