@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from poolblend.modeling.model import Batch, TextModel
-from poolblend.training.batches import Encoded, collate, prediction_batches
+from poolblend.training.batches import Encoded, collate, prediction_batches, to_device
 from poolblend.training.devices import (
     DTYPES,
     Precision,
@@ -81,7 +81,7 @@ def batchwise(
             collated = collate(
                 encoded, rows[batch], full_width=full_width, window_tokens=batch_tokens
             )
-            result = _try(compute, collated.to(device))
+            result = _try(compute, to_device(collated, device))
             if result is None:
                 waiting, batch_tokens = _halved(waiting, lengths, batch_tokens)
                 continue
