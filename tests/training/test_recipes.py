@@ -176,7 +176,7 @@ def test_swa_keeps_the_mean_of_the_last_epochs_ends_and_the_rate_stays_meanwhile
     assert rates[0] > rates[half - 1] == rates[half] == rates[-1] > 0
     everything = fitting(build(), data, swa_epochs=3, warmup=0.2)
     list(everything.run())
-    assert everything._schedule.get_last_lr()[0] == pytest.approx(1e-3)
+    assert everything._updates.schedule.get_last_lr()[0] == pytest.approx(1e-3)
 
 
 def test_samples_of_dropout_average_their_losses(build, data, fitting, without_dropout):
