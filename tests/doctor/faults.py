@@ -102,6 +102,17 @@ def gpu_computes_wrong(patch, settings):
     gpu(patch, lambda right, precision: [t * 1.1 for t in on_cpu(right, precision)])
 
 
+def flash_attention_on_a_t4(patch, settings):
+    gpu(patch, on_cpu)
+    patch.setattr("poolblend.modeling.encoders.is_flash_attn_2_available", lambda: True)
+    patch.setitem(settings.train.__dict__, "attention", "flash_attention_2")
+
+
+def flash_attention_in_fp32(patch, settings):
+    flash_attention_on_a_t4(patch, settings)
+    patch.setitem(settings.train.__dict__, "precision", "fp32")
+
+
 def driver_too_old(patch, settings):
     patch.setattr(torch.version, "cuda", "12.8")
     patch.setattr(torch.cuda, "init", refuse(RuntimeError("The NVIDIA driver is too old")))
@@ -202,6 +213,8 @@ FAULTS = [
     (gpu_fails, "gpu", "launch failure; .* built for CUDA 12.8, the driver is .*535.10", ON_CPU),
     (gpu_computes_nan, "gpu", "Tesla T4: a training step in fp16 gives NaN", ON_CPU),
     (gpu_computes_wrong, "gpu", "Tesla T4: .* in fp16 is off by 0.1", ON_CPU),
+    (flash_attention_on_a_t4, "backbone", "capability 8.0 .*, and Tesla T4 has 7.5; set it", ""),
+    (flash_attention_in_fp32, "backbone", "in bf16 and fp16 only, but .* is fp32; set", ""),
     (driver_too_old, "gpu", "driver is too old; .*CUDA 12.8, .*418.67", "update the driver"),
     (library_too_old, "libraries", "transformers is 4.57.1; transformers>=5.0 is", "pip install"),
     (library_broken, "memory", "psutil", "pip install -r requirements.txt"),
@@ -244,6 +257,11 @@ def gpu_full(patch, settings):
     patch.setattr(torch.cuda, "mem_get_info", lambda index: (1e3, 16e9))
 
 
+def gpu_emulates_bf16(patch, settings):
+    gpu(patch, on_cpu)
+    patch.setitem(settings.train.__dict__, "precision", "bf16")
+
+
 def gpu_without_cuda(patch, settings):
     patch.setattr(torch.version, "cuda", None)
     patch.setattr(devices, "nvidia_driver", lambda: "Tesla T4, 535.10")
@@ -268,6 +286,12 @@ WARNINGS = [
     (memory_taken, "memory", "500 MB of 8.0 GB free; training needs 1.0 GB", "smaller backbone"),
     (disk_small, "disk", "the 6 folds to train need 50 MB", "or set `store`"),
     (gpu_full, "gpu", "Tesla T4: 0 MB of 16.0 GB free, weights and optimizer", "nvidia-smi"),
+    (
+        gpu_emulates_bf16,
+        "gpu",
+        "train.precision is bf16, which Tesla T4 does not have and emulates slowly$",
+        "^set it to auto",
+    ),
     (gpu_without_cuda, "gpu", r"built without CUDA, so the GPU \(Tesla T4", "install a CUDA build"),
     (many_threads, "cpu", "threads: 64, cores: 1.5", "set OMP_NUM_THREADS=1:"),
     (new_python, "python", "3.99.0 is newer than what was tested", "use 3.13"),

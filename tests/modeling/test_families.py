@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
@@ -88,6 +89,33 @@ def test_with_mask_none_a_row_is_read_with_its_padding(family_model, rows, padde
     assert not model.equal_lengths
     one = padded(rows(9, 5)[1:], extra=8)
     assert_close(model.pool(batch)[1:], model.pool(one), rtol=1e-5, atol=2e-6)
+
+
+class Watched(TorchDispatchMode):
+    """Counts the numbers that are read from the device."""
+
+    reads = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.reads += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@every_family
+@pytest.mark.parametrize("side", ["right", "left"])
+@torch.no_grad()
+def test_where_padding_is_known_no_mask_is_read_and_states_are_the_same_bits(
+    family_model, rows, padded, name, side
+):
+    model = family_model(name, side=side).eval()
+    if model.equal_lengths:
+        pytest.skip("rows of equal length are found by reading the mask")
+    for lengths in (LENGTHS, (5, 5)):
+        batch = padded(rows(*lengths), side=side)
+        with Watched() as watched:
+            known = model.pool(batch._replace(padded=len(set(lengths)) > 1))
+        assert watched.reads == 0
+        assert torch.equal(known, model.pool(batch))
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "gpt2", "llama", "modernbert"])

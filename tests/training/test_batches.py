@@ -74,6 +74,8 @@ def test_collated_rows_are_padded_where_the_tokenizer_pads(tiny_backbone):
             assert batch.content_BT[i][there].tolist() == encoded.content[row].tolist()
         assert bool(batch.attention_BT[1, 0]) == (side == "right")
         assert collate(encoded, rows, full_width=True).ids_BT.shape == (2, 16)
+        assert batch.padded
+        assert not collate(encoded, rows[:1]).padded
 
 
 def encoded_of(rows, **settings):

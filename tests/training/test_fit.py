@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from poolblend.errors import UserError
-from poolblend.training.devices import resolve_precision
 from rig.trainings import Killed, kill_after, weights, written
 
 
@@ -141,15 +140,3 @@ def test_a_loss_that_is_not_finite_stops_with_what_to_do(build, data, train, pre
     cure = "lower train.lr" + ", or set train.precision=fp32" * (precision == "bf16")
     with pytest.raises(UserError, match=f"the training loss became nan in epoch 1; {cure}$"):
         train(model, data, precision=precision)
-
-
-def test_auto_precision_is_what_the_device_computes_in(monkeypatch):
-    cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
-    assert resolve_precision("auto", cuda) == "fp16"
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-    assert resolve_precision("auto", cuda) == "bf16"
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    assert resolve_precision("auto", cpu) == "fp32"
-    assert resolve_precision("fp32", cuda) == "fp32"
-    assert resolve_precision("fp16", cpu) == "fp32"

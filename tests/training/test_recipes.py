@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from poolblend.errors import UserError
 from poolblend.training.batches import collate
 from poolblend.training.recipes import RECIPES
 from poolblend.training.recipes.adversarial import Awp, Fgm, moved
-from poolblend.training.recipes.averages import moving_average
+from poolblend.training.recipes.averages import move_average
 from rig.trainings import Killed, weights
 
 bce = torch.nn.functional.binary_cross_entropy_with_logits
@@ -87,7 +88,7 @@ def test_fgm_adds_the_adversarial_gradient_and_awp_takes_it_alone(
     build, data, fitting, without_dropout, changes
 ):
     model = without_dropout(build(dropout=0))
-    fit = fitting(model, data, batch_size=64, adversarial_start=0.5, **changes)
+    fit = fitting(model, data, batch_size=64, adversarial_start=0.5, clip=None, **changes)
     (recipe,) = fit.recipes
     found = {}
     for step in (0, fit.n_steps - 1):  # the first is before `adversarial_start`
@@ -153,10 +154,10 @@ def test_the_moving_average_is_its_formula_and_is_what_is_kept(build, data, fitt
 
 def test_buffers_that_count_are_copied_into_the_moving_average():
     module = torch.nn.BatchNorm1d(2)
-    average = moving_average(module, 0.5)
-    average.update_parameters(module)
+    average = AveragedModel(module)
+    move_average(average, module, 0.5)
     module.num_batches_tracked += 5
-    average.update_parameters(module)
+    move_average(average, module, 0.5)
     assert average.module.num_batches_tracked == 5
 
 
@@ -165,7 +166,7 @@ def test_swa_keeps_the_mean_of_the_last_epochs_ends_and_the_rate_stays_meanwhile
 ):
     fit = fitting(build(), data, epochs=4, swa_epochs=2, warmup=0.0)
     ends, rates = [], []
-    for epoch in fit.run(after_step=lambda: rates.append(fit._schedule.get_last_lr()[0])):
+    for epoch in fit.run(after_step=lambda: rates.append(fit._updates.schedule.get_last_lr()[0])):
         ends.append(weights(fit.model).clone())
         with fit.evaluated() as model:
             expected = ends[-1] if epoch.number < 3 else torch.stack(ends[2:]).mean(dim=0)
@@ -175,7 +176,7 @@ def test_swa_keeps_the_mean_of_the_last_epochs_ends_and_the_rate_stays_meanwhile
     assert rates[0] > rates[half - 1] == rates[half] == rates[-1] > 0
     everything = fitting(build(), data, swa_epochs=3, warmup=0.2)
     list(everything.run())
-    assert everything._schedule.get_last_lr()[0] == pytest.approx(1e-3)
+    assert everything._updates.schedule.get_last_lr()[0] == pytest.approx(1e-3)
 
 
 def test_samples_of_dropout_average_their_losses(build, data, fitting, without_dropout):
@@ -207,7 +208,8 @@ def test_rdrop_is_the_mean_of_two_passes_and_their_distance(build, data, fitting
         forward = recipe.forward(forward, model)
     fit._gradients._forward = forward
     y = torch.tensor(data[1]).float()[:, None]
-    losses = fit._gradients._losses(SimpleNamespace(), np.arange(64))
+    gradients = fit._gradients
+    losses = gradients._losses(SimpleNamespace(), gradients._targets_NL, gradients._weights)
     p, q = a.sigmoid(), b.sigmoid()
     kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
     kl_back = q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()
@@ -242,10 +244,10 @@ def test_balanced_weights_are_those_of_the_formula_for_each_label_apart():
 def test_weights_scale_the_losses_of_their_rows(build, data, fitting, without_dropout):
     """A row of weight 2 counts as if it stood there twice."""
     gradients = fitting(without_dropout(build(dropout=0)), data)._gradients
-    batch, rows = collate(data[0], np.arange(64)), np.arange(64)
-    plain = gradients._losses(batch, rows)
-    gradients._weights = torch.arange(64, dtype=torch.float32)[:, None]
-    torch.testing.assert_close(gradients._losses(batch, rows), plain * torch.arange(64))
+    batch, targets = collate(data[0], np.arange(64)), gradients._targets_NL
+    plain = gradients._losses(batch, targets, torch.ones(64, 1))
+    weighted = gradients._losses(batch, targets, torch.arange(64.0)[:, None])
+    torch.testing.assert_close(weighted, plain * torch.arange(64))
 
 
 def test_early_stopping_keeps_the_first_best_epoch_and_the_last_while_no_score_is_defined():

@@ -152,6 +152,7 @@ class FoldCard(Card):
     optimism: float | None = None  # how much the choice of that epoch improves its score
     resumed_at_steps: tuple[int, ...] = ()
     batches_cut_into: int = 1  # more than 1 if the device ran out of memory
+    steps_skipped: int = 0  # optimizer steps whose gradients overflowed in fp16
     head: HeadRecord | None = None
     columns: Columns | None = None  # fitted transformation of numeric and categorical columns
     target_scaler: dict[str, tuple[float, ...]] | None = None

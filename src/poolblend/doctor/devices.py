@@ -61,12 +61,13 @@ def gpu(run: Run) -> Iterator[Finding]:
 def _gpu(run: Run, name: str) -> Finding:
     import torch
 
-    from poolblend.training.devices import resolve_precision
+    from poolblend.training.devices import emulated, resolve_precision
 
     device, cuda = torch.device(name), name != "mps"
     try:
         with torch.cuda.device(device) if cuda else nullcontext():
             precision = resolve_precision(run.config.train.precision, device)
+            slow = emulated(precision, device)
             error = _wrong_numbers(device, precision)
         model = torch.cuda.get_device_name(device) if cuda else "Apple's GPU"
         free, total = torch.cuda.mem_get_info(device) if cuda else (math.inf, math.inf)
@@ -74,6 +75,9 @@ def _gpu(run: Run, name: str) -> Finding:
         return fail(f"{failure(failed, '').found}; {_build_and_driver()}", UPDATE, name)
     if error:
         return fail(f"{model}: {error}", f"do not train on it: update its driver; {ON_CPU}", name)
+    if slow:
+        found, _, remedy = slow.partition("; ")
+        return warn(found, remedy, name)
     needed = 5 * max(run.weights.values(), default=0)
     found = f"{model}: {size(free)} of {size(total)} free" if cuda else model
     if free < needed:

@@ -111,6 +111,17 @@ class Checkpointer:
         self._written_step = self.fit.steps_done
         return True
 
+    def log_skipped(self) -> None:
+        """Say how many steps fp16 skipped, if any; the first of a training often are."""
+        skipped, steps = self.fit.skipped, self.fit.steps_done
+        if skipped:
+            log.info(
+                "%s: %d of %d steps skipped, whose gradients overflowed in fp16",
+                self.label,
+                skipped,
+                steps,
+            )
+
     def _is_due(self) -> bool:
         minutes, steps = self._intervals.minutes, self._intervals.steps
         by_time = minutes is not None and time.monotonic() - self._tried_at >= 60 * minutes

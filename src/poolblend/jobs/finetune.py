@@ -55,6 +55,7 @@ class FittedFold:
     optimism: float | None = None
     resumed_at_steps: tuple[int, ...] = ()
     batches_cut_into: int = 1
+    steps_skipped: int = 0
     head: HeadRecord | None = None
 
 
@@ -92,6 +93,7 @@ def finetune(context: Context, job: FoldJob, located: Located, label: str) -> Fi
         epochs=tuple(EpochRecord(**epoch) for epoch in checkpointer.epochs),
         resumed_at_steps=tuple(checkpointer.resumed),
         batches_cut_into=fit.pieces,
+        steps_skipped=fit.skipped,
         **chosen,
     )
 
@@ -167,7 +169,8 @@ def _train(
     valid, scorer = context.rows_of(job.fold), competition.scorer
 
     def after_step() -> None:
-        follower.step(fit.last_loss, fit.last_rate, fit.steps_done)
+        if follower.wants(fit.steps_done):  # reading the loss waits for a GPU
+            follower.step(fit.last_loss, fit.last_rate, fit.steps_done)
         checkpointer.after_step()
 
     epochs, estimate = checkpointer.epochs, context.estimate
@@ -182,6 +185,7 @@ def _train(
             estimate.after_epoch(job.member.name, job.fold, fit.steps_done / fit.n_steps)
             if fit.end_epoch(merit(scorer, epochs[-1]["score"]), pred_NK):
                 break
+    checkpointer.log_skipped()
     if fit.kept_epoch is None:
         return pred_NK, fit.finish(), {}
     number, predictions = fit.kept_epoch

@@ -128,7 +128,7 @@ def _settings(member: Member) -> dict[str, Any]:
     """The member's settings that its weights depend on, besides how it reads texts."""
     elsewhere = {"name", "backbone", "max_length", "truncation", "windows"}
     if not member.head.frozen:
-        recompute = {"gradient_checkpointing", "attention"}
+        recompute = {"gradient_checkpointing", "attention", "deterministic"}
         exclude: dict[str, Any] = dict.fromkeys(elsewhere, True)
         return member.model_dump(mode="json", exclude={**exclude, "train": recompute})
     settings = member.model_dump(mode="json", exclude=elsewhere | {"seed"})

@@ -75,6 +75,7 @@ def pretrain(context: Context, job: BackboneJob, located: Located, label: str) -
             checkpointer.epochs.append(asdict(epoch) | {"held_out_loss": after})
     losses = HeldOutLoss(before=fit.notes[BEFORE].item(), after=after)
     fit.finish()
+    checkpointer.log_skipped()
     seconds = round(time.perf_counter() - started_at, 1)
     device = choose_device()
     files.save(
@@ -177,4 +178,5 @@ def mlm_options(mlm: MaskedLanguage, config: Config, precision: Precision) -> Tr
         head_lr=None,
         precision=precision,
         gradient_checkpointing=config.train.gradient_checkpointing,
+        deterministic=config.train.deterministic,
     )

@@ -91,6 +91,7 @@ def _card(
         optimism=fitted.optimism,
         resumed_at_steps=fitted.resumed_at_steps,
         batches_cut_into=fitted.batches_cut_into,
+        steps_skipped=fitted.steps_skipped,
         head=fitted.head,
         columns=fitted.columns,
         target_scaler=fitted.target_scaler,

@@ -35,9 +35,13 @@ class Follower:
         self.tracker: Any = None
         self._every = every
 
+    def wants(self, n: int) -> bool:
+        """Whether the optimizer step `n`, counted from 1, is one of those that are sent."""
+        return self.tracker is not None and n % self._every == 0
+
     def step(self, loss: float, rate: float, n: int) -> None:
-        """The loss and the learning rate of the optimizer step `n`, counted from 1."""
-        if self.tracker and n % self._every == 0:
+        """The loss and the learning rate of the optimizer step `n`."""
+        if self.wants(n):
             values = {"loss": loss, "learning rate": rate}
             self.attempt(lambda: self.tracker.log(values, step=n))
 

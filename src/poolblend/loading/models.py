@@ -13,6 +13,7 @@ from poolblend.modeling.model import TextModel, build_model
 from poolblend.modeling.options import Backbone
 from poolblend.modeling.poolers import POOLERS, EncoderShape, Pooler, build_pooler
 from poolblend.modeling.sources import Located, locate
+from poolblend.training.devices import check_precision
 from poolblend.training.head_fitting import check_head
 from poolblend.training.objectives import Objective, choose_objective, resolve_loss
 from poolblend.training.recipes import active_recipes
@@ -46,6 +47,7 @@ def locate_backbone(config: Config, wanted: Backbone) -> Located:
 def check_member(config: Config, member: Member, located: Located) -> None:
     """Raise UserError for settings that cannot work, as far as the backbone's files show."""
     train = member.applied_train
+    check_precision(train.precision, train.attention)
 
     def check_recipes(encoder: Any) -> None:
         for recipe in active_recipes(train):

@@ -22,6 +22,7 @@ SUPPORTED = {
     "sdpa": ("_supports_sdpa",),
     "flash_attention_2": ("_supports_flash_attn", "_supports_flash_attn_2"),
 }
+FLASH_SINCE = (8, 0)  # compute capability; a T4 has 7.5
 # The name of the word embeddings that an encoder and its decoder share.
 SHARED = "shared"
 
@@ -102,6 +103,14 @@ def check_attention(encoder: Any, attention: str) -> None:
             "train.attention is flash_attention_2, which needs an NVIDIA GPU and the package "
             "flash-attn; install it, or set train.attention to auto"
         )
+    if attention == "flash_attention_2" and torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability("cuda")
+        if (major, minor) < FLASH_SINCE:
+            raise UserError(
+                "train.attention is flash_attention_2, which needs a GPU of compute capability 8.0 "
+                f"(Ampere) or more, and {torch.cuda.get_device_name('cuda')} has {major}.{minor}; "
+                "set it to auto"
+            )
     flags, own = SUPPORTED.get(attention), getattr(encoder, "_compatible_flash_implementations", ())
     lacking = flags and not any(getattr(encoder, flag, False) for flag in flags)
     if lacking or (attention == "flash_attention_2" and own and attention not in own):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from poolblend.modeling.backbone import Backbone
 from poolblend.modeling.frozen import PassedOver
 from poolblend.modeling.heads import Head, empty_head
+from poolblend.modeling.masks import known_padding
 from poolblend.modeling.options import FrozenKind, Mask, Norm
 from poolblend.modeling.passes import passes_of, read_in_passes
 from poolblend.modeling.poolers import Pooler, Tokens, build_pooler
@@ -27,12 +28,7 @@ class Windows(NamedTuple):
     attention_WT: Tensor
     at_BT: Tensor  # the place of each token of the rows among all windows' tokens, W * T
     most: int | None = None  # windows in one pass of the encoder; None: all of them
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> Windows:
-        ids_WT, attention_WT, at_BT = (
-            tensor.to(device, non_blocking=non_blocking) for tensor in self[:3]
-        )
-        return Windows(ids_WT, attention_WT, at_BT, self.most)
+    padded: bool | None = None  # whether any is; None: not known without reading the mask
 
 
 class States(NamedTuple):
@@ -44,9 +40,6 @@ class States(NamedTuple):
     layers: tuple[int, ...]  # 0: the embeddings
     x_LBTH: Tensor
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> States:
-        return States(self.layers, self.x_LBTH.to(device, non_blocking=non_blocking))
-
 
 class Batch(NamedTuple):
     """Rows of a table as padded tensors; the masks are True where a token counts."""
@@ -57,13 +50,8 @@ class Batch(NamedTuple):
     types_BT: Tensor | None = None  # which text of a pair; None where there are no pairs
     columns_BF: Tensor | None = None  # the row's extra columns, float32
     windows: Windows | None = None  # of rows that are longer than the encoder reads at once
+    padded: bool | None = None  # as in Windows, of the rows
     states: States | None = None  # of frozen layers, which need not be computed
-
-    def to(self, device: torch.device) -> Batch:
-        moved: list[Any] = [
-            None if part is None else part.to(device, non_blocking=True) for part in self
-        ]
-        return Batch(*moved)
 
     def rows(self, start: int, stop: int) -> Batch:
         """Some of the rows, with their padding; of a batch without windows."""
@@ -178,7 +166,8 @@ class TextModel(nn.Module):
             inputs += tuple(stored.x_LBTH)
         most = windows.most if windows else None
         if most is None and not self.equal_lengths:
-            return read(*inputs)
+            with known_padding((windows or batch).padded):
+                return read(*inputs)
         # Recomputing avoids keeping the activations of all windows of a long text.
         recompute = most is not None and torch.is_grad_enabled()
         passes = passes_of(attention_BT, most=most or len(ids_BT), equal=self.equal_lengths)

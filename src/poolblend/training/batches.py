@@ -6,6 +6,7 @@ Shapes: F extra columns, W windows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "padding_share",
     "plan_steps",
     "prediction_batches",
+    "to_device",
     "training_batches",
     "with_states",
 ]
@@ -31,6 +33,8 @@ __all__ = [
 # small table is one pool, whose batches are similar in every epoch; three pools are not better
 # (docs/results.md).
 BATCHES_PER_POOL = 50
+
+Rows = TypeVar("Rows")
 
 
 def training_batches(
@@ -105,6 +109,7 @@ def collate(
         None if types is None else _padded([types[row] for row in rows], width, 0, left),
         None if columns_NF is None else torch.from_numpy(columns_NF[np.asarray(rows)]),
         windows,
+        padded=min(map(len, ids)) < width,
     )
     return with_states(batch, encoded, rows)
 
@@ -115,6 +120,17 @@ def with_states(batch: Batch, encoded: Encoded, rows: Sequence[int] | np.ndarray
         return batch
     read_UT = batch.attention_BT if batch.windows is None else batch.windows.attention_WT
     return batch._replace(states=encoded.states.of_rows(rows, read_UT))
+
+
+def to_device(rows: Rows, device: torch.device) -> Rows:
+    """A batch, or a tuple that holds one, on the device; a GPU fetches it while it computes."""
+    if isinstance(rows, Tensor):
+        # A copy from memory that is not pinned waits for the GPU.
+        held = rows.pin_memory() if device.type == "cuda" else rows
+        return cast(Rows, held.to(device, non_blocking=True))
+    if isinstance(rows, tuple) and hasattr(rows, "_fields"):
+        return type(rows)(*(to_device(part, device) for part in rows))
+    return rows
 
 
 def _windows(
@@ -145,6 +161,7 @@ def _windows(
         # Padding may be read from any token, since it does not count.
         _padded(at, width, 0, encoded.pad_left),
         most,
+        padded=min(map(len, ids)) < longest,
     )
 
 

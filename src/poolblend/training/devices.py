@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils.memory import should_reduce_batch_size
 
 from poolblend.errors import UserError
 from poolblend.training.options import Precision
 
+log = logging.getLogger(__name__)
+
 FP32_ONLY = "fp32_only"  # in a card: `auto` is fp32, since the encoder fails in half precision
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# What libraries say when they get no memory; torch's own class covers most of its allocations.
+NO_MEMORY = (
+    "out of memory",  # "CUDA error: out of memory", and other devices' allocators
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_SUPPORTED",  # cuDNN without the memory for its workspace
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "can't allocate memory",  # torch on a CPU
+)
 
 
 def choose_device() -> torch.device:
@@ -25,6 +38,11 @@ def choose_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def runs_ahead(device: torch.device) -> bool:
+    """Whether the device computes while Python goes on, so that reading from it means waiting."""
+    return device.type == "cuda"
 
 
 def resolve_precision(
@@ -39,7 +57,7 @@ def resolve_precision(
 def native_precision(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
     """The fastest precision that the device computes in without emulation."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return "bf16" if _has_bf16() else "fp16"
     fast_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return "bf16" if device.type == "cpu" and fast_bf16() else "fp32"
 
@@ -49,6 +67,43 @@ def computes_in(precision: str, device: torch.device) -> bool:
     # GPUs that have bf16 have fp16, too.
     also = {"fp32", "fp16"} if device.type == "cuda" else {"fp32"}
     return precision in also | {native_precision(device)}
+
+
+def _has_bf16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def emulated(precision: str, device: torch.device) -> str | None:
+    """That the device computes in `precision` by way of fp32, slowly, in words; None: it does not.
+
+    GPUs before NVIDIA's Ampere (T4, P100, V100) do so with bf16.
+    """
+    if precision != "bf16" or device.type != "cuda" or _has_bf16():
+        return None
+    return (
+        f"train.precision is bf16, which {torch.cuda.get_device_name(device)} does not have and "
+        "emulates slowly; set it to auto"
+    )
+
+
+def check_precision(precision: Precision, attention: str) -> None:
+    """Raise UserError for an attention that the precision excludes; warn of an emulated one."""
+    device = choose_device()
+    resolved = resolve_precision(precision, device)
+    if attention == "flash_attention_2" and resolved == "fp32":
+        raise UserError(
+            "train.attention is flash_attention_2, which computes in bf16 and fp16 only, but the "
+            "precision here is fp32; set train.attention to auto, or train.precision to bf16 or "
+            "fp16 on a GPU"
+        )
+    slow = emulated(resolved, device)
+    if slow:
+        _warn_once(slow)
+
+
+@cache  # members share a device
+def _warn_once(message: str) -> None:
+    log.warning("%s", message)
 
 
 def accelerator(precision: str) -> Accelerator:
@@ -64,9 +119,21 @@ def accelerator(precision: str) -> Accelerator:
     return made
 
 
+def use_deterministic(on: bool) -> None:
+    """Whether this process uses only operations that give the same bits each time.
+
+    Without it, some sums on a GPU are added up in any order. torch raises RuntimeError where an
+    operation has no such form.
+    """
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS is refused
+    torch.use_deterministic_algorithms(on)
+
+
 def out_of_memory(error: Exception) -> bool:
     """Whether a smaller batch may avoid this error."""
-    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return said or isinstance(error, torch.OutOfMemoryError)
 
 
 def device_works() -> bool:

@@ -7,31 +7,39 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from poolblend.errors import UserError
 from poolblend.modeling.layers import checkpoint_activations
 from poolblend.modeling.model import TextModel
 from poolblend.training import state
 from poolblend.training.batches import Encoded, padding_share, plan_steps
-from poolblend.training.devices import accelerator, choose_device, resolve_precision
+from poolblend.training.devices import (
+    accelerator,
+    choose_device,
+    resolve_precision,
+    runs_ahead,
+    use_deterministic,
+)
+from poolblend.training.dropout_masks import draw_from_bits
 from poolblend.training.gradients import Gradients
+from poolblend.training.losses import PATIENCE, DivergedError, Losses
 from poolblend.training.objectives import Objective
 from poolblend.training.optimizers import build_optimizer
 from poolblend.training.options import Train
 from poolblend.training.recipes import active_recipes
 from poolblend.training.schedules import build_schedule
 from poolblend.training.state import Position, State, under
+from poolblend.training.updates import Updates
+
+__all__ = ["DivergedError", "Epoch", "Fit"]
 
 RECIPE, NOTE = "recipe.", "note."
-
-
-class DivergedError(UserError):
-    """A training whose loss or predictions are no longer finite."""
+READ_EVERY = 50  # steps whose losses a GPU keeps
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,15 @@ class Fit:
         self.options, self.seed = options, seed
         self.recipes = active_recipes(options)
         self.position = Position()
-        self.last_loss = self.last_rate = math.nan  # of the last step; the rate is that of `lr`
+        self.last_rate = math.nan  # of the last step: the one that `lr` has become
         self.notes: dict[str, Tensor] = {}
+        use_deterministic(options.deterministic)
         self._accelerator = accelerator(resolve_precision(options.precision, choose_device()))
+        self._losses = Losses(
+            self.cure,
+            every=READ_EVERY if runs_ahead(self._accelerator.device) else 1,
+            patience=0 if self._accelerator.scaler is None else PATIENCE,
+        )
         if options.gradient_checkpointing:
             checkpoint_activations(model.encoder)
         targets = targets[rows]
@@ -89,20 +103,23 @@ class Fit:
             options.accumulation,
             seed,
         )
+        model.to(self._accelerator.device)
+        if self._accelerator.device.type == "cpu":
+            draw_from_bits(model)
         optimizer = build_optimizer(model, options, self.recipes)
         steps = [len(epoch) for epoch in self._steps]
         constant = (recipe.constant_rate_from(steps) for recipe in self.recipes)
-        self._schedule = build_schedule(
+        schedule = build_schedule(
             options.schedule,
             optimizer,
             n_steps=self.n_steps,
             warmup=options.warmup,
             constant_from=next((step for step in constant if step is not None), None),
         )
-        model.to(self._accelerator.device)
         for recipe in self.recipes:
             recipe.begin(model, options)
-        self.model, self._optimizer = self._accelerator.prepare(model, optimizer)
+        self.model, optimizer = self._accelerator.prepare(model, optimizer)
+        self._updates = Updates(self._accelerator, optimizer, schedule, self.cure)
         self._gradients = Gradients(
             self.model,
             encoded,
@@ -113,6 +130,7 @@ class Fit:
             self.recipes,
             self._accelerator,
             window_tokens,
+            options.clip,
         )
 
     @property
@@ -128,28 +146,51 @@ class Fit:
         """The number of pieces of a batch; above 1 after the device ran out of memory."""
         return self._gradients.pieces
 
+    @property
+    def skipped(self) -> int:
+        """The number of steps that fp16 skipped, because their gradients had overflowed."""
+        return self._updates.skipped
+
+    @property
+    def last_loss(self) -> float:
+        """The loss of the last step; reading it waits for the device."""
+        self._losses.read(self.position)
+        return self._losses.last
+
     def state(self) -> State:
-        """The state of the training; valid until the next step."""
-        live = state.capture(
-            self.model, self._optimizer, self._schedule, self._accelerator.scaler, self.position
-        )
+        """The state of the training; valid until the next step.
+
+        Raises DivergedError where the weights are not finite: no checkpoint may hold such.
+        """
+        self._losses.read(self.position)
+        weights = [weight.isfinite().all() for weight in self.model.parameters()]
+        if not torch.stack(weights).all():
+            raise DivergedError(
+                f"the weights became NaN or infinite in epoch {self.position.epoch + 1}; "
+                f"{self.cure}"
+            )
+        live = state.capture(self.model, *self._moving, self.position)
         kept = {f"{NOTE}{name}": tensor for name, tensor in self.notes.items()}
         for recipe in self.recipes:
             kept |= {f"{RECIPE}{recipe.name}.{k}": v for k, v in recipe.state().items()}
-        own = {"pieces": self.pieces, "target_scaler": self.objective.scaler_json}
+        own = {
+            "pieces": self.pieces,
+            "skipped": self.skipped,
+            "target_scaler": self.objective.scaler_json,
+        }
         return State(live.tensors | kept, live.rest | own)
 
     def restore(self, saved: State) -> None:
         """Resume; KeyError, TypeError, ValueError or RuntimeError where `saved` does not fit."""
         if saved.rest.get("target_scaler") != self.objective.scaler_json:
             raise ValueError("targets were scaled differently")
-        self.position = state.restore(
-            saved, self.model, self._optimizer, self._schedule, self._accelerator.scaler
-        )
+        self.position = state.restore(saved, self.model, *self._moving)
         for recipe in self.recipes:
             recipe.restore(under(f"{RECIPE}{recipe.name}.", saved.tensors))
         self.notes = under(NOTE, saved.tensors)
         self._gradients.pieces = saved.rest["pieces"]
+        skipped = saved.rest.get("skipped", 0)
+        self._updates = Updates(self._accelerator, *self._moving[:2], self.cure, skipped)
 
     def run(
         self, *, progress: str | None = None, after_step: Callable[[], None] | None = None
@@ -157,7 +198,8 @@ class Fit:
         """Do the remaining epochs, and yield a summary after each.
 
         A state captured after an epoch was yielded yields that epoch again. `progress` labels a
-        progress bar. Raises DivergedError when the loss is no longer finite.
+        progress bar. Raises DivergedError when the loss is no longer finite, or when fp16 skipped
+        nearly all steps.
         """
         with tqdm(
             total=self.n_steps,
@@ -171,13 +213,15 @@ class Fit:
                 self.model.train()
                 for step in self._steps[epoch][self.position.step :]:
                     self._train_step(step)
-                    bar.set_postfix(loss=f"{self.last_loss:.3f}", refresh=False)
+                    bar.set_postfix(loss=f"{self._losses.last:.3f}", refresh=False)
                     bar.update()
                     if after_step is not None:
                         after_step()
+                if epoch + 1 == self.options.epochs:
+                    self._updates.check(self.n_steps)
                 yield Epoch(
                     epoch + 1,
-                    self.position.loss / len(self.rows),
+                    self.position.loss / max(1, len(self.rows) - self.position.rows_lost),
                     self.position.seconds,
                     padding_share(
                         self.encoded.lengths_N[self.rows],
@@ -234,19 +278,22 @@ class Fit:
         loss is not finite, and whatever model and device raise.
         """
         self.model.train()
-        self._step(self._steps[0][0], self.n_steps - 1)
+        strict = Losses(self.cure, every=1, patience=0)
+        self._step(self._steps[0][0], self.n_steps - 1, strict, Position())
         for recipe in self.recipes:
             recipe.after_step(self.model, self.options.epochs - 1, ends_epoch=True)
 
     def _train_step(self, step: Sequence[np.ndarray]) -> None:
         started = time.perf_counter()
-        self.last_loss = self._step(step, self.steps_done)
         position = self.position
+        counts = self._step(step, self.steps_done, self._losses, position)
         position.step += 1
-        position.loss += self.last_loss * sum(map(len, step))
         ends_epoch = position.step == len(self._steps[position.epoch])
-        for recipe in self.recipes:
-            recipe.after_step(self.model, position.epoch, ends_epoch=ends_epoch)
+        if counts or ends_epoch:
+            for recipe in self.recipes:
+                recipe.after_step(self.model, position.epoch, ends_epoch=ends_epoch)
+        if ends_epoch:
+            self._losses.read(position)
         position.seconds += time.perf_counter() - started
 
     @property
@@ -255,21 +302,24 @@ class Fit:
         resolved = resolve_precision(self.options.precision, choose_device())
         return "lower train.lr" + ", or set train.precision=fp32" * (resolved != "fp32")
 
-    def _step(self, step: Sequence[np.ndarray], number: int) -> float:
-        """Do step number `number`; returns the mean loss before it."""
-        loss = self._gradients.of_step(step, number, self.n_steps)
-        if not np.isfinite(loss):
-            raise DivergedError(
-                f"the training loss became {loss} in epoch {self.position.epoch + 1}; {self.cure}"
-            )
-        if self.options.clip is not None:
-            self._accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
-        group = self._optimizer.param_groups[0]
+    def _step(
+        self, step: Sequence[np.ndarray], number: int, losses: Losses, position: Position
+    ) -> bool:
+        """Do step number `number`, and add its loss; whether it counts: fp16 may have skipped it.
+
+        Nothing is read from a GPU, except in fp16 whether the step counts.
+        """
+        upcoming = self._steps[position.epoch][position.step + 1 :][:1]
+        loss = self._gradients.of_step(step, number, self.n_steps, *upcoming)
+        losses.add(loss, sum(map(len, step)), position)
+        group = self._updates.optimizer.param_groups[0]
         self.last_rate = self.options.lr * group["lr"] / group["initial_lr"]
-        self._optimizer.step()
-        self._schedule.step()
-        self._optimizer.zero_grad()
-        return loss
+        return self._updates.step()
+
+    @property
+    def _moving(self) -> tuple[Any, Any, Any]:
+        """Optimizer, schedule and fp16's loss scaler."""
+        return self._updates.optimizer, self._updates.schedule, self._accelerator.scaler
 
 
 def _start_at_base_rates(

@@ -44,6 +44,7 @@ class Loop(Section):
     loss: str = "auto"  # auto: by the task
     precision: Precision = "auto"
     gradient_checkpointing: bool = False
+    deterministic: bool = False  # the same bits each time on a GPU, too; slower there
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
 
     @field_validator("optimizer")

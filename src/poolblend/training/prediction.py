@@ -15,7 +15,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from poolblend.modeling.model import Batch, TextModel
-from poolblend.training.batches import Encoded, collate, prediction_batches, with_states
+from poolblend.training.batches import (
+    Encoded,
+    collate,
+    prediction_batches,
+    to_device,
+    with_states,
+)
 from poolblend.training.devices import (
     DTYPES,
     Precision,
@@ -225,7 +231,7 @@ def each_batch(
             padded = collated(
                 encoded, rows[batch], full_width=full_width, window_tokens=batch_tokens
             )
-            result = _try(compute, padded.to(device))
+            result = _try(compute, to_device(padded, device))
             if result is None:
                 waiting, batch_tokens = _halved(waiting, lengths, batch_tokens)
                 continue

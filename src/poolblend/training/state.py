@@ -25,13 +25,15 @@ class State(NamedTuple):
 class Position:
     """How far a training is: `step` optimizer steps into `epoch`, both counted from 0.
 
-    `loss` and `seconds` are this epoch's sums so far.
+    `loss` and `seconds` are this epoch's sums so far; `rows_lost` is how many rows are not in the
+    loss, since theirs was not finite.
     """
 
     epoch: int = 0
     step: int = 0
     loss: float = 0.0
     seconds: float = 0.0
+    rows_lost: int = 0
 
 
 def capture(

@@ -56,7 +56,7 @@ class Fgm(_Adversarial):
         if weight.grad is None:
             raise UserError("train.fgm: the word embeddings do not learn; leave it out")
         assert self.fgm is not None
-        with moved([weight], [weight.new_tensor(self.fgm)]):
+        with moved([weight], [weight.new_full((), self.fgm)]):
             backward()
 
 

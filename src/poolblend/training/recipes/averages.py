@@ -41,30 +41,37 @@ class Ema(_Average):
             raise ValueError("train.ema and swa_epochs exclude each other; leave one out")
 
     def begin(self, model: TextModel, train: Any) -> None:
-        assert self.ema is not None
-        self._average = moving_average(model, self.ema)
+        from torch.optim.swa_utils import AveragedModel
+
+        self._average = AveragedModel(model, use_buffers=True)
 
     def after_step(self, model: TextModel, epoch: int, *, ends_epoch: bool) -> None:
-        self._average.update_parameters(model)
+        assert self.ema is not None
+        move_average(self._average, model, self.ema)
 
 
-def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of the model's weights and buffers, empty at first.
+def move_average(average: AveragedModel, model: nn.Module, decay: float) -> None:
+    """One step of an exponential moving average of the model's weights and buffers.
 
     The decay rises to `decay` as (1 + n) / (10 + n) over the first steps, n being those seen:
-    otherwise a short training would keep much of the initial weights.
+    otherwise a short training would keep much of the initial weights. torch's own
+    `update_parameters` reads from the device in each step.
     """
-    from torch.optim.swa_utils import AveragedModel
+    import torch
 
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
-        share = 1 - min(decay, (1 + int(n)) / (10 + int(n)))
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, share)
-            else:
+    seen = int(average.n_averaged)  # always on the CPU
+    share = 1 - min(decay, (1 + seen) / (10 + seen))
+    means = [*average.module.parameters(), *average.module.buffers()]
+    values = [*model.parameters(), *model.buffers()]
+    pairs = list(zip(means, values, strict=True))
+    learned = [pair for pair in pairs if seen and pair[0].is_floating_point()]
+    with torch.no_grad():
+        for mean, value in pairs:
+            if not seen or not mean.is_floating_point():
                 mean.copy_(value)
-
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+        if learned:
+            torch._foreach_lerp_([mean for mean, _ in learned], [v for _, v in learned], share)
+    average.n_averaged += 1
 
 
 @register("swa_epochs")

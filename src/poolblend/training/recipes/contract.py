@@ -102,7 +102,10 @@ class Recipe(Section):
         """Change the gradients of a step; `backward` adds those of all its batches once more."""
 
     def after_step(self, model: TextModel, epoch: int, *, ends_epoch: bool) -> None:
-        """Called after each step; `epoch` counts from 0."""
+        """Called after each step; `epoch` counts from 0.
+
+        Not after one that fp16 skipped, unless it ends the epoch. Do not read from the device.
+        """
 
     def after_epoch(
         self, merit: float | None, pred_NK: np.ndarray, snapshot: Callable[[], dict[str, Tensor]]
