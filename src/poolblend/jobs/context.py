@@ -33,6 +33,7 @@ class Context:
     located: dict[Backbone, Located]
     watch: Watch
     estimate: Estimate = field(default_factory=lambda: Estimate({}))  # of the time left
+    speeds: dict[str, float] = field(default_factory=dict)  # seconds per token, by member, as timed
     # Vectors that several folds or members with a frozen encoder share.
     vectors: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
 

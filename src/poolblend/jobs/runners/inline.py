@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from poolblend.cards.fold import FailureNote
 from poolblend.errors import UserError
 from poolblend.jobs.context import Context
-from poolblend.jobs.estimate import Estimate, training_tokens
 from poolblend.jobs.failures import Failures
 from poolblend.jobs.job import FoldJob, Job, JobStatus
 from poolblend.jobs.predict_job import PredictJob, PredictWork, Result
 from poolblend.jobs.run import run
+from poolblend.jobs.speed import estimate
 from poolblend.training.devices import release_memory
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class InlineRunner:
         for job in self.jobs:
             if job.name in self._finished:
                 self._drop_checkpoints(job)
-        self.context.estimate = self._estimate(todo, unable)
+        self.context.estimate = estimate(self.context, todo, unable)
         places = {job.name: f"[{n}/{len(todo)}]" for n, job in enumerate(todo, start=1)}
         self._finished -= set(places)
         waiting, said = list(todo), False
@@ -90,16 +90,6 @@ class InlineRunner:
             if len(elsewhere) == len(waiting):
                 time.sleep(WAIT)
             waiting = elsewhere
-
-    def _estimate(self, todo: Sequence[Job], unable: Mapping[str, str]) -> Estimate:
-        """Of the time left, by the tokens of the folds to train."""
-        context, tokens = self.context, {}
-        for job in todo:
-            if isinstance(job, FoldJob) and job.name not in unable:
-                encoded = context.datasets.encode(job.member, context.locate(job.member.backbone))
-                others_N = encoded.lengths_N[context.competition.fold_N != job.fold]
-                tokens[job.member.name, job.fold] = training_tokens(job.member, others_N)
-        return Estimate(tokens)
 
     def _settle(self, job: Job, place: str, unable: Mapping[str, str]) -> bool:
         """Do the job, or note why it cannot be done; False where it must wait for others."""
