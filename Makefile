@@ -34,9 +34,9 @@ check: .venv/requirements-dev
 docs: .venv/requirements
 	$(BIN)/python docs/tables.py
 
-# Speed and memory against peers, as ratios within one run (about 15 minutes on two cores).
+# Speed and memory against peers, as ratios within one run (about half an hour on two cores).
 bench: .venv/requirements-dev
-	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/grid.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/blending.py
