@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--text", default="text")
     parser.add_argument("--target", default="target")
     parser.add_argument("--backbone", type=Path, help="a folder (default: all-MiniLM-L6-v2)")
-    parser.add_argument("--rows", type=int, default=750, help="of train and test (default: 750)")
+    parser.add_argument("--rows", type=int, default=450, help="of train and test (default: 450)")
     parser.add_argument("--runs", type=int, default=1, help="of each contender (default: 1)")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -57,7 +57,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_tables(Path(folder), *_rows(args))
         grid = _grid(args, Path(folder))
-        print(f"{args.rows} rows, batch {args.batch_size}, {args.epochs} epochs; {machine()}")
+        print(
+            f"{args.rows} rows, batch {args.batch_size}, {args.epochs} epochs; {machine()}; "
+            f"median of {args.runs}"
+        )
         found = race(contenders, grid, args.runs)
         print("\n".join(table(contenders, grid, found)))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from poolblend.jobs.estimate import Estimate, training_tokens
 from poolblend.jobs.job import FoldJob, Job
 from poolblend.jobs.two_rows import OUT_OF_MEMORY, own_random_numbers
 from poolblend.loading.models import new_model, new_objective
-from poolblend.modeling.sources import Located
 from poolblend.training.batches import Encoded
 from poolblend.training.devices import choose_device, enough_memory
 from poolblend.training.fit import Fit
@@ -30,47 +29,52 @@ ALL_SECONDS = 6.0  # after which no further kind of member is timed
 CPU_FLOPS = 4e10  # of a step on a CPU, which take about a second there
 
 
-def estimate(context: Context, jobs: Sequence[Job], unable: Mapping[str, str]) -> Estimate:
-    """Of the time that the jobs take, without those that cannot be done."""
+def estimate(context: Context, jobs: Iterable[Job]) -> Estimate:
+    """Of the time that the jobs take."""
     tokens = {}
     for job in jobs:
-        if isinstance(job, FoldJob) and job.name not in unable:
+        if isinstance(job, FoldJob):
             encoded = context.datasets.encode(job.member, context.locate(job.member.backbone))
             others_N = encoded.lengths_N[context.competition.fold_N != job.fold]
             tokens[job.member.name, job.fold] = training_tokens(job.member, others_N)
     return Estimate(tokens, context.speeds)
 
 
-def time_steps(context: Context, jobs: Sequence[Job]) -> None:
-    """Fill `context.speeds` with the members' seconds per token, predicting included.
+def time_steps(context: Context, jobs: Sequence[Job]) -> str:
+    """How long the jobs take, in words; "" where nothing could be timed.
 
-    Members that differ in nothing but what follows the encoder share one measurement. A member
-    whose step fails has none: the rehearsal says what is wrong with it.
+    Fills `context.speeds` with the members' seconds per token, predicting included. Members that
+    differ in nothing but what follows the encoder share one measurement. A member whose step fails
+    is left out: the rehearsal says what is wrong with it.
     """
-    members = {job.member.name: job for job in jobs if isinstance(job, FoldJob)}
+    folds = [job for job in jobs if isinstance(job, FoldJob)]
+    # In each epoch the fold's own rows are predicted: a third of a step's work.
+    predicting = 1 / (3 * max(1, context.competition.n_folds - 1))
     found: dict[str, float] = {}
+    failing: set[str] = set()
     started = time.perf_counter()
-    for name, job in members.items():
-        if job.member.head.frozen:
-            continue
+    for name, job in {job.member.name: job for job in folds}.items():
         context.watch.check()
-        kind = str((job.member.backbone, job.member.applied_train))
-        if kind not in found and time.perf_counter() - started < ALL_SECONDS:
-            try:
+        member = job.member
+        kind = str((member.backbone, member.applied_train))
+        try:
+            encoded = context.datasets.encode(member, context.locate(member.backbone))
+            in_time = time.perf_counter() - started < ALL_SECONDS
+            if kind not in found and in_time and not member.head.frozen:
                 with own_random_numbers(), enough_memory(OUT_OF_MEMORY):
-                    found[kind] = _seconds_per_token(context, job)
-            except Exception as error:
-                log.debug("the steps of %s could not be timed: %s", name, error)
+                    found[kind] = _seconds_per_token(context, job, encoded)
+        except Exception as error:
+            log.debug("a step of %s could not be timed: %s", name, error)
+            failing.add(name)
         if kind in found:
-            # In each epoch the fold's own rows are predicted: a third of a step's work.
-            share = 1 / (3 * max(1, context.competition.n_folds - 1))
-            context.speeds[name] = found[kind] * (1 + share)
+            context.speeds[name] = found[kind] * (1 + predicting)
+    expected = estimate(context, [job for job in folds if job.member.name not in failing]).before()
+    return f"{expected}, by a few steps timed on this machine" if expected else ""
 
 
-def _seconds_per_token(context: Context, job: FoldJob) -> float:
+def _seconds_per_token(context: Context, job: FoldJob, encoded: Encoded) -> float:
     """Of the fastest of a few steps on some of the run's rows."""
-    member, located = job.member, context.locate(job.member.backbone)
-    fit, n_tokens = _fit(context, job, context.datasets.encode(member, located), located)
+    fit, n_tokens = _fit(context, job, encoded)
     fastest, began = float("inf"), time.perf_counter()
     for _ in range(STEPS):
         started = time.perf_counter()
@@ -81,13 +85,13 @@ def _seconds_per_token(context: Context, job: FoldJob) -> float:
     return fastest / n_tokens
 
 
-def _fit(context: Context, job: FoldJob, encoded: Encoded, located: Located) -> tuple[Fit, int]:
+def _fit(context: Context, job: FoldJob, encoded: Encoded) -> tuple[Fit, int]:
     """A training whose only step reads as many rows as take a second or so, and their tokens."""
     member = job.member
     objective = new_objective(context.competition.task, member.train.loss)
     _, model, _ = new_model(
         member,
-        located,
+        context.locate(member.backbone),
         n_logits=objective.n_logits,
         n_columns=0,
         remote_code=context.config.remote_code,

@@ -13,7 +13,7 @@ from poolblend.jobs.planning import plan_jobs
 from poolblend.jobs.rehearsal import rehearse_jobs
 from poolblend.jobs.runners import Runner
 from poolblend.jobs.scoring import oof_score
-from poolblend.jobs.speed import estimate, time_steps
+from poolblend.jobs.speed import time_steps
 from poolblend.jobs.tokenizer_checks import check_tokenizers
 from poolblend.jobs.tracking import check_tracking
 from poolblend.jobs.watch import Watch
@@ -57,15 +57,14 @@ def train(
         first, then = plan_jobs(config, competition, store, located, members, numbers)
         runner = Runner(context, [*first, *then], overwrite=overwrite, skip_failed=skip_failed)
         todo = runner.missing()
+        expected = time_steps(context, todo)
+        if expected:
+            log.info("%s", expected)
         waiting = [job.member for job in todo if isinstance(job, FoldJob)]
         check_tokenizers(config, competition, waiting, located)
         for name in dict.fromkeys(member.name for member in waiting):
             files = store.fold(name, 0)
             check_writable((files.folder.parent, files.oof_path.parent), COPIED)
-        time_steps(context, todo)
-        expected = estimate(context, todo, {}).before()
-        if expected:
-            log.info("%s, by a few steps timed on this machine", expected)
         todo, unable = rehearse_jobs(context, todo)
         runner.run(todo, unable)
         log.info("%s", "\n".join(["", *_summary(context, members)]))

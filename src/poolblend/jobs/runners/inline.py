@@ -76,7 +76,8 @@ class InlineRunner:
         for job in self.jobs:
             if job.name in self._finished:
                 self._drop_checkpoints(job)
-        self.context.estimate = estimate(self.context, todo, unable)
+        doable = [job for job in todo if job.name not in unable]
+        self.context.estimate = estimate(self.context, doable)
         places = {job.name: f"[{n}/{len(todo)}]" for n, job in enumerate(todo, start=1)}
         self._finished -= set(places)
         waiting, said = list(todo), False
