@@ -195,6 +195,7 @@ def _run(commands: Commands, folder: Path, name: str) -> None:
         if process.wait() != 0:
             for other in running:
                 other.kill()
+                other.wait()
             raise SystemExit(f"{name} failed:\n{log.read_text()[-2000:]}")
 
 

@@ -37,7 +37,8 @@ def main() -> None:
     )
     how = {"truncation": True, "max_length": args.max_length}
     if args.notebook:
-        how = {"truncation": True, "max_length": NOTEBOOK_LENGTH, "padding": "max_length"}
+        longest = min(NOTEBOOK_LENGTH, tokenizer.model_max_length)
+        how = {"truncation": True, "max_length": longest, "padding": "max_length"}
     rows = dataset(tokenizer(list(train["text"]), **how), y)
     unknown = dataset(tokenizer(list(test["text"]), **how), np.zeros(len(test), dtype=int))
     splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=42)

@@ -75,7 +75,7 @@ def test_a_member_whose_step_fails_is_told_by_the_rehearsal_alone(toy, monkeypat
     with caplog.at_level("INFO"), pytest.raises(PartlyFailedError, match="no such kernel"):
         pipeline.train(settings, folds="0")
     (before,) = [line for line in caplog.messages if line.endswith("timed on this machine")]
-    assert " for 2 folds, " in before
+    assert " for 1 fold, " in before
 
 
 def test_durations_are_short_texts():
