@@ -113,6 +113,7 @@ def test_the_demo_is_not_made_where_it_is_absent(
     tables = {"train": whole, "test": frame[["id", "text"]][20:], "test_labels": labels}
     monkeypatch.setattr(demo, "build_demo", lambda: tables | {"sample_submission": labels})
     sets = [f"store={tmp_path}", f"data.dir={tmp_path / 'demo'}", f"backbone={tiny_backbone}"]
+    sets += ["train.freeze_layers=0"]  # the tiny encoder has fewer layers than the default freezes
     lines = printed(config.load(None, sets), poolers="mean", folds="0")
     assert fold_lines(lines)[0][1] == "tiny-mean-s42"
     assert list(tmp_path.iterdir()) == []
