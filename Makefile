@@ -8,9 +8,9 @@ KAGGLE := .venv-kaggle/bin
 
 # The main job, end to end, on a demo competition made from this machine's own files.
 quickstart: .venv/requirements
-	$(BIN)/python train.py
+	$(BIN)/python train.py --workers auto
 	$(BIN)/python blend.py
-	$(BIN)/python infer.py
+	$(BIN)/python infer.py --workers auto
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -34,9 +34,9 @@ check: .venv/requirements-dev
 docs: .venv/requirements
 	$(BIN)/python docs/tables.py
 
-# Speed and memory against peers, as ratios within one run (about 15 minutes on two cores).
+# Speed and memory against peers, as ratios within one run (about half an hour on two cores).
 bench: .venv/requirements-dev
-	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/grid.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/blending.py

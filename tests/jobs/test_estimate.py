@@ -1,10 +1,14 @@
 """How long the folds that are left will take, as the log says it."""
 
+import re
+
 import pytest
 
 from poolblend import config, pipeline
+from poolblend.errors import PartlyFailedError
 from poolblend.jobs import estimate
 from poolblend.printing import duration
+from poolblend.training.fit import Fit
 
 TOKENS = {("small", 0): 100, ("small", 1): 100, ("large", 0): 100, ("frozen", 0): 0}
 
@@ -69,6 +73,34 @@ def test_workers_share_the_time_left_but_for_one_fold_which_is_one_workers(clock
     ]
 
 
+def test_before_the_first_epoch_it_is_the_tokens_at_the_timed_speeds(clock, caplog):
+    caplog.set_level("INFO", logger="poolblend")
+    left = estimate.Estimate(TOKENS, {"small": 1.0, "large": 5.0})
+    assert left.before() == f"about {duration(700)} for 3 folds"
+    left.begin_fold("small", 0, 0)
+    clock(200)  # twice as long as by the timed steps, and so will the other members take
+    left.after_epoch("small", 0, 1)
+    assert caplog.messages == [f"about {duration(200 + 1000)} left for 2 folds"]
+    assert estimate.Estimate(TOKENS).before() == ""
+    assert estimate.Estimate({("frozen", 0): 0}, {"small": 1.0}).before() == ""
+
+
+def test_a_member_whose_step_fails_is_told_by_the_rehearsal_alone(toy, monkeypatch, caplog):
+    step = Fit.try_step
+
+    def fail(self):
+        if type(self.model.pooler).__name__ == "Max":
+            raise RuntimeError("no such kernel")
+        step(self)
+
+    monkeypatch.setattr(Fit, "try_step", fail)
+    settings = config.load(toy(), ["members=[mean,{pooler: max, train: {lr: 1e-4}}]"])
+    with caplog.at_level("INFO"), pytest.raises(PartlyFailedError, match="no such kernel"):
+        pipeline.train(settings, folds="0")
+    (before,) = [line for line in caplog.messages if line.endswith("timed on this machine")]
+    assert " for 1 fold, " in before
+
+
 def test_durations_are_short_texts():
     found = [duration(seconds) for seconds in (0.4, 89, 91, 3599, 3600, 11_100)]
     assert found == ["0 s", "89 s", "2 min", "1 h 00 min", "1 h 00 min", "3 h 05 min"]
@@ -79,6 +111,9 @@ def test_training_logs_the_time_left_after_the_first_epoch_of_each_fold(toy, cap
     with caplog.at_level("INFO", logger="poolblend"):
         pipeline.train(settings, folds="0,1")
     lines = [record.getMessage() for record in caplog.records]
-    left = [line for line in lines if line.startswith("about ")]
+    (before,) = [line for line in lines if line.endswith("timed on this machine")]
+    assert re.match("about .* for 2 folds, ", before)
+    assert lines.index(before) < min(n for n, line in enumerate(lines) if "epoch 1 of 2" in line)
+    left = [line for line in lines if " left for " in line]
     assert [line.split(" left for ")[1] for line in left] == ["2 folds", "1 fold"]
     assert ": epoch 1 of 2: " in lines[lines.index(left[0]) - 1]

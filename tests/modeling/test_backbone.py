@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import huggingface_hub.constants
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from poolblend.errors import UserError
 from poolblend.modeling import backbone
+
+APART = ("encoder", "tokenizer", "own_pooler", "kept")  # made anew by each loading
 
 
 def test_the_encoder_comes_in_fp32_and_its_pooler_apart(tiny_backbone):
@@ -43,6 +46,30 @@ def test_loading_leaves_the_random_numbers_as_they_were(tiny_backbone):
     before = torch.get_rng_state()
     backbone.load(tiny_backbone)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_encoder_is_tried_once_and_again_when_a_file_of_its_folder_changes(
+    tmp_path, tiny_backbone, monkeypatch
+):
+    folder, tried = copy_of(tiny_backbone, tmp_path), []
+    effect = backbone.padding_effect
+
+    def counted(*given):
+        tried.append(given)
+        return effect(*given)
+
+    monkeypatch.setattr(backbone, "padding_effect", counted)
+    first, second = backbone.load(folder), backbone.load(folder)
+    assert len(tried) == 1
+    assert first == replace(second, **{name: getattr(first, name) for name in APART})
+    (folder / "notes.txt").write_text("changed")
+    backbone.load(folder)
+    assert len(tried) == 2
+    path = folder / "config.json"
+    named = json.loads(path.read_text()) | {"auto_map": {"AutoModel": "evil.Model"}}
+    path.write_text(json.dumps(named))
+    with pytest.raises(UserError, match="names code in `auto_map`"):
+        backbone.load(folder)
 
 
 @pytest.mark.parametrize("offline", [True, False])

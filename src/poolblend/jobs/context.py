@@ -34,6 +34,7 @@ class Context:
     located: dict[Backbone, Located]
     watch: Watch
     estimate: Estimate = field(default_factory=lambda: Estimate({}))  # of the time left
+    speeds: dict[str, float] = field(default_factory=dict)  # seconds per token, by member, as timed
     # Encoders that no training changes, and that frozen members share.
     _frozen: dict[tuple[Located, str], backbone.Backbone] = field(default_factory=dict)
 

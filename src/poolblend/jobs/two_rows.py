@@ -69,7 +69,7 @@ def try_fold(job: FoldJob, task: Task, located: Located, precision: Precision, s
     train = job.member.applied_train.model_copy(update={"precision": precision})
     head = Head() if job.member.head.frozen else job.member.head
     member = job.member.model_copy(update={"train": train, "head": head})
-    with _own_random_numbers(), enough_memory(OUT_OF_MEMORY):
+    with own_random_numbers(), enough_memory(OUT_OF_MEMORY):
         _FoldTrial(job.model_copy(update={"member": member}), task, located).run(save=save)
 
 
@@ -78,7 +78,6 @@ class _FoldTrial:
         self.job, self.task, self.located = job, task, located
         self.config, self.member = job.config, job.member
         self.objective = new_objective(task, job.member.train.loss)
-        self.encoded = self._encode(located.folder, located.files_sha256)
 
     def run(self, *, save: bool) -> None:
         name = self.member.name
@@ -89,6 +88,7 @@ class _FoldTrial:
             n_columns=0,
             remote_code=self.config.remote_code,
         )
+        self.encoded = self._encode(base.tokenizer)
         model.pooler.fit(self.encoded.ids)
         targets = self.objective.targets(_labels(self.task))
         fit = Fit(model, self.encoded, ROWS, targets, self.objective, self._options(), seed=0)
@@ -111,9 +111,8 @@ class _FoldTrial:
         update = {"epochs": 1, "batch_size": 2, "accumulation": 1}
         return self.member.train.model_copy(update=update)
 
-    def _encode(self, folder: Path, tokenizer_sha256: str) -> Encoded:
-        texts = _two_texts(self.config)
-        return texts.encode(folder, tokenizer_sha256, self.job.inputs.reading)
+    def _encode(self, tokenizer: Any) -> Encoded:
+        return _two_texts(self.config).encode_with(tokenizer, self.job.inputs.reading)
 
     def _predict(self, model: TextModel, objective: Objective) -> np.ndarray:
         return predict(
@@ -143,7 +142,8 @@ class _FoldTrial:
         models = FoldModels(store, texts, config.batch_tokens, remote_code=config.remote_code)
         with _named(f"the saved model of {name} cannot be loaded"):
             again_NK = models.predict(name, 0, ROWS)
-            ids = self._encode(files.folder, "saved").ids
+            saved = backbone.load_tokenizer(files.folder, remote_code=config.remote_code)
+            ids = self._encode(saved).ids
         for text, own, read in zip(TEXTS, self.encoded.ids, ids, strict=True):
             if not np.array_equal(own, read):
                 raise TrialError(
@@ -191,7 +191,7 @@ def try_backbone(job: BackboneJob, source: Located, precision: Precision) -> Non
     options = mlm_options(mlm, config, precision)
     # A rate that is too high is the training's to find.
     options = options.model_copy(update={"epochs": 1, "lr": min(options.lr, 1e-5)})
-    with _own_random_numbers(), enough_memory(OUT_OF_MEMORY):
+    with own_random_numbers(), enough_memory(OUT_OF_MEMORY):
         base, model = load_masked_lm(source.folder, share=mlm.mask, remote_code=config.remote_code)
         trained: Any = model
         fit = Fit(
@@ -213,7 +213,7 @@ def _two_texts(config: Config) -> Texts:
 
 
 @contextmanager
-def _own_random_numbers() -> Iterator[None]:
+def own_random_numbers() -> Iterator[None]:
     """Random numbers as from a seed, and after that as they would have been."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):

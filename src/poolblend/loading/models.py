@@ -26,12 +26,13 @@ def check_members(config: Config, members: Sequence[Member]) -> dict[str, Locate
     member is trained.
     """
     located: dict[tuple[str, str | None], Located] = {}
+    checked: dict[str, EncoderShape] = {}
     for member in members:
         source, expected = member.backbone.source, member.backbone.sha256
         try:
             if (source, expected) not in located:
                 located[source, expected] = locate_backbone(config, member.backbone)
-            check_member(config, member, located[source, expected])
+            check_member(config, member, located[source, expected], checked)
         except UserError as error:
             raise UserError(f"member {member.name}: {error}") from None
     return {m.name: located[m.backbone.source, m.backbone.sha256] for m in members}
@@ -44,8 +45,28 @@ def locate_backbone(config: Config, wanted: Backbone) -> Located:
     return locate(folder, wanted.sha256, remote_code=config.remote_code)
 
 
-def check_member(config: Config, member: Member, located: Located) -> None:
-    """Raise UserError for settings that cannot work, as far as the backbone's files show."""
+def check_member(
+    config: Config, member: Member, located: Located, checked: dict[str, EncoderShape]
+) -> None:
+    """Raise UserError for settings that cannot work, as far as the backbone's files show.
+
+    `checked` keeps the shapes of encoders that members with the same settings have in common.
+    """
+    train = member.applied_train
+    encoder = str((located, member.max_length, member.backbone.mlm, train))
+    if encoder not in checked:
+        checked[encoder] = _check_encoder(config, member, located)
+    shape = checked[encoder]
+    pooler = build_pooler(member.pooler, shape, member.pooler_args)
+    if member.head.kind == "linear":
+        resolve_loss(config.task, train.loss)
+    else:
+        check_head(member.head.kind, config.task)
+        _check_frozen(pooler, shape, member, located, config.remote_code)
+
+
+def _check_encoder(config: Config, member: Member, located: Located) -> EncoderShape:
+    """The shape of the member's encoder, if it can be read and trained as the member says."""
     train = member.applied_train
     check_precision(train.precision, train.attention)
 
@@ -64,12 +85,7 @@ def check_member(config: Config, member: Member, located: Located) -> None:
         masked_lm.check(
             located.folder, member.backbone.mlm.max_length, remote_code=config.remote_code
         )
-    pooler = build_pooler(member.pooler, shape, member.pooler_args)
-    if member.head.kind == "linear":
-        resolve_loss(config.task, train.loss)
-    else:
-        check_head(member.head.kind, config.task)
-        _check_frozen(pooler, shape, member, located, config.remote_code)
+    return shape
 
 
 def _check_frozen(

@@ -21,7 +21,7 @@ from poolblend.modeling.layers import layer_stacks
 from poolblend.modeling.padding import count_from_the_first_token, n_positions, padding_effect
 from poolblend.modeling.poolers import EncoderShape
 from poolblend.modeling.tokenizers import Kept, check_survives_saving, read_tokenizer
-from poolblend.modeling.trust import readable
+from poolblend.modeling.trust import files_as_of_now, readable
 
 log = logging.getLogger(__name__)
 
@@ -184,23 +184,43 @@ def load(folder: Path, *, remote_code: bool = False, attention: str = "auto") ->
     """
     with readable(folder, remote_code):
         tokenizer = read_tokenizer(folder, remote_code)
-        outline, missing = _outline(folder, remote_code)
-        check_attention(outline, attention)
+        tried = (files_as_of_now(folder), remote_code, attention)
+        missing = None if tried in _found else _missing(folder, remote_code, attention)
         encoder = read_encoder(folder, remote_code, attention=attention)
         backbone = _dissect(encoder, Kept(tokenizer, folder, remote_code))
-        if attention != "flash_attention_2":  # this runs on GPUs alone
-            effect = padding_effect(backbone.encoder, tokenizer)
-            if effect:
-                _log_once(
-                    "%s: a text's hidden states depend on the padding beside it (relative "
-                    "difference %.1e); only texts of equal length are read together, without "
-                    "padding",
-                    folder,
-                    effect,
-                )
-            backbone = replace(backbone, reads_padding=effect > 0)
+        if missing is not None:
+            reads = attention != "flash_attention_2"  # which runs on GPUs alone
+            effect = padding_effect(encoder, tokenizer) if reads else 0.0
+            _found[tried] = _Found(bool(missing), effect)
+    found = _found[tried]
+    if found.padding_effect:
+        _log_once(
+            "%s: a text's hidden states depend on the padding beside it (relative difference "
+            "%.1e); only texts of equal length are read together, without padding",
+            folder,
+            found.padding_effect,
+        )
+    backbone = replace(backbone, reads_padding=found.padding_effect > 0)
     # If weights are missing in the checkpoint, the pooler is random and of no use.
-    return replace(backbone, own_pooler=None) if missing else backbone
+    return replace(backbone, own_pooler=None) if found.lacks_weights else backbone
+
+
+class _Found(NamedTuple):
+    """What a folder's encoder was found to be when this process first loaded it."""
+
+    lacks_weights: bool
+    padding_effect: float
+
+
+# Folds and members load the same folder many times; it is tried again when its files change.
+_found: dict[tuple[Any, ...], _Found] = {}
+
+
+def _missing(folder: Path, remote_code: bool, attention: str) -> set[str]:
+    """The names of the tensors that the weights lack; UserError as of `load`."""
+    outline, missing = _outline(folder, remote_code)
+    check_attention(outline, attention)
+    return missing
 
 
 def build(folder: Path, *, remote_code: bool = False, attention: str = "auto") -> Backbone:

@@ -66,8 +66,26 @@ def inspect(folder: Path, remote_code: bool = False) -> None:
     """Refuse a folder whose JSON files would run or fetch code.
 
     With `remote_code` the code is allowed, and a line in the log names the folder. Raises UserError
-    with the file, the key and what to do.
+    with the file, the key and what to do. A folder whose files are unchanged since this process
+    last let it pass is not read again.
     """
+    passed = (files_as_of_now(folder), remote_code)
+    if passed in _passed:
+        return
+    _inspect(folder, remote_code)
+    _passed.add(passed)
+
+
+_passed: set[tuple[Any, bool]] = set()
+
+
+def files_as_of_now(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Path, inode, size and time of change of each file in a folder; equal while none changes."""
+    found = ((str(file), file.stat()) for file in sorted(folder.iterdir()) if file.is_file())
+    return tuple((name, at.st_ino, at.st_size, at.st_mtime_ns) for name, at in found)
+
+
+def _inspect(folder: Path, remote_code: bool) -> None:
     if (folder / "adapter_config.json").exists():
         raise UserError(
             f"{folder} holds an adapter (adapter_config.json), whose base model would be fetched "

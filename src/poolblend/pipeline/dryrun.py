@@ -13,6 +13,7 @@ from poolblend.jobs.estimate import training_tokens
 from poolblend.jobs.job import FoldJob, JobStatus
 from poolblend.jobs.planning import plan_jobs
 from poolblend.jobs.rehearsal import rehearse_jobs
+from poolblend.jobs.speed import time_steps
 from poolblend.jobs.tracking import check_tracking
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import open_store, planned_competition, try_folds
@@ -58,6 +59,9 @@ def dry_run(
     print("\n".join([*_describe_folds(planned, overwrite), *_describe_tokens(planned)]))
     due = [each.job for each in planned if _is_due(each.status, overwrite, skip_failed)]
     before = [job for job in first if job.status(store).state != "finished"]
+    expected = time_steps(context, due)
+    if expected:
+        print(expected, flush=True)
     unable = rehearse_jobs(context, [*before, *due])[1]
     for name, reason in dict.fromkeys(
         (job.member.name, unable[job.name]) for job in due if job.name in unable

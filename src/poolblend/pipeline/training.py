@@ -13,6 +13,7 @@ from poolblend.jobs.planning import plan_jobs
 from poolblend.jobs.rehearsal import rehearse_jobs
 from poolblend.jobs.runners import Runner
 from poolblend.jobs.scoring import oof_score
+from poolblend.jobs.speed import time_steps
 from poolblend.jobs.tokenizer_checks import check_tokenizers
 from poolblend.jobs.tracking import check_tracking
 from poolblend.jobs.watch import Watch
@@ -68,6 +69,9 @@ def train(
             workers=workers,
         )
         todo = runner.missing()
+        expected = time_steps(context, todo)
+        if expected:
+            log.info("%s", expected)
         waiting = [job.member for job in todo if isinstance(job, FoldJob)]
         check_tokenizers(config, competition, waiting, located)
         for name in dict.fromkeys(member.name for member in waiting):

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from poolblend.cards.fold import FailureNote
 from poolblend.config import Workers
 from poolblend.jobs.context import Context
-from poolblend.jobs.estimate import Estimate, training_tokens
 from poolblend.jobs.failures import Failures
 from poolblend.jobs.job import FoldJob, Job
 from poolblend.jobs.runners.pools import open_pool
 from poolblend.jobs.runners.queue import Queue
 from poolblend.jobs.runners.seam import Order
 from poolblend.jobs.runners.training import TrainTask, TrainWork, refusal
+from poolblend.jobs.speed import estimate
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Runner:
         queue = Queue(orders, locks, self.context.watch, self._prepare)
         able = [job for job in todo if job.name not in unable]
         with open_pool(self.work, self.workers, len(able), self.context.store) as (pool, n):
-            self.context.estimate = self._estimate(able, n)
+            self.context.estimate = estimate(self.context, able, n)
             for order, outcome in queue.run(pool):
                 job = order.task.job
                 if outcome.state == "done":
@@ -122,16 +122,6 @@ class Runner:
         """Two processes have died of the job: its failure, unless another one has done it now."""
         outcome = self.work(order.task._replace(unable=f"{reason}, as did one before it"))
         return outcome.reason or reason
-
-    def _estimate(self, todo: Sequence[Job], workers: int) -> Estimate:
-        """Of the time left, by the tokens of the folds to train."""
-        context, tokens = self.context, {}
-        for job in todo:
-            if isinstance(job, FoldJob):
-                encoded = context.datasets.encode(job.member, context.locate(job.member.backbone))
-                others_N = encoded.lengths_N[context.competition.fold_N != job.fold]
-                tokens[job.member.name, job.fold] = training_tokens(job.member, others_N)
-        return Estimate(tokens, workers)
 
     def _drop_checkpoints(self, job: Job) -> None:
         """Remove what a process left that was killed when it had finished the job."""
