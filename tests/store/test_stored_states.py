@@ -1,5 +1,7 @@
 """Stored hidden states: read through a memory map, checked by hash, limited in size."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,12 @@ def test_room_is_what_the_limit_leaves_or_half_of_the_free_disk(tmp_path, monkey
     unlimited = HiddenStatesFolder(tmp_path / "not" / "there")
     assert unlimited.lacks_room(1500) is None
     assert "half of the free disk space" in unlimited.lacks_room(1501)
+
+
+def test_another_process_is_sent_no_states(tmp_path):
+    folder = HiddenStatesFolder(tmp_path)
+    save(folder)
+    folder.load(INPUTS)
+    sent = pickle.dumps(folder)
+    assert len(sent) < 1000
+    np.testing.assert_array_equal(pickle.loads(sent).load(INPUTS), X_SLH)

@@ -43,6 +43,10 @@ class HiddenStatesFolder:
     def __str__(self) -> str:
         return str(self.folder)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process opens the files itself, rather than being sent what they hold."""
+        return vars(self) | {"_opened": {}}
+
     def path(self, inputs: HiddenStatesInputs) -> Path:
         return self.folder / f"states-{inputs.fingerprint()[:16]}.npy"
 
