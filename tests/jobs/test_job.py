@@ -87,6 +87,14 @@ def test_jobs_of_other_results_have_other_fingerprints(plans):
     assert len({job.fingerprint() for job in (backbone, folds[0], folds[-1])}) == 3
 
 
+def test_how_a_device_computes_makes_no_fold_stale(toy, tmp_path):
+    path, store = toy(n=24, n_test=8), f"store={tmp_path / 'store'}"
+    *_, plain = planned(config.load(path, [store, "members=[mean]"]))
+    for changed in ("train.deterministic=true", "train.attention=eager"):
+        *_, jobs = planned(config.load(path, [store, "members=[mean]", changed]))
+        assert [job.fingerprint() for job in jobs] == [job.fingerprint() for job in plain]
+
+
 def test_a_folds_job_waits_for_its_backbones(plans):
     (context, (backbone,), folds), _ = plans
     assert {name for job in folds for name in job.waits_for} == {backbone.name}

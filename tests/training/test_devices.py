@@ -32,6 +32,12 @@ def test_auto_precision_is_what_the_device_computes_in(monkeypatch):
     assert resolve_precision("fp16", cpu) == "fp32"
 
 
+def test_a_training_sets_whether_torch_is_deterministic(build, data, fitting):
+    for on in (True, False):
+        fitting(build(), data, deterministic=on)
+        assert torch.are_deterministic_algorithms_enabled() == on
+
+
 @pytest.mark.parametrize(
     "message",
     [
