@@ -32,6 +32,10 @@ from poolblend.training.prediction import BatchCache, pooled_vectors, predict
 
 log = logging.getLogger(__name__)
 
+# A CPU gains nothing from larger batches, and those of similar lengths have less padding
+# (docs/results.md).
+CPU_TOKENS = 1024
+
 
 class FoldModels:
     """The store's models over the rows of `texts`; what a model is, its own card says.
@@ -85,7 +89,7 @@ class FoldModels:
             model.to(choose_device()),
             encoded,
             rows,
-            batch_tokens=self.batch_tokens,
+            batch_tokens=self._most_tokens(encoded),
             progress=progress,
             collated=self._batches,
         )
@@ -94,6 +98,11 @@ class FoldModels:
         del model, compute
         trim_heap()  # the loader keeps the weights' memory for the next model
         return result
+
+    def _most_tokens(self, encoded: Encoded) -> int:
+        """How many tokens a batch may have, or the windows that are read together."""
+        small = choose_device().type == "cpu" and encoded.windowing is None
+        return min(self.batch_tokens, CPU_TOKENS) if small else self.batch_tokens
 
     def _encode(self, files: FoldFiles, card: FoldCard) -> Encoded:
         """The table as this fold's model reads it: tokens, and the columns beside them."""

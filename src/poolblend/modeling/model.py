@@ -49,11 +49,6 @@ class Batch(NamedTuple):
         ]
         return Batch(*moved)
 
-    def rows(self, start: int, stop: int) -> Batch:
-        """Some of the rows, with their padding; of a batch without windows."""
-        kept: list[Any] = [None if part is None else part[start:stop] for part in self]
-        return Batch(*kept)
-
 
 def types_for(encoder: Any, batch: Batch) -> Tensor | None:
     """The batch's token types where the encoder has more than one."""
@@ -103,15 +98,10 @@ class TextModel(nn.Module):
 
     def forward(self, batch: Batch, samples: int | None = None) -> Tensor:
         """Logits, (B, K); with `samples`, one set for each dropout mask of the head, (S, B, K)."""
-        return self.logits(self.pool(batch), batch.columns_BF, samples)
-
-    def logits(
-        self, features: Tensor, columns_BF: Tensor | None, samples: int | None = None
-    ) -> Tensor:
-        """What `forward` gives for pooled vectors (B, width of the pooler)."""
-        if columns_BF is not None:
+        features = self.pool(batch)
+        if batch.columns_BF is not None:
             # In fp32, as heads compute: half precision would round the columns.
-            features = torch.cat([features.float(), columns_BF], dim=1)
+            features = torch.cat([features.float(), batch.columns_BF], dim=1)
         if samples is None:
             return self.head(features)
         return torch.stack([self.head(features) for _ in range(samples)])

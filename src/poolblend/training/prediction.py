@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,6 @@ from poolblend.training.objectives import Objective
 
 log = logging.getLogger(__name__)
 
-# On a core with AVX2, 512 to 2,048 are alike, and 8,192 take 1.6 times as long (docs/results.md).
-TOKENS_PER_THREAD = 512
 CACHED_BYTES = 256 * 2**20
 
 
@@ -92,40 +89,14 @@ def predict(
     """
 
     def outputs(batch: Batch) -> Tensor:
-        parts = _parts(batch)
-        if len(parts) == 1:
-            return objective.activation(model(batch).float())
-        # The head is to see all rows at once: products with a narrow matrix round otherwise for
-        # other numbers of rows.
-        return objective.activation(model.logits(_pooled(model, parts), batch.columns_BF).float())
+        return objective.activation(model(batch).float())
 
     return objective.unscale(batchwise(model, encoded, rows, outputs, **how).double().numpy())
 
 
 def pooled_vectors(model: TextModel, encoded: Encoded, rows: np.ndarray, **how: Any) -> np.ndarray:
     """Pooled vectors (N, H) float32 in the order of `rows`, which the head sees."""
-
-    def outputs(batch: Batch) -> Tensor:
-        return _pooled(model, _parts(batch))
-
-    return batchwise(model, encoded, rows, outputs, **how).numpy()
-
-
-def _pooled(model: TextModel, parts: Sequence[Batch]) -> Tensor:
-    return torch.cat([model.pool(part) for part in parts])
-
-
-def _parts(batch: Batch) -> list[Batch]:
-    """On a CPU, the batch's rows in parts that fit into its caches; or the batch alone.
-
-    Each row keeps its padding, and so its bits.
-    """
-    most, n_rows = TOKENS_PER_THREAD * torch.get_num_threads(), len(batch.ids_BT)
-    n_parts = min(n_rows, -(-batch.ids_BT.numel() // most))
-    if batch.ids_BT.device.type != "cpu" or batch.windows is not None or n_parts == 1:
-        return [batch]
-    ends = np.linspace(0, n_rows, n_parts + 1).astype(int).tolist()
-    return [batch.rows(start, stop) for start, stop in pairwise(ends)]
+    return batchwise(model, encoded, rows, model.pool, **how).numpy()
 
 
 def batchwise(
