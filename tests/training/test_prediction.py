@@ -120,25 +120,6 @@ def test_half_precision_casts_each_weight_once_for_all_batches(build, predicted,
     )
 
 
-@pytest.mark.parametrize("mask", ["attention", "content", "none"])
-def test_rows_read_in_parts_are_predicted_as_together(build, data, predicted, monkeypatch, mask):
-    model, rows = build(mask=mask), np.arange(len(data[1]))
-    together = predicted(model, rows, 8192)
-    monkeypatch.setattr("poolblend.training.prediction.TOKENS_PER_THREAD", 8)
-    widths, forward = [], model.encoder.forward
-
-    def seen(input_ids, **inputs):
-        widths.append(input_ids.shape)
-        return forward(input_ids=input_ids, **inputs)
-
-    monkeypatch.setattr(model.encoder, "forward", seen)
-    np.testing.assert_allclose(predicted(model, rows, 8192), together, rtol=0, atol=1e-6)
-    assert len({width for _, width in widths}) == 1  # each row keeps its padding
-    most = 8 * torch.get_num_threads()
-    assert len(widths) > 1
-    assert all((n - 1) * width <= most for n, width in widths)
-
-
 # --- batches kept for several models ------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from poolblend.modeling.sources import Located
 from poolblend.training.batches import Encoded
 from poolblend.training.devices import choose_device, enough_memory
 from poolblend.training.head_fitting import fit_head as fit_scikit_head
-from poolblend.training.prediction import pooled_vectors
+from poolblend.training.prediction import pooled_vectors, tokens_at_once
 
 
 def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> FittedFold:
@@ -94,7 +94,7 @@ def _features(
                 model.to(choose_device()),
                 encoded,
                 rows,
-                batch_tokens=context.config.batch_tokens,
+                batch_tokens=tokens_at_once(context.config.batch_tokens, encoded),
                 precision=job.precision,
                 progress=label,
                 after_batch=context.watch.check,

@@ -31,7 +31,7 @@ from poolblend.training.devices import (
     trim_heap,
 )
 from poolblend.training.encoding import digest
-from poolblend.training.prediction import BatchCache, pooled_vectors, predict
+from poolblend.training.prediction import BatchCache, pooled_vectors, predict, tokens_at_once
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,8 @@ class FoldModels:
         if what == "predictions":
             work = partial(predict, objective=objective_of(card))
         model.to(choose_device())
-        how: dict[str, Any] = {"batch_tokens": self.batch_tokens, "progress": progress}
+        how: dict[str, Any] = {"progress": progress}
+        how["batch_tokens"] = tokens_at_once(self.batch_tokens, encoded)
         states = partial(with_states, encoded, model, card.member, card.backbone, self.store, **how)
         compute = partial(_on_states, work, model, states, rows, collated=self._batches, **how)
         with enough_memory("lower batch_tokens"):

@@ -27,7 +27,7 @@ from poolblend.store.locks import ProcessLock
 from poolblend.training.devices import Precision, choose_device, resolve_precision
 from poolblend.training.encoding import Encoded, rows_sha256, starts_of_rows
 from poolblend.training.hidden_states import HiddenStates, stored_dtype
-from poolblend.training.prediction import compute_states
+from poolblend.training.prediction import compute_states, tokens_at_once
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def with_states(
             starts_N1,
             put,
             precision=resolved,
-            batch_tokens=batch_tokens,
+            batch_tokens=tokens_at_once(batch_tokens, encoded),
             progress=progress,
             after_batch=after_batch,
         )

@@ -53,17 +53,6 @@ class Batch(NamedTuple):
     padded: bool | None = None  # as in Windows, of the rows
     states: States | None = None  # of frozen layers, which need not be computed
 
-    def rows(self, start: int, stop: int) -> Batch:
-        """Some of the rows, with their padding; of a batch without windows."""
-        named = zip(self._fields, self[:5], strict=False)
-        kept: dict[str, Any] = {
-            name: None if part is None else part[start:stop] for name, part in named
-        }
-        states = self.states
-        if states is not None:
-            states = states._replace(x_LBTH=states.x_LBTH[:, start:stop])
-        return self._replace(**kept, states=states)
-
 
 def types_for(encoder: Any, batch: Batch) -> Tensor | None:
     """The batch's token types where the encoder has more than one."""
@@ -114,15 +103,10 @@ class TextModel(nn.Module):
 
     def forward(self, batch: Batch, samples: int | None = None) -> Tensor:
         """Logits, (B, K); with `samples`, one set for each dropout mask of the head, (S, B, K)."""
-        return self.logits(self.pool(batch), batch.columns_BF, samples)
-
-    def logits(
-        self, features: Tensor, columns_BF: Tensor | None, samples: int | None = None
-    ) -> Tensor:
-        """What `forward` gives for pooled vectors (B, width of the pooler)."""
-        if columns_BF is not None:
+        features = self.pool(batch)
+        if batch.columns_BF is not None:
             # In fp32, as heads compute: half precision would round the columns.
-            features = torch.cat([features.float(), columns_BF], dim=1)
+            features = torch.cat([features.float(), batch.columns_BF], dim=1)
         if samples is None:
             return self.head(features)
         return torch.stack([self.head(features) for _ in range(samples)])

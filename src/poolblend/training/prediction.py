@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,6 +24,7 @@ from poolblend.training.batches import (
 from poolblend.training.devices import (
     DTYPES,
     Precision,
+    choose_device,
     free_cached,
     out_of_memory,
     resolve_precision,
@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# On a core with AVX2, 512 to 2,048 are alike, and 8,192 take 1.6 times as long (docs/results.md).
-TOKENS_PER_THREAD = 512
+# A CPU gains nothing from larger batches, and those of similar lengths have less padding
+# (docs/results.md).
+CPU_TOKENS = 1024
 CACHED_BYTES = 256 * 2**20
 
 
@@ -101,40 +102,23 @@ def predict(
     """
 
     def outputs(batch: Batch) -> Tensor:
-        parts = _parts(batch)
-        if len(parts) == 1:
-            return objective.activation(model(batch).float())
-        # The head is to see all rows at once: products with a narrow matrix round otherwise for
-        # other numbers of rows.
-        return objective.activation(model.logits(_pooled(model, parts), batch.columns_BF).float())
+        return objective.activation(model(batch).float())
 
     return objective.unscale(batchwise(model, encoded, rows, outputs, **how).double().numpy())
 
 
 def pooled_vectors(model: TextModel, encoded: Encoded, rows: np.ndarray, **how: Any) -> np.ndarray:
     """Pooled vectors (N, H) float32 in the order of `rows`, which the head sees."""
-
-    def outputs(batch: Batch) -> Tensor:
-        return _pooled(model, _parts(batch))
-
-    return batchwise(model, encoded, rows, outputs, **how).numpy()
+    return batchwise(model, encoded, rows, model.pool, **how).numpy()
 
 
-def _pooled(model: TextModel, parts: Sequence[Batch]) -> Tensor:
-    return torch.cat([model.pool(part) for part in parts])
+def tokens_at_once(batch_tokens: int, encoded: Encoded) -> int:
+    """How many tokens a batch of predictions may have, or the windows that are read together.
 
-
-def _parts(batch: Batch) -> list[Batch]:
-    """On a CPU, the batch's rows in parts that fit into its caches; or the batch alone.
-
-    Each row keeps its padding, and so its bits.
+    Models in training predict their own fold in batches of `batch_tokens`.
     """
-    most, n_rows = TOKENS_PER_THREAD * torch.get_num_threads(), len(batch.ids_BT)
-    n_parts = min(n_rows, -(-batch.ids_BT.numel() // most))
-    if batch.ids_BT.device.type != "cpu" or batch.windows is not None or n_parts == 1:
-        return [batch]
-    ends = np.linspace(0, n_rows, n_parts + 1).astype(int).tolist()
-    return [batch.rows(start, stop) for start, stop in pairwise(ends)]
+    small = choose_device().type == "cpu" and encoded.windowing is None
+    return min(batch_tokens, CPU_TOKENS) if small else batch_tokens
 
 
 def compute_states(
