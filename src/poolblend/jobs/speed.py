@@ -25,7 +25,8 @@ from poolblend.training.fit import Fit
 
 log = logging.getLogger(__name__)
 
-STEPS, SECONDS = 3, 1.5  # timed of one kind of member: steps at most; none begins after
+STEPS, SECONDS = 3, 1.5  # timed of one kind of member: steps at most; no third begins after
+FIRST_SECONDS = 5.0  # of a first step, which allots memory, too; after a longer one none follows
 ALL_SECONDS = 6.0  # after which no further kind of member is timed
 CPU_FLOPS = 4e10  # of a step on a CPU, which take about a second there
 
@@ -82,11 +83,11 @@ def _seconds_per_token(context: Context, job: FoldJob, encoded: Encoded) -> floa
     needed = 3 * (n_layers - frozen)
     share = max(needed, 1) / (needed + frozen)
     fastest, began = float("inf"), time.perf_counter()
-    for _ in range(STEPS):
+    for number in range(STEPS):
         started = time.perf_counter()
         fit.try_step()
         fastest = min(fastest, time.perf_counter() - started)
-        if time.perf_counter() - began > SECONDS:
+        if time.perf_counter() - began > (SECONDS if number else FIRST_SECONDS):
             break
     return share * fastest / n_tokens
 
