@@ -8,9 +8,9 @@ KAGGLE := .venv-kaggle/bin
 
 # The main job, end to end, on a demo competition made from this machine's own files.
 quickstart: .venv/requirements
-	$(BIN)/python train.py --workers auto
+	$(BIN)/python train.py
 	$(BIN)/python blend.py
-	$(BIN)/python infer.py --workers auto
+	$(BIN)/python infer.py
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
