@@ -111,7 +111,8 @@ def make_grid(folder: Path, size: Size, epochs: int) -> Grid:
     backbone, data = folder / "backbone", folder / "data"
     data.mkdir()
     torch.manual_seed(0)
-    transformers.AutoModel.from_config(size.config).save_pretrained(backbone)
+    model = transformers.AutoModel.from_config(size.config, trust_remote_code=False)
+    model.save_pretrained(backbone)
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         encoder_folder(), local_files_only=True, trust_remote_code=False
     )

@@ -55,7 +55,10 @@ def test_known_keys_are_the_keys_of_a_dumped_config_and_of_sections_that_are_nul
             if isinstance(value, dict):
                 yield from keys(value, f"{prefix}{key}.")
 
-    settings = config.load(None, ["train.lora=4", "windows={overlap: 3}", "backbone.mlm={}"])
+    settings = config.load(
+        None,
+        ["train.freeze_layers=null", "train.lora=4", "windows={overlap: 3}", "backbone.mlm={}"],
+    )
     found = keys(settings.model_dump(exclude={"submission": {"columns"}}))
     assert set(found) <= {*known_keys(), "submission.columns"}
     assert {"train.lora.r", "windows.overlap", "backbone.mlm.mask", "data.joins.on"} <= set(
@@ -78,7 +81,7 @@ def test_known_keys_are_the_keys_of_a_dumped_config_and_of_sections_that_are_nul
         (["members=[max"], "--set members=.max: not a YAML value .line 1, column 5"),
         (["train.lr="], "train.lr: None: input should be a valid number"),
         (["a.b.c.d=1"], "unknown key 'a'"),
-        (["train.lr.x=1"], "lr is 0.0003 and has no keys"),
+        (["train.lr.x=1"], "lr is 0.001 and has no keys"),
         (["x" * 100_000 + "=1"], "unknown key 'xxx"),
         (["seed=[1]\n---\n2"], "another document"),
         (["seed=1\n---\n2"], "seed: .*valid integer"),

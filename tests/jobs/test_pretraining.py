@@ -305,7 +305,7 @@ def test_one_that_another_process_trains_is_waited_for(
 
 
 def test_a_loss_that_is_not_finite_names_the_key_to_lower(settings):
-    with pytest.raises(UserError, match=f"backbone {NAME}: .* in epoch 1; lower backbone.mlm.lr, "):
+    with pytest.raises(UserError, match=f"{NAME}: .* in epoch 1; lower backbone.mlm.lr[,;] "):
         train(settings("backbone.mlm.lr=1e30", "backbone.mlm.batch_size=4"))
 
 

@@ -7,6 +7,7 @@ import torch
 from poolblend.modeling import backbone
 from poolblend.modeling.model import Batch, States, TextModel, Windows, build_model
 from poolblend.modeling.poolers import EncoderShape, build_pooler
+from poolblend.training.batches import to_device
 
 SETTINGS = dict(pooler_args={}, mask="attention", n_outputs=3, dropout=0.0, norm="none")
 
@@ -130,8 +131,9 @@ def test_a_batch_moves_as_a_whole():
         windows=Windows(*batch()[:3]),
         states=States((0, 1), torch.zeros(2, 2, 8, 4)),
     )
-    moved = whole.to(torch.device("meta"))
+    moved = to_device(whole, torch.device("meta"))
     tensors = [*moved[:5], *moved.windows[:3], moved.states.x_LBTH]
     assert [tensor.device.type for tensor in tensors] == ["meta"] * 9
     assert [tuple(tensor.shape) for tensor in tensors[3:5]] == [(2, 8), (2, 3)]
-    assert batch().to(torch.device("meta"))[3:] == (None, None, None, None)
+    moved = to_device(batch(), torch.device("meta"))
+    assert moved[3:] == (None,) * len(moved[3:])

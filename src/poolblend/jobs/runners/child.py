@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -143,7 +143,7 @@ def _sendable(error: Exception) -> Exception:
     if not isinstance(error, (Stopped, UserError, OSError, MemoryError)):
         error.add_note("".join(traceback.format_exception(error)))
     try:
-        pickle.loads(pickle.dumps(error))
+        copy.deepcopy(error)  # as it is taken apart and put together on the way
     except Exception:
         other = RuntimeError(f"{type(error).__name__}: {error}")
         other.add_note("".join(traceback.format_exception(error)))
