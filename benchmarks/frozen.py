@@ -121,7 +121,7 @@ def print_rates(args: argparse.Namespace, data: Path) -> None:
                     args, data, Path(store), members=["mean"], folds={"n": 5}, train=train
                 )
                 whole[name].append(command(ROOT, "train.py", [*flags, "--fold", "0"]))
-                (card,) = Path(store, "models").rglob("card.json")
+                (card,) = Path(store, "models").rglob("fold0/card.json")
                 made = json.loads(card.read_text())
                 seconds = sum(epoch["seconds"] for epoch in made["epochs"])
                 rate.append(2 * made["rows"]["train"] / seconds)
