@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,20 +64,9 @@ def with_states(
     depth = frozen_layers(member, model.encoder)
     if depth == 0 or store.hidden_states.limit == 0:
         return encoded
-    if model.mask == "none":
-        _say(f"{member.name}: with mask=none, frozen layers are computed each time")
-        return encoded
     model.to(choose_device())
-    if depth < model.encoder.config.num_hidden_layers:
-        training = model.training
-        model.passed_over = pass_over(model.eval().encoder, depth)
-        model.train(training)
-        if model.passed_over is None:
-            kind = type(model.encoder).__name__
-            _say(
-                f"{kind}: its frozen layers cannot be passed over: they are computed in every pass"
-            )
-            return encoded
+    if not _can_read_on(model, member, depth):
+        return encoded
     resolved = resolve_precision(precision, choose_device())
     inputs = HiddenStatesInputs(
         backbone_sha256=backbone.weights_sha256,
@@ -89,25 +79,39 @@ def with_states(
     )
     starts_N1 = starts_of_rows(encoded)
 
-    def compute(put: Put) -> None:
-        compute_states(
-            model,
-            encoded,
-            inputs.layers,
-            starts_N1,
-            put,
-            precision=resolved,
-            batch_tokens=tokens_at_once(batch_tokens, encoded),
-            progress=progress,
-            after_batch=after_batch,
-        )
-
+    compute = partial(
+        compute_states,
+        model,
+        encoded,
+        inputs.layers,
+        starts_N1,
+        precision=resolved,
+        batch_tokens=tokens_at_once(batch_tokens, encoded),
+        progress=progress,
+        after_batch=after_batch,
+    )
     shape = (int(starts_N1[-1]), len(inputs.layers), model.encoder.config.hidden_size)
     x_SLH = _stored(store, inputs, shape, compute, after_batch)
     if x_SLH is None:
         model.passed_over = None
         return encoded
     return replace(encoded, states=HiddenStates(inputs.layers, x_SLH, starts_N1))
+
+
+def _can_read_on(model: TextModel, member: Member, depth: int) -> bool:
+    """Whether the model can read on from the states of its first `depth` layers; it is told how."""
+    if model.mask == "none":
+        _say(f"{member.name}: with mask=none, frozen layers are computed each time")
+        return False
+    if depth == model.encoder.config.num_hidden_layers:
+        return True
+    training = model.training
+    model.passed_over = pass_over(model.eval().encoder, depth)
+    model.train(training)
+    if model.passed_over is None:
+        kind = type(model.encoder).__name__
+        _say(f"{kind}: its frozen layers cannot be passed over: they are computed in every pass")
+    return model.passed_over is not None
 
 
 def _stored(
