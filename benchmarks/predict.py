@@ -5,8 +5,9 @@
   python benchmarks/predict.py --models 25 --rows 300       as many fold models, loading included
 
 Both tokenise and return one vector or prediction per row, in order. With `--models`, ours are
-stored folds, run as infer.py runs them; theirs are folders with the same weights. bf16 is measured
-where the device computes in it.
+stored folds, run as infer.py runs them, also with the lower half of their layers shared, as members
+with `freeze_layers` do; theirs are folders with the same weights. bf16 is measured where the device
+computes in it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from poolblend.training.prediction import predict
 
 BATCH_TOKENS = 8192
 NOISE = 1e-3  # relative change of each model's weights
+HALF = 3  # of MiniLM's layers
 
 
 def build() -> tuple[TextModel, backbone.Backbone]:
@@ -81,18 +83,26 @@ def theirs(texts: list[str], model: SentenceTransformer) -> object:
 # --- several fold models, loading included ------------------------------------------------------
 
 
-def write_models(root: Path, n: int, precision: Precision) -> tuple[Store, Member, list[Path]]:
-    """Folds in a store, and folders with the same encoders: MiniLM's weights with some noise."""
-    (member, *_) = config.load(None, [f"train.precision={precision}"]).resolve_members(["mean"])
-    store, folders, saving = Store(root, "bench"), [], []
+def write_models(
+    store: Store, n: int, precision: Precision, frozen: int = 0
+) -> tuple[Member, list[Path]]:
+    """Folds in the store, and folders with the same encoders: MiniLM's weights with some noise.
+
+    Embeddings and the lowest `frozen` layers have none.
+    """
+    settings = [f"train.precision={precision}", f"train.freeze_layers={frozen}"]
+    (member, *_) = config.load(None, settings).resolve_members(["mean"])
+    folders, saving = [], []
     model, base = build()
     plain = {name: x.clone() for name, x in model.state_dict().items()}
+    own = [name for name in plain if plain[name].ndim > 1]
+    if frozen:
+        shared = ("encoder.embeddings.", *(f"encoder.encoder.layer.{n}." for n in range(frozen)))
+        own = [name for name in own if not name.startswith(shared)]
     torch.manual_seed(0)
     for fold in range(n):
-        tensors = {
-            name: x * (1 + NOISE * torch.randn_like(x)) if x.ndim > 1 else x
-            for name, x in plain.items()
-        }
+        noisy = {name: plain[name] * (1 + NOISE * torch.randn_like(plain[name])) for name in own}
+        tensors = plain | noisy
         save = partial(
             store.fold(member.name, fold).save,
             tensors=tensors,
@@ -101,13 +111,15 @@ def write_models(root: Path, n: int, precision: Precision) -> tuple[Store, Membe
             make_card=partial(card, member, fold, precision),
         )
         saving.append(timed(save))
-        folders.append(root / f"plain{fold}")
+        if frozen:
+            continue
+        folders.append(store.root / f"plain{fold}")
         shutil.copytree(encoder_folder(), folders[-1])
-        own = load_file(folders[-1] / "model.safetensors")
-        changed = {name: tensors.get(f"encoder.{name}", x).contiguous() for name, x in own.items()}
+        theirs = load_file(folders[-1] / "model.safetensors")
+        changed = {key: tensors.get(f"encoder.{key}", x).contiguous() for key, x in theirs.items()}
         save_file(changed, folders[-1] / "model.safetensors", metadata={"format": "pt"})
     print(f"saving a fold: {statistics.median(saving):.2f} s")
-    return store, member, folders
+    return member, folders
 
 
 def card(member: Member, fold: int, precision: Precision, hashes) -> FoldCard:
@@ -140,6 +152,8 @@ def card(member: Member, fold: int, precision: Precision, hashes) -> FoldCard:
 
 
 def folds_of_ours(texts: list[str], store: Store, member: Member, n: int) -> float:
+    shutil.rmtree(store.root / "cache", ignore_errors=True)
+
     def work() -> None:
         table = pd.DataFrame({"text": texts})
         models = FoldModels(store, Texts(table, None), BATCH_TOKENS)
@@ -169,16 +183,23 @@ def main() -> None:
             continue
         with TemporaryDirectory() as folder:
             if args.models:
-                store, member, folders = write_models(Path(folder), args.models, precision)
-                run_ours = partial(folds_of_ours, texts, store, member, args.models)
-                run_theirs = partial(folders_of_theirs, texts, folders, dtype)
+                store, half = Store(Path(folder), "bench"), Store(Path(folder), "half")
+                member, folders = write_models(store, args.models, precision)
+                shared, _ = write_models(half, args.models, precision, frozen=HALF)
+                runners = {
+                    "poolblend": partial(folds_of_ours, texts, store, member, args.models),
+                    "half of it shared": partial(folds_of_ours, texts, half, shared, args.models),
+                    "sentence-transformers": partial(folders_of_theirs, texts, folders, dtype),
+                }
             else:
                 model, base = build()
                 peer = sentence_transformer(encoder_folder(), dtype)
-                run_ours = partial(ours, texts, model, base.tokenizer, precision)
-                run_theirs = partial(timed, partial(theirs, texts, peer))
-            names = f"poolblend {precision}", f"sentence-transformers {precision}"
-            seconds = race(dict(zip(names, (run_ours, run_theirs), strict=True)), args.runs)
+                runners = {
+                    "poolblend": partial(ours, texts, model, base.tokenizer, precision),
+                    "sentence-transformers": partial(timed, partial(theirs, texts, peer)),
+                }
+            runners = {f"{name} {precision}": run for name, run in runners.items()}
+            seconds = race(runners, args.runs)
         best = next(iter(seconds.values()))
         n_predicted = len(texts) * max(1, args.models)
         for name, median in seconds.items():

@@ -1,36 +1,92 @@
 """Dropout on a CPU from 16 random bits a value: half the time of torch's own, which draws 32.
 
 The bits come from torch's global generator, so that a training resumes to the same bits.
+
+Shape legend: B rows, A attention heads, T tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 LEVELS = 2**16  # of the probability; the scale is that of the level
+TORCHS_DROPOUT, TORCHS_ATTENTION = F.dropout, F.scaled_dot_product_attention
 
 
-class BitDropout(nn.Dropout):
-    """nn.Dropout, with another way of drawing its mask on a CPU."""
+@contextmanager
+def dropout_from_bits() -> Iterator[None]:
+    """Inside this context every dropout on a CPU draws so, in all threads; attention's, too.
 
-    def forward(self, input: Tensor) -> Tensor:
-        dropped = round(self.p * LEVELS)
-        if not self.training or self.inplace or not 0 < dropped < LEVELS:
-            return super().forward(input)
-        if input.device.type != "cpu" or not input.is_floating_point():
-            return super().forward(input)
-        kept = _random_bits(input.numel()).view(input.shape) >= dropped - LEVELS // 2
-        mask = torch.where(kept, LEVELS / (LEVELS - dropped), 0.0)
-        # In half precision the scale itself would be rounded.
-        return (input * mask).to(input.dtype)
+    torch's attention computes in fp32 where there is dropout; here it stays in bf16 under autocast.
+    torch's functions are replaced meanwhile: its function modes do not reach what gradient
+    checkpointing computes again.
+    """
+    F.dropout, F.scaled_dot_product_attention = _dropout, _attention
+    try:
+        yield
+    finally:
+        F.dropout, F.scaled_dot_product_attention = TORCHS_DROPOUT, TORCHS_ATTENTION
 
 
-def draw_from_bits(model: nn.Module) -> None:
-    """Let every nn.Dropout of the model draw its masks so."""
-    for module in model.modules():
-        if type(module) is nn.Dropout:
-            module.__class__ = BitDropout
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    if not training or inplace or not _can_draw(input, p):
+        return TORCHS_DROPOUT(input, p, training, inplace)
+    return _drop(input, p)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """torch's scaled_dot_product_attention; tokens that may see none get any finite values."""
+    if is_causal or enable_gqa or not _can_draw(query, dropout_p):
+        return TORCHS_ATTENTION(
+            query,
+            key,
+            value,
+            attn_mask,
+            dropout_p,
+            is_causal,
+            scale=scale,
+            enable_gqa=enable_gqa,
+        )
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    score_BATT = (query * scale) @ key.transpose(-2, -1)
+    lowest = torch.finfo(score_BATT.dtype).min
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        score_BATT = score_BATT.masked_fill(~attn_mask, lowest)
+    elif attn_mask is not None:
+        score_BATT = score_BATT + attn_mask.clamp(min=lowest)
+    return _drop(score_BATT.softmax(dim=-1), dropout_p) @ value
+
+
+def _drop(input: Tensor, p: float) -> Tensor:
+    dropped = _level(p)
+    kept = _random_bits(input.numel()).view(input.shape) >= dropped - LEVELS // 2
+    scale = LEVELS / (LEVELS - dropped)
+    if input.dtype in (torch.bfloat16, torch.float16):  # a mask would round the scale
+        return torch.where(kept, input, 0).mul_(scale)
+    return input * torch.where(kept, scale, 0.0)
+
+
+def _can_draw(input: Tensor, p: float) -> bool:
+    on_cpu = input.device.type == "cpu" and input.is_floating_point()
+    return on_cpu and 0 < _level(p) < LEVELS
+
+
+def _level(p: float) -> int:
+    return round(p * LEVELS)
 
 
 def _random_bits(n: int) -> Tensor:

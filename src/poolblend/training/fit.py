@@ -25,7 +25,6 @@ from poolblend.training.devices import (
     runs_ahead,
     use_deterministic,
 )
-from poolblend.training.dropout_masks import draw_from_bits
 from poolblend.training.gradients import Gradients
 from poolblend.training.losses import PATIENCE, DivergedError, Losses
 from poolblend.training.objectives import Objective
@@ -104,8 +103,6 @@ class Fit:
             seed,
         )
         model.to(self._accelerator.device)
-        if self._accelerator.device.type == "cpu":
-            draw_from_bits(model)
         optimizer = build_optimizer(model, options, self.recipes)
         steps = [len(epoch) for epoch in self._steps]
         constant = (recipe.constant_rate_from(steps) for recipe in self.recipes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from poolblend.modeling.model import Batch, TextModel
 from poolblend.training.batches import Encoded, collate, to_device
 from poolblend.training.devices import free_cached, out_of_memory, runs_ahead
+from poolblend.training.dropout_masks import dropout_from_bits
 from poolblend.training.objectives import Objective
 from poolblend.training.recipes import Recipe
 
@@ -56,6 +58,8 @@ class Gradients:
         self.model, self.encoded, self.rows = model, encoded, rows
         self.objective, self.recipes, self.window_tokens = objective, recipes, window_tokens
         self.clip, self._accelerator = clip, accelerator
+        on_cpu = accelerator.device.type == "cpu"
+        self._dropout = dropout_from_bits if on_cpu else nullcontext
         self._targets_NL = torch.from_numpy(targets).float()
         self._weights = torch.from_numpy(weights).float()
         self._forward: Callable[[Batch], list[Tensor]] = lambda batch: [model(batch)]
@@ -117,8 +121,10 @@ class Gradients:
         n_rows = sum(map(len, parts))
         losses = []
         for part, following in zip(parts, [*parts[1:], None], strict=True):
-            each = self._losses(*self._fetch(part))
-            self._accelerator.backward(each.sum() / n_rows)
+            rows = self._fetch(part)
+            with self._dropout():  # the backward pass may repeat some of the forward pass
+                each = self._losses(*rows)
+                self._accelerator.backward(each.sum() / n_rows)
             losses.append(each.detach().sum() / n_rows)
             if following is not None:
                 self._prefetch(following)
