@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may reach a hub
 os.environ["TQDM_DISABLE"] = "1"
@@ -42,6 +43,14 @@ def _imported():
 
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _checkpoint_after_each_epoch(monkeypatch):
+    """Toy epochs take no second, and are worth no checkpoint otherwise."""
+    checkpointing = sys.modules.get("poolblend.jobs.checkpointing")
+    if checkpointing is not None:
+        monkeypatch.setattr(checkpointing, "WORTH", 0.0)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from poolblend.training.state import State
 log = logging.getLogger(__name__)
 
 WRITING = "a checkpoint"
+WORTH = 60.0  # seconds of training after which the end of an epoch is worth a checkpoint
 DISK = 100e6  # bytes a second: how long the first checkpoint may take is a guess
 
 
@@ -80,6 +81,11 @@ class Checkpointer:
         stop = self.watch.due()
         if stop is not None:
             raise self._stopped(stop)
+
+    def after_epoch(self) -> None:
+        """Write what took long enough: what is sooner trained again costs more to write."""
+        if time.monotonic() - self._tried_at >= WORTH:
+            self.write()
 
     def write(self) -> bool:
         """Write a checkpoint; a disk that cannot take it is warned of, and ends no training."""

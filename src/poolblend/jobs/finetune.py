@@ -163,7 +163,7 @@ def _train(
 ) -> tuple[np.ndarray, TextModel, dict[str, Any]]:
     """Train what is left; predictions (N, K) of the fold's rows, the model, and the epoch kept.
 
-    A checkpoint is written before the epoch's rows are predicted: no kill repeats its training.
+    A checkpoint is written before the epoch's rows are predicted: no kill repeats a long training.
     """
     competition = context.competition
     valid, scorer = context.rows_of(job.fold), competition.scorer
@@ -177,7 +177,7 @@ def _train(
     estimate.begin_fold(job.member.name, job.fold, fit.steps_done / fit.n_steps)
     with enough_memory(OUT_OF_MEMORY):
         for epoch in fit.run(progress=checkpointer.label, after_step=after_step):
-            checkpointer.write()
+            checkpointer.after_epoch()
             pred_NK = _predict(context, fit, checkpointer, valid)
             epochs.append(asdict(epoch) | {"score": score(competition, valid, pred_NK)})
             _log_epoch(checkpointer, scorer.name)

@@ -70,7 +70,7 @@ def pretrain(context: Context, job: BackboneJob, located: Located, label: str) -
             fit.notes[BEFORE] = torch.tensor([before], dtype=torch.float64)
         watch.took("the start of a backbone", time.perf_counter() - started_at)
         for epoch in _epochs(fit, checkpointer):
-            checkpointer.write()
+            checkpointer.after_epoch()
             after = loss(checkpointer.after_batch)
             checkpointer.epochs.append(asdict(epoch) | {"held_out_loss": after})
     losses = HeldOutLoss(before=fit.notes[BEFORE].item(), after=after)

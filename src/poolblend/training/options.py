@@ -21,7 +21,7 @@ class Pseudo(Section):
 
 
 class Checkpoints(Section):
-    """When a fold in training is saved to resume from, besides after each epoch."""
+    """When a fold in training is saved to resume from, besides after epochs of a minute or more."""
 
     minutes: float | None = Field(10, gt=0)  # between two within an epoch; null: none by time
     steps: int | None = Field(None, ge=1)  # optimizer steps between two; null: none by count
