@@ -126,8 +126,16 @@ def trainer(
         data_collator=transformers.DataCollatorWithPadding(tokenizer),
     )
     made.train()
-    oof, test = (softmax(made.predict(rows).predictions) for rows in sets[1:])
+    made.args.train_sampling_strategy = "random"  # else it would predict in another order
+    oof, test = (in_order_of_length(made, rows) for rows in sets[1:])
     return oof, test
+
+
+def in_order_of_length(made: transformers.Trainer, rows: list[dict[str, Any]]) -> np.ndarray:
+    """Probabilities (N, K) of the rows; the longest are predicted first, with little padding."""
+    order = np.argsort([-len(row["input_ids"]) for row in rows], kind="stable")
+    predicted = made.predict([rows[i] for i in order]).predictions
+    return softmax(predicted)[np.argsort(order)]
 
 
 def notebook(
