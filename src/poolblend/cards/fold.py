@@ -145,6 +145,7 @@ class FoldCard(Card):
     positive: Positive | None = None
     score: float | None  # None if the metric is undefined on these rows
     device: str
+    threads: int | None = None  # of the CPU; results of another number differ in the last digits
     precision: str  # of the training
     fp32_only: bool = False  # half precision failed, so that `auto` became fp32
     epochs: tuple[EpochRecord, ...] = ()

@@ -41,6 +41,7 @@ class Provenance(CardPart):
     commit: str | None  # None outside a git checkout
     python: str
     platform: str
+    machine: str = ""  # its name
     libraries: dict[str, str | None]  # None where the library is not installed
 
     @classmethod
@@ -52,6 +53,7 @@ class Provenance(CardPart):
             commit=_commit(),
             python=platform.python_version(),
             platform=platform.platform(),
+            machine=platform.node(),
             libraries={name: _version(name) for name in LIBRARIES},
         )
 

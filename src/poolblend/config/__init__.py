@@ -8,12 +8,14 @@ from poolblend.cards.member import Member, derive_seed
 from poolblend.config.duration import parse_duration
 from poolblend.config.reading import load
 from poolblend.config.settings import ROOT, Config
-from poolblend.config.workers import Workers, parse_workers
+from poolblend.config.workers import Cluster, OnCluster, Workers, parse_workers
 
 __all__ = [
     "ROOT",
+    "Cluster",
     "Config",
     "Member",
+    "OnCluster",
     "Workers",
     "derive_seed",
     "load",

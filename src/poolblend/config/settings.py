@@ -18,6 +18,7 @@ from poolblend.config.members import (
     counts_tokens,
     merged,
 )
+from poolblend.config.workers import OnCluster
 from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
 from poolblend.modeling.options import Backbone, Head, backbone_of_member
@@ -65,6 +66,7 @@ class Config(Section):
     # Gigabytes of disk for hidden states of frozen layers, which are then computed once; null: half
     # of what is free; 0: none are stored.
     cache_gb: float | None = Field(None, ge=0)
+    cluster: OnCluster = OnCluster()
     blend: Blend = Blend()
     submission: Submission = Submission()
     store: PathText = "."  # the folder of models/, oof/, submissions/ and folds.csv

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -54,6 +57,18 @@ class Context:
         """Of the train table's rows."""
         tables = self.competition.tables
         return tables.train[tables.id]
+
+    def move(self, store: Store, fetch: Callable[[tuple[str, str]], Path]) -> None:
+        """Use that store, on another machine; `fetch` gets backbones that it lacks, by hashes."""
+        self.store = self.datasets.store = store
+        for source, wanted in self.located.items():
+            hashes = (wanted.weights_sha256, wanted.files_sha256)
+            with suppress(UserError):
+                here = locate_backbone(self.config, source)
+                if (here.weights_sha256, here.files_sha256) == hashes:
+                    self.located[source] = here
+                    continue
+            self.located[source] = Located(fetch(hashes), *hashes)
 
     def rows_of(self, fold: int) -> np.ndarray:
         """Positions of the fold's rows in the train table."""

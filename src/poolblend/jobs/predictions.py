@@ -82,7 +82,7 @@ def predict_members(
         )
     origins = {name: member.origin for name, member in members.items()}
     jobs = plan_predictions(config, origins, "test", "predictions", table_hashes(config, "test"))
-    work = PredictWork(store, {"test": rows}, task.outputs)
+    work = PredictWork(store, {"test": rows}, task.outputs, config.cluster)
     for job, pred_NK, _ in predict_all(jobs, work, workers):
         name = job.origin.member
         pred_MNK[names.index(name)] += pred_NK / len(origins[name].folds)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+import torch
+
 from poolblend.cards.fold import BackboneHashes, FoldCard, FoldFileHashes, RowCounts, TokenCount
 from poolblend.cards.provenance import Provenance
 from poolblend.jobs.bases import keep_base
@@ -84,6 +86,7 @@ def _card(
         positive=competition.positive,
         score=scored,
         device=device.type,
+        threads=torch.get_num_threads(),
         precision=resolve_precision(job.precision, device),
         fp32_only=job.precision != job.member.train.precision,
         epochs=fitted.epochs,

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from poolblend.config import Workers
+from poolblend.config import Cluster, Workers
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -30,7 +30,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 def prepare(workers: Workers) -> None:
     """Let the imports of workers begin, if there will be any."""
-    if workers != 1 and METHOD == "forkserver":
+    if workers != 1 and not isinstance(workers, Cluster) and METHOD == "forkserver":
         from multiprocessing import forkserver
 
         with _clean_start():

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from poolblend.errors import Stopped
 
@@ -25,6 +26,16 @@ class Watch:
         self.end = end
         self._signal: int | None = None
         self._longest: dict[str, float] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process; the monotonic clock of another machine is another one."""
+        ends = None if self.end is None else time.time() + self.end - time.monotonic()
+        return {**self.__dict__, "end": ends}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.end is not None:
+            self.end += time.monotonic() - time.time()
 
     def took(self, what: str, seconds: float) -> None:
         """Learn how long it may take from one question to the next, and then to stop in order."""

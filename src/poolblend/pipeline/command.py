@@ -56,10 +56,16 @@ def add_workers(made: argparse.ArgumentParser) -> None:
     """The flag of the commands whose work several processes can share."""
     made.add_argument(
         "--workers",
-        default="1",
         metavar="N",
         help="do the work in N processes at a time, which share cores and GPUs (default: 1, this "
         "process); auto: as many as are fastest here and have the memory",
+    )
+    made.add_argument(
+        "--on",
+        metavar="CLUSTER",
+        help="do the work on a Ray cluster: ray (the one of RAY_ADDRESS or of this machine, else "
+        "one is started here), ray://host:port, or auto (a cluster if there is one, else as with "
+        "--workers auto); --workers N: at most N jobs at a time",
     )
 
 
@@ -76,7 +82,7 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     # as slow. A short spin costs nothing on an idle machine and keeps a shared one usable.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if hasattr(args, "workers"):
-        args.workers = parse_workers(args.workers)
+        args.workers = parse_workers(args.workers, args.on)
         prepare(args.workers)
     return args
 

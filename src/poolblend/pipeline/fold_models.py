@@ -42,7 +42,7 @@ def verify_oof(config: Config, *, workers: Workers = 1) -> None:
         config, origins, "train", "predictions", _train_hashes(config, competition)
     )
     worst, unlike = 0.0, []
-    work = PredictWork(store, {"train": rows}, task.outputs)
+    work = PredictWork(store, {"train": rows}, task.outputs, config.cluster)
     for job, pred_NK, _ in predict_all(jobs, work, workers):
         ids = rows.ids_N[rows.positions(job)]
         stored_NK = from_table(store.fold(*job.origin.place).oof(), ids, task.outputs)
@@ -110,7 +110,9 @@ def write_vectors(config: Config, *, workers: Workers = 1) -> None:
         of_train = _train_hashes(config, competition)
         jobs += plan_predictions(config, origins, "train", "vectors", of_train)
     jobs += plan_predictions(config, origins, "test", "vectors", hashes)
-    for job, vector_NH, kept in predict_all(jobs, PredictWork(store, tables, ()), workers):
+    for job, vector_NH, kept in predict_all(
+        jobs, PredictWork(store, tables, (), config.cluster), workers
+    ):
         shape = " x ".join(map(str, vector_NH.shape))
         path = store.vectors(*job.origin.place, job.origin.table).path
         print(f"{path}: {shape}{' (kept earlier)' if kept else ''}")

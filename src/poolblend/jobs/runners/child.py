@@ -10,18 +10,18 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from poolblend.errors import Stopped, UserError
-from poolblend.jobs.runners.seam import Outcome, Work
+from poolblend.jobs.runners.seam import Work
 
 ORPHANED = Stopped("the process of the command has died; the same command continues", 1)
 STEPS = 20  # after which a job's memory is known well enough
@@ -90,12 +90,18 @@ class LineToCommand:
             torch.cuda.reset_peak_memory_stats()
 
 
+class Sender(Protocol):
+    """Takes what goes to the process of the command."""
+
+    def send(self, kind: str, content: Any = None) -> None: ...
+
+
 class Terminal(io.TextIOBase):
     """Stands for stderr: progress bars and whatever else is written go to the command's process."""
 
     encoding: str = "utf-8"  # tqdm asks for it
 
-    def __init__(self, line: LineToCommand, surroundings: Surroundings) -> None:
+    def __init__(self, line: Sender, surroundings: Surroundings) -> None:
         self._line, self._terminal = line, surroundings.terminal
         self.encoding = surroundings.encoding
 
@@ -115,7 +121,8 @@ def main(pipe: Connection, surroundings: Surroundings) -> None:
     """Do the tasks that come, one after another, until the pipe is closed."""
     line = LineToCommand(pipe)
     os.environ.update(surroundings.environment)
-    _be_quiet(line, surroundings)
+    _ignore_signals()
+    send_log(line, surroundings)
     import poolblend.jobs.runners.preloaded  # noqa: F401 - done already in a forked process
 
     torch.set_num_threads(surroundings.threads)
@@ -126,12 +133,13 @@ def main(pipe: Connection, surroundings: Surroundings) -> None:
         return
     work.enter(line)
     while (task := line.next_task()) is not None:
-        outcome = _do(work, task)
+        outcome = do(work, task)
         line.send_gpu()
         line.send("outcome", outcome)
 
 
-def _do(work: Work, task: Any) -> Outcome | Exception:
+def do(work: Callable[[Any], Any], task: Any) -> Any:
+    """What the work returns, or its error, as it can be sent."""
     try:
         return work(task)
     except Exception as error:
@@ -151,12 +159,16 @@ def _sendable(error: Exception) -> Exception:
     return error
 
 
-def _be_quiet(line: LineToCommand, surroundings: Surroundings) -> None:
-    """Leave signals, the log and the terminal to the command's process."""
+def _ignore_signals() -> None:
+    """Leave signals to the command's process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):  # blocked while this process was started
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def send_log(line: Sender, surroundings: Surroundings) -> None:
+    """Leave the log and the terminal to the command's process."""
     sys.stderr = Terminal(line, surroundings)
     handler: Any = QueueHandler(line)  # type: ignore[arg-type]
     logging.basicConfig(format="%(message)s", handlers=[handler], force=True)

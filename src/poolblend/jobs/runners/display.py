@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from typing import Any
 
 from tqdm.std import tqdm
+
+from poolblend.jobs.runners.seam import Work
+
+TEXTS = "poolblend.loading.texts"
+
+
+class Relay:
+    """Shows what workers say; `work` takes what they note."""
+
+    def __init__(self, work: Work) -> None:
+        self.display, self._work = Display(), work
+        self._texts: set[str] = set()  # logged by TEXTS in workers
+
+    def take(self, worker: int, kind: str, content: Any) -> None:
+        """Log records, text for the terminal, and notes; anything else is left out."""
+        if kind == "record":
+            self._log(content)
+        elif kind == "text":
+            self.display.write(worker, content)
+        elif kind == "note":
+            self._work.note(content)
+
+    def _log(self, record: logging.LogRecord) -> None:
+        """A worker's log line; what all find out for themselves is logged once."""
+        if record.name == TEXTS and record.msg in self._texts:
+            return
+        if record.name == TEXTS:
+            self._texts.add(record.msg)
+        logger = logging.getLogger(record.name)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
 
 
 class Display:

@@ -1,4 +1,4 @@
-"""Which pool does a command's orders: this process, or worker processes, and how many."""
+"""Which pool does a command's orders: this process, worker processes, or a cluster."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
-from poolblend.config import Workers
+from poolblend.config import Cluster, Workers
+from poolblend.jobs.runners.cluster import open_cluster
 from poolblend.jobs.runners.inline import InlinePool
 from poolblend.jobs.runners.memory import MemoryGuard
 from poolblend.jobs.runners.processes import ProcessPool
@@ -33,7 +34,7 @@ class Plan(NamedTuple):
     gpus: tuple[str, ...]
 
 
-def make_plan(workers: Workers, n_orders: int) -> Plan:
+def make_plan(workers: int | Literal["auto"], n_orders: int) -> Plan:
     """How many workers do the orders best: never more than there are orders.
 
     The threads that one process would use are divided among them.
@@ -63,6 +64,12 @@ def open_pool(
     work: Work, workers: Workers, n_orders: int, store: Store
 ) -> Iterator[tuple[Pool, int]]:
     """A pool for so many orders, and how many of them it does at a time, if memory allows."""
+    if isinstance(workers, Cluster):
+        with open_cluster(work, workers, n_orders, store) as pool:
+            if pool is not None:
+                yield pool, pool.room.jobs
+                return
+        workers = workers.most or "auto"
     plan = make_plan(workers, n_orders)
     if plan.most == 1:
         with InlinePool(work) as inline:
@@ -71,11 +78,11 @@ def open_pool(
     _announce(workers, plan, n_orders)
     _check_locks(store)
     guard = MemoryGuard() if workers == "auto" else None
-    with ProcessPool(work, plan.most, plan.threads, plan.gpus, guard) as pool:
-        yield pool, plan.most
+    with ProcessPool(work, plan.most, plan.threads, plan.gpus, guard) as processes:
+        yield processes, plan.most
 
 
-def _announce(workers: Workers, plan: Plan, n_orders: int) -> None:
+def _announce(workers: int | Literal["auto"], plan: Plan, n_orders: int) -> None:
     if workers != "auto" and workers > plan.most:
         log.info("%d workers are more than there are jobs: %d are used", workers, n_orders)
     threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"

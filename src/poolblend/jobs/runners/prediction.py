@@ -6,15 +6,16 @@ Shape legend: N rows, K outputs, H width of the pooler.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from poolblend.cards.predictions import TableName
-from poolblend.config import Workers
+from poolblend.config import OnCluster, Workers
 from poolblend.errors import UserError
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.jobs.predict_job import PredictJob, Result, Tables, run
@@ -33,8 +34,16 @@ log = logging.getLogger(__name__)
 class PredictWork:
     """Does a job: reads the stored result, or computes and stores it."""
 
-    def __init__(self, store: Store, tables: Tables, outputs: Sequence[str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        tables: Tables,
+        outputs: Sequence[str],
+        on_cluster: OnCluster = OnCluster(),  # noqa: B008 - it cannot be changed
+    ) -> None:
         self.store, self.tables, self.outputs = store, tables, outputs
+        self.on_cluster = on_cluster
+        self.elsewhere: Callable[[PredictJob], np.ndarray] | None = None
         self._models: dict[TableName, FoldModels] = {}
         self._warned = self._by_file = False
 
@@ -53,6 +62,24 @@ class PredictWork:
         kept = self._by_file and file is not None and not self._warned
         return Outcome("done", value=None if kept else result)
 
+    def compute(self, job: PredictJob) -> np.ndarray:
+        """The predictions or vectors, by the job's model."""
+        return run(job, self._models_of(job), self.tables[job.origin.table])
+
+    def reads(self, job: PredictJob) -> list[Path]:
+        """The model's files."""
+        files = self.store.fold(*job.origin.place)
+        card = files.card()
+        base = None if card is None else card.files.base
+        bases = [] if base is None else [files.folder.parents[1] / base.folder]
+        return [files.folder, files.oof_path, *bases]
+
+    def move(self, store: Store, fetch: Callable[[tuple[str, str]], Path]) -> None:
+        """Read that store; models need no backbone."""
+        self.store = store
+        for models in self._models.values():
+            models.store = store
+
     def enter(self, line: Line) -> None:
         self._by_file = True
 
@@ -65,7 +92,7 @@ class PredictWork:
         return None if table is None else Result(job, self._values(job, table), kept)
 
     def _make(self, job: PredictJob, file: KeptFile | None) -> Result:
-        values = run(job, self._models_of(job), self.tables[job.origin.table])
+        values = (self.elsewhere or self.compute)(job)
         if file is not None:
             self._keep(job, file, values)
         return Result(job, values, False)

@@ -21,14 +21,13 @@ from typing import Any
 
 from poolblend.errors import Stopped, UserError
 from poolblend.jobs.runners import child
-from poolblend.jobs.runners.display import Display
+from poolblend.jobs.runners.display import Relay
 from poolblend.jobs.runners.memory import MemoryGuard, Running, Use, held_by
 from poolblend.jobs.runners.seam import Order, Outcome, Work
 from poolblend.jobs.starting import start_process
 
 log = logging.getLogger(__name__)
 
-TEXTS = "poolblend.loading.texts"
 NOTHING = Use(0)
 PATIENCE = 10.0  # seconds for a worker without a job to end
 
@@ -72,8 +71,7 @@ class ProcessPool:
         self._numbers = list(range(1, most + 1))
         self._stop: Stopped | None = None
         self._refused: list[tuple[Order, Outcome | Exception]] = []
-        self._display = Display()
-        self._texts: set[str] = set()  # logged by TEXTS in workers
+        self._relay = Relay(work)
 
     def has_room(self, order: Order) -> bool:
         return self._number_for(order) is not None
@@ -128,7 +126,7 @@ class ProcessPool:
             worker.process.kill()
             worker.process.join()
         self._workers = []
-        self._display.close()
+        self._relay.display.close()
 
     # --- choosing and starting ---------------------------------------------------------------
 
@@ -179,12 +177,6 @@ class ProcessPool:
             self._send(worker, self.work)
             if worker.order is not None:
                 self._send(worker, worker.order.task)
-        elif kind == "record":
-            self._log(content)
-        elif kind == "text":
-            self._display.write(worker.number, content)
-        elif kind == "note":
-            self.work.note(content)
         elif kind == "gpu":
             gpu, worker.gpu_free = content
             worker.use = worker.use._replace(gpu=gpu)
@@ -193,13 +185,15 @@ class ProcessPool:
             self.guard.measured(worker.order.kind)
         elif kind == "outcome":
             return self._ended(worker, content)
+        else:
+            self._relay.take(worker.number, kind, content)
         return []
 
     def _ended(
         self, worker: Worker, outcome: Outcome | Exception
     ) -> list[tuple[Order, Outcome | Exception]]:
         order, worker.order = worker.order, None
-        self._display.clear(worker.number)
+        self._relay.display.clear(worker.number)
         if order is None:
             return []
         if self.guard is not None and isinstance(outcome, Outcome) and outcome.state == "done":
@@ -210,7 +204,7 @@ class ProcessPool:
         worker.line.close()
         worker.process.join()
         self._workers.remove(worker)
-        self._display.clear(worker.number)
+        self._relay.display.clear(worker.number)
         if worker.order is None and self._stop is not None:
             return []
         reason = f"{worker.name} {_how_it_ended(worker.process.exitcode)}"
@@ -225,16 +219,6 @@ class ProcessPool:
         if not worker.ready and not self._workers:
             raise UserError(f"{reason}; see the lines above, or leave out --workers")
         return [(worker.order, self._stop or Outcome("lost", reason))]
-
-    def _log(self, record: logging.LogRecord) -> None:
-        """A worker's log line; what all find out for themselves is logged once."""
-        if record.name == TEXTS and record.msg in self._texts:
-            return
-        if record.name == TEXTS:
-            self._texts.add(record.msg)
-        logger = logging.getLogger(record.name)
-        if logger.isEnabledFor(record.levelno):
-            logger.handle(record)
 
     def _send(self, worker: Worker, message: Any) -> None:
         with suppress(OSError):  # its death is heard when it is next listened to

@@ -6,9 +6,13 @@ to this process, to worker processes, to a cluster.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+from poolblend.config import OnCluster
 from poolblend.errors import Stopped
+from poolblend.store import Store
 
 WAIT = 0.5  # seconds between two looks at what other processes do
 
@@ -37,10 +41,30 @@ class Outcome(NamedTuple):
 
 
 class Work(Protocol):
-    """What is done with each task: made by the command, and sent to each worker once."""
+    """What is done with each task: made by the command, and sent to each worker once.
+
+    On a cluster the command's process calls it, one thread for each task, and `compute` alone is
+    called on the nodes, by way of `elsewhere`.
+    """
+
+    store: Store
+    on_cluster: OnCluster  # what a task takes
+    elsewhere: Callable[[Any], Any] | None  # instead of `compute`, where it is set
 
     def __call__(self, task: Any, /) -> Outcome:
         """Do the task. An error that it raises concerns all tasks, and ends the command."""
+        ...
+
+    def compute(self, task: Any) -> Any:
+        """The part that takes long; nothing is locked or noted in it."""
+        ...
+
+    def reads(self, task: Any) -> list[Path]:
+        """Files and folders of the store that `compute` reads, where they exist."""
+        ...
+
+    def move(self, store: Store, fetch: Callable[[tuple[str, str]], Path]) -> None:
+        """On a node: use that store; `fetch` gets backbones that the node lacks, by hashes."""
         ...
 
     def enter(self, line: Line) -> None:

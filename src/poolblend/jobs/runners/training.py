@@ -6,8 +6,9 @@ A job that fails for a reason of its own is noted in the store, and is no error 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from poolblend.cards.fold import FailureNote
@@ -19,6 +20,7 @@ from poolblend.jobs.job import FoldJob, Job, JobStatus
 from poolblend.jobs.run import run
 from poolblend.jobs.runners.seam import Line, Outcome
 from poolblend.jobs.watch import Watch
+from poolblend.store import Store
 from poolblend.training.devices import release_memory
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,9 @@ class TrainWork:
 
     def __init__(self, context: Context, *, overwrite: bool = False) -> None:
         self.context, self.overwrite = context, overwrite
+        self.store, self.on_cluster = context.store, context.config.cluster
         self.noted = Noted(context.store)
+        self.elsewhere: Callable[[TrainTask], Any] | None = None
 
     def __call__(self, task: TrainTask) -> Outcome:
         """Do the job, or note why it cannot be done.
@@ -70,7 +74,13 @@ class TrainWork:
     def _do(self, task: TrainTask) -> Outcome:
         outcome = Outcome("done")
         try:
-            run(task.job, self.context, task.place)
+            if self.elsewhere is None:
+                self.compute(task)
+            else:
+                self.elsewhere(task)
+                files = task.job.files(self.store)
+                files.check()  # it has come over a network
+                files.checkpoints.drop()
         except Exception as error:
             outcome = Outcome("failed", self.noted.take(task.job, error))
         finally:
@@ -78,6 +88,29 @@ class TrainWork:
                 self.context.estimate.end_fold(task.job.member.name, task.job.fold)
         release_memory()  # not in the handler: the error holds on to the model
         return outcome
+
+    def compute(self, task: TrainTask) -> None:
+        """Train, and put the result into the store."""
+        run(task.job, self.context, task.place)
+
+    def reads(self, task: TrainTask) -> list[Path]:
+        """Checkpoints to resume from, and what the run's other commands and jobs have made."""
+        job, store = task.job, self.store
+        found = [job.files(store).checkpoints.folder]
+        if isinstance(job, FoldJob):
+            member = job.member
+            if member.backbone.mlm:
+                found.append(store.backbone(member.backbone.name).folder)
+            if member.has_frozen_part:
+                found.append(store.bases_folder)
+            if member.pseudo is not None:
+                found.append(store.pseudo(member.pseudo.labels).folder)
+        return found
+
+    def move(self, store: Store, fetch: Callable[[tuple[str, str]], Path]) -> None:
+        """Use that store; `fetch` gets backbones that this machine lacks, by their hashes."""
+        self.store = store
+        self.context.move(store, fetch)
 
     def enter(self, line: Line) -> None:
         """Stops and the estimate are the affair of the command's process, at the line's end."""
