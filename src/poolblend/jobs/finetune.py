@@ -30,7 +30,7 @@ from poolblend.modeling.sources import Located
 from poolblend.training.devices import enough_memory
 from poolblend.training.encoding import Encoded
 from poolblend.training.fit import DivergedError, Fit
-from poolblend.training.prediction import predict
+from poolblend.training.prediction import predict, tokens_at_once
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ def _predict(
             fit.encoded,
             valid,
             fit.objective,
-            batch_tokens=context.config.batch_tokens,
+            batch_tokens=tokens_at_once(context.config.batch_tokens, fit.encoded),
             precision=fit.options.precision,
             after_batch=checkpointer.after_batch,
         )

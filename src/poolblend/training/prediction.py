@@ -113,10 +113,7 @@ def pooled_vectors(model: TextModel, encoded: Encoded, rows: np.ndarray, **how: 
 
 
 def tokens_at_once(batch_tokens: int, encoded: Encoded) -> int:
-    """How many tokens a batch of predictions may have, or the windows that are read together.
-
-    Models in training predict their own fold in batches of `batch_tokens`.
-    """
+    """How many tokens a batch of predictions may have, or the windows that are read together."""
     small = choose_device().type == "cpu" and encoded.windowing is None
     return min(batch_tokens, CPU_TOKENS) if small else batch_tokens
 
