@@ -28,6 +28,7 @@ from bench import ROOT, machine
 from poolblend import config, pipeline
 from poolblend.config import Cluster, OnCluster
 from poolblend.jobs.runners import cluster as clusters
+from poolblend.jobs.runners import nodes as ray_nodes
 from poolblend.jobs.runners.queue import Queue
 from poolblend.jobs.runners.seam import Order, Outcome
 from poolblend.jobs.watch import Watch
@@ -57,6 +58,9 @@ class Sleep:
 
     def reads(self, task: int) -> list[Path]:
         return []
+
+    def backbones(self) -> tuple[()]:
+        return ()
 
     def move(self, store: Store, fetch: Any) -> None:
         self.store = store
@@ -101,16 +105,16 @@ def overhead(n_jobs: int, cores: int) -> None:
 
 def travel() -> None:
     """Sizes of what goes to a node without the store's folder, and comes back."""
-    sizes: dict[str, int] = {"sent": 0, "received": 0}
+    sizes = {"received": 0}
     receive = clusters.receive
 
-    def counted(root: Path, parcel: dict[str, bytes]) -> None:
+    def counted(store: Store, parcel: dict[str, bytes]) -> None:
         sizes["received"] += sum(map(len, parcel.values()))
-        receive(root, parcel)
+        receive(store, parcel)
 
     clusters.receive = counted
-    look = clusters._look
-    clusters._look = lambda *given: look(*given) and False
+    look = ray_nodes.look_at
+    ray_nodes.look_at = lambda *given: look(*given) and False
     with tempfile.TemporaryDirectory() as folder:
         sets = [f"store={folder}", "train.freeze_layers=0", "data.sample_rows=120"]
         settings = config.load(None, [*sets, "members=[mean]"])
@@ -142,11 +146,11 @@ def kills(n: int, seed: int) -> bool:
             moment = random.uniform(3, 15)
             killer = threading.Timer(moment, made.remove_node, (doomed, False))
             killer.start()
-            look = clusters._look
+            look = ray_nodes.look_at
             if not shared:
-                clusters._look = lambda *given, look=look: look(*given) and False
+                ray_nodes.look_at = lambda *given, look=look: look(*given) and False
             pipeline.train(settings, workers=Cluster("ray"))
-            clusters._look = look
+            ray_nodes.look_at = look
             killer.join()
             found, corrupt = looking._contents(Path(settings.store))
             same = found == expected and not corrupt

@@ -14,6 +14,7 @@ from poolblend import config, pipeline
 from poolblend.config import Cluster
 from poolblend.errors import PartlyFailedError, Stopped, UserError
 from poolblend.jobs.runners import cluster as clusters
+from poolblend.jobs.runners import nodes
 from poolblend.jobs.runners.training import TrainWork
 from poolblend.loading.competition import open_store
 from rig import looking
@@ -41,7 +42,7 @@ def on_nodes(_imported):
         made.add_node(num_cpus=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", made.address)
-        assert clusters._connect(ray, "ray")
+        assert nodes.connect(ray, "ray")
         yield made
         ray.shutdown()
     made.shutdown()
@@ -52,8 +53,8 @@ def common(request, monkeypatch):
     """Whether the nodes see the store."""
     sees = request.param == "common folder"
     if not sees:
-        look = clusters._look
-        monkeypatch.setattr(clusters, "_look", lambda *given: look(*given) and False)
+        look = nodes.look_at
+        monkeypatch.setattr(nodes, "look_at", lambda *given: look(*given) and False)
     return sees
 
 
@@ -202,11 +203,11 @@ def test_a_stop_reaches_all_tasks_and_the_same_command_continues(
 
 
 def test_a_node_with_another_version_is_named(on_nodes, one, monkeypatch):
-    monkeypatch.setattr(clusters, "SAME", ("torch", "other"))
-    here = clusters.Provenance.here()
+    monkeypatch.setattr(nodes, "SAME", ("torch", "other"))
+    here = nodes.Provenance.here()
     libraries = {**here.libraries, "torch": "1.0"}
     monkeypatch.setattr(
-        clusters.Provenance, "here", lambda: here.model_copy(update={"libraries": libraries})
+        nodes.Provenance, "here", lambda: here.model_copy(update={"libraries": libraries})
     )
     with pytest.raises(UserError, match=r"node .* has torch .*, this machine 1\.0"):
         pipeline.train(one("there"), workers=ON)

@@ -5,7 +5,8 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.config import Cluster
 from poolblend.errors import UserError
-from poolblend.jobs.runners import cluster as clusters
+from poolblend.jobs.runners import display, nodes
+from poolblend.jobs.runners.seam import Outcome
 from poolblend.loading.competition import open_store
 
 pytest.importorskip("ray")
@@ -34,11 +35,11 @@ def test_without_ray_one_line_says_what_to_install(toy, monkeypatch):
 
 def test_a_cluster_without_cores_is_refused():
     with pytest.raises(UserError, match="no node with a free core"):
-        clusters._room([], config.load(None).cluster, 3, None)
+        nodes.room_of([], config.load(None).cluster, 3, None)
 
 
 @pytest.mark.parametrize(
-    ("nodes", "sets", "room"),
+    ("resources", "sets", "room"),
     [
         ([{"CPU": 4}, {"CPU": 2}], [], (3, 2, 0.0)),
         ([{"CPU": 4}, {"CPU": 2}], ["cluster.threads=1"], (3, 1, 0.0)),
@@ -47,5 +48,18 @@ def test_a_cluster_without_cores_is_refused():
         ([{"CPU": 64}, {"CPU": 8, "GPU": 1}], [], (1, 8, 1.0)),
     ],
 )
-def test_room_of_a_cluster_for_three_jobs(nodes, sets, room):
-    assert clusters._room(nodes, config.load(None, sets).cluster, 3, None) == room
+def test_room_of_a_cluster_for_three_jobs(resources, sets, room):
+    assert nodes.room_of(resources, config.load(None, sets).cluster, 3, None) == room
+
+
+def test_progress_is_told_before_any_job_has_ended(monkeypatch, caplog):
+    monkeypatch.setattr(display, "TOLD", 0.0)
+    caplog.set_level("INFO", logger="poolblend")
+    progress = display.Progress(3)
+    progress.show(["first", "first"])
+    progress.count(Outcome("failed", "no luck"))
+    progress.show([])
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "0 of 3 jobs done, 2 running (first 2), 1 waiting, 0 failed"
+    assert said[1].startswith("0 of 3 jobs done, 0 running (none), 2 waiting, 1 failed, ")
+    assert "min left" in said[1]

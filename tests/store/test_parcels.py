@@ -2,6 +2,7 @@
 
 import pytest
 
+from poolblend.store import Store
 from poolblend.store.parcels import files_of, fill, made_since, receive
 
 MODEL = "models/run/m/fold0"
@@ -43,7 +44,20 @@ def test_a_received_card_replaces_its_folder_and_is_written_last(store, monkeypa
         return whole(path)
 
     monkeypatch.setattr(parcels, "no_half_files", watched)
-    receive(store, parcel)
+    receive(Store(store, "run"), parcel)
     assert {name: (store / name).read_bytes() for name in files_of(store, [store])} == parcel
     assert seen[-1] == ("card.json", False)
     assert not any(stood for _, stood in seen)
+
+
+def test_a_copy_of_a_backbone_stays_while_others_read_it(store):
+    base = "models/run/bases/b"
+    fill(store, {f"{base}/card.json": b"first", f"{base}/model.safetensors": b"w"})
+    before = (store / base / "model.safetensors").stat().st_ino
+    again = {f"{base}/card.json": b"second", f"{base}/model.safetensors": b"w"}
+    receive(Store(store, "run"), again)
+    assert (store / base / "card.json").read_bytes() == b"first"
+    assert (store / base / "model.safetensors").stat().st_ino == before
+    receive(Store(store, "run"), again | {f"{base}/model.safetensors": b"mended"})
+    assert (store / base / "card.json").read_bytes() == b"second"
+    assert (store / base / "model.safetensors").read_bytes() == b"mended"

@@ -38,6 +38,7 @@ class Context:
     watch: Watch
     estimate: Estimate = field(default_factory=lambda: Estimate({}))  # of the time left
     speeds: dict[str, float] = field(default_factory=dict)  # seconds per token, by member, as timed
+    _moved: bool = False  # backbones are those of this machine
     # Encoders that no training changes, and that frozen members share.
     _frozen: dict[tuple[Located, str], backbone.Backbone] = field(default_factory=dict)
 
@@ -61,6 +62,9 @@ class Context:
     def move(self, store: Store, fetch: Callable[[tuple[str, str]], Path]) -> None:
         """Use that store, on another machine; `fetch` gets backbones that it lacks, by hashes."""
         self.store = self.datasets.store = store
+        if self._moved:
+            return
+        self._moved = True
         for source, wanted in self.located.items():
             hashes = (wanted.weights_sha256, wanted.files_sha256)
             with suppress(UserError):

@@ -1,5 +1,7 @@
-"""Files that travel between stores: a machine without the store's folder gets what a job reads, and
-sends back what it has made."""
+"""Files that travel between stores.
+
+A machine without the store's folder gets what a job reads, and sends back what it has made.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from poolblend.store.artefacts import Store
 from poolblend.store.files import no_half_files
 from poolblend.store.foldfiles import CARD
 from poolblend.store.locks import ProcessLock
@@ -43,11 +46,16 @@ def fill(root: Path, parcel: Mapping[str, bytes]) -> None:
         (root / name).write_bytes(content)
 
 
-def receive(root: Path, parcel: Mapping[str, bytes]) -> None:
+def receive(store: Store, parcel: Mapping[str, bytes]) -> None:
     """Put the files of a parcel into a store: cards last, after their folders were emptied.
 
-    Raises UnwritableError where the store cannot take them; no card stands beside other files.
+    A backbone's copy that the store has already stays: other folds may be reading it. Raises
+    UnwritableError where the store cannot take the files; no card stands beside other files.
     """
+    root = store.root
+    bases = {path.relative_to(root).as_posix() for path in store.bases_folder.glob("*")}
+    there = {base for base in bases if _holds(root, base, parcel)}
+    parcel = {name: parcel[name] for name in parcel if Path(name).parent.as_posix() not in there}
     cards = [name for name in parcel if Path(name).name == CARD]
     for name in cards:
         (root / name).unlink(missing_ok=True)
@@ -55,6 +63,15 @@ def receive(root: Path, parcel: Mapping[str, bytes]) -> None:
     for name in sorted(parcel, key=lambda name: (name in cards, name)):
         with no_half_files(root / name) as temporary:
             temporary.write_bytes(parcel[name])
+
+
+def _holds(root: Path, folder: str, parcel: Mapping[str, bytes]) -> bool:
+    """Whether the folder, with a card of its own, has the parcel's files in the same bytes."""
+    names = [n for n in parcel if n.startswith(f"{folder}/") and Path(n).name != CARD]
+    files = {root / name: parcel[name] for name in names}
+    return (root / folder / CARD).is_file() and all(
+        path.is_file() and path.read_bytes() == content for path, content in files.items()
+    )
 
 
 @contextmanager

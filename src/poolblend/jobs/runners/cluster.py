@@ -8,27 +8,22 @@ has made comes back and is checked.
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import shutil
-import socket
 import sys
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from tqdm.std import tqdm
-
-from poolblend.cards.provenance import Provenance
-from poolblend.config import Cluster, OnCluster
+from poolblend.config import Cluster
 from poolblend.errors import Stopped, UserError
+from poolblend.jobs.runners import nodes
 from poolblend.jobs.runners.child import Surroundings
-from poolblend.jobs.runners.display import Relay
+from poolblend.jobs.runners.display import Progress, Relay
 from poolblend.jobs.runners.seam import Order, Outcome, Work
 from poolblend.store import Store
 from poolblend.store.parcels import files_of, marked, receive
@@ -38,24 +33,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INSTALL = "install it with pip install 'poolblend[cluster]', on every node"
-SAME = ("python", "torch", "transformers", "tokenizers", "numpy")  # versions on all nodes
-PASSED_ON = ("GOMP_SPINCOUNT", "TQDM_DISABLE", "HF_HUB_OFFLINE")
-STARTED_HERE = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
-REACHED = 10.0  # seconds to wait for a cluster's first machine
 AHEAD = 2  # jobs are handed to Ray for so many times the cluster's room
 HEARD = 0.5  # seconds between two looks at what tasks say
-TOLD = 30.0  # seconds between two lines about the progress
 PATIENCE = 20.0  # seconds for tasks to end after an error
 SURE = 10.0  # seconds after which a node that has died is known to be dead
-
-
-class Room(NamedTuple):
-    """How many jobs the cluster does at a time, and what each takes: threads, and GPUs if any."""
-
-    jobs: int
-    threads: int
-    gpus: float
 
 
 @contextmanager
@@ -63,18 +44,18 @@ def open_cluster(
     work: Work, cluster: Cluster, n_orders: int, store: Store
 ) -> Iterator[ClusterPool | None]:
     """A pool for so many orders; None where `auto` finds no cluster."""
-    ray = _ray()
+    ray = nodes.import_ray()
     ours = not ray.is_initialized()
-    if ours and not _connect(ray, cluster.address):
+    if ours and not nodes.connect(ray, cluster.address):
         yield None
         return
     try:
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        able = [node["Resources"] for node in nodes if node["Resources"].get("CPU", 0) >= 1]
-        room = _room(able, work.on_cluster, n_orders, cluster.most)
+        living = [node for node in ray.nodes() if node["Alive"]]
+        able = [node["Resources"] for node in living if node["Resources"].get("CPU", 0) >= 1]
+        room = nodes.room_of(able, work.on_cluster, n_orders, cluster.most)
         with marked(store.root) as marker:
-            seen = _look(ray, nodes, marker)
-        _announce(len(able), room, seen, store)
+            seen = nodes.look_at(ray, living, marker)
+        nodes.announce(len(able), room, seen, store)
         with ClusterPool(ray, work, room, n_orders, root=store.root if seen else None) as pool:
             yield pool
     finally:
@@ -82,147 +63,11 @@ def open_cluster(
             ray.shutdown()
 
 
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise UserError(f"--on needs Ray, which is not installed here: {INSTALL}") from None
-    return ray
-
-
-def _connect(ray: Any, address: str) -> bool:
-    """Connect to the cluster; False where `auto` finds none."""
-    code = Path(__file__).resolve().parents[2]
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    how = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "runtime_env": {"py_modules": [str(code)], "env_vars": environment},
-    }
-    named = os.environ.get("RAY_ADDRESS", "")
-    if address.startswith("ray://"):
-        _check_reachable(address, address)
-        try:
-            ray.init(address, **how)
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-            raise UserError(f"--on {address}: {_line(error)}") from None
-        return True
-    _check_reachable(f"{address} (RAY_ADDRESS is {named})", named)
-    try:
-        ray.init("auto", **how)
-        return True
-    except ConnectionError as error:
-        if named:
-            raise UserError(f"--on {address}: {_line(error)}; see RAY_ADDRESS") from None
-    if address == "auto":
-        return False
-    for name, value in STARTED_HERE.items():
-        os.environ.setdefault(name, value)
-    ray.init("local", include_dashboard=False, **how)
-    return True
-
-
-def _check_reachable(shown: str, address: str) -> None:
-    """Raise UserError where nobody listens at host:port, for which Ray would wait minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():  # Ray's own words, such as auto
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), REACHED).close()
-    except OSError as error:
-        raise UserError(f"--on {shown}: cannot be reached ({error}); is the cluster up?") from None
-
-
-def _room(
-    nodes: list[dict[str, float]], wanted: OnCluster, n_orders: int, most: int | None
-) -> Room:
-    """Of nodes with these resources."""
-    if not nodes:
-        raise UserError("the Ray cluster has no node with a free core; start one with ray start")
-    with_gpus = [node for node in nodes if node.get("GPU", 0) >= min(1.0, wanted.gpus)]
-    if with_gpus:
-        jobs = sum(int(node["GPU"] / wanted.gpus) for node in with_gpus)
-        each = min(int(node["CPU"] * wanted.gpus / node["GPU"]) for node in with_gpus)
-        room = Room(jobs, wanted.threads or max(1, each), wanted.gpus)
-    else:
-        cores = sum(int(node["CPU"]) for node in nodes)
-        each = min(cores // max(1, n_orders), *(int(node["CPU"]) for node in nodes))
-        threads = wanted.threads or max(1, each)
-        room = Room(sum(int(node["CPU"]) // threads for node in nodes), threads, 0.0)
-        if not room.jobs:
-            raise UserError(f"cluster.threads is {threads}, more than any node of the cluster has")
-    return room._replace(jobs=max(1, min(room.jobs, n_orders, most or room.jobs)))
-
-
-def _look(ray: Any, nodes: list[dict[str, Any]], marker: Path) -> bool:
-    """Whether all nodes see the marker; UserError where their versions differ from this process's.
-
-    The code of poolblend itself travels with the command.
-    """
-    from poolblend.jobs.runners.node import look
-
-    asked = _ask_all(ray, nodes, look, marker)
-    here = Provenance.here()
-    versions = {"python": here.python, **here.libraries}
-    sees = True
-    for node, answer in zip(nodes, asked, strict=True):
-        name = node["NodeManagerHostname"]
-        try:
-            found = ray.get(answer)
-        except ray.exceptions.RayError as error:
-            if node["NodeID"] not in _living(ray):
-                continue
-            raise UserError(
-                f"node {name} ({node['NodeManagerAddress']}) cannot run poolblend: {_line(error)}; "
-                "install what requirements.txt lists on every node"
-            ) from None
-        for library in SAME:
-            if found.versions[library] != versions[library]:
-                raise UserError(
-                    f"node {name} has {library} {found.versions[library]}, this machine "
-                    f"{versions[library]}: results would differ; install the same version"
-                )
-        sees &= found.sees
-    return sees
-
-
-def _ask_all(ray: Any, nodes: list[dict[str, Any]], function: Any, *given: Any) -> list[Any]:
-    """References to what the function returns on each node."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
-
-    how = {"num_cpus": 0, "max_retries": 0}
-    places = [On(node["NodeID"], soft=False) for node in nodes]
-    asked = [ray.remote(function).options(scheduling_strategy=place, **how) for place in places]
-    return [each.remote(*given) for each in asked]
-
-
-def _living(ray: Any) -> set[str]:
-    """Ray's numbers of the nodes that live."""
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-
-def _announce(n_nodes: int, room: Room, seen: bool, store: Store) -> None:
-    threads = "1 thread" if room.threads == 1 else f"{room.threads} threads"
-    gpus = f" and {room.gpus:g} GPU" if room.gpus else ""
-    log.info(
-        "%d node%s, %d job%s at a time, %s%s each",
-        n_nodes,
-        "" if n_nodes == 1 else "s",
-        room.jobs,
-        "" if room.jobs == 1 else "s",
-        threads,
-        gpus,
-    )
-    if not seen:
-        log.info("the nodes do not see %s: files travel to them and back", store.root)
-
-
 class ClusterPool:
     """Does `work` on the cluster; `root` is the store's folder where all nodes see it."""
 
     def __init__(
-        self, ray: Any, work: Work, room: Room, n_orders: int, *, root: Path | None
+        self, ray: Any, work: Work, room: nodes.Room, n_orders: int, *, root: Path | None
     ) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
@@ -277,7 +122,7 @@ class ClusterPool:
             self._places.pop(number, None)
             self._relay.display.clear(number)
             self._progress.count(outcome)
-        self._progress.show(len(self._numbers), self._places.values())
+        self._progress.show(place.machine for place in self._places.values())
         return answers
 
     def stop(self, why: Stopped) -> None:
@@ -302,8 +147,8 @@ class ClusterPool:
         if self.root is None:
             from poolblend.jobs.runners.node import clean
 
-            nodes = [node for node in self.ray.nodes() if node["Alive"]]
-            asked = _ask_all(self.ray, nodes, clean, self._sent.key)
+            living = [node for node in self.ray.nodes() if node["Alive"]]
+            asked = nodes.ask_all(self.ray, living, clean, self._sent.key)
             self.ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)
 
     # --- in the thread of an order --------------------------------------------------------------
@@ -327,7 +172,7 @@ class ClusterPool:
             if not isinstance(reply, Exception):
                 if reply.made:
                     with self._storing:
-                        receive(self.work.store.root, reply.made)
+                        receive(self.work.store, reply.made)
                 if isinstance(reply.result, Exception):
                     raise reply.result
                 return reply.result
@@ -362,7 +207,7 @@ class ClusterPool:
             return False
         end = time.monotonic() + SURE
         while time.monotonic() < end:
-            if place.node not in _living(self.ray):
+            if place.node not in nodes.living(self.ray):
                 return False
             time.sleep(HEARD)
         return True
@@ -373,14 +218,12 @@ class ClusterPool:
         """What all tasks share; the nodes fetch it once."""
         from poolblend.jobs.runners.node import Sent
 
-        context = getattr(self.work, "context", None)
         backbones: dict[tuple[str, str], References] = {}
-        if self.root is None and context is not None:
-            for found in context.located.values():
-                files = (file for file in found.folder.iterdir() if file.is_file())
-                backbones[found.weights_sha256, found.files_sha256] = {
-                    file.name: self.ray.put(file.read_bytes()) for file in files
-                }
+        for found in self.work.backbones() if self.root is None else ():
+            files = (file for file in found.folder.iterdir() if file.is_file())
+            backbones[found.weights_sha256, found.files_sha256] = {
+                file.name: self.ray.put(file.read_bytes()) for file in files
+            }
         sent = self.ray.put(self.work)
         columns, lines = shutil.get_terminal_size()
         levels = {name: logging.getLogger(name).getEffectiveLevel() for name in ("", "poolblend")}
@@ -423,49 +266,6 @@ class ClusterPool:
                 self._relay.take(number, kind, content)
 
 
-class Progress:
-    """Of all jobs: a bar on a terminal, else a line now and then."""
-
-    def __init__(self, n: int) -> None:
-        self._n, self._done, self._failed = n, 0, 0
-        self._began = self._told = time.monotonic()
-        self._bar = tqdm(total=n, unit="job", disable=None, leave=False, file=sys.stderr)
-
-    def count(self, outcome: Outcome | Exception) -> None:
-        """An order has ended."""
-        state = outcome.state if isinstance(outcome, Outcome) else ""
-        self._done += state == "done"
-        self._failed += state in ("failed", "lost")
-        self._bar.update(state in ("done", "failed", "lost"))
-
-    def show(self, in_hand: int, places: Iterator[Place] | Any) -> None:
-        """Say how it stands, if that is due."""
-        machines = Counter(place.machine for place in places)
-        running = ", ".join(f"{machine} {n}" for machine, n in sorted(machines.items()))
-        self._bar.set_description_str(running, refresh=False)
-        self._bar.set_postfix(failed=self._failed)
-        now, ended = time.monotonic(), self._done + self._failed
-        if not self._bar.disable or now - self._told < TOLD or ended == self._n:
-            return
-        self._told = now
-        rate = 60 * ended / (now - self._began)
-        left = f", {rate:.1f} a minute, about {(self._n - ended) / rate:.0f} min left" * bool(rate)
-        n_running = sum(machines.values())
-        log.info(
-            "%d of %d jobs done, %d running (%s), %d waiting, %d failed%s",
-            self._done,
-            self._n,
-            n_running,
-            running or "none",
-            self._n - ended - n_running,
-            self._failed,
-            left,
-        )
-
-    def close(self) -> None:
-        self._bar.close()
-
-
 def _where(place: Place | None) -> str:
     return "a node" if place is None else f"process {place.process} on {place.machine}"
 
@@ -473,9 +273,4 @@ def _where(place: Place | None) -> str:
 def _how_it_ended(error: Exception, ray: Any) -> str:
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return "was ended by Ray, since the node's memory ran out"
-    return f"has ended ({_line(error)})"
-
-
-def _line(error: Exception) -> str:
-    """An error's first lines as one, not too long."""
-    return " ".join(str(error).split())[:200]
+    return f"has ended ({nodes.one_line(error)})"

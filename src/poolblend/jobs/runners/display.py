@@ -1,16 +1,22 @@
-"""One display of all workers: a progress bar for each at the bottom, other text in whole lines."""
+"""What is shown of work that others do: a bar for each at the bottom, other text in whole lines."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from tqdm.std import tqdm
 
-from poolblend.jobs.runners.seam import Work
+from poolblend.jobs.runners.seam import Outcome, Work
+
+log = logging.getLogger(__name__)
 
 TEXTS = "poolblend.loading.texts"
+TOLD = 30.0  # seconds between two lines about the progress of all jobs
 
 
 class Relay:
@@ -80,3 +86,48 @@ class Display:
                 bar_format="{desc}", position=worker - 1, leave=False, file=sys.stderr
             )
         self._bars[worker].set_description_str(text)
+
+
+class Progress:
+    """Of all jobs: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, n: int) -> None:
+        self._n, self._done, self._failed = n, 0, 0
+        self._began = self._told = time.monotonic()
+        self._bar = tqdm(total=n, unit="job", disable=None, leave=False, file=sys.stderr)
+
+    def count(self, outcome: Outcome | Exception) -> None:
+        """An order has ended."""
+        state = outcome.state if isinstance(outcome, Outcome) else ""
+        self._done += state == "done"
+        self._failed += state in ("failed", "lost")
+        self._bar.update(state in ("done", "failed", "lost"))
+
+    def show(self, running: Iterable[str]) -> None:
+        """Say how it stands, if that is due; `running` has a machine's name for each job there."""
+        machines = Counter(running)
+        where = ", ".join(f"{machine} {n}" for machine, n in sorted(machines.items()))
+        self._bar.set_description_str(where, refresh=False)
+        self._bar.set_postfix(failed=self._failed)
+        now, ended = time.monotonic(), self._done + self._failed
+        if not self._bar.disable or now - self._told < TOLD or ended == self._n:
+            return
+        self._told = now
+        rate = 60 * ended / (now - self._began)
+        left = ""
+        if ended:
+            left = f", {rate:.1f} a minute, about {(self._n - ended) / rate:.0f} min left"
+        n_running = sum(machines.values())
+        log.info(
+            "%d of %d jobs done, %d running (%s), %d waiting, %d failed%s",
+            self._done,
+            self._n,
+            n_running,
+            where or "none",
+            self._n - ended - n_running,
+            self._failed,
+            left,
+        )
+
+    def close(self) -> None:
+        self._bar.close()

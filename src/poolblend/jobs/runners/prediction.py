@@ -23,6 +23,7 @@ from poolblend.jobs.runners.pools import open_pool
 from poolblend.jobs.runners.queue import Queue
 from poolblend.jobs.runners.seam import Line, Order, Outcome
 from poolblend.jobs.watch import Watch
+from poolblend.modeling.sources import Located
 from poolblend.store import DamagedError, Store, UnwritableError
 from poolblend.store.kept import KeptFile
 from poolblend.store.predictions import from_table, to_table, vectors_table
@@ -74,8 +75,12 @@ class PredictWork:
         bases = [] if base is None else [files.folder.parents[1] / base.folder]
         return [files.folder, files.oof_path, *bases]
 
+    def backbones(self) -> Iterable[Located]:
+        """None: models hold all that they need."""
+        return ()
+
     def move(self, store: Store, fetch: Callable[[tuple[str, str]], Path]) -> None:
-        """Read that store; models need no backbone."""
+        """Read that store."""
         self.store = store
         for models in self._models.values():
             models.store = store

@@ -6,12 +6,13 @@ to this process, to worker processes, to a cluster.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from poolblend.config import OnCluster
 from poolblend.errors import Stopped
+from poolblend.modeling.sources import Located
 from poolblend.store import Store
 
 WAIT = 0.5  # seconds between two looks at what other processes do
@@ -61,6 +62,10 @@ class Work(Protocol):
 
     def reads(self, task: Any) -> list[Path]:
         """Files and folders of the store that `compute` reads, where they exist."""
+        ...
+
+    def backbones(self) -> Iterable[Located]:
+        """What `compute` reads besides, as it lies on this machine."""
         ...
 
     def move(self, store: Store, fetch: Callable[[tuple[str, str]], Path]) -> None:

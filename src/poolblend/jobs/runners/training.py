@@ -6,7 +6,7 @@ A job that fails for a reason of its own is noted in the store, and is no error 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from poolblend.jobs.job import FoldJob, Job, JobStatus
 from poolblend.jobs.run import run
 from poolblend.jobs.runners.seam import Line, Outcome
 from poolblend.jobs.watch import Watch
+from poolblend.modeling.sources import Located
 from poolblend.store import Store
 from poolblend.training.devices import release_memory
 
@@ -106,6 +107,10 @@ class TrainWork:
             if member.pseudo is not None:
                 found.append(store.pseudo(member.pseudo.labels).folder)
         return found
+
+    def backbones(self) -> Iterable[Located]:
+        """Those of the run's members."""
+        return self.context.located.values()
 
     def move(self, store: Store, fetch: Callable[[tuple[str, str]], Path]) -> None:
         """Use that store; `fetch` gets backbones that this machine lacks, by their hashes."""
