@@ -38,15 +38,21 @@ def arguments(doc: str | None, **numbers: int) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_rows(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
-    """Texts, and 0 or 1 for each: whether its label is the commonest."""
+def load_table(args: argparse.Namespace) -> tuple[list[str], list[object]]:
+    """Texts and labels of `args.rows` rows: of the table `args.csv`, or the demo competition's."""
     if args.csv is None:
-        table, target = build_demo()["train"], "library"
+        table, target = build_demo(max(args.rows, 12), 12)["train"], "library"
     else:
         table, target = read_table(args.csv), args.target
     table = table.iloc[: args.rows]
-    labels = table[target]
-    return list(table[args.text]), (labels == labels.mode()[0]).to_numpy().astype(np.int64)
+    return list(table[args.text]), list(table[target])
+
+
+def load_rows(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
+    """Texts, and 0 or 1 for each: whether its label is the commonest."""
+    texts, labels = load_table(args)
+    commonest = statistics.mode(labels)
+    return texts, np.array([label == commonest for label in labels], dtype=np.int64)
 
 
 def encoder_folder() -> Path:

@@ -1,6 +1,7 @@
 """What frozen layers save: whole frozen members, here and in another commit, and half a model.
 
   python benchmarks/frozen.py --against 1415bc7        5 frozen poolers x 5 folds, train and infer
+  python benchmarks/frozen.py --against 1415bc7 --csv train.csv --target score --max-length 512
   python benchmarks/frozen.py --rate                   rows a second with half the layers frozen
 
 The commands are real ones, in new folders, in turn. With --against the same run is done by the
@@ -21,9 +22,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from bench import ROOT, machine
+from bench import ROOT, load_table, machine
 from grids import write_tables
-from poolblend.competition.demo import build_demo
 from poolblend.modeling.options import MINILM
 
 FROZEN = ["mean", "max", "cls", "last", "mean_max"]  # poolers without weights of their own
@@ -37,6 +37,10 @@ def main() -> None:
     parser.add_argument("--against", metavar="REV", help="the commit to compare with")
     parser.add_argument("--rate", action="store_true", help="a half-frozen and an unfrozen model")
     parser.add_argument("--rows", type=int, default=1600, help="of train and test (default: 1600)")
+    parser.add_argument("--csv", type=Path, help="a train table (default: the demo competition's)")
+    parser.add_argument("--text", default="text")
+    parser.add_argument("--target", default="target")
+    parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--backbone", type=Path, help="a folder (default: all-MiniLM-L6-v2)")
     parser.add_argument("--half", type=int, default=3, help="layers to freeze with --rate")
@@ -46,9 +50,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         data = Path(name) / "data"
         data.mkdir()
-        rows = build_demo(max(args.rows, 12), 12)["train"][: args.rows]
-        write_tables(data, list(rows["text"]), list(rows["library"]))
-        print(f"{args.rows} rows; {machine()}; median of {args.runs}")
+        write_tables(data, *load_table(args))
+        size = f"{args.rows} rows of at most {args.max_length} tokens"
+        print(f"{size}; {machine()}; median of {args.runs}")
         if args.rate:
             print_rates(args, data)
         if args.against:
@@ -64,6 +68,7 @@ def settings(args: argparse.Namespace, data: Path, store: Path, **own: object) -
         "data": {"dir": str(data), "target": "label"},
         "store": str(store),
         "backbone": str(args.backbone or MINILM),
+        "max_length": args.max_length,
     }
     config = store / f"{RUN}.yaml"
     config.write_text(yaml.safe_dump(common | own))

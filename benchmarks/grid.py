@@ -17,10 +17,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import encoder_folder, machine
-from grids import Contender, Grid, Measured, accuracy, hf, measure, ours, truth, write_tables
-from poolblend.competition.demo import build_demo
-from poolblend.competition.files import read_table
+from bench import encoder_folder, load_table, machine
+from grids import (
+    Contender,
+    Grid,
+    Measured,
+    accuracy,
+    hf,
+    measure,
+    ours,
+    truth,
+    write_tables,
+)
 from poolblend.modeling.options import MINILM
 
 CONTENDERS = {
@@ -55,7 +63,7 @@ def main() -> None:
         parser.error(f"--only {min(unknown)}: known are {', '.join(CONTENDERS)}")
     contenders = [CONTENDERS[name] for name in args.only.split(",")]
     with tempfile.TemporaryDirectory() as folder:
-        write_tables(Path(folder), *_rows(args))
+        write_tables(Path(folder), *load_table(args))
         grid = _grid(args, Path(folder))
         print(
             f"{args.rows} rows, batch {args.batch_size}, {args.epochs} epochs; {machine()}; "
@@ -63,15 +71,6 @@ def main() -> None:
         )
         found = race(contenders, grid, args.runs)
         print("\n".join(table(contenders, grid, found)))
-
-
-def _rows(args: argparse.Namespace) -> tuple[list[str], list[object]]:
-    if args.csv is None:
-        rows, target = build_demo(max(args.rows, 12), 12)["train"], "library"
-    else:
-        rows, target = read_table(args.csv), args.target
-    rows = rows[: args.rows]
-    return list(rows[args.text]), list(rows[target])
 
 
 def _grid(args: argparse.Namespace, data: Path) -> Grid:
