@@ -16,13 +16,17 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bench import ROOT, machine
 from poolblend import config, pipeline
@@ -39,6 +43,8 @@ sys.path.insert(0, str(ROOT / "tests"))  # its toy competitions, and how it comp
 from rig import looking, toys
 
 SECONDS = 1.0  # that a job of --overhead sleeps
+HEAR = clusters.ClusterPool._hear
+PLACES: dict[int, Any] = {}  # where the jobs in hand are done
 
 
 class Sleep:
@@ -129,6 +135,7 @@ def travel() -> None:
 def kills(n: int, seed: int) -> bool:
     """Whether all runs end in what one process makes."""
     random.seed(seed)
+    clusters.ClusterPool._hear = heard
     made, right = nodes(2, 1), True
     again, total = [], 0
     with tempfile.TemporaryDirectory() as folder:
@@ -137,14 +144,15 @@ def kills(n: int, seed: int) -> bool:
         path = toys.write_toy(Path(folder), tiny, checkpoints={"steps": 5})
         sets = ["train.epochs=40", "members=[mean, max, cls, min]"]
         alone = config.load(path, [*sets, f"store={folder}/alone"])
+        torch.set_num_threads(1)  # as on the nodes, for the same bits
         pipeline.train(alone)
         expected = looking._contents(Path(alone.store))[0]
         for number in range(n):
             shared = number % 2 == 0
             settings = config.load(path, [*sets, f"store={folder}/run{number}"])
             doomed = made.add_node(num_cpus=1)
-            moment = random.uniform(3, 15)
-            killer = threading.Timer(moment, made.remove_node, (doomed, False))
+            moment = random.uniform(0, 8)
+            killer = threading.Thread(target=kill_after, args=(moment, made, doomed))
             killer.start()
             look = ray_nodes.look_at
             if not shared:
@@ -167,6 +175,25 @@ def kills(n: int, seed: int) -> bool:
     print(f"{n} kills, {total} fold models each: folds resumed from a checkpoint {again}")
     made.shutdown()
     return right
+
+
+def kill_after(seconds: float, made: Any, doomed: Any) -> None:
+    """Kill the node, without grace, so many seconds after it has begun a job."""
+    while not any(place.node == doomed.node_id for place in PLACES.values()):
+        time.sleep(0.1)
+    (process,) = [each.process for each in PLACES.values() if each.node == doomed.node_id]
+    time.sleep(seconds)
+    remover = threading.Thread(target=made.remove_node, args=(doomed, False))
+    remover.start()
+    with suppress(ProcessLookupError):  # of a job that has ended by now
+        os.kill(process, signal.SIGKILL)
+    remover.join()
+
+
+def heard(pool: clusters.ClusterPool) -> None:
+    HEAR(pool)
+    PLACES.clear()
+    PLACES.update(pool._places)
 
 
 def _resumed(card: Path) -> int:

@@ -1,7 +1,9 @@
 """A Ray cluster ends in what one process makes, whatever becomes of its nodes on the way."""
 
+import errno
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -13,6 +15,7 @@ import pytest
 from poolblend import config, pipeline
 from poolblend.config import Cluster
 from poolblend.errors import PartlyFailedError, Stopped, UserError
+from poolblend.jobs import context as contexts
 from poolblend.jobs.runners import cluster as clusters
 from poolblend.jobs.runners import nodes
 from poolblend.jobs.runners.training import TrainWork
@@ -150,8 +153,21 @@ class Unlucky(TrainWork):
         if task.job.name == FIRST and self.elsewhere is None:
             if self.act == "raise":
                 raise RuntimeError("no luck")
-            os.kill(os.getpid(), signal.SIGKILL)
+            if self.act == "full disk":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            if self.act == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
         super().compute(task)
+
+    def move(self, store, fetch):
+        with pytest.MonkeyPatch.context() as patch:
+            if self.act == "no backbone":
+                patch.setattr(contexts, "locate_backbone", gone)
+            super().move(store, fetch)
+
+
+def gone(*_):
+    raise UserError("there is no such folder here")
 
 
 def send_class(monkeypatch):
@@ -173,10 +189,52 @@ def test_one_jobs_error_ends_no_other(on_nodes, common, one, monkeypatch, caplog
 def test_a_job_of_which_two_processes_die_has_failed(on_nodes, one, monkeypatch):
     there = one("there")
     monkeypatch.setattr(Unlucky, "act", "die")
-    monkeypatch.setattr(clusters, "SURE", 1.0)
+    monkeypatch.setattr(nodes, "SURE", 1.0)
     send_class(monkeypatch)
     with pytest.raises(PartlyFailedError, match=r"1 of 6 folds: .*, as did one before it"):
         pipeline.train(there, workers=ON)
+
+
+def test_a_node_that_lacks_the_backbone_gets_it(on_nodes, one, monkeypatch):
+    look = nodes.look_at
+    monkeypatch.setattr(nodes, "look_at", lambda *given: look(*given) and False)
+    monkeypatch.setattr(Unlucky, "act", "no backbone")
+    alone, there = one("alone"), one("there")
+    pipeline.train(alone)
+    send_class(monkeypatch)
+    pipeline.train(there, workers=ON)
+    assert contents(there) == contents(alone)
+
+
+def test_a_full_disk_of_a_node_fails_a_fold_after_two_tries(on_nodes, one, monkeypatch, caplog):
+    look = nodes.look_at
+    monkeypatch.setattr(nodes, "look_at", lambda *given: look(*given) and False)
+    there = one("there")
+    monkeypatch.setattr(Unlucky, "act", "full disk")
+    send_class(monkeypatch)
+    said = r"1 of 6 folds: .* cannot keep its files \(.*No space left.*\), as did one before it"
+    with pytest.raises(PartlyFailedError, match=said):
+        pipeline.train(there, workers=ON)
+    assert any("is given to another process" in line for line in messages(caplog))
+    assert open_store(there).fold("tiny-max-s42", 2).card()
+
+
+def test_a_killed_command_continues(on_nodes, common, one, toy):
+    alone, there = one("alone", *LONG), one("there", *LONG)
+    pipeline.train(alone)
+    sets = [f"--set=store={there.store}", *(f"--set={each}" for each in LONG)]
+    script = Path(config.__file__).parents[3] / "train.py"
+    command = [sys.executable, script, "--config", toy(checkpoints={"steps": 2}), *sets]
+    killed = subprocess.Popen([*command, "--on", "ray"])
+    first = open_store(there).fold("tiny-mean-s42", 0)
+    end = time.monotonic() + 120
+    while not first.lock.is_held() and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(3)
+    killed.kill()
+    killed.wait()
+    pipeline.train(there, workers=ON)
+    assert contents(there) == contents(alone)
 
 
 def test_a_stop_reaches_all_tasks_and_the_same_command_continues(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import random
 import shutil
 import sys
 import threading
@@ -16,6 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ from poolblend.jobs.runners import nodes
 from poolblend.jobs.runners.child import Surroundings
 from poolblend.jobs.runners.display import Progress, Relay
 from poolblend.jobs.runners.seam import Order, Outcome, Work
-from poolblend.store import Store
+from poolblend.store import Store, UnwritableError
 from poolblend.store.parcels import files_of, marked, receive
 
 if TYPE_CHECKING:
@@ -36,7 +38,6 @@ log = logging.getLogger(__name__)
 AHEAD = 2  # jobs are handed to Ray for so many times the cluster's room
 HEARD = 0.5  # seconds between two looks at what tasks say
 PATIENCE = 20.0  # seconds for tasks to end after an error
-SURE = 10.0  # seconds after which a node that has died is known to be dead
 
 
 @contextmanager
@@ -51,12 +52,15 @@ def open_cluster(
         return
     try:
         living = [node for node in ray.nodes() if node["Alive"]]
-        able = [node["Resources"] for node in living if node["Resources"].get("CPU", 0) >= 1]
-        room = nodes.room_of(able, work.on_cluster, n_orders, cluster.most)
+        able = [node for node in living if node["Resources"].get("CPU", 0) >= 1]
+        resources = [node["Resources"] for node in able]
+        room = nodes.room_of(resources, work.on_cluster, n_orders, cluster.most)
         with marked(store.root) as marker:
             seen = nodes.look_at(ray, living, marker)
         nodes.announce(len(able), room, seen, store)
-        with ClusterPool(ray, work, room, n_orders, root=store.root if seen else None) as pool:
+        places = [node["NodeID"] for node in able]
+        root = store.root if seen else None
+        with ClusterPool(ray, work, room, n_orders, places, root=root) as pool:
             yield pool
     finally:
         if ours:
@@ -64,16 +68,24 @@ def open_cluster(
 
 
 class ClusterPool:
-    """Does `work` on the cluster; `root` is the store's folder where all nodes see it."""
+    """Does `work` on the cluster's `able` nodes; `root` is the store's folder where all see it."""
 
     def __init__(
-        self, ray: Any, work: Work, room: nodes.Room, n_orders: int, *, root: Path | None
+        self,
+        ray: Any,
+        work: Work,
+        room: nodes.Room,
+        n_orders: int,
+        able: list[str],
+        *,
+        root: Path | None,
     ) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
         from poolblend.jobs.runners import node
 
         self.ray, self.work, self.room, self.root = ray, work, room, root
+        self._able, self._on = able, On
         self._most = room.jobs * AHEAD
         errors = ray.exceptions
         self._dead = (errors.NodeDiedError, errors.LocalRayletDiedError, errors.ObjectLostError)
@@ -88,9 +100,8 @@ class ClusterPool:
         here = On(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(node.Switchboard).options(num_cpus=0, scheduling_strategy=here)
         self._switchboard = actor.remote()
-        self._do = ray.remote(node.work_here).options(
-            num_cpus=room.threads, num_gpus=room.gpus, max_retries=0
-        )
+        takes = {"num_cpus": room.threads, "num_gpus": room.gpus, "max_retries": 0}
+        self._task = partial(ray.remote(node.work_here).options, **takes)
         self._sent = self._send()
 
     def has_room(self, order: Order) -> bool:
@@ -164,26 +175,40 @@ class ClusterPool:
     def _elsewhere(self, task: Any) -> Any:
         """What a node has computed, or raised."""
         number, name, lost = self._here.number, self._here.order.name, 0
+        do = self._task()
         while True:
             with self._travelling(task) as files:
-                made = self._do.remote(number, task, files, self._sent, self._switchboard)
+                made = do.remote(number, task, files, self._sent, self._switchboard)
                 reply = self._await(made, number)
             place = self._places.pop(number, None)
-            if not isinstance(reply, Exception):
+            result = reply if isinstance(reply, Exception) else reply.result
+            if isinstance(reply, Exception):
+                reason = f"{_where(place)} {_how_it_ended(reply, self.ray)}"
+                alive = place is not None and nodes.stays_alive(self.ray, place.node)
+                if isinstance(reply, self._dead) or not alive:
+                    log.warning("%s has died; %s goes on elsewhere", _where(place), name)
+                    continue
+            elif self.root is None and isinstance(result, (OSError, UnwritableError)):
+                reason = f"{_where(place)} cannot keep its files ({nodes.one_line(result)})"
+            else:
                 if reply.made:
                     with self._storing:
                         receive(self.work.store, reply.made)
-                if isinstance(reply.result, Exception):
-                    raise reply.result
-                return reply.result
-            reason = f"{_where(place)} {_how_it_ended(reply, self.ray)}"
-            if isinstance(reply, self._dead) or not self._is_alive(place):
-                log.warning("%s has died; %s goes on elsewhere", _where(place), name)
-                continue
+                if isinstance(result, Exception):
+                    raise result
+                return result
             lost += 1
             if lost > 1:
                 raise UserError(f"{reason}, as did one before it")
             log.warning("%s; %s is given to another process", reason, name)
+            do = self._on_another_node(place)
+
+    def _on_another_node(self, place: Place | None) -> Any:
+        """The task on a node other than that, if there is one: what failed there may fail again."""
+        known = [node for node in self._able if place is not None and node != place.node]
+        others = [node for node in known if node in nodes.living(self.ray)]
+        where = self._on(random.choice(others), soft=True) if others else None
+        return self._task(scheduling_strategy=where)
 
     def _await(self, made: Any, number: int) -> Any:
         """The reply; the error where the process or the node has died."""
@@ -200,17 +225,6 @@ class ClusterPool:
             raise error.as_instanceof_cause() from None
         except exceptions.RayError as error:
             return error
-
-    def _is_alive(self, place: Place | None) -> bool:
-        """Whether a node still lives, some time after a process there has died."""
-        if place is None:
-            return False
-        end = time.monotonic() + SURE
-        while time.monotonic() < end:
-            if place.node not in nodes.living(self.ray):
-                return False
-            time.sleep(HEARD)
-        return True
 
     # --- files ----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ SAME = ("python", "torch", "transformers", "tokenizers", "numpy")  # versions on
 PASSED_ON = ("GOMP_SPINCOUNT", "TQDM_DISABLE", "HF_HUB_OFFLINE")
 STARTED_HERE = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
 REACHED = 10.0  # seconds to wait for a cluster's first machine
+SURE = 10.0  # seconds after which a node that has died is known to be dead
+LOOKS = 0.5  # seconds between two looks for that
 
 
 class Room(NamedTuple):
@@ -120,7 +123,7 @@ def look_at(ray: Any, nodes: list[dict[str, Any]], marker: Path) -> bool:
         try:
             found = ray.get(answer)
         except ray.exceptions.RayError as error:
-            if node["NodeID"] not in living(ray):
+            if not stays_alive(ray, node["NodeID"]):
                 continue
             where = f"node {name} ({node['NodeManagerAddress']})"
             raise UserError(
@@ -150,6 +153,16 @@ def ask_all(ray: Any, nodes: list[dict[str, Any]], function: Any, *given: Any) -
 def living(ray: Any) -> set[str]:
     """Ray's numbers of the nodes that live."""
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def stays_alive(ray: Any, node: str) -> bool:
+    """Whether the node still lives, some time after something has failed there."""
+    end = time.monotonic() + SURE
+    while time.monotonic() < end:
+        if node not in living(ray):
+            return False
+        time.sleep(LOOKS)
+    return True
 
 
 def announce(n_nodes: int, room: Room, seen: bool, store: Store) -> None:
