@@ -7,7 +7,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -15,10 +17,23 @@ sys.path.insert(0, str(ROOT / "src"))
 import numpy as np
 import torch
 
+from poolblend.cards.fold import (
+    BackboneHashes,
+    FoldCard,
+    FoldFileHashes,
+    FoldInputs,
+    RowCounts,
+    TokenCount,
+)
+from poolblend.cards.provenance import Provenance
 from poolblend.competition.demo import build_demo
 from poolblend.competition.files import read_table
+from poolblend.competition.tasks import Task
+from poolblend.config import Member
 from poolblend.modeling.options import MINILM, MINILM_SHA256
 from poolblend.modeling.sources import locate
+from poolblend.text_spec import TextSpec
+from poolblend.training.devices import Precision
 
 MAX_LENGTH = 128
 
@@ -86,3 +101,46 @@ def machine() -> str:
     )
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
     return f"{device}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
+
+
+def bare_card(
+    member: Member,
+    fold: int,
+    hashes: FoldFileHashes,
+    *,
+    precision: Precision = "fp32",
+    **inputs: Any,
+) -> FoldCard:
+    """The card of a fold that was not trained; `inputs` are fields of `FoldInputs`."""
+    none = "0" * 64
+    given: dict[str, Any] = {
+        "train_sha256": none,
+        "folds_sha256": none,
+        "task": Task("binary", ("target",), (0, 1)),
+        "reading": TextSpec(text=("text",), max_length=MAX_LENGTH),
+        "backbone_sha256": none,
+        "backbone_files_sha256": none,
+        "settings": {},
+    }
+    return FoldCard(
+        member=member,
+        fold=fold,
+        inputs=FoldInputs(**given | inputs),
+        backbone=BackboneHashes(weights_sha256=none, files_sha256=none),
+        seed=1,
+        tokens=TokenCount(count=1, sha256=none),
+        rows=RowCounts(train=1, valid=1),
+        metric="log_loss",
+        score=None,
+        device="cpu",
+        precision=precision,
+        seconds=0.0,
+        config={},
+        provenance=_provenance(),
+        files=hashes,
+    )
+
+
+@cache
+def _provenance() -> Provenance:
+    return Provenance.here()

@@ -24,11 +24,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from bench import MAX_LENGTH, arguments, encoder_folder, load_rows, machine, race, timed
+from bench import MAX_LENGTH, arguments, bare_card, encoder_folder, load_rows, machine, race, timed
 from poolblend import config
-from poolblend.cards.fold import BackboneHashes, FoldCard, FoldInputs, RowCounts, TokenCount
-from poolblend.cards.provenance import Provenance
-from poolblend.competition.tasks import Task
 from poolblend.config import Member
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.loading.texts import Texts
@@ -108,7 +105,7 @@ def write_models(
             tensors=tensors,
             parts=base.parts,
             oof=to_table(["a"], np.array([[0.5]]), ["target"], fold),
-            make_card=partial(card, member, fold, precision),
+            make_card=partial(bare_card, member, fold, precision=precision),
         )
         saving.append(timed(save))
         if frozen:
@@ -120,35 +117,6 @@ def write_models(
         save_file(changed, folders[-1] / "model.safetensors", metadata={"format": "pt"})
     print(f"saving a fold: {statistics.median(saving):.2f} s")
     return member, folders
-
-
-def card(member: Member, fold: int, precision: Precision, hashes) -> FoldCard:
-    none = "0" * 64
-    return FoldCard(
-        member=member,
-        fold=fold,
-        inputs=FoldInputs(
-            train_sha256=none,
-            folds_sha256=none,
-            task=Task("binary", ("target",), (0, 1)),
-            reading=TextSpec(text=("text",), max_length=MAX_LENGTH),
-            backbone_sha256=none,
-            backbone_files_sha256=none,
-            settings={},
-        ),
-        backbone=BackboneHashes(weights_sha256=none, files_sha256=none),
-        seed=1,
-        tokens=TokenCount(count=1, sha256=none),
-        rows=RowCounts(train=1, valid=1),
-        metric="log_loss",
-        score=None,
-        device="cpu",
-        precision=precision,
-        seconds=0.0,
-        config={},
-        provenance=Provenance.here(),
-        files=hashes,
-    )
 
 
 def folds_of_ours(texts: list[str], store: Store, member: Member, n: int) -> float:

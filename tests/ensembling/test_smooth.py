@@ -143,7 +143,7 @@ def frank_wolfe_gap(loss: SmoothLoss, weights_M: np.ndarray, n_outputs: int) -> 
 
 class TestSimplexMinimum:
     @pytest.mark.parametrize(("kind", "space"), PAIRS)
-    @pytest.mark.parametrize("n_members", [2, 8, 30])
+    @pytest.mark.parametrize("n_members", [2, 8, 30, 150])
     def test_leaves_nothing_to_gain(self, kind: str, space: str, n_members: int) -> None:
         loss = loss_in(kind, space, 0, n_members)
         weights_M = simplex_minimum(loss, np.full(n_members, 1 / n_members), outputs(kind))

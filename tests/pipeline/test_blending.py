@@ -1,5 +1,6 @@
 """Blends of members from anywhere, and what inference does with spaces, cuts and weights."""
 
+import errno
 import logging
 import shutil
 
@@ -9,10 +10,10 @@ import pandas as pd
 import pytest
 
 from poolblend import config, pipeline
-from poolblend.ensembling import compact
+from poolblend.ensembling import compact, many_rows
 from poolblend.errors import UserError
 from poolblend.loading.competition import open_store
-from poolblend.store import read_folds
+from poolblend.store import artefacts, read_folds
 from poolblend.store.foldfiles import FoldFiles
 from rig.edited import edit_card
 
@@ -385,6 +386,66 @@ def test_very_many_classes_are_blended_by_the_likeliest_and_scored_by_all(
     weights_M = blend.reports["convex"].weights_M
     assert weights_M == pytest.approx(plain.reports["convex"].weights_M, abs=0.1)
     pipeline.infer(settings)
+
+
+@pytest.fixture
+def many_rows_here(tmp_path, monkeypatch):
+    """Settings of a competition of 600 rows, more than are fitted on, and the members' folder."""
+    path, _ = many_classes(tmp_path, n=600, n_classes=4)
+    monkeypatch.setattr(many_rows, "IN_MEMORY", 2000)
+    monkeypatch.setattr(many_rows, "SAMPLE", 150 * 3 * 4)
+    monkeypatch.setattr(many_rows, "LOOKED_AT", 90 * 3 * 4)
+    return config.load(path, ["blend.space=plain"]), str(tmp_path / "members")
+
+
+def test_of_very_many_rows_a_sample_is_fitted_and_all_are_scored(
+    many_rows_here, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO)
+    settings, folder = many_rows_here
+    blend = pipeline.blend(settings, members_from=folder)
+    assert "weights are fitted on a sample of 150 rows; blends are scored on all 600" in caplog.text
+    card = blend.card
+    assert (card.rows, card.fitted_rows, card.compared_rows) == (600, 150, 90)
+    said = "a sample of 90 of 600 rows; weights are fitted on one of 150, blends are scored on all"
+    assert said in str(blend)
+    assert len(blend.used.honest_inputs) == len(blend.matrix.y) == 90
+    assert not [
+        file for file in settings.path(settings.store).rglob("cache/**/*") if file.is_file()
+    ]
+    pipeline.infer(settings)
+    monkeypatch.setattr(many_rows, "IN_MEMORY", 10**9)
+    plain = pipeline.blend(settings, members_from=folder)
+    assert plain.card.fitted_rows is plain.card.compared_rows is None
+    assert plain.card.blenders["equal"].honest == blend.card.blenders["equal"].honest
+    assert plain.card.choice.honest == pytest.approx(blend.card.choice.honest, abs=0.02)
+
+
+def test_a_collapsed_member_among_very_many_rows_is_left_out(many_rows_here):
+    settings, folder = many_rows_here
+    table = pd.read_csv(f"{folder}/nb.csv")
+    table[[name for name in table if name.startswith("pred_")]] = 0.25
+    table.to_csv(f"{folder}/nb.csv", index=False)
+    blend = pipeline.blend(settings, members_from=folder)
+    assert blend.matrix.members == ("gbm", "knn")
+    assert blend.card.fitted_rows < blend.card.rows
+
+
+def test_a_disk_too_full_for_very_many_rows_is_said_in_one_line(many_rows_here, monkeypatch):
+    class Full:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    settings, folder = many_rows_here
+    monkeypatch.setattr(artefacts, "TemporaryFile", lambda dir: Full())
+    with pytest.raises(UserError, match=r"could not write .* GB of predictions .* No space left"):
+        pipeline.blend(settings, members_from=folder)
 
 
 def test_an_ordinal_competition_runs_through_with_cut_points(toy, tmp_path):

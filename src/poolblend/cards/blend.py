@@ -181,7 +181,9 @@ class BlendCard(Card):
 
     `left_out` has the reason for each member that is not in the blend. `without_blender` was fitted
     without each member, `refitted_blender` on resampled rows. `slices` has a sentence for each
-    column that rows were sliced by. `inputs` are the hashes of the competition's files.
+    column that rows were sliced by. `inputs` are the hashes of the competition's files. Blends are
+    scored on all `rows`; they are fitted on `fitted_rows` and members compared on `compared_rows`
+    of them (None: on all).
     """
 
     run: str
@@ -199,6 +201,8 @@ class BlendCard(Card):
     simplest_first: tuple[str, ...]
     inputs: dict[str, str]
     rows: int
+    fitted_rows: int | None = None
+    compared_rows: int | None = None
     diversity: Diversity
     without_blender: str
     refitted_blender: str

@@ -44,13 +44,19 @@ class Choice:
         return self.over_member[self.blender]
 
 
-def choose(comparison: Comparison, blender: str = "auto", *, resamples: int = RESAMPLES) -> Choice:
+def choose(
+    comparison: Comparison,
+    blender: str = "auto",
+    *,
+    resamples: int = RESAMPLES,
+    member: str | None = None,
+) -> Choice:
     """Choose the blender asked for, or the simplest within one standard error of the best.
 
     The standard error is that of the paired difference under a bootstrap over rows or groups
     (Breiman et al. 1984, sec. 3.4.3, for the rule); intervals are the bootstrap's middle 95 %.
-    Both are widened for what a fit adds to them (`fitted_widening`). Raises UserError for a blender
-    without a report.
+    Both are widened for what a fit adds to them (`fitted_widening`). `member` is the best single
+    one where it is known. Raises UserError for a blender without a report.
     """
     reports, matrix = comparison.reports, comparison.matrix
     if len(matrix.members) == 1:
@@ -73,7 +79,7 @@ def choose(comparison: Comparison, blender: str = "auto", *, resamples: int = RE
         automatic=blender == "auto",
         metric=comparison.scorer.name,
         honest=reports[name].honest,
-        member=matrix.members[int(comparison.member_losses.argmin())],
+        member=member or matrix.members[int(comparison.member_losses.argmin())],
         member_score=reports[single].honest,
         over_member={each: pairs.gain(single, each) for each in reports},
         over_equal={each: pairs.gain("equal", each) for each in reports},

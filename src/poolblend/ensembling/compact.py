@@ -16,16 +16,15 @@ import numpy as np
 from poolblend.competition.metrics import SMALLEST_PROBABILITY, Scorer
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.choice import Choice
-from poolblend.ensembling.fitting import in_row_order
-from poolblend.ensembling.honesty import Comparison, Honest, fold_masks, two_scores
+from poolblend.ensembling.honesty import Comparison, Honest
 from poolblend.ensembling.matrix import OofMatrix
-from poolblend.ensembling.mixture import Mixture, mix
+from poolblend.ensembling.mixture import Mixture
 from poolblend.ensembling.resampling import Gain
+from poolblend.ensembling.rescoring import CHUNK, rescore
 
 # Comparing all blenders takes hours with more predictions and more outputs than these.
 LARGE, MANY = 2_000_000, 64
 KEPT, SAMPLED = 32, 24
-CHUNK = 4_000_000  # predictions at a time, so that copies stay small beside the matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +95,7 @@ def expand_comparison(
     Every blender's weights apply to all classes; predictions and scores are computed from them.
     Gains shift with the scores and keep the widths of their intervals.
     """
-    reports = _rescored(comparison.reports, matrix, scorer)
+    reports = rescore(_widened(comparison.reports, len(matrix.outputs)), matrix, scorer)
     sign = 1.0 if scorer.better == "max" else -1.0
     moved = {
         name: sign * (report.honest - comparison.reports[name].honest)
@@ -172,41 +171,12 @@ def widen_mixture(mixture: Mixture, n_classes: int) -> Mixture:
     return replace(mixture, weights_MK=weights_MK.copy(), intercept_K=np.zeros(n_classes))
 
 
-def _rescored(
-    reports: Mapping[str, Honest], matrix: OofMatrix, scorer: Scorer
-) -> dict[str, Honest]:
-    """The reports with the predictions and scores that their mixtures have on all classes."""
-    n_classes, folds = len(matrix.outputs), fold_masks(matrix)
-    whole: dict[str, list[np.ndarray]] = {name: [] for name in reports}
-    honest: dict[str, list[np.ndarray]] = {name: [] for name in reports}
-    for fold, held_N in enumerate(folds):
-        held_MNK = matrix.oof_MNK[:, held_N]
-        # Changing the space is the expensive part; the blenders share it.
-        spaces: dict[str, np.ndarray] = {}
-        for name, report in reports.items():
-            for mixture, parts in (
-                (report.mixture, whole[name]),
-                (report.fold_mixtures[fold], honest[name]),
-            ):
-                space = mixture.space
-                if space.name not in spaces:
-                    spaces[space.name] = space.forward(held_MNK)
-                mixed_NK = mix(mixture.weights_MK[:, 0], spaces[space.name])
-                parts.append(space.inverse(mixed_NK))
-    rescored = {}
-    for name, report in reports.items():
-        honest_NK = in_row_order(honest.pop(name), folds)
-        inputs = scorer.metric_inputs(in_row_order(whole.pop(name), folds))
-        honest_inputs = scorer.metric_inputs(honest_NK)
-        in_sample, score, optimism = two_scores(matrix, scorer, inputs, honest_inputs)
-        rescored[name] = replace(
+def _widened(reports: Mapping[str, Honest], n_classes: int) -> dict[str, Honest]:
+    return {
+        name: replace(
             report,
-            in_sample=in_sample,
-            honest=score,
-            optimism=optimism,
             mixture=widen_mixture(report.mixture, n_classes),
             fold_mixtures=tuple(widen_mixture(each, n_classes) for each in report.fold_mixtures),
-            honest_pred_NK=honest_NK,
-            honest_inputs=honest_inputs,
         )
-    return rescored
+        for name, report in reports.items()
+    }

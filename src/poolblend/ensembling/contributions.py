@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 
 from poolblend.competition.metrics import Scorer, UndefinedScoreError
-from poolblend.ensembling.fitting import fit_blends
-from poolblend.ensembling.honesty import cross_fit
+from poolblend.ensembling.fitting import Form, choose_form, fit_blends
+from poolblend.ensembling.honesty import cross_fit, fold_masks
 from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.mixture import fit_space
 from poolblend.ensembling.options import Blend
 from poolblend.ensembling.resampling import RESAMPLES, Gain, Resamples, draws
 from poolblend.errors import UserError
 
 # Each needs a fit; fewer do not give a range from 5 to 95 %.
 REFITS = 30
+MANY = 50  # members, of more than which a fit without each would take hours
 WHOLE = ""  # in place of a member's name: the blend of all
 
 
@@ -61,8 +63,12 @@ def leave_one_out(
     NaN where the metric is undefined without the member, or nothing is left.
     """
     inputs: dict[str, np.ndarray | None] = {WHOLE: honest_inputs}
-    for name in matrix.members:
-        inputs[name] = _honest_without(matrix, name, scorer, options, blender, seed)
+    form = choose_form(matrix, scorer, options)
+    if blender == "equal" and len(matrix.members) > MANY and not form.cuts:
+        inputs |= zip(matrix.members, _equal_without_each(matrix, scorer, form), strict=True)
+    else:
+        for name in matrix.members:
+            inputs[name] = _honest_without(matrix, name, scorer, options, blender, seed)
     losses = _resampled(matrix, inputs, scorer, seed, resamples)
     gains = {name: losses.gain(name, WHOLE) for name in matrix.members}
     table = _table(gains, list(Gain._fields))
@@ -116,6 +122,21 @@ def _honest_without(
             rest = matrix.subset(others)
             return cross_fit(blender, rest, scorer, options, seed=seed).honest_inputs
     return None
+
+
+def _equal_without_each(matrix: OofMatrix, scorer: Scorer, form: Form) -> Iterator[np.ndarray]:
+    """Metric inputs of the plain mean of the others, cross-fitted, without each member in turn.
+
+    Of very many members: their sum less one of them, rather than a fit without it.
+    """
+    kind = scorer.task.kind
+    z_MNK = np.empty(matrix.oof_MNK.shape)
+    for held_N in fold_masks(matrix):
+        space = fit_space(form.space, kind, matrix.oof_MNK[:, ~held_N])
+        z_MNK[:, held_N] = space.forward(matrix.oof_MNK[:, held_N])
+    total_NK = z_MNK.sum(axis=0)
+    for z_NK in z_MNK:
+        yield scorer.metric_inputs(space.inverse((total_NK - z_NK) / (len(z_MNK) - 1)))
 
 
 def _resampled(

@@ -6,7 +6,7 @@ Shapes: F folds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,6 +74,20 @@ class Comparison:
     form: Form
     reports: dict[str, Honest]
     member_inputs: tuple[np.ndarray, ...]
+
+    def rows(self, row_N: np.ndarray) -> Comparison:
+        """The same mixtures and scores, with the predictions of some rows, by position."""
+        reports = {
+            name: replace(
+                report,
+                honest_pred_NK=report.honest_pred_NK[row_N],
+                honest_inputs=report.honest_inputs[row_N],
+            )
+            for name, report in self.reports.items()
+        }
+        inputs = tuple(each[row_N] for each in self.member_inputs)
+        matrix = self.matrix.rows(row_N)
+        return replace(self, matrix=matrix, reports=reports, member_inputs=inputs)
 
     @property
     def member_losses(self) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,16 @@ from poolblend.ensembling.alignment import (
 from poolblend.errors import UserError, unknown
 
 Files = Mapping[str, Path]
+# Puts members' predictions (N, K), given one after another, into one array of the shape (M, N, K).
+Keep = Callable[[Iterable[np.ndarray], tuple[int, int, int]], np.ndarray]
+
+
+def in_memory(predictions: Iterable[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    """The members' predictions as one array of float64."""
+    pred_MNK = np.empty(shape)
+    for m, pred_NK in enumerate(predictions):
+        pred_MNK[m] = pred_NK
+    return pred_MNK
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +59,16 @@ class OofMatrix:
             group_N=None if self.group_N is None else self.group_N[mask_N],
         )
 
-    def subset(self, members: Iterable[str]) -> OofMatrix:
+    def subset(self, members: Iterable[str], keep: Keep = in_memory) -> OofMatrix:
         """The named members alone, in the order named; UserError for a name that is not here."""
         names = tuple(members)
         for name in names:
             if name not in self.members:
                 raise unknown("member", name, self.members)
         places = [self.members.index(name) for name in names]
-        return replace(self, members=names, oof_MNK=self.oof_MNK[places])
+        _, N, K = self.oof_MNK.shape
+        oof_MNK = keep((self.oof_MNK[place] for place in places), (len(names), N, K))
+        return replace(self, members=names, oof_MNK=oof_MNK)
 
 
 def build_matrix(
@@ -69,12 +81,14 @@ def build_matrix(
     simplex: bool = False,
     files: Files | None = None,
     group_N: np.ndarray | None = None,
+    keep: Keep = in_memory,
 ) -> OofMatrix:
     """Join the members' OOF tables (id, fold, pred_<output>…) by id, in the order of `folds`.
 
     `y` and `group_N` follow the rows of `folds`; `probabilities` demands predictions from 0 to 1,
     `simplex` that those of a row sum to 1. Members in `files` come from elsewhere: errors name
-    their file, and their folds may be counted from any number, or be absent. Raises UserError for
+    their file, and their folds may be counted from any number, or be absent. Tables are looked up
+    one after another, and `keep` decides where their predictions are kept. Raises UserError for
     missing, extra or repeated ids, folds other than those of `folds`, NaN, infinite or non-numeric
     predictions, and other output columns, naming every such member.
     """
@@ -97,7 +111,7 @@ def build_matrix(
         ids.to_numpy(dtype=str),
         fold_N,
         np.asarray(y),
-        _join(tables, expected, files or {}),
+        _join(tables, expected, files or {}, keep),
         tuple(tables),
         expected.outputs,
         group_N,
@@ -116,7 +130,7 @@ def build_test(
     """The members' predictions (M, N, K) of the test rows `ids`, checked as `build_matrix` does."""
     index = pd.Index(map(str, ids))
     expected = Expected(index, tuple(outputs), probabilities, simplex, kind="test")
-    return _join(tables, expected, files or {})
+    return _join(tables, expected, files or {}, in_memory)
 
 
 def shared_folds(
@@ -161,17 +175,25 @@ def _check_same_folds(
         )
 
 
-def _join(tables: Mapping[str, pd.DataFrame], expected: Expected, files: Files) -> np.ndarray:
-    pred_MNK = np.empty((len(tables), len(expected.ids), len(expected.outputs)))
+def _join(
+    tables: Mapping[str, pd.DataFrame], expected: Expected, files: Files, keep: Keep
+) -> np.ndarray:
+    shape = (len(tables), len(expected.ids), len(expected.outputs))
     errors: dict[str, TableError] = {}
-    for m, (member, table) in enumerate(tables.items()):
-        try:
-            pred_MNK[m] = align(table, expected, elsewhere=member in files)
-        except TableError as error:
-            errors[member] = error
+
+    def aligned() -> Iterator[np.ndarray]:
+        for member, table in tables.items():
+            try:
+                pred_NK = align(table, expected, elsewhere=member in files)
+            except TableError as error:
+                errors[member] = error
+                pred_NK = np.zeros(shape[1:])
+            yield np.clip(pred_NK, 0, 1) if expected.probabilities else pred_NK
+
+    pred_MNK = keep(aligned(), shape)
     if errors:
         raise _refused(errors, files)
-    return np.clip(pred_MNK, 0, 1, out=pred_MNK) if expected.probabilities else pred_MNK
+    return pred_MNK
 
 
 def _source(member: str, files: Files) -> str:

@@ -104,7 +104,10 @@ class Mixture:
 
     def apply(self, pred_MNK: np.ndarray) -> np.ndarray:
         """The blended predictions, (N, K)."""
-        z_MNK = self.space.forward(pred_MNK)
+        return self.mixed(self.space.forward(pred_MNK))
+
+    def mixed(self, z_MNK: np.ndarray) -> np.ndarray:
+        """The blended predictions (N, K) of members that are in the mixture's space already."""
         weights_MK = self.weights_MK
         if (weights_MK == weights_MK[:, :1]).all():
             mixed_NK = mix(weights_MK[:, 0], z_MNK)

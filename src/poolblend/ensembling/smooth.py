@@ -26,6 +26,10 @@ class Value(NamedTuple):
 
 
 Pointwise = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
+Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]  # a loss, and its slopes (M,)
+
+AT_ONCE = 100  # members of which SLSQP takes seconds at most
+ADDED, GAP = 25, 1e-9  # members at a time; how near the least loss is near enough, in its units
 
 
 def truth(task: Task, y: np.ndarray) -> np.ndarray:
@@ -156,8 +160,8 @@ def _logit_classes(eta_NK: np.ndarray, truth_NK: np.ndarray) -> tuple[float, np.
 def simplex_minimum(loss: SmoothLoss, start_M: np.ndarray, n_outputs: int) -> np.ndarray:
     """The weights on the simplex of least loss; `start_M` where the solver finds nothing better.
 
-    SLSQP, started from weights on the simplex. Kraft, A software package for sequential quadratic
-    programming, 1988.
+    SLSQP, started from weights on the simplex; of many members, only among those that may have
+    weight. Kraft, A software package for sequential quadratic programming, 1988.
     """
     none_K = np.zeros(n_outputs)
     unit = loss(start_M, none_K).loss
@@ -169,8 +173,14 @@ def simplex_minimum(loss: SmoothLoss, start_M: np.ndarray, n_outputs: int) -> np
         value = loss(weights_M, none_K)
         return value.loss / unit, value.by_weight_M / unit
 
+    solve = _slsqp if len(start_M) <= AT_ONCE else _by_columns
+    weights_M = solve(in_units, start_M)
+    return weights_M if in_units(weights_M)[0] < 1 else start_M
+
+
+def _slsqp(objective: Objective, start_M: np.ndarray) -> np.ndarray:
     found = minimize(
-        in_units,
+        objective,
         start_M,
         jac=True,
         method="SLSQP",
@@ -185,8 +195,38 @@ def simplex_minimum(loss: SmoothLoss, start_M: np.ndarray, n_outputs: int) -> np
     weights_M = np.maximum(found.x, 0)
     if not np.isfinite(weights_M).all() or weights_M.sum() <= 0:
         return start_M
-    weights_M /= weights_M.sum()
-    return weights_M if in_units(weights_M)[0] < 1 else start_M
+    return weights_M / weights_M.sum()
+
+
+def _by_columns(objective: Objective, start_M: np.ndarray) -> np.ndarray:
+    """Column generation: the optimum among a few members, to which others are added that lower it.
+
+    SLSQP takes time with the cube of the number of members, and few of many have weight.
+    """
+    least, slope_M = np.inf, objective(start_M)[1]
+    active = np.argsort(slope_M, kind="stable")[:ADDED]
+    weights_M = np.zeros(len(start_M))
+    weights_M[active] = 1 / len(active)
+    while True:
+
+        def of_active(part: np.ndarray, active: np.ndarray = active) -> tuple[float, np.ndarray]:
+            whole_M = np.zeros(len(start_M))
+            whole_M[active] = part
+            value, slope_M = objective(whole_M)
+            return value, slope_M[active]
+
+        part = _slsqp(of_active, weights_M[active])
+        weights_M = np.zeros(len(start_M))
+        weights_M[active] = part
+        value, slope_M = objective(weights_M)
+        # A convex loss lies at most this far above its least: Frank and Wolfe's gap.
+        gap_M = weights_M @ slope_M - slope_M
+        gap_M[active] = 0
+        if gap_M.max() <= GAP or not value < least:
+            return weights_M
+        least = value
+        others = np.argsort(-gap_M, kind="stable")[:ADDED]
+        active = np.union1d(np.flatnonzero(weights_M), others[gap_M[others] > GAP])
 
 
 def bounded_minimum(

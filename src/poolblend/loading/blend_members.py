@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,15 @@ import pandas as pd
 
 from poolblend.cards.blend import MemberOrigin, OutsideFile
 from poolblend.config import Config
-from poolblend.ensembling.matrix import OofMatrix, build_matrix, build_test, shared_folds
+from poolblend.ensembling.many_rows import fits_in_memory
+from poolblend.ensembling.matrix import (
+    Keep,
+    OofMatrix,
+    build_matrix,
+    build_test,
+    in_memory,
+    shared_folds,
+)
 from poolblend.errors import UserError, unknown
 from poolblend.loading.collapse import describe_collapsed, without_collapsed
 from poolblend.loading.competition import (
@@ -81,15 +89,17 @@ def gather(
         reasons = "; ".join(f"{name} {reason}" for name, reason in lacking.items())
         raise UserError(f"no member of run {store.run} is complete ({reasons}); run train.py again")
     cards = {name: fold_cards(store, name, competition) for name in wanted if name not in outside}
-    tables = {name: _oof(store, competition, name, outside) for name in wanted}
+    tables = _Tables(store, competition, wanted, outside)
     paths = {name: member.path for name, member in outside.items()}
-    matrix = _build(config, competition, competition.fold_N, tables, paths)
+    n_rows, outputs = len(competition.fold_N), competition.task.outputs
+    keep = in_memory if fits_in_memory(len(wanted), n_rows, len(outputs)) else store.on_disk
+    matrix = _build(config, competition, competition.fold_N, tables, paths, keep)
     collapsed = describe_collapsed(matrix, competition, outside)
     if collapsed and names:
         for name, what in collapsed.items():
             log.warning("member %s %s", name, what)
     elif collapsed:
-        matrix, lacking = without_collapsed(matrix, collapsed), lacking | collapsed
+        matrix, lacking = without_collapsed(matrix, collapsed, keep), lacking | collapsed
         wanted = [name for name in wanted if name not in collapsed]
     origins = {
         name: origin_of(cards[name]) if name in cards else _origin_of_outside(outside[name])
@@ -175,13 +185,30 @@ def _with_folds(
     return with_folds(read, config, store, given_fold_N=fold_N)
 
 
-def _oof(
-    store: Store, competition: Competition, name: str, outside: Mapping[str, OutsideMember]
-) -> pd.DataFrame:
-    if name in outside:
-        return outside[name].oof
-    folds = range(competition.n_folds)
-    return pd.concat([store.fold(name, fold).oof() for fold in folds], ignore_index=True)
+class _Tables(Mapping[str, pd.DataFrame]):
+    """The members' OOF tables by name; those of the store are read when they are looked up."""
+
+    def __init__(
+        self,
+        store: Store,
+        competition: Competition,
+        names: Sequence[str],
+        outside: Mapping[str, OutsideMember],
+    ) -> None:
+        self._store, self._names, self._outside = store, names, outside
+        self._folds = range(competition.n_folds)
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name in self._outside:
+            return self._outside[name].oof
+        parts = [self._store.fold(name, fold).oof() for fold in self._folds]
+        return pd.concat(parts, ignore_index=True)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _build(
@@ -190,6 +217,7 @@ def _build(
     fold_N: np.ndarray,
     tables: Mapping[str, pd.DataFrame],
     paths: Mapping[str, Path],
+    keep: Keep = in_memory,
 ) -> OofMatrix:
     train, task = read.tables.train, read.task
     ids = train[read.tables.id].to_numpy()
@@ -204,6 +232,7 @@ def _build(
         simplex=task.kind == "multiclass",
         files=paths,
         group_N=None if groups is None else train[groups].fillna("").to_numpy(str)[order],
+        keep=keep,
     )
 
 

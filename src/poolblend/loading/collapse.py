@@ -6,7 +6,7 @@ import logging
 from collections.abc import Container, Mapping
 
 from poolblend.ensembling.diversity import collapsed
-from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.matrix import Keep, OofMatrix
 from poolblend.errors import UserError
 from poolblend.loading.competition import Competition
 
@@ -32,7 +32,9 @@ def describe_collapsed(
     return described
 
 
-def without_collapsed(matrix: OofMatrix, collapsed_members: Mapping[str, str]) -> OofMatrix:
+def without_collapsed(
+    matrix: OofMatrix, collapsed_members: Mapping[str, str], keep: Keep
+) -> OofMatrix:
     """The matrix without the collapsed members; UserError if no member is left."""
     kept = [name for name in matrix.members if name not in collapsed_members]
     if not kept:
@@ -41,4 +43,4 @@ def without_collapsed(matrix: OofMatrix, collapsed_members: Mapping[str, str]) -
         raise UserError(f"no member to blend: {name} {collapsed_members[name]}{others}")
     for name, what in collapsed_members.items():
         log.warning("member %s is left out: it %s; --members blends it anyway", name, what)
-    return matrix.subset(kept)
+    return matrix.subset(kept, keep)

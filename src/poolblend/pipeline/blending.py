@@ -17,6 +17,7 @@ from poolblend.ensembling import compact
 from poolblend.ensembling.blenders import BLENDERS
 from poolblend.ensembling.choice import choose
 from poolblend.ensembling.honesty import Comparison, compare
+from poolblend.ensembling.many_rows import rows_to_look_at, sample_rows, score_on_all
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.options import Blend
 from poolblend.ensembling.study import make_study
@@ -49,8 +50,15 @@ def blend(
     check_writable([store.blend_path.parent], COPIED)
     scorer = gathered.competition.scorer
     _check_thresholds(config, scorer)
-    by_column = row_slices(config, gathered)
-    fitters, matrix, scorer = _limit_size(config, gathered.matrix, scorer)
+    sample = sample_rows(gathered.matrix)
+    sampled = sample is not gathered.matrix
+    if sampled:
+        log.info(
+            "weights are fitted on a sample of %d rows; blends are scored on all %d",
+            len(sample.y),
+            len(gathered.matrix.y),
+        )
+    fitters, matrix, scorer = _limit_size(config, sample, scorer)
     options = config.blend.model_copy(update={"fitters": list(fitters)})
     # Small matrix products are slower on several threads.
     with (
@@ -59,15 +67,24 @@ def blend(
     ):
         comparison = compare(matrix, scorer, options, seed=config.seed, progress=bar.update)
         choice = choose(comparison, config.blend.fitter, resamples=config.blend.resamples)
+        if sampled:
+            comparison = rows_to_look_at(comparison)
         findings = look_into(
-            comparison, choice, by_column, seed=config.seed, resamples=config.blend.resamples
+            comparison,
+            choice,
+            row_slices(config, gathered.competition, comparison.matrix.ids_N),
+            seed=config.seed,
+            resamples=config.blend.resamples,
         )
-        if matrix is not gathered.matrix:
-            scorer = gathered.competition.scorer
-            comparison, choice = compact.expand_comparison(
-                comparison, choice, gathered.matrix, scorer
+        scorer = gathered.competition.scorer
+        if matrix is not sample:
+            comparison, choice = compact.expand_comparison(comparison, choice, sample, scorer)
+        if sampled:
+            comparison, choice = score_on_all(
+                comparison, choice, gathered.matrix, scorer, config.blend.resamples
             )
-        card = blend_card(config, gathered, comparison, choice, findings)
+        fitted_rows = len(sample.y) if sampled else None
+        card = blend_card(config, gathered, comparison, choice, findings, fitted_rows)
     store.write_blend(card)
     log.info("blend card: %s", store.blend_path)
     if config.blend.study:

@@ -24,6 +24,7 @@ from poolblend.competition.tasks import Task
 from poolblend.config import Config, Workers
 from poolblend.ensembling import compact
 from poolblend.ensembling.honesty import fits_without_folds
+from poolblend.ensembling.many_rows import sample_rows
 from poolblend.ensembling.mixture import Mixture
 from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
@@ -118,7 +119,8 @@ def _check_blend(store: Store, card: BlendCard) -> None:
 def _cross_fitted(card: BlendCard, gathered: Members) -> list[Mixture]:
     """For each fold, the mixture that the card's blender fits without it, as in blend.py."""
     options = Blend(**card.options.model_dump(exclude={"seed"}))
-    matrix, scorer = gathered.matrix, make_scorer(card.metric, gathered.competition.task)
+    matrix = sample_rows(gathered.matrix)
+    scorer = make_scorer(card.metric, gathered.competition.task)
     # blend.py fits very many classes in this way, too, unless stack is among the blenders.
     compactable = "stack" not in card.blenders and compact.is_compactable(matrix, scorer)
     if compactable:

@@ -42,10 +42,15 @@ from poolblend.report.result import Findings
 
 
 def blend_card(
-    config: Config, gathered: Members, comparison: Comparison, choice: Choice, findings: Findings
+    config: Config,
+    gathered: Members,
+    comparison: Comparison,
+    choice: Choice,
+    findings: Findings,
+    fitted_rows: int | None = None,
 ) -> BlendCard:
-    """The card of a finished comparison."""
-    matrix, competition = gathered.matrix, gathered.competition
+    """The card of a finished comparison; `fitted_rows` of a sample that weights are fitted on."""
+    matrix, competition = comparison.matrix, gathered.competition
     error_corr_MM = error_correlation(matrix.oof_MNK, matrix.y, competition.task)
     stability = stability_table(matrix.members, findings.refits_RM)
     used = comparison.reports[choice.blender]
@@ -78,7 +83,9 @@ def blend_card(
         },
         simplest_first=tuple(by_simplicity()),
         inputs=competition.data,
-        rows=len(matrix.y),
+        rows=len(gathered.matrix.y),
+        fitted_rows=fitted_rows,
+        compared_rows=None if fitted_rows is None else len(matrix.y),
         diversity=_diversity(comparison, used, error_corr_MM),
         without_blender=findings.without_blender,
         refitted_blender=findings.refitted_blender,

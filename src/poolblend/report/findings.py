@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from poolblend.competition.templates import text_columns
@@ -11,19 +12,20 @@ from poolblend.ensembling.blenders import BLENDERS
 from poolblend.ensembling.choice import Choice
 from poolblend.ensembling.honesty import Comparison, cross_fit
 from poolblend.ensembling.slices import length_bins, slice_table, slices
-from poolblend.loading.blend_members import Members
+from poolblend.loading.competition import Competition
 from poolblend.report.result import Findings
 
 TEXT_LENGTH = "words of text"
 BEST_MEMBER = "best member"  # in slice tables, where a member's name could be that of a column
 QUICK = "convex"  # replaces a blender that is too slow to be fitted many times
-MANY = 50  # with more members than this, fits without each member use equal weights
 
 
-def row_slices(config: Config, gathered: Members) -> dict[str, pd.Categorical]:
-    """The slice of each of the matrix's rows, by text length and by the columns of the config."""
-    tables = gathered.competition.tables
-    train = tables.train.set_index(tables.id, drop=False).loc[gathered.matrix.ids_N]
+def row_slices(
+    config: Config, competition: Competition, ids_N: np.ndarray
+) -> dict[str, pd.Categorical]:
+    """The slice of each of these rows, by text length and by the columns of the config."""
+    tables = competition.tables
+    train = tables.train.set_index(tables.id, drop=False).loc[ids_N]
     texts = train[text_columns(config.data.text)].agg(" ".join, axis=1)
     by_length = {TEXT_LENGTH: length_bins(texts)}
     return by_length | {column: slices(train[column]) for column in config.blend.slices}
@@ -42,7 +44,7 @@ def look_into(
     drawn = {"seed": seed, "resamples": resamples}
     scores = contributions.member_table(matrix, scorer, comparison.member_inputs, **drawn)
     blender = choice.blender if BLENDERS[choice.blender].quick else QUICK
-    if choice.n_members > MANY:
+    if choice.n_members > contributions.MANY:
         blender = "equal"
     # The many small fits do not choose the space and the cuts again.
     chosen = {

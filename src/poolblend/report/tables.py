@@ -69,7 +69,7 @@ def blender_scores(card: BlendCard) -> pd.DataFrame:
 def show(card: BlendCard) -> str:
     """All tables, and sentences on the value of the blend and its members."""
     parts = [
-        f"{card.metric} of the members, out of fold ({card.rows} rows)",
+        f"{card.metric} of the members, out of fold ({_rows(card)})",
         _text(member_scores(card)),
     ]
     if len(card.members) > 1:
@@ -83,6 +83,15 @@ def show(card: BlendCard) -> str:
             _text(blender_scores(card)),
         ]
     return "\n\n".join([*parts, card.sentence, *_notes(card)])
+
+
+def _rows(card: BlendCard) -> str:
+    if card.fitted_rows is None:
+        return f"{card.rows} rows"
+    return (
+        f"a sample of {card.compared_rows} of {card.rows} rows; weights are fitted on one of "
+        f"{card.fitted_rows}, blends are scored on all"
+    )
 
 
 def _notes(card: BlendCard) -> Iterable[str]:

@@ -24,6 +24,8 @@
     oof/<run>/blend.html                           the notebook, executed, as one file
     submissions/<run>/submission.csv, .json        and a dated copy of both
     cache/<run>/states-<hash>.npy, .json           hidden states of frozen layers; can be deleted
+                                                   (and, without a name, predictions of a blend too
+                                                   large for the memory)
     tracking/<run>/                                what TensorBoard, wandb or MLflow write
 
 Every file is written under a temporary name and then renamed, so that a crash never leaves half a
@@ -34,11 +36,12 @@ damaged: it is reported and not used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from poolblend.cards.backbone import BackboneCard, BaseCard
@@ -57,6 +60,7 @@ from poolblend.store.locks import ProcessLock
 from poolblend.store.pseudo import PseudoFiles
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from optuna.storages import JournalStorage
 
@@ -171,6 +175,27 @@ class Store:
         return sorted(folder.name for folder in folders if folder.is_dir())
 
     # --- the blend and the submission --------------------------------------------------------
+
+    def on_disk(self, predictions: Iterable[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+        """The members' predictions (N, K) as one array on the disk, float32 and read-only.
+
+        Its file has no name, and is gone when the array is.
+        """
+        import numpy as np
+
+        folder = self.hidden_states.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder) as file:
+                for pred_NK in predictions:  # plain writes: a memory map dies of a full disk
+                    file.write(pred_NK.astype(np.float32).tobytes())
+                file.flush()
+                return np.memmap(file, np.float32, "r", shape=shape)
+        except OSError as error:
+            raise UnwritableError(
+                f"could not write {np.prod(shape) * 4 / GIGABYTE:.1f} GB of predictions into "
+                f"{folder}: {error}; nothing was overwritten"
+            ) from error
 
     def write_blend(self, card: BlendCard) -> None:
         write_card(self.blend_path, card)
