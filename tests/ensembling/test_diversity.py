@@ -10,8 +10,9 @@ import pytest
 from scipy.cluster.hierarchy import fcluster
 from simulated import MAE, PEARSON, RMSE, matrix
 
-from poolblend.competition.metrics import Scorer
+from poolblend.competition.metrics import Scorer, make_scorer
 from poolblend.competition.tasks import Task
+from poolblend.ensembling import contributions
 from poolblend.ensembling.contributions import (
     leave_one_out,
     member_table,
@@ -215,6 +216,20 @@ class TestLeaveOneOut:
         assert table["verdict"].tolist()[3] == "adds nothing that these rows can show"
         oof_MNK[3] = given.y + 6
         assert self.left_out(given, MAE).loc["m3", "verdict"] == "harms"
+
+    @pytest.mark.parametrize("space", ["plain", "rank"])
+    def test_of_many_members_it_is_the_same(
+        self, space: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given, options = regression([0.5, 0.7, 1.0, 2.0]), Blend(space=space)
+        scorer = make_scorer("spearman", PEARSON.task)
+        inputs = cross_fit("equal", given, scorer, options).honest_inputs
+        few = leave_one_out(given, scorer, options, "equal", inputs, resamples=50)
+        monkeypatch.setattr(contributions, "MANY", 3)
+        monkeypatch.setattr(contributions, "cross_fit", None)  # no fit without each of them
+        many = leave_one_out(given, scorer, options, "equal", inputs, resamples=50)
+        numbers = ["value", "low", "high"]
+        np.testing.assert_allclose(many[numbers], few[numbers], atol=1e-12)
 
     def test_what_cannot_be_told_is_said(self) -> None:
         only = self.left_out(regression([0.5]), MAE)

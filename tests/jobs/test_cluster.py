@@ -25,7 +25,7 @@ from rig.masked import write_masked_encoder
 from rig.toys import write_toy
 
 ray = pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own warnings
 
 FIRST = "tiny-mean-s42 fold 0"
 ON = Cluster("ray")
@@ -101,6 +101,7 @@ def test_what_a_cluster_makes_is_what_one_process_makes(on_nodes, common, one, c
     assert card.provenance.machine
 
 
+@pytest.mark.slow
 def test_backbones_trained_further_come_first(on_nodes, common, tmp_path):
     path = write_toy(tmp_path, write_masked_encoder(tmp_path / "tiny"), n=24, n_test=8)
     mlm = "backbone.mlm={epochs: 1, lr: 0.01, batch_size: 8, max_length: 16}"
@@ -111,6 +112,7 @@ def test_backbones_trained_further_come_first(on_nodes, common, tmp_path):
     assert contents(there) == contents(alone)
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_loses_nothing(on_nodes, common, one, monkeypatch):
     alone, there = one("alone", *LONG), one("there", *LONG)
     pipeline.train(alone)
@@ -176,6 +178,7 @@ def send_class(monkeypatch):
     monkeypatch.setattr("poolblend.jobs.runners.runner.TrainWork", Unlucky)
 
 
+@pytest.mark.slow
 def test_one_jobs_error_ends_no_other(on_nodes, common, one, monkeypatch, caplog):
     there = one("there")
     send_class(monkeypatch)
@@ -186,6 +189,7 @@ def test_one_jobs_error_ends_no_other(on_nodes, common, one, monkeypatch, caplog
     assert open_store(there).fold("tiny-mean-s42", 0).failure().reason == "RuntimeError: no luck"
 
 
+@pytest.mark.slow
 def test_a_job_of_which_two_processes_die_has_failed(on_nodes, one, monkeypatch):
     there = one("there")
     monkeypatch.setattr(Unlucky, "act", "die")
@@ -195,6 +199,7 @@ def test_a_job_of_which_two_processes_die_has_failed(on_nodes, one, monkeypatch)
         pipeline.train(there, workers=ON)
 
 
+@pytest.mark.slow
 def test_a_node_that_lacks_the_backbone_gets_it(on_nodes, one, monkeypatch):
     look = nodes.look_at
     monkeypatch.setattr(nodes, "look_at", lambda *given: look(*given) and False)
@@ -206,6 +211,7 @@ def test_a_node_that_lacks_the_backbone_gets_it(on_nodes, one, monkeypatch):
     assert contents(there) == contents(alone)
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_a_node_fails_a_fold_after_two_tries(on_nodes, one, monkeypatch, caplog):
     look = nodes.look_at
     monkeypatch.setattr(nodes, "look_at", lambda *given: look(*given) and False)
@@ -219,6 +225,7 @@ def test_a_full_disk_of_a_node_fails_a_fold_after_two_tries(on_nodes, one, monke
     assert open_store(there).fold("tiny-max-s42", 2).card()
 
 
+@pytest.mark.slow
 def test_a_killed_command_continues(on_nodes, common, one, toy):
     alone, there = one("alone", *LONG), one("there", *LONG)
     pipeline.train(alone)
@@ -237,6 +244,7 @@ def test_a_killed_command_continues(on_nodes, common, one, toy):
     assert contents(there) == contents(alone)
 
 
+@pytest.mark.slow
 def test_a_stop_reaches_all_tasks_and_the_same_command_continues(
     on_nodes, common, one, monkeypatch
 ):

@@ -63,8 +63,9 @@ def leave_one_out(
     NaN where the metric is undefined without the member, or nothing is left.
     """
     inputs: dict[str, np.ndarray | None] = {WHOLE: honest_inputs}
-    form = choose_form(matrix, scorer, options)
-    if blender == "equal" and len(matrix.members) > MANY and not form.cuts:
+    many = blender == "equal" and len(matrix.members) > MANY
+    form = choose_form(matrix, scorer, options) if many else None
+    if form is not None and not form.cuts:
         inputs |= zip(matrix.members, _equal_without_each(matrix, scorer, form), strict=True)
     else:
         for name in matrix.members:

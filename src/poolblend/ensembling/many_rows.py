@@ -13,7 +13,7 @@ import numpy as np
 from poolblend.competition.metrics import Scorer
 from poolblend.ensembling.choice import Choice, choose
 from poolblend.ensembling.honesty import Comparison
-from poolblend.ensembling.matrix import OofMatrix
+from poolblend.ensembling.matrix import OofMatrix, in_memory
 from poolblend.ensembling.rescoring import rescore
 
 IN_MEMORY = 100_000_000  # predictions, 8 bytes each; the blenders copy them a few times
@@ -31,8 +31,12 @@ def sample_rows(matrix: OofMatrix) -> OofMatrix:
     """The matrix where it fits in memory; else some of its rows, of each fold its share."""
     if fits_in_memory(*matrix.oof_MNK.shape):
         return matrix
-    sample = matrix.rows(_drawn(matrix, SAMPLE))
-    return replace(sample, oof_MNK=np.asarray(sample.oof_MNK, dtype=np.float64))
+    M, _, K = matrix.oof_MNK.shape
+    row_N = _drawn(matrix, SAMPLE)
+    # Member by member, as they lie on the disk: row by row would read all of it again and again.
+    oof_MNK = in_memory((pred_NK[row_N] for pred_NK in matrix.oof_MNK), (M, len(row_N), K))
+    without = replace(matrix, oof_MNK=matrix.oof_MNK[:0])
+    return replace(without.rows(row_N), oof_MNK=oof_MNK)
 
 
 def rows_to_look_at(comparison: Comparison) -> Comparison:

@@ -184,8 +184,7 @@ class ClusterPool:
             result = reply if isinstance(reply, Exception) else reply.result
             if isinstance(reply, Exception):
                 reason = f"{_where(place)} {_how_it_ended(reply, self.ray)}"
-                alive = place is not None and nodes.stays_alive(self.ray, place.node)
-                if isinstance(reply, self._dead) or not alive:
+                if isinstance(reply, self._dead) or not self._is_alive(place):
                     log.warning("%s has died; %s goes on elsewhere", _where(place), name)
                     continue
             elif self.root is None and isinstance(result, (OSError, UnwritableError)):
@@ -202,6 +201,9 @@ class ClusterPool:
                 raise UserError(f"{reason}, as did one before it")
             log.warning("%s; %s is given to another process", reason, name)
             do = self._on_another_node(place)
+
+    def _is_alive(self, place: Place | None) -> bool:
+        return place is not None and nodes.stays_alive(self.ray, place.node)
 
     def _on_another_node(self, place: Place | None) -> Any:
         """The task on a node other than that, if there is one: what failed there may fail again."""
