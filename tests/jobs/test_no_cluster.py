@@ -9,11 +9,14 @@ from poolblend.jobs.runners import display, nodes
 from poolblend.jobs.runners.seam import Outcome
 from poolblend.loading.competition import open_store
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 
 
-@pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_auto_does_the_work_here_where_no_cluster_runs(toy, monkeypatch):
+    def finds_none(*_, **__):  # a real one would find the cluster of another test
+        raise ConnectionError("Could not find any running Ray instance")
+
+    monkeypatch.setattr(ray, "init", finds_none)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     settings = config.load(toy(), [])
     pipeline.train(settings, workers=Cluster("auto", most=1))
