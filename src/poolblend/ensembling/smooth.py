@@ -6,6 +6,7 @@ An affine blend is eta_NK = intercept_K + sum over m of w_m z_mnk, in the space 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +70,10 @@ class LogLoss:
         loss, slope_NK = self._slope(weights_M, intercept_K)
         return Value(loss, self.flat @ slope_NK.ravel(), slope_NK.sum(axis=0))
 
+    def only(self, kept_M: np.ndarray) -> LogLoss:
+        """The loss of some of the members."""
+        return LogLoss(self.flat[kept_M], self.truth_NK, self.pointwise)
+
     def curvature(
         self, weights_M: np.ndarray, intercept_K: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -119,6 +124,13 @@ class SquaredError:
             max(float(total), 0.0) / self.size, by_weight_M + by_b_K @ self.centre_K, by_b_K
         )
 
+    def only(self, kept_M: np.ndarray) -> SquaredError:
+        """The loss of some of the members."""
+        few = copy(self)
+        few.zz_MM = self.zz_MM[np.ix_(kept_M, kept_M)]
+        few.zt_M, few.z_MK = self.zt_M[kept_M], self.z_MK[kept_M]
+        return few
+
     def curvature(
         self, weights_M: np.ndarray, intercept_K: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -163,24 +175,28 @@ def simplex_minimum(loss: SmoothLoss, start_M: np.ndarray, n_outputs: int) -> np
     SLSQP, started from weights on the simplex; of many members, only among those that may have
     weight. Kraft, A software package for sequential quadratic programming, 1988.
     """
-    none_K = np.zeros(n_outputs)
-    unit = loss(start_M, none_K).loss
+    unit = loss(start_M, np.zeros(n_outputs)).loss
     if unit == 0:
         return start_M
+    solve = _at_once if len(start_M) <= AT_ONCE else _by_columns
+    weights_M = solve(loss, start_M, n_outputs, unit)
+    return weights_M if _in_units(loss, n_outputs, unit)(weights_M)[0] < 1 else start_M
 
-    def in_units(weights_M: np.ndarray) -> tuple[float, np.ndarray]:
-        # In units of the start's loss, the tolerance does not depend on the target's scale.
+
+def _in_units(loss: SmoothLoss, n_outputs: int, unit: float) -> Objective:
+    """The loss of weights in units of the start's: tolerances do not depend on its scale."""
+    none_K = np.zeros(n_outputs)
+
+    def objective(weights_M: np.ndarray) -> tuple[float, np.ndarray]:
         value = loss(weights_M, none_K)
         return value.loss / unit, value.by_weight_M / unit
 
-    solve = _slsqp if len(start_M) <= AT_ONCE else _by_columns
-    weights_M = solve(in_units, start_M)
-    return weights_M if in_units(weights_M)[0] < 1 else start_M
+    return objective
 
 
-def _slsqp(objective: Objective, start_M: np.ndarray) -> np.ndarray:
+def _at_once(loss: SmoothLoss, start_M: np.ndarray, n_outputs: int, unit: float) -> np.ndarray:
     found = minimize(
-        objective,
+        _in_units(loss, n_outputs, unit),
         start_M,
         jac=True,
         method="SLSQP",
@@ -198,24 +214,18 @@ def _slsqp(objective: Objective, start_M: np.ndarray) -> np.ndarray:
     return weights_M / weights_M.sum()
 
 
-def _by_columns(objective: Objective, start_M: np.ndarray) -> np.ndarray:
+def _by_columns(loss: SmoothLoss, start_M: np.ndarray, n_outputs: int, unit: float) -> np.ndarray:
     """Column generation: the optimum among a few members, to which others are added that lower it.
 
     SLSQP takes time with the cube of the number of members, and few of many have weight.
     """
+    objective = _in_units(loss, n_outputs, unit)
     least, slope_M = np.inf, objective(start_M)[1]
     active = np.argsort(slope_M, kind="stable")[:ADDED]
     weights_M = np.zeros(len(start_M))
     weights_M[active] = 1 / len(active)
     while True:
-
-        def of_active(part: np.ndarray, active: np.ndarray = active) -> tuple[float, np.ndarray]:
-            whole_M = np.zeros(len(start_M))
-            whole_M[active] = part
-            value, slope_M = objective(whole_M)
-            return value, slope_M[active]
-
-        part = _slsqp(of_active, weights_M[active])
+        part = _at_once(loss.only(active), weights_M[active], n_outputs, unit)
         weights_M = np.zeros(len(start_M))
         weights_M[active] = part
         value, slope_M = objective(weights_M)
