@@ -162,7 +162,8 @@ def compare_with_all_rows(settings: Config) -> None:
     """Print the squared error of convex weights from all rows, and of the sample's."""
     store = open_store(settings)
     competition = load_competition(settings, store)
-    names = [member.name for member in settings.resolve_members()]
+    card = store.read_blend()
+    names = list(card.members)  # in the order of the card's weights
     y_N = competition.scored[:, 0]
     ids_N = competition.tables.train[competition.tables.id].to_numpy()
     pred_MN = np.empty((len(names), len(y_N)), dtype=np.float32)
@@ -181,7 +182,6 @@ def compare_with_all_rows(settings: Config) -> None:
     wanted = np.append(np.linalg.solve(root_MM, zt_M), heavy)
     exact_M, _ = nnls(rows, wanted, maxiter=50 * len(names))
     exact_M /= exact_M.sum()
-    card = store.read_blend()
     convex = card.blenders["convex"].weights
     weights = {"all rows": exact_M, "the sample": np.array(convex)[:, 0]}
     for what, weight_M in weights.items():
