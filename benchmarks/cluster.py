@@ -152,13 +152,15 @@ def kills(n: int, seed: int) -> bool:
             settings = config.load(path, [*sets, f"store={folder}/run{number}"])
             doomed = made.add_node(num_cpus=1)
             moment = random.uniform(0, 8)
-            killer = threading.Thread(target=kill_after, args=(moment, made, doomed))
+            ended = threading.Event()
+            killer = threading.Thread(target=kill_after, args=(moment, made, doomed, ended))
             killer.start()
             look = ray_nodes.look_at
             if not shared:
                 ray_nodes.look_at = lambda *given, look=look: look(*given) and False
             pipeline.train(settings, workers=Cluster("ray"))
             ray_nodes.look_at = look
+            ended.set()
             killer.join()
             found, corrupt = looking._contents(Path(settings.store))
             same = found == expected and not corrupt
@@ -177,12 +179,17 @@ def kills(n: int, seed: int) -> bool:
     return right
 
 
-def kill_after(seconds: float, made: Any, doomed: Any) -> None:
-    """Kill the node, without grace, so many seconds after it has begun a job."""
-    while not any(place.node == doomed.node_id for place in PLACES.values()):
-        time.sleep(0.1)
-    (process,) = [each.process for each in PLACES.values() if each.node == doomed.node_id]
-    time.sleep(seconds)
+def kill_after(seconds: float, made: Any, doomed: Any, ended: threading.Event) -> None:
+    """Kill the node, without grace, so many seconds after it has begun a job, or at the end."""
+    began: list[int] = []
+    while not began and not ended.wait(0.1):
+        began = [each.process for each in PLACES.copy().values() if each.node == doomed.node_id]
+    if not began:
+        print("no job reached the node that was to be killed")
+        made.remove_node(doomed)
+        return
+    process = began[0]
+    ended.wait(seconds)
     remover = threading.Thread(target=made.remove_node, args=(doomed, False))
     remover.start()
     with suppress(ProcessLookupError):  # of a job that has ended by now

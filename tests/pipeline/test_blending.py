@@ -11,6 +11,7 @@ import pytest
 
 from poolblend import config, pipeline
 from poolblend.ensembling import compact, many_rows
+from poolblend.ensembling.choice import choose
 from poolblend.errors import UserError
 from poolblend.loading.competition import open_store
 from poolblend.store import artefacts, read_folds
@@ -419,6 +420,16 @@ def test_of_very_many_rows_a_sample_is_fitted_and_all_are_scored(
     assert plain.card.fitted_rows is plain.card.compared_rows is None
     assert plain.card.blenders["equal"].honest == blend.card.blenders["equal"].honest
     assert plain.card.choice.honest == pytest.approx(blend.card.choice.honest, abs=0.02)
+
+
+def test_what_all_rows_choose_is_looked_into(many_rows_here, monkeypatch):
+    """Where the sample alone would choose another blender."""
+    settings, folder = many_rows_here
+    monkeypatch.setattr(many_rows, "choose", lambda whole, _, **how: choose(whole, "convex", **how))
+    blend = pipeline.blend(settings, members_from=folder)
+    assert blend.card.blender == blend.choice.blender == "convex"
+    assert all("convex" in table for table in blend.findings.slices.values())
+    assert "convex scores" in str(blend)
 
 
 def test_a_collapsed_member_among_very_many_rows_is_left_out(many_rows_here):

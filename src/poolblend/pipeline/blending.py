@@ -22,7 +22,7 @@ from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.options import Blend
 from poolblend.ensembling.study import make_study
 from poolblend.errors import UserError
-from poolblend.loading.blend_members import gather
+from poolblend.loading.blend_members import Members, gather
 from poolblend.loading.competition import open_store
 from poolblend.report.blend_card import blend_card
 from poolblend.report.findings import look_into, row_slices
@@ -48,18 +48,29 @@ def blend(
     folder = Path(members_from).expanduser() if members_from else None
     gathered = gather(config, store, members, folder)
     check_writable([store.blend_path.parent], COPIED)
-    scorer = gathered.competition.scorer
-    _check_thresholds(config, scorer)
-    sample = sample_rows(gathered.matrix)
-    sampled = sample is not gathered.matrix
-    if sampled:
+    _check_thresholds(config, gathered.competition.scorer)
+    result = _compare_and_choose(config, gathered, store)
+    store.write_blend(result.card)
+    log.info("blend card: %s", store.blend_path)
+    if config.blend.study:
+        _write_studies(store, result.comparison)
+    return result
+
+
+def _compare_and_choose(config: Config, gathered: Members, store: Store) -> BlendResult:
+    """All that is found out about the members and their blends; nothing is written."""
+    sample, fitted_rows = sample_rows(gathered.matrix), None
+    if sample is not gathered.matrix:
+        fitted_rows, n_rows = len(sample.y), len(gathered.matrix.y)
         log.info(
             "weights are fitted on a sample of %d rows; blends are scored on all %d",
-            len(sample.y),
-            len(gathered.matrix.y),
+            fitted_rows,
+            n_rows,
         )
-    fitters, matrix, scorer = _limit_size(config, sample, scorer)
+    whole = gathered.competition.scorer
+    fitters, matrix, scorer = _limit_size(config, sample, whole)
     options = config.blend.model_copy(update={"fitters": list(fitters)})
+    drawn = {"seed": config.seed, "resamples": config.blend.resamples}
     # Small matrix products are slower on several threads.
     with (
         _progress(matrix, options, gathered.competition.n_folds) as bar,
@@ -67,28 +78,18 @@ def blend(
     ):
         comparison = compare(matrix, scorer, options, seed=config.seed, progress=bar.update)
         choice = choose(comparison, config.blend.fitter, resamples=config.blend.resamples)
-        if sampled:
+        if fitted_rows:
             comparison = rows_to_look_at(comparison)
-        findings = look_into(
-            comparison,
-            choice,
-            row_slices(config, gathered.competition, comparison.matrix.ids_N),
-            seed=config.seed,
-            resamples=config.blend.resamples,
-        )
-        scorer = gathered.competition.scorer
+        looked_at = comparison
         if matrix is not sample:
-            comparison, choice = compact.expand_comparison(comparison, choice, sample, scorer)
-        if sampled:
+            comparison, choice = compact.expand_comparison(comparison, choice, sample, whole)
+        if fitted_rows:
             comparison, choice = score_on_all(
-                comparison, choice, gathered.matrix, scorer, config.blend.resamples
+                comparison, choice, gathered.matrix, whole, config.blend.resamples
             )
-        fitted_rows = len(sample.y) if sampled else None
+        slices = row_slices(config, gathered.competition, looked_at.matrix.ids_N)
+        findings = look_into(looked_at, choice, slices, **drawn)
         card = blend_card(config, gathered, comparison, choice, findings, fitted_rows)
-    store.write_blend(card)
-    log.info("blend card: %s", store.blend_path)
-    if config.blend.study:
-        _write_studies(store, comparison)
     return BlendResult(comparison, choice, findings, card, store.figures_folder)
 
 
