@@ -82,7 +82,7 @@ def test_what_a_cluster_makes_is_what_one_process_makes(on_nodes, common, one, c
     caplog.set_level("INFO", logger="poolblend")
     members = "members=[mean, max, cls, {pooler: mean, tag: slim, train: {freeze_layers: 1}}]"
     alone, there = one("alone", members), one("there", members)
-    left = set(Path(tempfile.gettempdir()).glob("poolblend-*"))
+    left = set(Path(tempfile.gettempdir()).glob("poolblend-node-*"))
     for settings, workers in ((alone, 1), (there, ON)):
         caplog.clear()
         pipeline.train(settings, workers=workers)
@@ -93,7 +93,7 @@ def test_what_a_cluster_makes_is_what_one_process_makes(on_nodes, common, one, c
     assert any("2 nodes, 2 jobs at a time, 1 thread each" in line for line in said)
     assert any("do not see" in line for line in said) != common
     assert sum("tokens on average" in line for line in said) <= 2
-    assert set(Path(tempfile.gettempdir()).glob("poolblend-*")) == left
+    assert set(Path(tempfile.gettempdir()).glob("poolblend-node-*")) == left
     assert not list(open_store(there).root.glob(".*.marker"))
     pipeline.check(there)
     card = open_store(there).fold("tiny-mean-s42", 0).card()

@@ -95,7 +95,7 @@ class Depot:
     """A folder of a machine without the store's, for all tasks there that have the same key."""
 
     def __init__(self, key: str) -> None:
-        self.folder = Path(tempfile.gettempdir()) / f"poolblend-{key}"
+        self.folder = Path(tempfile.gettempdir()) / f"poolblend-node-{key}"
 
     @contextmanager
     def filled(self, parcel: Mapping[str, bytes]) -> Iterator[Path]:
