@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from poolblend.cards.fold import FoldBase
 from poolblend.config import Config, Member
 from poolblend.errors import UserError
+from poolblend.jobs.bases import keep_base
 from poolblend.jobs.estimate import Estimate
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import Competition, load_competition, open_store
@@ -41,6 +43,7 @@ class Context:
     _moved: bool = False  # backbones are those of this machine
     # Encoders that no training changes, and that frozen members share.
     _frozen: dict[tuple[Located, str], backbone.Backbone] = field(default_factory=dict)
+    _bases: dict[Located, FoldBase | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config) -> Context:
@@ -62,6 +65,7 @@ class Context:
     def move(self, store: Store, fetch: Callable[[tuple[str, str]], Path]) -> None:
         """Use that store, on another machine; `fetch` gets backbones that it lacks, by hashes."""
         self.store = self.datasets.store = store
+        self._bases.clear()
         if self._moved:
             return
         self._moved = True
@@ -94,6 +98,12 @@ class Context:
                 attention=member.train.attention,
             )
         return self._frozen[key]
+
+    def base(self, member: Member, located: Located) -> FoldBase | None:
+        """The backbone's copy in the store, made or checked once; None: its weights are no file."""
+        if located not in self._bases:
+            self._bases[located] = keep_base(self.config, self.store, member, located)
+        return self._bases[located]
 
     def backbone(self, member: Member) -> Located:
         """What the member's training starts from: its backbone, or the one trained further.

@@ -9,7 +9,6 @@ import torch
 
 from poolblend.cards.fold import BackboneHashes, FoldCard, FoldFileHashes, RowCounts, TokenCount
 from poolblend.cards.provenance import Provenance
-from poolblend.jobs.bases import keep_base
 from poolblend.jobs.context import Context
 from poolblend.jobs.finetune import FittedFold, finetune
 from poolblend.jobs.fit_head import fit_head
@@ -44,7 +43,7 @@ def run(job: Job, context: Context, place: str = "") -> None:
     seconds = round(saving - started, 1)
     files, base = job.files(context.store), None
     if job.member.has_frozen_part and not job.standalone:
-        base = keep_base(context.config, context.store, job.member, located)
+        base = context.base(job.member, located)
     files.save(
         tensors=fitted.model.state_dict(),
         parts=fitted.base.parts,

@@ -67,10 +67,12 @@ def try_fold(job: FoldJob, task: Task, located: Located, precision: Precision, s
     Raises TrialError, which says what fails and how, or DivergedError.
     """
     train = job.member.applied_train.model_copy(update={"precision": precision})
-    head = Head() if job.member.head.frozen else job.member.head
+    frozen = job.member.head.frozen
+    head = Head() if frozen else job.member.head
     member = job.member.model_copy(update={"train": train, "head": head})
     with own_random_numbers(), enough_memory(OUT_OF_MEMORY):
-        _FoldTrial(job.model_copy(update={"member": member}), task, located).run(save=save)
+        trial = _FoldTrial(job.model_copy(update={"member": member}), task, located)
+        trial.run(frozen=frozen, save=save)
 
 
 class _FoldTrial:
@@ -79,7 +81,7 @@ class _FoldTrial:
         self.config, self.member = job.config, job.member
         self.objective = new_objective(task, job.member.train.loss)
 
-    def run(self, *, save: bool) -> None:
+    def run(self, *, frozen: bool, save: bool) -> None:
         name = self.member.name
         base, model, _ = new_model(
             self.member,
@@ -88,6 +90,8 @@ class _FoldTrial:
             n_columns=0,
             remote_code=self.config.remote_code,
         )
+        if frozen:
+            model.freeze([model.encoder, model.pooler])
         self.encoded = self._encode(base.tokenizer)
         model.pooler.fit(self.encoded.ids)
         targets = self.objective.targets(_labels(self.task))

@@ -165,11 +165,9 @@ class FoldFiles(NamedTuple):
     def base_tensors(self, base: FoldBase) -> dict[str, torch.Tensor]:
         """The tensors of the fold's base, named as the fold model's; DamagedError for others."""
         path = self._base_path(base)
-        if not path.is_file():
-            raise self._damaged(f"{path} is gone", path)
-        if sha256(path) != base.weights.sha256:
+        if path.is_file() and sha256(path) != base.weights.sha256:
             raise self._damaged(f"{path} is damaged: {OTHER_HASH}", path)
-        return {f"{ENCODER}{name}": tensor for name, tensor in self._load(path).items()}
+        return self._of_base(base)
 
     def oof(self) -> pd.DataFrame:
         """The fold's OOF rows (id, fold, pred_<output>…), after checking their hash."""
@@ -192,12 +190,19 @@ class FoldFiles(NamedTuple):
         return self.folder.parents[1] / base.folder / WEIGHTS
 
     def _own(self, tensors: Mapping[str, torch.Tensor], base: FoldBase) -> dict[str, torch.Tensor]:
-        kept = self.base_tensors(base)
+        # Not hashed: each tensor left out is compared with the file's.
+        kept = self._of_base(base)
         return {
             name: tensor
             for name, tensor in tensors.items()
             if name not in kept or not same_bits(tensor, kept[name])
         }
+
+    def _of_base(self, base: FoldBase) -> dict[str, torch.Tensor]:
+        path = self._base_path(base)
+        if not path.is_file():
+            raise self._damaged(f"{path} is gone", path)
+        return {f"{ENCODER}{name}": tensor for name, tensor in self._load(path).items()}
 
     def _load(self, path: Path) -> dict[str, torch.Tensor]:
         from safetensors import SafetensorError
