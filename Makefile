@@ -30,7 +30,7 @@ check: .venv/requirements-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The README's tables, from the registries.
+# The documents' tables, from the code.
 docs: .venv/requirements
 	$(BIN)/python docs/tables.py
 

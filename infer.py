@@ -1,63 +1,11 @@
-"""Infer: run the fold models that the blend gives weight to, and write submission.csv.
-
-  python infer.py                                        the demo competition
-  python infer.py --config configs/disaster-tweets.yaml
-  python infer.py --config configs/chnsenticorp.yaml --set submission=probabilities
-  python infer.py --workers auto                         several processes, or one for each GPU
-  python infer.py --verify-oof                           do the models predict the stored OOF?
-  python infer.py --vectors                              pooled vectors as parquet files
-  python infer.py --pseudo-labels first                  the blend's predictions, to train on
-
-Models run on the GPU if there is one. Their test predictions are stored, so that another blend of
-the same members does not compute them again.
-"""
+"""The command `infer`, run from a checkout: `python infer.py --help`."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from poolblend import config, pipeline
-
-
-def main() -> None:
-    parser = pipeline.parser(__doc__)
-    pipeline.add_workers(parser)
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--verify-oof",
-        action="store_true",
-        help="instead, run the fold models on their own validation rows and compare",
-    )
-    instead.add_argument(
-        "--vectors",
-        action="store_true",
-        help="instead, write the vectors that each fold model pools from the test and train rows: "
-        "one file per fold, as vectors of different models cannot be averaged (docs/vectors.md)",
-    )
-    instead.add_argument(
-        "--pseudo-labels",
-        metavar="NAME",
-        help="instead, write the blend's test predictions as labels to train on (pseudo.labels): "
-        "for each fold, only those of its own models, which were trained without its rows",
-    )
-    parser.add_argument(
-        "--members-from",
-        metavar="DIR",
-        help="the new place of the folder given to blend.py, if it has moved",
-    )
-    args = pipeline.parse(parser)
-    settings = config.load(args.config, args.set, seed=args.seed)
-    workers = args.workers
-    if args.verify_oof:
-        pipeline.verify_oof(settings, workers=workers)
-    elif args.vectors:
-        pipeline.write_vectors(settings, workers=workers)
-    elif args.pseudo_labels is not None:
-        pipeline.write_pseudo_labels(settings, args.pseudo_labels, workers=workers)
-    else:
-        pipeline.infer(settings, members_from=args.members_from, workers=workers)
-
+from poolblend.commands import run
 
 if __name__ == "__main__":
-    pipeline.run(main)
+    run("infer", sys.argv[1:])

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--text", default="text")
     parser.add_argument("--target", default="target")
     parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--test-share", type=float, default=0.2, help="of the rows (default: 0.2)")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--backbone", type=Path, help="a folder (default: all-MiniLM-L6-v2)")
     parser.add_argument("--half", type=int, default=3, help="layers to freeze with --rate")
@@ -50,8 +51,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         data = Path(name) / "data"
         data.mkdir()
-        write_tables(data, *load_table(args))
-        size = f"{args.rows} rows of at most {args.max_length} tokens"
+        write_tables(data, *load_table(args), args.test_share)
+        size = f"{args.rows} rows of at most {args.max_length} tokens, {args.test_share} test"
         print(f"{size}; {machine()}; median of {args.runs}")
         if args.rate:
             print_rates(args, data)

@@ -151,7 +151,7 @@ def matrix_peak(n: int) -> float:
 def work(size: Size, epochs: int) -> tuple[float, float]:
     """Real tokens that a grid reads, and the FLOPs of its matrix products on them."""
     mean = 0.75 * size.n_tokens
-    n_test = size.n_rows // (TEST_SHARE + 1)
+    n_test = int(size.n_rows * TEST_SHARE)
     n_train = size.n_rows - n_test
     n_models = len(POOLERS) * FOLDS
     trained = n_models * epochs * n_train * (FOLDS - 1) / FOLDS * mean

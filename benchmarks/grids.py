@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HF = ROOT / "benchmarks" / "hf_grid.py"
 RUN = "grid"
 POOLERS, FOLDS = ["mean", "max", "attention"], 3
-TEST_SHARE = 4  # one row of test for so many of train
+TEST_SHARE = 0.2  # of all rows
 
 Commands = list[list[str]]
 
@@ -146,11 +146,13 @@ def _our_oof(grid: Grid, folder: Path) -> np.ndarray:
 # --- the tables ---------------------------------------------------------------------------------
 
 
-def write_tables(folder: Path, texts: Sequence[str], labels: Sequence[object]) -> None:
+def write_tables(
+    folder: Path, texts: Sequence[str], labels: Sequence[object], test_share: float = TEST_SHARE
+) -> None:
     """train.csv, test.csv and sample_submission.csv of a competition with these rows."""
     names = [f"c{label}" for label in labels]  # words: numbers would be another task's
     table = pd.DataFrame({"id": [f"r{n}" for n in range(len(texts))], "text": texts})
-    n_train = len(texts) - len(texts) // (TEST_SHARE + 1)
+    n_train = len(texts) - int(len(texts) * test_share)
     table[:n_train].assign(label=names[:n_train]).to_csv(folder / "train.csv", index=False)
     table[n_train:].to_csv(folder / "test.csv", index=False)
     sample = table.loc[table.index >= n_train, ["id"]].assign(label=min(names))

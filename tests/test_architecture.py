@@ -39,9 +39,17 @@ def violations(room, *forbidden):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_scripts_import_pipeline_and_config_alone(script):
+def test_scripts_import_commands_alone(script):
     names = set(imported(ROOT / f"{script}.py"))
-    assert names == {"sys", "pathlib.Path", "poolblend.config", "poolblend.pipeline"}
+    assert names == {"sys", "pathlib.Path", "poolblend.commands.run"}
+
+
+def test_commands_parse_arguments_and_call_the_pipeline():
+    ours = {"poolblend.config", "poolblend.pipeline", "poolblend.commands.command_line"}
+    for path in modules("commands"):
+        if path.stem not in ("__init__", "command_line"):
+            names = {name for name in imported(path) if name.startswith("poolblend")}
+            assert names <= ours, path
 
 
 def test_nobody_imports_scripts():
@@ -77,6 +85,8 @@ SEES["loading"] = FLOOR | set(SEES)
 SEES["jobs"] = SEES["loading"] | {"loading"}
 SEES["report"] = SEES["doctor"] = SEES["jobs"] | {"jobs"}
 SEES["pipeline"] = SEES["jobs"] | {"jobs", "report", "doctor"}
+SEES["commands"] = SEES["pipeline"] | {"pipeline"}
+SEES["__main__"] = {"commands"}
 
 
 def room_of(module):

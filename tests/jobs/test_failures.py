@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from poolblend import config, pipeline
+from poolblend.commands import command_line
 from poolblend.errors import PartlyFailedError, Stopped, UserError
 from poolblend.jobs.runners import training
 from poolblend.loading.competition import open_store
@@ -96,7 +97,7 @@ def test_a_blend_says_what_failed_where_nothing_else_was_trained(run, tmp_path, 
 def test_the_exit_status_is_1_and_the_last_line_says_what_failed(run, capsys):
     settings, _ = run()
     with pytest.raises(SystemExit) as end:
-        pipeline.run(lambda: pipeline.train(settings))
+        command_line.run(lambda: pipeline.train(settings))
     assert end.value.code == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("failed: 3 of 6 folds: ")
 

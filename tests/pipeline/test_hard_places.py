@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from poolblend import pipeline
+from poolblend.commands import command_line
 from poolblend.loading.competition import open_store
 from poolblend.store import files
 from poolblend.store.survey import survey
@@ -33,7 +34,7 @@ def status(capsys):
         capsys.readouterr()
         code = 0
         try:
-            pipeline.run(main)
+            command_line.run(main)
         except SystemExit as end:
             code = end.code
         finally:
@@ -303,7 +304,7 @@ def test_a_signal_leaves_nothing_half_written(finished, monkeypatch, capsys, com
         with monkeypatch.context() as patch:
             patch.setattr(files, "flush", stopped)
             with pytest.raises(SystemExit) as end:
-                pipeline.run(getattr(finished, command))
+                command_line.run(getattr(finished, command))
     finally:
         signal.signal(signal.SIGTERM, handler)
     assert end.value.code == 143

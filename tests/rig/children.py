@@ -90,7 +90,7 @@ def _live(work, args, log, writer):
     import torch
     from tqdm.auto import tqdm
 
-    from poolblend import pipeline
+    from poolblend.commands import command_line
 
     # Whatever shell began this may have told background jobs to ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -103,4 +103,8 @@ def _live(work, args, log, writer):
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed process leaves behind
     started = time.monotonic()
-    pipeline.run(lambda: work(lambda what: writer.send((time.monotonic() - started, what)), *args))
+
+    def tell(what):
+        writer.send((time.monotonic() - started, what))
+
+    command_line.run(lambda: work(tell, *args))

@@ -42,7 +42,7 @@ class Data(Section):
     text: list[str] = Field(["text"])
     join: text_spec.Join = "separator"  # pair: as the tokenizer joins two texts
     joins: list[Join] = Field([])  # further tables, looked up by a key
-    target: list[str] = Field(["target"])
+    target: list[str] = Field(["target"])  # a column, or several
     # The binary label that counts as 1; default: found by column names and known words.
     positive: int | float | str | None = None
     classes: list[int | float | str] | None = None  # labels that may occur; others are refused
@@ -88,7 +88,7 @@ class Folds(Section):
     """How rows are assigned to folds; done once, then read from folds.csv."""
 
     strategy: str = "auto"  # auto: by the task
-    n: int = Field(5, ge=2)
+    n: int = Field(5, ge=2)  # how many
     seed: Seed = 42
     groups: str | None = None  # a train column whose rows of one value stay in one fold
     # Rows whose texts are equal, but for case and spaces, stay in one fold.

@@ -7,11 +7,12 @@ A competition's YAML holds what differs from the defaults in `settings.py`,
 from poolblend.cards.member import Member, derive_seed
 from poolblend.config.duration import parse_duration
 from poolblend.config.reading import load
-from poolblend.config.settings import ROOT, Config
+from poolblend.config.settings import ROOT, SHIPPED, Config
 from poolblend.config.workers import Cluster, OnCluster, Workers, parse_workers
 
 __all__ = [
     "ROOT",
+    "SHIPPED",
     "Cluster",
     "Config",
     "Member",

@@ -34,17 +34,17 @@ class MemberSpec(Section):
     """
 
     pooler: str
-    pooler_args: dict[str, Any] = Field(default_factory=dict)
+    pooler_args: dict[str, Any] = Field(default_factory=dict)  # such as {k: 8} for mean_kmax
     mask: Mask | None = None
-    backbone: dict[str, Any] | None = None
+    backbone: dict[str, Any] | None = None  # another one, or some of its keys
     max_length: int | None = Field(None, ge=4)
     truncation: Truncation | None = None
     windows: dict[str, Any] | None = None
     pseudo: Pseudo | None = None
     head: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
-    seed: Seed | None = None
-    tag: FileNamePart | None = None
+    seed: Seed | None = None  # exactly this one
+    tag: FileNamePart | None = None  # a part of the name, for whatever else sets it apart
 
     @model_validator(mode="before")
     @classmethod

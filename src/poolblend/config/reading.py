@@ -10,11 +10,11 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from poolblend.config.settings import ROOT, Config
+from poolblend.config.settings import ROOT, SHIPPED, Config
 from poolblend.config.yaml_file import parse_value, read_yaml
 from poolblend.errors import UserError, quoted, unknown
 
-QUICKSTART = ROOT / "configs" / "quickstart.yaml"
+QUICKSTART = SHIPPED / "configs" / "quickstart.yaml"
 # Sections that may be written as one word, and the key whose value the word is.
 WORDS = {"backbone": "source", "submission": "values"}
 # What pydantic says in words of Python, said in words of YAML.
@@ -31,7 +31,8 @@ def load(
 ) -> Config:
     """The settings of `path` (default: the quickstart's) with `key=value` overrides applied.
 
-    A relative `path` is looked for in the working directory, then in the project's folder.
+    A relative `path` is looked for in the working directory, the project's folder, and among the
+    configs that poolblend brings.
     Raises UserError for a missing or malformed file, an unknown key or a wrong type.
     """
     file = _find(path)
@@ -57,23 +58,23 @@ def _keys_within(section: type[BaseModel], prefix: str) -> list[str]:
     keys = []
     for name, field in section.model_fields.items():
         keys.append(prefix + name)
-        inner = _section_within(field.annotation)
+        inner = section_within(field.annotation)
         if inner is not None:
             keys += _keys_within(inner, f"{prefix}{name}.")
     return keys
 
 
-def _section_within(annotation: Any) -> type[BaseModel] | None:
+def section_within(annotation: Any) -> type[BaseModel] | None:
     """The section in an annotation such as `Train`, `Lora | None` or `list[Join]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    found = [_section_within(inner) for inner in get_args(annotation)]
+    found = [section_within(inner) for inner in get_args(annotation)]
     return next(filter(None, found), None)
 
 
 def _is_section(key: str) -> bool:
     field = Config.model_fields.get(key)
-    return field is not None and _section_within(field.annotation) is not None
+    return field is not None and section_within(field.annotation) is not None
 
 
 def _find(path: str | Path | None) -> Path:
@@ -81,7 +82,7 @@ def _find(path: str | Path | None) -> Path:
         return QUICKSTART
     wrong = ""
     try:
-        for file in (Path(path).expanduser(), ROOT / path):
+        for file in (Path(path).expanduser(), ROOT / path, SHIPPED / path):
             if file.exists():
                 kind = file.stat().st_mode
                 if stat.S_ISREG(kind):

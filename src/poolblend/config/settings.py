@@ -27,9 +27,13 @@ from poolblend.registry import declared
 from poolblend.text_spec import Truncation, Windows
 from poolblend.training.options import Checkpoints, Pseudo, Train
 
-# The project's folder when run from a checkout, else wherever the command was started.
-_CHECKOUT = Path(__file__).resolve().parents[3]
-ROOT = _CHECKOUT if (_CHECKOUT / "configs").is_dir() else Path.cwd()
+# The project's folder when run from a checkout, else wherever the command was started. SHIPPED has
+# configs/ and notebooks/: an installed package holds copies of them.
+_PACKAGE = Path(__file__).resolve().parents[1]
+_CHECKOUT = _PACKAGE.parents[1]
+_IN_CHECKOUT = (_CHECKOUT / "configs").is_dir()
+ROOT = _CHECKOUT if _IN_CHECKOUT else Path.cwd()
+SHIPPED = _CHECKOUT if _IN_CHECKOUT else _PACKAGE
 
 MOST_MEMBERS = 1000
 CLASSED = ("binary", "multiclass", "ordinal")  # tasks whose targets are classes
@@ -40,7 +44,7 @@ class Config(Section):
 
     run: FileNamePart = "run"  # names the folders; default: the config file's name
     task: Literal["binary", "multiclass", "multilabel", "regression", "ordinal"] = "binary"
-    metric: str = "f1"
+    metric: str = "f1"  # the score of members and blends
     data: Data = Data()
     folds: Folds = Folds()
     backbone: Backbone = Backbone()
@@ -54,7 +58,7 @@ class Config(Section):
         [MemberSpec(pooler=name) for name in ("mean", "max", "cls", "attention", "mean_kmax")],
         min_length=1,
     )
-    seed: Seed = 42
+    seed: Seed = 42  # in the members' names; each member derives a seed of its own from it
     # Exact seeds, each making every member once; null: one derived.
     seeds: list[Seed] | None = Field(None, min_length=1)
     head: Head = Head()

@@ -19,6 +19,7 @@ from poolblend.ensembling.rescoring import rescore
 IN_MEMORY = 100_000_000  # predictions, 8 bytes each; the blenders copy them a few times
 SAMPLE = 50_000_000  # predictions of the rows that weights are fitted on
 LOOKED_AT = 20_000_000  # predictions of those that members are compared on, many times
+READ_AT_ONCE = 32_000_000  # predictions: of 1,000 members 128 kB each, which disks read quickly
 SEED = 0  # of the draw: all commands see the same rows
 
 
@@ -66,7 +67,7 @@ def score_on_all(
     The predictions in the comparison stay those of the sample. The blender is chosen again, among
     scores on all rows, unless it was asked for.
     """
-    reports = rescore(comparison.reports, matrix, scorer)
+    reports = rescore(comparison.reports, matrix, scorer, READ_AT_ONCE)
     whole = replace(comparison, matrix=matrix, reports=reports)
     asked = "auto" if choice.automatic else choice.blender
     chosen = choose(whole, asked, resamples=resamples, member=choice.member)

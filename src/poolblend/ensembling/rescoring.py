@@ -15,15 +15,17 @@ from poolblend.ensembling.mixture import Mixture
 CHUNK = 4_000_000  # predictions at a time, so that copies stay small beside the matrix
 
 
-def rescore(reports: Mapping[str, Honest], matrix: OofMatrix, scorer: Scorer) -> dict[str, Honest]:
+def rescore(
+    reports: Mapping[str, Honest], matrix: OofMatrix, scorer: Scorer, at_once: int = CHUNK
+) -> dict[str, Honest]:
     """The reports with predictions and scores of the matrix, by the mixtures that they hold.
 
-    The matrix is read in blocks of rows, once for all reports.
+    The matrix is read in blocks of rows with `at_once` predictions, once for all reports.
     """
     shape = matrix.oof_MNK.shape[1:]
     whole = {name: np.empty(shape) for name in reports}
     honest = {name: np.empty(shape) for name in reports}
-    for fold, row_N, oof_MNK in _blocks(matrix):
+    for fold, row_N, oof_MNK in _blocks(matrix, at_once):
         # Changing the space is the expensive part; mixtures share it.
         shared: dict[str, np.ndarray] = {}
         for name, report in reports.items():
@@ -35,10 +37,10 @@ def rescore(reports: Mapping[str, Honest], matrix: OofMatrix, scorer: Scorer) ->
     }
 
 
-def _blocks(matrix: OofMatrix) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def _blocks(matrix: OofMatrix, at_once: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The place of a fold among all, some of its rows, and their predictions; every row once."""
     M, N, K = matrix.oof_MNK.shape
-    size = max(1, CHUNK // (M * K))
+    size = max(1, at_once // (M * K))
     folds = fold_masks(matrix)
     for start in range(0, N, size):
         rows = slice(start, start + size)

@@ -24,9 +24,11 @@ class Head(Section):
     Or one of scikit-learn's models over a frozen encoder's pooled vectors, which trains in seconds.
     """
 
+    # linear is trained with the encoder; the others are fitted by scikit-learn to a frozen one's
+    # vectors.
     kind: Literal["linear", "ridge", "logistic", "svr"] = "linear"
     dropout: float = Field(0.1, ge=0, lt=1)
-    norm: Norm = "none"
+    norm: Norm = "none"  # before the linear layer
     # Of ridge (alpha = 1 / 2C), logistic and svr: larger means less regularised.
     C: float = Field(1.0, gt=0)
 
@@ -54,6 +56,7 @@ class MaskedLanguage(Section):
 class Backbone(Section):
     """The encoder: `package:<installed package>/<folder>`, a local folder, or a hub id."""
 
+    # package:<installed package>/<folder>, a local folder, or a hub id
     source: PathText = MINILM
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$"

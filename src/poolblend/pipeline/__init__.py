@@ -1,4 +1,4 @@
-"""What each command does, in order: the functions that the scripts and the notebook call.
+"""What each command does, in order: the functions that the commands and the notebook call.
 
 A function's module is imported when the function is used, so that `--help` and the error for a
 wrong flag appear at once.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from poolblend.pipeline.command import add_workers, parse, parser, run
 
 if TYPE_CHECKING:
     from poolblend.config import Config, Workers
@@ -25,16 +23,12 @@ if TYPE_CHECKING:
     from poolblend.report.notebook import write_report
 
 __all__ = [
-    "add_workers",
     "blend",
     "check",
     "doctor",
     "dry_run",
     "infer",
     "list_all",
-    "parse",
-    "parser",
-    "run",
     "screen",
     "train",
     "verify_oof",

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NOTEBOOK = config.ROOT / "notebooks" / "blend.ipynb"
+NOTEBOOK = config.SHIPPED / "notebooks" / "blend.ipynb"
 PACKAGES = ("ipykernel", "matplotlib", "nbclient", "nbconvert", "nbformat")
 SOURCES = str(Path(poolblend.__file__).resolve().parents[1])
 PAGE = """<!DOCTYPE html>

@@ -32,18 +32,18 @@ class Loop(Section):
 
     # Fixed: choosing the best epoch on the fold makes its OOF predictions dishonest.
     epochs: int = Field(2, ge=1)
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1)  # rows
     accumulation: int = Field(1, ge=1)  # batches per optimizer step
     optimizer: str = "adamw"
-    lr: float = Field(5e-5, gt=0)
+    lr: float = Field(5e-5, gt=0)  # of the encoder
     head_lr: float | None = Field(5e-4, gt=0)  # of head and pooler; null: the same as lr
     weight_decay: float = Field(0.01, ge=0)
     schedule: str = "linear"
     warmup: float = Field(0.1, ge=0, le=1)  # share of all steps
     clip: float | None = Field(1.0, gt=0)  # gradient norm; null: no clipping
     loss: str = "auto"  # auto: by the task
-    precision: Precision = "auto"
-    gradient_checkpointing: bool = False
+    precision: Precision = "auto"  # auto: bf16 where the machine is fast at it, fp16 on GPUs, fp32
+    gradient_checkpointing: bool = False  # less memory, slower: activations are computed twice
     deterministic: bool = False  # the same bits each time on a GPU, too; slower there
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
 

@@ -1,7 +1,7 @@
 """Metrics by name: one function (y_true, y_pred) -> float under one `@register`.
 
 To add one, write it in any module of this folder. That puts it into `--help`, the config's choices,
-the README's table and the laws of tests/competition/test_metrics.py.
+the table of docs/config.md and the laws of tests/competition/test_metrics.py.
 
 The first line of its docstring is shown in `--help`. y_true is as `Task.encode` returns it, or with
 `by_value` ordinal classes as `Task.steps_C`. With inputs="labels", y_pred has the same shape; with

@@ -1,9 +1,9 @@
 """The blenders: how weights are fitted, one function under one `@register` each.
 
 To add one, write a function from a `BlendProblem` to a `BlendFit` under `@register("name", …)` in
-any module of this folder. That puts it into `--help`, the config's choices, the README's table, the
-comparison of all blenders and the law suite of tests/ensembling/test_blenders.py. Weights are at
-least 0 and sum to 1, unless the blender names its `space`. Spaces, cuts, weights per output and
+any module of this folder. That puts it into `--help`, the config's choices, the documents' tables,
+the comparison of all blenders and the law suite of tests/ensembling/test_blenders.py. Weights are
+at least 0 and sum to 1, unless the blender names its `space`. Spaces, cuts, weights per output and
 honest scores are handled elsewhere.
 """
 

@@ -2,7 +2,7 @@
 
 To add one, write a class under `@POOLERS.register("name")` in any module of this folder: its own
 arguments keyword-only with defaults, its maths in `pool`. That puts it into `--help`, the config's
-choices, the README's table and the law suite of tests/modeling/test_poolers.py.
+choices, the documents' tables and the law suite of tests/modeling/test_poolers.py.
 """
 
 from __future__ import annotations

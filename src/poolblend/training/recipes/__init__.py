@@ -2,7 +2,7 @@
 
 To add one, write a subclass of `Recipe` under `@register("name")` in a new module here: its options
 as fields, its work in the hooks that it needs. That puts it into the config, `train.py --list`, the
-README's table and the law suite of tests/training/test_recipe_laws.py.
+documents' tables and the law suite of tests/training/test_recipe_laws.py.
 """
 
 from __future__ import annotations

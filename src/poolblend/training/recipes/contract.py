@@ -24,7 +24,7 @@ class Recipe(Section):
 
     The field of the recipe's own name switches it on: at its default the recipe does nothing, and
     no hook but `check_options` is called. Its first `examples` value is what the tests try. The
-    first line of the docstring describes it in `--list` and in the README.
+    first line of the docstring describes it in `--list` and in docs/training.md.
 
     Every hook does nothing unless overridden. Recipes act in the order of their names. torch is
     imported inside the hooks, so that a config is read without it.

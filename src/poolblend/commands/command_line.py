@@ -1,14 +1,16 @@
-"""The common parts of the scripts: flags, the log, and one-line errors with exit status 2."""
+"""The common parts of the commands: flags, the log, and one-line errors with exit status 2."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import NoReturn
 
 from poolblend.config import parse_workers
@@ -17,6 +19,15 @@ from poolblend.jobs.starting import prepare
 from poolblend.registry import declared
 
 CONTINUE = "the same command continues with what is missing"
+# In help texts and messages, which name the commands as the scripts of a checkout.
+SCRIPT = re.compile(r"(?:python )?\b(train|blend|infer)\.py\b")
+
+
+def as_typed(text: str) -> str:
+    """The text with each command named as the user types it: `train.py`, or `poolblend train`."""
+    program = Path(sys.argv[0])
+    installed = program.stem == "poolblend" or program.parts[-2:] == ("poolblend", "__main__.py")
+    return SCRIPT.sub(r"poolblend \1", text) if installed else text
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,11 +37,15 @@ class _Parser(argparse.ArgumentParser):
         _end(f"error: {short} (--help lists all flags)", 2)
 
 
-def parser(doc: str | None, lists: str | None = None) -> argparse.ArgumentParser:
-    """A parser with the common flags; its help is `doc`, and the registered names of `lists`."""
+def parser(name: str, doc: str | None, lists: str | None = None) -> argparse.ArgumentParser:
+    """The command's parser with the common flags.
+
+    Its help is `doc`, and the registered names of `lists`.
+    """
     made = _Parser(
         allow_abbrev=False,
-        description=doc,
+        description=as_typed(doc or ""),
+        prog=as_typed(f"{name}.py"),
         epilog=f"{lists}s:\n{describe(lists)}" if lists else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -69,9 +84,9 @@ def add_workers(made: argparse.ArgumentParser) -> None:
     )
 
 
-def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
-    """The command line's arguments; also starts the log, and prepares libraries and workers."""
-    args = made.parse_args()
+def parse(made: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """The parsed arguments; also starts the log, and prepares libraries and workers."""
+    args = made.parse_args(arguments)
     handler = _AboveBars(sys.stderr)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[handler])
     logging.getLogger("poolblend").setLevel(logging.WARNING if args.quiet else logging.INFO)
@@ -95,7 +110,7 @@ def describe(kind: str) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`; a user error ends in one line and exit status 2."""
+    """Run a command; a user error ends in one line and exit status 2."""
     try:
         signal.signal(signal.SIGTERM, _terminate)
         main()
@@ -129,12 +144,15 @@ def _terminate(*_: object) -> None:
 
 
 def _end(message: str, status: int) -> NoReturn:
-    print(" ".join(message.split()), file=sys.stderr)
+    print(as_typed(" ".join(message.split())), file=sys.stderr)
     sys.exit(status)
 
 
 class _AboveBars(logging.StreamHandler):
     """Writes log lines above a progress bar instead of behind it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return as_typed(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm = sys.modules.get("tqdm")  # there are no bars if it was not imported
