@@ -12,7 +12,7 @@ setup(
     package_dir={"": "src", **SHIPPED},
     package_data={
         "poolblend": ["supported.txt"],
-        "poolblend.configs": ["*.yaml"],
+        "poolblend.configs": ["*.yaml", "presets/*.yaml"],
         "poolblend.notebooks": ["*.ipynb"],
     },
 )

@@ -181,12 +181,12 @@ def measure(contender: Contender, grid: Grid, folder: Path) -> Measured:
     started = time.perf_counter()
     with watch:
         for commands in contender.steps(grid, folder):
-            _run(commands, folder, contender.name)
+            run_all(commands, folder, contender.name)
     seconds = time.perf_counter() - started
     return Measured(seconds, watch.peak, watch.gpu_peak, contender.oof(grid, folder))
 
 
-def _run(commands: Commands, folder: Path, name: str) -> None:
+def run_all(commands: Commands, folder: Path, name: str) -> None:
     """Start all the commands, wait for all, and end with the output of one that fails."""
     logs = [folder / f"log{n}.txt" for n in range(len(commands))]
     running = []

@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from poolblend.competition.metrics import METRICS
 from poolblend.config import Config
 from poolblend.config.members import MemberSpec
+from poolblend.config.presets import known_presets
 from poolblend.config.reading import section_within
 from poolblend.modeling.poolers import POOLERS
 from poolblend.registry import declared
@@ -45,6 +46,11 @@ EXTRAS = {
     "pooler": ("`pooler_args`", lambda name: _arguments(POOLERS[name])),
     "metric": ("tasks", lambda name: ", ".join(METRICS[name].tasks)),
 }
+
+
+def presets() -> str:
+    """A table of the presets' names and one-line descriptions."""
+    return _table(["preset", ""], [[f"`{name}`", line] for name, line in known_presets().items()])
 
 
 def names(kind: str) -> str:
@@ -147,6 +153,7 @@ def filled(text: str) -> str:
     """A document with the tables between its markers made anew."""
     blocks = {
         "keys": keys,
+        "presets": presets,
         "poolers": lambda: names("pooler"),
         "recipes": recipes,
         "others": lambda: "\n\n".join(map(names, OTHERS)),

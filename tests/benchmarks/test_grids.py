@@ -84,3 +84,16 @@ def test_the_rates_of_a_half_frozen_model_are_printed(tiny_backbone):
     shown = output("frozen.py", "--rate", "--rows", 60, "--backbone", tiny_backbone, "--half", 1)
     rows = [line.split()[0] for line in shown.splitlines()[-2:]]
     assert rows == ["unfrozen", "half"]
+
+
+@pytest.mark.slow
+def test_the_presets_at_a_tiny_size(tiny_backbone):
+    sets = [f"backbone={tiny_backbone}", "max_length=16", "members=[mean, gem]", "train.lr=1e-3"]
+    sets += ["train.freeze_layers=1"]  # of two
+    flags = [f"--set={item}" for item in sets]
+    lines = output("presets.py", "--rows", 60, "--only", "fast,best", *flags).splitlines()
+    assert lines[0].startswith("60 rows; ")
+    fast, best = (line.split() for line in lines[2:])
+    assert fast[:2] == ["fast", str(2 * 3)]  # members and folds
+    assert best[:2] == ["best", str(2 * 2 * 5)]
+    assert all(" MB  tiny-" in line for line in lines[2:])

@@ -65,7 +65,8 @@ def main(arguments: Sequence[str]) -> None:
     instead.add_argument(
         "--list",
         action="store_true",
-        help="instead, list poolers, recipes, metrics, fold strategies, blenders, and the members",
+        help="instead, list presets, poolers, recipes, metrics, fold strategies, blenders, and the "
+        "members",
     )
     instead.add_argument(
         "--screen",

@@ -1,4 +1,4 @@
-"""Read a run's settings: defaults < YAML file < `--set key=value`."""
+"""Read a run's settings: defaults < preset < YAML file < `--set key=value`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from poolblend.config.members import merged
+from poolblend.config.presets import read_preset
 from poolblend.config.settings import ROOT, SHIPPED, Config
 from poolblend.config.yaml_file import parse_value, read_yaml
 from poolblend.errors import UserError, quoted, unknown
@@ -31,9 +33,10 @@ def load(
 ) -> Config:
     """The settings of `path` (default: the quickstart's) with `key=value` overrides applied.
 
+    Its key `preset` names settings that take the place of the defaults, section by section.
     A relative `path` is looked for in the working directory, the project's folder, and among the
     configs that poolblend brings.
-    Raises UserError for a missing or malformed file, an unknown key or a wrong type.
+    Raises UserError for a missing or malformed file, an unknown key or preset, or a wrong type.
     """
     file = _find(path)
     raw = {"run": file.stem} | _read(file)
@@ -43,10 +46,14 @@ def load(
         raw["seed"] = seed
     # A section whose keys are all commented out is null in YAML, and means the defaults.
     raw = {key: value for key, value in raw.items() if value is not None or not _is_section(key)}
+    preset = raw.get("preset")
+    if preset is not None:
+        raw = merged(read_preset(preset), raw)
+    places = f"({file.name}{f', preset {preset}' if preset else ''} or --set)"
     try:
         return Config(**raw)
     except ValidationError as error:
-        raise UserError(_explain(error, file)) from None
+        raise UserError(_explain(error, places)) from None
 
 
 def known_keys() -> list[str]:
@@ -128,8 +135,8 @@ def _set(raw: dict[str, Any], item: str) -> None:
     raw[last] = parse_value(value, f"{option}: not a YAML value")
 
 
-def _explain(error: ValidationError, file: Path) -> str:
-    """The first error of pydantic in one line: key, value, expected value, nearest key."""
+def _explain(error: ValidationError, where: str) -> str:
+    """The first error of pydantic in one line: key, value, expected value, nearest key, `where`."""
     errors = error.errors()
     # Report an unknown key first: it may be the misspelt name of a missing one.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
@@ -137,7 +144,6 @@ def _explain(error: ValidationError, file: Path) -> str:
     if place[:1] == ("members",) and len(place) > 3:
         place = place[2:]  # a member's `train:` or `head:` has the same keys as the run's
     key = ".".join(map(str, place)) or "config"
-    where = f"({file.name} or --set)"
     if first["type"] == "extra_forbidden":
         plain = re.sub(r"\.\d+\b", "", key)  # without the places in lists
         section = plain.rpartition(".")[0]

@@ -43,6 +43,7 @@ class Config(Section):
     """A run: one competition, its folds, and the members trained on them."""
 
     run: FileNamePart = "run"  # names the folders; default: the config file's name
+    preset: str | None = None  # names settings that take the place of the defaults
     task: Literal["binary", "multiclass", "multilabel", "regression", "ordinal"] = "binary"
     metric: str = "f1"  # the score of members and blends
     data: Data = Data()

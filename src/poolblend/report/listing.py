@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from poolblend.config import Config
+from poolblend.config.presets import known_presets
 from poolblend.errors import UserError
 from poolblend.printing import grouped, wrapped
 from poolblend.registry import declared
@@ -31,6 +32,7 @@ def list_all(config: Config) -> None:
 
 
 def _names() -> Iterator[str]:
+    yield from _section("presets (preset)", known_presets())
     yield from _section("poolers (--pooler, members)", declared("pooler"))
     yield from _section("recipes (train.<name>, with their defaults)", _recipes())
     for title, kind in FAMILIES.items():
