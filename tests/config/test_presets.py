@@ -76,7 +76,7 @@ def test_every_preset_is_described_and_fits_every_task(name, write, capsys):
         settings = config.load(path)
         assert config.Config(**settings.model_dump()) == settings
     list_all(settings)
-    listed = " ".join(capsys.readouterr().out.split("poolers")[0].split())
+    listed = " ".join(capsys.readouterr().out.split("\n\n")[0].split())
     assert f" {name} {line}" in listed
 
 
