@@ -3,7 +3,8 @@
   python docs/figures.py --config configs/quickstart.yaml
   python docs/figures.py --config configs/mine.yaml --set store=~/mine --to /tmp/figures
 
-It blends the run's members again, as blend.py does. The same run gives the same bytes.
+It blends the run's members again, as blend.py does: a submission of the run is then older than its
+blend, until infer.py is run. The same run gives the same bytes.
 """
 
 import argparse
