@@ -18,7 +18,8 @@ _PORTS = {f"{port}{n}" for port in ("com", "lpt") for n in range(10)}
 _DEVICES = {"con", "prn", "aux", "nul"} | _PORTS
 
 
-def _file_name_part(name: str) -> str:
+def file_name_part(name: str) -> str:
+    """The name, if it can be a part of file names on every system; else ValueError."""
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?", name):
         raise ValueError(
             "becomes part of a file name: use up to 100 letters, digits, '.', '_', '-', "
@@ -52,7 +53,7 @@ def repeated(names: Iterable[str]) -> str | None:
     return next((name for name, times in Counter(names).items() if times > 1), None)
 
 
-FileNamePart = Annotated[str, AfterValidator(_file_name_part)]
+FileNamePart = Annotated[str, AfterValidator(file_name_part)]
 PathText = Annotated[str, AfterValidator(_path)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
 

@@ -15,6 +15,7 @@ from poolblend.errors import UserError, unknown
 
 # In the order in which they are used.
 COMMANDS = {
+    "new": "look at a competition's folder, and draft its config",
     "doctor": "test what a run needs on this machine",
     "train": "train fold models, and keep their out-of-fold predictions",
     "blend": "fit blend weights, and score them honestly",

@@ -37,18 +37,28 @@ class _Parser(argparse.ArgumentParser):
         _end(f"error: {short} (--help lists all flags)", 2)
 
 
-def parser(name: str, doc: str | None, lists: str | None = None) -> argparse.ArgumentParser:
-    """The command's parser with the common flags.
+def parser(
+    name: str, doc: str | None, lists: str | None = None, *, of_config: bool = True
+) -> argparse.ArgumentParser:
+    """The command's parser with the common flags; without `of_config` none that name a config.
 
     Its help is `doc`, and the registered names of `lists`.
     """
+    script = f"{name}.py"
     made = _Parser(
         allow_abbrev=False,
         description=as_typed(doc or ""),
-        prog=as_typed(f"{name}.py"),
+        prog=as_typed(script) if SCRIPT.match(script) else f"poolblend {name}",
         epilog=f"{lists}s:\n{describe(lists)}" if lists else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    if of_config:
+        _add_config(made)
+    made.add_argument("--quiet", action="store_true", help="no progress bars, warnings only")
+    return made
+
+
+def _add_config(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--config",
         metavar="FILE",
@@ -63,8 +73,6 @@ def parser(name: str, doc: str | None, lists: str | None = None) -> argparse.Arg
         "mappings in {}; any other value is a number, true, false, null or text",
     )
     made.add_argument("--seed", type=int, help="the run's seed, a part of the members' names")
-    made.add_argument("--quiet", action="store_true", help="no progress bars, warnings only")
-    return made
 
 
 def add_workers(made: argparse.ArgumentParser) -> None:

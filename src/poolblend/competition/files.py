@@ -52,8 +52,13 @@ def nearest(wanted: str, columns: Collection[str]) -> str | None:
     return known[near[0]] if near else None
 
 
+def is_table(path: Path) -> bool:
+    """Whether the file's name is that of a table that can be read."""
+    return path.suffix.lower() in (".csv", ".parquet")
+
+
 def _is_csv(path: Path) -> bool:
-    if path.suffix.lower() not in (".csv", ".parquet"):
+    if not is_table(path):
         raise UserError(f"{path} ends in '{path.suffix}'; expected a .csv or .parquet file")
     return path.suffix.lower() == ".csv"
 

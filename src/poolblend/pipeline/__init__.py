@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from poolblend.pipeline.dryrun import dry_run
     from poolblend.pipeline.fold_models import verify_oof, write_vectors
     from poolblend.pipeline.inference import infer
+    from poolblend.pipeline.new import new
     from poolblend.pipeline.pseudo import write_pseudo_labels
     from poolblend.report.listing import list_all
     from poolblend.report.notebook import write_report
@@ -29,6 +30,7 @@ __all__ = [
     "dry_run",
     "infer",
     "list_all",
+    "new",
     "screen",
     "train",
     "verify_oof",
@@ -44,6 +46,7 @@ _MODULES = {
     "dry_run": "pipeline.dryrun",
     "infer": "pipeline.inference",
     "list_all": "report.listing",
+    "new": "pipeline.new",
     "verify_oof": "pipeline.fold_models",
     "write_pseudo_labels": "pipeline.pseudo",
     "write_report": "report.notebook",

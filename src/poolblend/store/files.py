@@ -43,6 +43,13 @@ def write_text(path: Path, text: str) -> None:
     _write(path, lambda temporary: temporary.write_bytes(content))
 
 
+def write_new_text(path: Path, text: str) -> None:
+    """Write a file that does not exist yet; UserError where it does."""
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} exists, and is not overwritten; choose another name (--to FILE)")
+    write_text(path, text)
+
+
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     _write(path, lambda temporary: frame.to_csv(temporary, index=False, lineterminator="\n"))
 

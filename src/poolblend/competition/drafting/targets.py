@@ -1,0 +1,78 @@
+"""Target columns: what the sample submission asks for, and what train has and test lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from poolblend.competition.classes import listed
+from poolblend.competition.drafting.findings import Finding
+from poolblend.competition.joins import check_columns
+from poolblend.competition.names import match_names, words
+from poolblend.errors import UserError, quoted
+
+# Words of a column's name that say that it is the target.
+NAMES = {"target", "label", "labels", "class", "category", "score", "rating", "y", "sentiment"}
+MOST_CLASSES = 200  # that a sample submission may have as columns
+
+
+def find_targets(
+    path: Path,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    sample: pd.DataFrame,
+    id: str,
+    given: Sequence[str] | None,
+) -> Finding:
+    """`data.target`: a list of columns. The sample's first column `id` holds the ids.
+
+    Raises UserError, which names the table of `path`, where no column or several could be it.
+    """
+    if given:
+        check_columns(path, train, given)
+        return Finding("data.target", list(given), "as given")
+    asked = [column for column in map(str, sample.columns) if column != id]
+    only = [column for column in map(str, train.columns) if column not in test and column != id]
+    named = [column for column in asked if column in only]
+    if named:
+        return Finding("data.target", named, "in the sample and train, not in test")
+    if matched := _by_name(asked, only):
+        reason = f"named like the sample's {listed(asked)}; not in test"
+        return Finding("data.target", [matched[name] for name in asked], reason)
+    for column in only:
+        if are_columns(train[column], asked):
+            return Finding("data.target", [column], "its labels are the sample's columns")
+    if shared := [column for column in asked if column in train]:
+        return Finding("data.target", shared, "in the sample and train, but in test, too", "guess")
+    telling = [column for column in only if NAMES.intersection(words(column))]
+    for columns, reason in (
+        (only, "the only column that test lacks"),
+        (telling, f"its name; test also lacks {listed([c for c in only if c not in telling])}"),
+    ):
+        if len(columns) == 1:
+            return Finding("data.target", columns, reason, "guess")
+    lacks = (
+        f"{path} has {len(only)} columns that test lacks ({listed(only)})"
+        if only
+        else (f"{path} has no column that test lacks")
+    )
+    raise UserError(
+        f"{lacks}, and none named like the sample's {listed(list(map(quoted, asked)))}; name the "
+        "target with --target COLUMN, or several with commas"
+    )
+
+
+def are_columns(labels: pd.Series, asked: Sequence[str]) -> bool:
+    """Whether the sample asks for a column for each of the labels in train."""
+    names = list(map(str, labels.dropna().unique()))
+    return 1 < len(names) == len(asked) <= MOST_CLASSES and bool(_by_name(names, asked))
+
+
+def _by_name(names: Sequence[str], columns: Sequence[str]) -> dict[str, str] | None:
+    try:
+        match = match_names(names, columns) if names and columns else None
+    except UserError:  # several columns could be the name's
+        return None
+    return match.columns if match else None
