@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from poolblend.doctor import doctor
     from poolblend.doctor.artefacts import check
     from poolblend.pipeline.blending import blend
+    from poolblend.pipeline.drafting import new
     from poolblend.pipeline.dryrun import dry_run
     from poolblend.pipeline.fold_models import verify_oof, write_vectors
     from poolblend.pipeline.inference import infer
-    from poolblend.pipeline.new import new
     from poolblend.pipeline.pseudo import write_pseudo_labels
     from poolblend.report.listing import list_all
     from poolblend.report.notebook import write_report
@@ -46,7 +46,7 @@ _MODULES = {
     "dry_run": "pipeline.dryrun",
     "infer": "pipeline.inference",
     "list_all": "report.listing",
-    "new": "pipeline.new",
+    "new": "pipeline.drafting",
     "verify_oof": "pipeline.fold_models",
     "write_pseudo_labels": "pipeline.pseudo",
     "write_report": "report.notebook",

@@ -67,10 +67,7 @@ def _look(folder: Path, files: TableFiles, given: Given) -> Found:
         test = read_joined(folder, files.test, joins, "test", [])
         reason = f"a key of both tables; adds {listed([c for c in train if c not in own])}"
         yield Finding("data.joins", [join.model_dump(exclude_none=True) for join in joins], reason)
-    answers = {id_column, *targets}
-    yield from _inputs(
-        folder / files.train, train.drop(columns=answers, errors="ignore"), test, given
-    )
+    yield from _inputs(folder / files.train, train, test, {id_column, *targets}, given)
 
 
 def _task(targets: pd.DataFrame, cells: pd.DataFrame) -> Found:
@@ -83,9 +80,12 @@ def _task(targets: pd.DataFrame, cells: pd.DataFrame) -> Found:
         yield from find_positive_label(targets, cells)
 
 
-def _inputs(path: Path, train: pd.DataFrame, test: pd.DataFrame, given: Given) -> Found:
-    """What a model may read of train (at `path`), whose ids and targets are left out."""
-    shared = [column for column in train if column in test]
+def _inputs(
+    path: Path, train: pd.DataFrame, test: pd.DataFrame, answers: set[str], given: Given
+) -> Found:
+    """What a model may read of train (at `path`): anything but the `answers`, ids and targets."""
+    names = [str(column) for column in train if column not in answers]
+    shared = [name for name in names if name in test]
     columns = look_at(train, shared)
     check_columns(path, train, given.text or [])
     texts = given.text or [column.name for column in find_texts(columns)]
@@ -95,8 +95,7 @@ def _inputs(path: Path, train: pd.DataFrame, test: pd.DataFrame, given: Given) -
             f"{listed(shared) or 'none'}); name it with --text COLUMN, or several with commas"
         )
     others = [column for column in columns if column.name not in texts]
-    names = [column.name for column in others]
-    groups = find_groups(train, test, names)
+    groups = find_groups(train, test, [column.name for column in others])
     also = [column for column in others if column.name not in {each.value for each in groups}]
     yield find_max_length(train, texts)
     yield _text(texts, also, len(train), "as given" if given.text else "")
@@ -104,12 +103,12 @@ def _inputs(path: Path, train: pd.DataFrame, test: pd.DataFrame, given: Given) -
         reason = "as the tokenizer joins two texts; without this line, by a separator"
         yield Finding("data.join", "pair", reason, "guess")
     yield from find_features(train, test, also)
-    yield from groups or groups_to_consider(train, names)
+    yield from groups or groups_to_consider(train, [column.name for column in others])
     foreign = non_latin(train, texts)
     if foreign > FOREIGN:
         reason = f"{100 * foreign:.0f} % of the letters are not Latin; the default reads English"
         yield Finding("backbone", MULTILINGUAL, reason, "option")
-    if lost := [column for column in train if column not in test]:
+    if lost := [name for name in names if name not in test]:
         yield f"only train has {listed(lost)}: models cannot read what test lacks"
 
 

@@ -30,7 +30,9 @@ def find_joins(
         except UserError as error:
             notes.append(f"{names}: not read ({error})")
             continue
-        keys = [column for column in left if column in train and column in test and column in right]
+        keys = [
+            str(column) for column in left if column in train and column in test and column in right
+        ]
         on = next((key for key in keys if _fits(key, left, train) and _fits(key, right, test)), "")
         added = {*left.columns, *right.columns} - {on}
         if not on:

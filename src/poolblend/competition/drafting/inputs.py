@@ -66,7 +66,9 @@ def find_texts(columns: Sequence[Column]) -> list[Column]:
     longest = max((column.words for column in columns), default=0.0)
     if longest < 1:
         return []
-    texts = [column for column in columns if column.words >= min(LONG, longest / 2)]
+    # Codes and links are one word: they count only where no column has more.
+    least = min(LONG, max(longest / 2, min(longest, 1.1)))
+    texts = [column for column in columns if column.words >= least]
     own = [column for column in texts if not column.repeated]
     if not own:
         return texts

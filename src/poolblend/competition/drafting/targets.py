@@ -11,7 +11,7 @@ from poolblend.competition.classes import listed
 from poolblend.competition.drafting.findings import Finding
 from poolblend.competition.joins import check_columns
 from poolblend.competition.names import match_names, words
-from poolblend.errors import UserError, quoted
+from poolblend.errors import UserError
 
 # Words of a column's name that say that it is the target.
 NAMES = {"target", "label", "labels", "class", "category", "score", "rating", "y", "sentiment"}
@@ -35,39 +35,60 @@ def find_targets(
         return Finding("data.target", list(given), "as given")
     asked = [column for column in map(str, sample.columns) if column != id]
     only = [column for column in map(str, train.columns) if column not in test and column != id]
-    named = [column for column in asked if column in only]
-    if named:
+    found = _named(train, asked, only) or _guessed(train, asked, only)
+    if found is None:
+        lacks = (
+            f"{len(only)} columns that test lacks ({listed(only)})"
+            if only
+            else ("no column that test lacks")
+        )
+        raise UserError(
+            f"{path} has {lacks}, and none named like the sample's {listed(asked)}; name the "
+            "target with --target COLUMN, or several with commas"
+        )
+    return found
+
+
+def _named(train: pd.DataFrame, asked: Sequence[str], only: Sequence[str]) -> Finding | None:
+    """The columns that `only` train has and the sample names, itself or by their labels."""
+    if named := [column for column in asked if column in only]:
         return Finding("data.target", named, "in the sample and train, not in test")
-    if matched := _by_name(asked, only):
+    if alike := _alike(asked, only):
         reason = f"named like the sample's {listed(asked)}; not in test"
-        return Finding("data.target", [matched[name] for name in asked], reason)
+        return Finding("data.target", alike, reason)
     for column in only:
         if are_columns(train[column], asked):
             return Finding("data.target", [column], "its labels are the sample's columns")
-    if shared := [column for column in asked if column in train]:
-        return Finding("data.target", shared, "in the sample and train, but in test, too", "guess")
+    return None
+
+
+def _guessed(train: pd.DataFrame, asked: Sequence[str], only: Sequence[str]) -> Finding | None:
+    """The columns that could be the target, where the sample does not name it."""
     telling = [column for column in only if NAMES.intersection(words(column))]
+    others = listed([column for column in only if column not in telling])
+    shared = [column for column in asked if column in train]
     for columns, reason in (
-        (only, "the only column that test lacks"),
-        (telling, f"its name; test also lacks {listed([c for c in only if c not in telling])}"),
+        (shared, "in the sample and train, but in test, too"),
+        (only if len(only) == 1 else [], "the only column that test lacks"),
+        (telling if len(telling) == 1 else [], f"its name; test also lacks {others}"),
     ):
-        if len(columns) == 1:
+        if columns:
             return Finding("data.target", columns, reason, "guess")
-    lacks = (
-        f"{path} has {len(only)} columns that test lacks ({listed(only)})"
-        if only
-        else (f"{path} has no column that test lacks")
-    )
-    raise UserError(
-        f"{lacks}, and none named like the sample's {listed(list(map(quoted, asked)))}; name the "
-        "target with --target COLUMN, or several with commas"
-    )
+    return None
 
 
 def are_columns(labels: pd.Series, asked: Sequence[str]) -> bool:
     """Whether the sample asks for a column for each of the labels in train."""
     names = list(map(str, labels.dropna().unique()))
     return 1 < len(names) == len(asked) <= MOST_CLASSES and bool(_by_name(names, asked))
+
+
+def _alike(asked: Sequence[str], only: Sequence[str]) -> list[str]:
+    """A column for each one asked for, named like it: `spam` for `is_spam`; or none."""
+    if matched := _by_name(asked, only):
+        return [matched[name] for name in asked]
+    longer = [column for column in only if len(asked) == 1 and _by_name([column], asked)]
+    return longer if len(longer) == 1 else []
 
 
 def _by_name(names: Sequence[str], columns: Sequence[str]) -> dict[str, str] | None:

@@ -1,0 +1,125 @@
+"""`poolblend new`: a folder of tables becomes a config that loads, and says what it guessed."""
+
+import re
+
+import pytest
+
+from poolblend import config, pipeline
+from poolblend.competition.drafting.lengths import LENGTHS
+from poolblend.errors import UserError
+from poolblend.loading.competition import open_store, planned_competition
+from rig.shapes import SHAPES, N, write_shape
+from rig.tables import refused
+
+
+@pytest.fixture
+def drafted(tmp_path, capsys):
+    """Writes a shape's tables and drafts their config: its path, what was printed, its keys."""
+
+    def draft(name, **given):
+        keys = write_shape(tmp_path / name, name)
+        end = pipeline.new(str(tmp_path / name), str(tmp_path / f"{name}.yaml"), **given)
+        assert end.startswith(f"config: {tmp_path / name}.yaml\nnext: python train.py --config ")
+        return tmp_path / f"{name}.yaml", " ".join(capsys.readouterr().out.split()), keys
+
+    return draft
+
+
+def value(settings, key):
+    for name in key.split("."):
+        settings = getattr(settings, name)
+    return settings
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_tables_tell_the_config(drafted, name):
+    path, printed, keys = drafted(name)
+    settings = config.load(path)
+    assert {key: value(settings, key) for key in keys} == keys
+    assert settings.max_length in LENGTHS
+    competition = planned_competition(settings, open_store(settings))
+    assert len(competition.tables.train) == N
+    assert "metric: " in printed.partition("guessed")[2]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_each_line_of_the_yaml_has_its_reason(drafted, name):
+    path, _, _ = drafted(name)
+    lines = path.read_text().splitlines()
+    assert all(len(line) <= 100 for line in lines if str(path.parent) not in line)
+    reasoned = False
+    for line in lines[1:]:
+        key = re.match(r" *[a-z_]+:( .|$)", line)
+        section = line.endswith(":")
+        assert not key or section or reasoned or "  # " in line, line
+        reasoned = line.lstrip().startswith("# ")
+
+
+def test_only_what_is_guessed_or_unusual_stands_in_the_yaml(drafted):
+    path, _, _ = drafted("tweets")
+    text = path.read_text()
+    keys = re.findall(r"^ *([a-z_]+):", text, flags=re.M)
+    assert keys == ["task", "metric", "max_length", "data", "dir", "text"]
+    assert "# guess: the longest; there are also keyword (1.0 words, 2 values, 32 % empty)" in (
+        " ".join(text.split())
+    )
+
+
+@pytest.mark.usefixtures("_imported")
+def test_a_dry_run_goes_on_from_the_draft(drafted, tiny_backbone, tmp_path, capsys):
+    path, _, _ = drafted("summaries")
+    sets = [f"backbone={tiny_backbone}", f"store={tmp_path / 'store'}", "max_length=16"]
+    pipeline.dry_run(config.load(path, sets), poolers="mean")
+    assert "3 folds are to be trained" in capsys.readouterr().out
+    assert not (tmp_path / "store").exists()
+
+
+def test_what_could_be_added_is_a_comment_that_can_be_uncommented(drafted):
+    path, printed, _ = drafted("without_ids")
+    assert "could be added: data.numeric: [length]" in printed
+    path.write_text(path.read_text().replace("# numeric:", "numeric:"))
+    assert config.load(path).data.numeric == ["length"]
+
+
+def test_what_only_train_has_and_what_could_be_groups_are_noted(drafted):
+    _, printed, _ = drafted("other_names")
+    assert "only train has rater: models cannot read what test lacks" in printed
+
+
+def test_what_the_user_says_is_taken(drafted):
+    path, printed, _ = drafted("other_names", target=["rater"], text=["text"], id="id")
+    settings = config.load(path)
+    assert settings.data.target == ["rater"]
+    assert "data.target: rater (as given)" in printed
+
+
+def test_an_existing_config_is_not_overwritten(tmp_path):
+    write_shape(tmp_path / "tweets", "tweets")
+    path = tmp_path / "mine.yaml"
+    path.write_text("task: binary\n")
+    with refused(f"{path} exists, and is not overwritten; choose another name (--to FILE)"):
+        pipeline.new(str(tmp_path / "tweets"), str(path))
+    assert path.read_text() == "task: binary\n"
+
+
+def test_the_default_config_is_named_after_the_folder(tmp_path, monkeypatch):
+    for module in ("pipeline.drafting", "config.settings"):
+        monkeypatch.setattr(f"poolblend.{module}.ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write_shape(tmp_path / "Essays (2, new)", "tweets")
+    end = pipeline.new(str(tmp_path / "Essays (2, new)"))
+    assert end.startswith("config: configs/Essays-2-new.yaml\n")
+    assert config.load(tmp_path / "configs" / "Essays-2-new.yaml").run == "Essays-2-new"
+
+
+def test_a_draft_whose_tables_cannot_be_read_is_kept_and_says_why(tmp_path):
+    write_shape(tmp_path / "tweets", "tweets")
+    train = tmp_path / "tweets" / "train.csv"
+    train.write_text(train.read_text() + "r999,fire,a text with too few\n")
+    with pytest.raises(UserError, match="train.csv cannot be read as CSV: row"):
+        pipeline.new(str(tmp_path / "tweets"), str(tmp_path / "a.yaml"))
+    assert not (tmp_path / "a.yaml").exists()
+    train.write_text(train.read_text().replace("a text with too few\n", "a text,\n"))
+    with pytest.raises(UserError, match="a.yaml is drafted, but its tables cannot be read yet: "):
+        pipeline.new(str(tmp_path / "tweets"), str(tmp_path / "a.yaml"))
+    assert config.load(tmp_path / "a.yaml").task == "binary"
