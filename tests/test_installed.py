@@ -66,7 +66,7 @@ def test_configs_demo_and_notebook_come_with_it(poolblend, program):
 
 def test_help_and_messages_name_the_commands_as_they_are_typed(poolblend, toy):
     everything = poolblend("--help").stdout
-    for command in ("train", "blend", "infer", "doctor"):
+    for command in ("new", "train", "blend", "infer", "doctor"):
         assert f"poolblend {command} " in everything
         assert f"poolblend {command} " in poolblend(command, "--help").stdout
     assert poolblend().stdout == everything

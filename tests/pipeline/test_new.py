@@ -1,15 +1,20 @@
 """`poolblend new`: a folder of tables becomes a config that loads, and says what it guessed."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from poolblend import config, pipeline
 from poolblend.competition.drafting.lengths import LENGTHS
 from poolblend.errors import UserError
-from poolblend.loading.competition import open_store, planned_competition
-from rig.shapes import SHAPES, N, write_shape
+from rig.shapes import SHAPES, write_shape
 from rig.tables import refused
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -31,27 +36,29 @@ def value(settings, key):
     return settings
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_the_tables_tell_the_config(drafted, name):
-    path, printed, keys = drafted(name)
+@pytest.fixture(scope="module", params=SHAPES)
+def shape(request, tmp_path_factory):
+    """The config that is drafted for a shape, and the keys that are right for it."""
+    folder = tmp_path_factory.mktemp("shapes")
+    keys = write_shape(folder / request.param, request.param)
+    pipeline.new(str(folder / request.param), str(folder / f"{request.param}.yaml"))
+    return folder / f"{request.param}.yaml", keys
+
+
+def test_the_tables_tell_the_config(shape):
+    path, keys = shape
     settings = config.load(path)
     assert {key: value(settings, key) for key in keys} == keys
     assert settings.max_length in LENGTHS
-    competition = planned_competition(settings, open_store(settings))
-    assert len(competition.tables.train) == N
-    assert "metric: " in printed.partition("guessed")[2]
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_each_line_of_the_yaml_has_its_reason(drafted, name):
-    path, _, _ = drafted(name)
-    lines = path.read_text().splitlines()
-    assert all(len(line) <= 100 for line in lines if str(path.parent) not in line)
+def test_each_line_of_the_yaml_has_its_reason(shape):
+    path, _ = shape
     reasoned = False
-    for line in lines[1:]:
-        key = re.match(r" *[a-z_]+:( .|$)", line)
-        section = line.endswith(":")
-        assert not key or section or reasoned or "  # " in line, line
+    for line in path.read_text().splitlines()[1:]:
+        assert len(line) <= 100 or str(path.parent) in line
+        is_key = re.match(r" *[a-z_]+: .", line)
+        assert not is_key or reasoned or "  # " in line, line
         reasoned = line.lstrip().startswith("# ")
 
 
@@ -123,3 +130,50 @@ def test_a_draft_whose_tables_cannot_be_read_is_kept_and_says_why(tmp_path):
     with pytest.raises(UserError, match="a.yaml is drafted, but its tables cannot be read yet: "):
         pipeline.new(str(tmp_path / "tweets"), str(tmp_path / "a.yaml"))
     assert config.load(tmp_path / "a.yaml").task == "binary"
+
+
+def python(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )
+
+
+def test_the_command_prints_findings_and_what_comes_next(tmp_path):
+    write_shape(tmp_path / "pairs", "questions")
+    new = ("-m", "poolblend", "new", "--from", "pairs", "--to")
+    done = python(tmp_path, *new, "my configs/a.yaml", "--target", "same")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(
+        "config: my configs/a.yaml\nnext: poolblend train --config 'my configs/a.yaml' --dry-run\n"
+    )
+    for name, line in (
+        ("my configs/a.yaml", "my configs/a.yaml exists, and is not overwritten; choose another"),
+        ("my config.yaml", "--to my config.yaml: the file's name is the run's, and becomes part"),
+    ):
+        done = python(tmp_path, *new, name)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert done.stderr.startswith(f"error: {line}")
+
+
+def test_the_help_has_no_flags_of_a_config_and_needs_no_heavy_libraries(tmp_path):
+    probe = (
+        "import sys\n"
+        "from poolblend.commands import main\n"
+        "sys.argv = ['poolblend', 'new', '--help']\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code in (0, None)\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'sklearn', 'optuna'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = python(tmp_path, "-c", probe)
+    assert done.returncode == 0, done.stderr
+    flags = set(re.findall("--[a-z]+", done.stdout))
+    assert flags >= {"--from", "--to", "--train", "--test", "--sample", "--id", "--text"}
+    assert not flags & {"--config", "--set", "--seed"}
+    assert done.stdout.startswith("usage: poolblend new ")

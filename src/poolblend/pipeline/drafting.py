@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def new(folder: str, to: str | None = None, **given: Any) -> str:
         _try(load(path))
     except UserError as error:
         raise UserError(f"{shown} is drafted, but its tables cannot be read yet: {error}") from None
-    return f"config: {shown}\nnext: python train.py --config {shown} --dry-run"
+    return f"config: {shown}\nnext: python train.py --config {shlex.quote(str(shown))} --dry-run"
 
 
 def _run_name(folder: Path) -> str:

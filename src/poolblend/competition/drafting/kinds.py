@@ -50,7 +50,7 @@ def _of_one(column: pd.Series, labels: list, fractions: bool) -> tuple[str, str,
     if not is_numeric_dtype(column):
         state: State = "sure" if len(labels) <= len(column) / 2 else "guess"
         return "multiclass", f"{name} {len(labels)} labels ({listed(labels)})", state
-    held = f"{name} {len(labels)} numbers ({listed(labels)})"
+    held = f"{name} {len(labels)} numbers, {labels[0]:g} to {labels[-1]:g}"
     few, whole = len(labels) <= MOST_STEPS, bool((column % 1 == 0).all())
     if not (few and whole) or fractions:
         return "regression", held + "; or ordinal" * few, "guess" if few or whole else "sure"
