@@ -79,6 +79,15 @@ def test_a_plain_name_is_taken_before_others(tmp_path):
             | {"test": "test"},
             "target column 'b' holds no, so; several targets hold numbers",
         ),
+        (
+            {"sample": "id,words\n3,x\n", "test": "test"}
+            | {"train": "id,text,words\n" + "".join(f"{i},a b,w{i}\n" for i in range(30))},
+            "target 'words' holds 30 different texts in 30 rows (w0, w1, w10, w11, w12, …), expected",
+        ),
+        (
+            {"sample": "", "train": "train", "test": "test"},
+            "{}/sample.csv has no rows; expected a header and at least one row below it",
+        ),
     ],
 )
 def test_what_is_missing_or_unclear_is_told_with_what_to_give(tmp_path, files, message):

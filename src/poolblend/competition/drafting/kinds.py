@@ -21,6 +21,7 @@ from poolblend.competition.tasks import make_task
 from poolblend.errors import UserError
 
 MOST_STEPS = 12  # of a scale of whole numbers; more are amounts
+FEW_ROWS = 20  # of a table so small that each label may occur once
 # Words of a target's name that say that its whole numbers are a scale, or mere names of classes.
 SCALE = {"score", "scores", "rating", "stars", "grade", "level", "rank", "quality", "degree"}
 CLASSES = {"label", "class", "category", "type", "topic", "intent", "emotion", "genre"}
@@ -32,7 +33,7 @@ def find_task(targets: pd.DataFrame, cells: pd.DataFrame, by_classes: bool) -> F
     """`task`, from train's target columns and the sample's cells to fill, all of them strings.
 
     `by_classes`: the sample has a column for each label of the only target. Raises UserError for
-    several targets that are not numbers.
+    texts that are no labels, and for several targets that are not numbers.
     """
     if len(targets.columns) > 1:
         return Finding("task", *_of_several(targets))
@@ -48,8 +49,12 @@ def _of_one(column: pd.Series, labels: list, fractions: bool) -> tuple[str, str,
     if len(labels) <= 2:
         return "binary", f"{name} {listed(labels)}", "sure"
     if not is_numeric_dtype(column):
-        state: State = "sure" if len(labels) <= len(column) / 2 else "guess"
-        return "multiclass", f"{name} {len(labels)} labels ({listed(labels)})", state
+        if len(labels) > max(len(column) / 2, FEW_ROWS):
+            raise UserError(
+                f"target {name} {len(labels):,} different texts in {len(column):,} rows "
+                f"({listed(labels)}), expected labels or numbers; name another with --target COLUMN"
+            )
+        return "multiclass", f"{name} {len(labels)} labels ({listed(labels)})", "sure"
     held = f"{name} {len(labels)} numbers, {labels[0]:g} to {labels[-1]:g}"
     few, whole = len(labels) <= MOST_STEPS, bool((column % 1 == 0).all())
     if not (few and whole) or fractions:

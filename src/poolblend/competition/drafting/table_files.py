@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from poolblend.competition.drafting.findings import Given
-from poolblend.competition.files import header, is_table
+from poolblend.competition.files import header, is_table, read_table
 from poolblend.competition.names import words
 from poolblend.errors import UserError
 
@@ -51,7 +51,7 @@ def find_table_files(folder: Path, given: Given) -> TableFiles:
         return name or _choose(role, folder, names, tables, rank)
 
     sample = chosen("sample", given.sample, lambda name: ("sample" in words(Path(name).stem),))
-    id, *values = header(folder / sample)
+    id, *values = read_table(folder / sample).columns
     asked = {id, *values, *(given.target or ())}
     train = chosen("train", given.train, lambda name: (len(asked & _columns(folder, name)),))
     inputs = _columns(folder, train) - {*values, *(given.target or ())}
