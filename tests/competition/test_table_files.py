@@ -82,7 +82,7 @@ def test_a_plain_name_is_taken_before_others(tmp_path):
         (
             {"sample": "id,words\n3,x\n", "test": "test"}
             | {"train": "id,text,words\n" + "".join(f"{i},a b,w{i}\n" for i in range(30))},
-            "target 'words' holds 30 different texts in 30 rows (w0, w1, w10, w11, w12, …), expected",
+            "target 'words' holds 30 different texts in 30 rows (w0, w1, w10, w11, w12",
         ),
         (
             {"sample": "", "train": "train", "test": "test"},
