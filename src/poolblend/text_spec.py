@@ -20,6 +20,12 @@ class Windows(Section):
     most: int | None = Field(None, ge=1)  # windows per text; what is beyond them is cut
 
 
+class TextColumns(Section):
+    """Which columns a text is made of, for models that read it whole."""
+
+    text: tuple[str, ...] = ("text",)  # columns, joined with spaces; or one template
+
+
 class TextSpec(Section):
     """How texts become tokens, apart from the tokenizer itself."""
 

@@ -10,12 +10,12 @@ from pydantic import field_validator
 
 from poolblend.cards.card import Card, CardPart
 from poolblend.cards.inputs import FileHash, Inputs, hash_of_hashes
-from poolblend.cards.member import Member
+from poolblend.cards.member import AnyMember
 from poolblend.cards.provenance import Provenance
 from poolblend.competition.columns import Columns
 from poolblend.competition.positive import Positive
 from poolblend.competition.tasks import Task
-from poolblend.text_spec import TextSpec
+from poolblend.text_spec import TextColumns, TextSpec
 from poolblend.training.recipes import switched_off
 
 
@@ -32,14 +32,14 @@ class FoldInputs(Inputs):
     test_sha256: str | None = None
     test_joins_sha256: str | None = None
     task: Task
-    reading: TextSpec
+    reading: TextSpec | TextColumns
     soft: tuple[str, ...] = ()
     weight: str | None = None
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     joins_on: tuple[str, ...] = ()
-    backbone_sha256: str  # of the weights; the backbone's folder may change
-    backbone_files_sha256: str
+    backbone_sha256: str | None = None  # of the weights; the backbone's folder may change
+    backbone_files_sha256: str | None = None
     backbone_mlm_sha256: str | None = None  # fingerprint of its pretraining, if any
     tokenizer: str | None = None  # the tokenizer's file, if transformers would use another
     settings: dict[str, Any]  # the member's settings that its weights depend on
@@ -134,12 +134,12 @@ def _is_inside(name: str) -> bool:
 class FoldCard(Card):
     """A finished fold: its model, its training, its out-of-fold predictions."""
 
-    member: Member
+    member: AnyMember
     fold: int
     inputs: FoldInputs
-    backbone: BackboneHashes
+    backbone: BackboneHashes | None = None  # None for a model without an encoder
     seed: int  # of this fold's training: data order, dropout, new weights
-    tokens: TokenCount
+    tokens: TokenCount | None = None  # None likewise
     rows: RowCounts
     metric: str
     positive: Positive | None = None

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from poolblend.modeling.options import Backbone, Head, Mask
+from poolblend.modeling.options import Backbone, Head, Mask, Tfidf
 from poolblend.options import Section
 from poolblend.text_spec import Truncation, Windows
 from poolblend.training.options import Pseudo, Train
 from poolblend.training.recipes import RECIPES
 
-# The keys of `train` that apply to a frozen encoder.
-FROZEN_TRAIN = {"precision", "attention"} | {
-    name for name in RECIPES if RECIPES[name].with_frozen_encoder
-}
+# The keys of `train` that apply to a model without an encoder, and to a frozen encoder.
+TFIDF_TRAIN = {name for name in RECIPES if RECIPES[name].with_frozen_encoder}
+FROZEN_TRAIN = {"precision", "attention"} | TFIDF_TRAIN
 
 
 class Member(Section):
-    """One way of making predictions, with all settings resolved."""
+    """An encoder, a pooler and a head, with all settings resolved."""
 
     name: str
     pooler: str
@@ -48,6 +47,25 @@ class Member(Section):
         if not self.head.frozen:
             return self.train
         return Train(**self.train.model_dump(include=FROZEN_TRAIN))
+
+
+class TfidfMember(Section):
+    """A model without an encoder, with all settings resolved."""
+
+    name: str
+    model: Tfidf
+    pseudo: Pseudo | None
+    head: Head
+    train: Train  # at its defaults, but for TFIDF_TRAIN
+    seed: int
+
+    @property
+    def applied_train(self) -> Train:
+        """The keys of `train` that apply to the member."""
+        return self.train
+
+
+AnyMember = Member | TfidfMember  # one way of making predictions
 
 
 def derive_seed(seed: int, *names: object) -> int:

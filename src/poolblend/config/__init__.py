@@ -4,7 +4,7 @@ A competition's YAML holds what differs from the defaults in `settings.py`,
 `members.py`, and in the `options.py` of the rooms, where every key is documented.
 """
 
-from poolblend.cards.member import Member, derive_seed
+from poolblend.cards.member import AnyMember, Member, TfidfMember, derive_seed
 from poolblend.config.duration import parse_duration
 from poolblend.config.reading import load
 from poolblend.config.settings import ROOT, SHIPPED, Config
@@ -13,10 +13,12 @@ from poolblend.config.workers import Cluster, OnCluster, Workers, parse_workers
 __all__ = [
     "ROOT",
     "SHIPPED",
+    "AnyMember",
     "Cluster",
     "Config",
     "Member",
     "OnCluster",
+    "TfidfMember",
     "Workers",
     "derive_seed",
     "load",

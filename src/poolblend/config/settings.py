@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from poolblend.cards.member import Member, derive_seed
+from poolblend.cards.member import TFIDF_TRAIN, AnyMember, Member, TfidfMember, derive_seed
 from poolblend.competition.options import Data, Folds, Submission
 from poolblend.config.members import (
     Mask,
@@ -17,6 +17,7 @@ from poolblend.config.members import (
     check_spec,
     counts_tokens,
     merged,
+    tfidf_head,
 )
 from poolblend.config.workers import OnCluster
 from poolblend.ensembling.options import Blend
@@ -117,19 +118,20 @@ class Config(Section):
         for spec in self.members:
             check_spec(spec, self._resolve(spec, None))
         members = self.resolve_members()
-        if self.head.C != Head().C and not any(each.head.frozen for each in members):
+        encoders = [member for member in members if isinstance(member, Member)]
+        if self.head.C != Head().C and not any(each.head.frozen for each in encoders):
             raise ValueError("head.C does nothing without a head.kind of ridge, logistic or svr")
-        if self.mask != "attention" and not any(map(counts_tokens, members)):
+        if encoders and self.mask != "attention" and not any(map(counts_tokens, encoders)):
             raise ValueError(
                 f"mask={self.mask} does nothing with poolers that read tokens by their place "
-                f"({', '.join(dict.fromkeys(each.pooler for each in members))}); leave it out"
+                f"({', '.join(dict.fromkeys(each.pooler for each in encoders))}); leave it out"
             )
         for member in members:
-            check_member(member, self.data.join, self.task)
+            check_member(member, self.data, self.task)
         # Some file systems ignore upper and lower case.
         repeated_name = repeated(member.name.lower() for member in members)
         if repeated_name is not None:
-            same = [member for member in members if member.name.lower() == repeated_name]
+            same = [each for each in encoders if each.name.lower() == repeated_name]
             sources = list(dict.fromkeys(member.backbone.source for member in same))
             if len(sources) > 1:
                 first, second = (quoted(source) for source in sources[:2])
@@ -137,7 +139,8 @@ class Config(Section):
                     f"two members are named {same[0].name}, of the backbones {first} and {second}:"
                     " set backbone.name for one of them"
                 )
-            raise ValueError(f"two members are named {same[0].name}: give one of them a `tag`")
+            name = next(each.name for each in members if each.name.lower() == repeated_name)
+            raise ValueError(f"two members are named {name}: give one of them a `tag`")
         return self
 
     def path(self, path: str) -> Path:
@@ -153,27 +156,27 @@ class Config(Section):
     def data_dir(self) -> Path:
         return self.path(self.data.dir or f"input/{self.run}")
 
-    def resolve_members(self, poolers: Sequence[str] | None = None) -> list[Member]:
-        """The config's members in order, or those of the named poolers.
+    def resolve_members(self, poolers: Sequence[str] | None = None) -> list[AnyMember]:
+        """The config's members in order, or those of the named poolers and models.
 
-        A pooler that the config does not list becomes a member with the run's settings; raises
+        One that the config does not list becomes a member with the run's settings; raises
         UserError where these do not fit it.
         """
         if poolers is None:
             return list(self._expand(self.members))
         specs: list[MemberSpec] = []
         for pooler in poolers:
-            listed = [spec for spec in self.members if spec.pooler == pooler]
-            specs += listed or [MemberSpec(pooler=pooler)]
+            listed = [spec for spec in self.members if spec.chosen_by == pooler]
+            specs += listed or [MemberSpec.model_validate(pooler)]
         members = list(self._expand(specs))
         for member in members:
             try:
-                check_member(member, self.data.join, self.task)
+                check_member(member, self.data, self.task)
             except ValueError as error:
                 raise UserError(str(error)) from None
         return members
 
-    def _expand(self, specs: Sequence[MemberSpec]) -> Iterator[Member]:
+    def _expand(self, specs: Sequence[MemberSpec]) -> Iterator[AnyMember]:
         for spec in specs:
             listed = [spec.seed] if spec.seed is not None else self.seeds
             for seed in listed or (None,):
@@ -182,13 +185,27 @@ class Config(Section):
                 if member.head.frozen:  # nothing in it is random: another seed makes a copy
                     break
 
-    def _resolve(self, spec: MemberSpec, listed_seed: int | None) -> Member:
+    def _resolve(self, spec: MemberSpec, listed_seed: int | None) -> AnyMember:
+        train = Train(**merged(self.train.model_dump(), spec.train))
+        pseudo = spec.pseudo if "pseudo" in spec.model_fields_set else self.pseudo
+        if spec.pooler is None:
+            assert spec.model is not None
+            head = tfidf_head(spec, self.task)
+            stem = "-".join(filter(None, (spec.model.kind, head.kind, spec.tag)))
+            return TfidfMember(
+                name=self._name(stem, listed_seed),
+                model=spec.model,
+                pseudo=pseudo,
+                head=head,
+                train=Train(precision="fp32", **train.model_dump(include=TFIDF_TRAIN)),
+                seed=self._seed(stem, listed_seed),
+            )
         backbone = backbone_of_member(self.backbone, spec.backbone or {})
         head = Head(**merged(self.head.model_dump(), spec.head))
         kind = head.kind if head.frozen else None
         stem = "-".join(filter(None, (backbone.name, spec.pooler, kind, spec.tag)))
         return Member(
-            name=f"{stem}-s{self.seed if listed_seed is None else listed_seed}",
+            name=self._name(stem, listed_seed),
             pooler=spec.pooler,
             pooler_args=spec.pooler_args,
             mask=spec.mask or self.mask,
@@ -196,11 +213,17 @@ class Config(Section):
             max_length=spec.max_length or self.max_length,
             truncation=spec.truncation or self.truncation,
             windows=self._windows(spec),
-            pseudo=spec.pseudo if "pseudo" in spec.model_fields_set else self.pseudo,
+            pseudo=pseudo,
             head=head,
-            train=Train(**merged(self.train.model_dump(), spec.train)),
-            seed=derive_seed(self.seed, stem) if listed_seed is None else listed_seed,
+            train=train,
+            seed=self._seed(stem, listed_seed),
         )
+
+    def _name(self, stem: str, listed_seed: int | None) -> str:
+        return f"{stem}-s{self.seed if listed_seed is None else listed_seed}"
+
+    def _seed(self, stem: str, listed_seed: int | None) -> int:
+        return derive_seed(self.seed, stem) if listed_seed is None else listed_seed
 
     def _windows(self, spec: MemberSpec) -> Windows | None:
         if "windows" not in spec.model_fields_set:

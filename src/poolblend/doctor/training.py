@@ -34,9 +34,13 @@ def backbones(run: Run) -> Iterator[Finding]:
     from poolblend.jobs.planning import plan_jobs
     from poolblend.jobs.rehearsal import rehearse_jobs
     from poolblend.jobs.watch import Watch
+    from poolblend.loading.models import backbones_of
     from poolblend.training.devices import device_works
 
     members, located = run.members, run.located
+    if not located:
+        yield ok("none is needed: no member has an encoder")
+        return
     try:
         competition = run.competition
     except UserError:
@@ -47,7 +51,7 @@ def backbones(run: Run) -> Iterator[Finding]:
         return
     first, folds = plan_jobs(run.config, competition, run.store, located, members, [0])
     jobs: list[Job] = [*first, *folds]
-    sources = {member.backbone: located[member.name] for member in members}
+    sources = backbones_of(members, located)
     context = Context(run.config, competition, run.store, sources, Watch())
     with no_network():
         rehearsed, unable = rehearse_jobs(context, jobs)
@@ -56,7 +60,7 @@ def backbones(run: Run) -> Iterator[Finding]:
         more = f" ({len(reasons) - 1} more)" if len(reasons) > 1 else ""
         yield fail(f"{reasons[0]}{more}", backbones.fix)
         return
-    yield ok(f"{len(members)} members trained on two rows, saved and loaded, offline")
+    yield ok(f"{len(located)} members trained on two rows, saved and loaded, offline")
     pairs = zip(jobs, rehearsed, strict=True)
     slow = [tried.name for job, tried in pairs if tried.precision != job.precision]
     if slow:

@@ -31,6 +31,7 @@ from poolblend.training.devices import enough_memory
 from poolblend.training.encoding import Encoded
 from poolblend.training.fit import DivergedError, Fit
 from poolblend.training.prediction import predict, tokens_at_once
+from poolblend.training.tfidf import TfidfModel
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ OUT_OF_MEMORY = (
 class FittedFold:
     """A trained fold model, what it predicts for the fold's rows, and what its card says of it."""
 
-    model: TextModel
-    base: backbone.Backbone
+    model: TextModel | TfidfModel
+    base: backbone.Backbone | None  # None for a model without an encoder
     pred_NK: np.ndarray
     n_train: int
     columns: Columns | None
@@ -73,7 +74,7 @@ def finetune(context: Context, job: FoldJob, located: Located, label: str) -> Fi
     follower = follow(
         context.config,
         context.store,
-        job.member,
+        job.encoder_member,
         job.fold,
         checkpointer.inputs,
         n_steps=fit.n_steps,
@@ -105,7 +106,7 @@ def start(
 
     `label` names it at the progress bar of hidden states that are computed first.
     """
-    member, config = job.member, context.config
+    member, config = job.encoder_member, context.config
     objective = new_objective(context.competition.task, member.train.loss)
     dataset = context.datasets.of_fold(member, job.fold, located, objective)
     set_seed(job.seed)
@@ -148,7 +149,7 @@ def encoded_with_states(
     return with_states(
         encoded,
         model,
-        job.member,
+        job.encoder_member,
         BackboneHashes(weights_sha256=located.weights_sha256, files_sha256=located.files_sha256),
         context.store,
         precision=job.precision,

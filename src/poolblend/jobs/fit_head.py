@@ -29,7 +29,7 @@ def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> Fi
 
     `label` names the fold at a progress bar.
     """
-    member, task = job.member, context.competition.task
+    member, task = job.encoder_member, context.competition.task
     objective = new_objective(task)
     dataset = context.datasets.of_fold(member, job.fold, located, objective)
     columns, rows, valid = dataset.columns, dataset.rows, context.rows_of(job.fold)

@@ -9,7 +9,9 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from poolblend.cards.fold import FoldCard
+from poolblend.config import Member, TfidfMember
 from poolblend.errors import UserError
+from poolblend.jobs.tfidf_folds import load_model
 from poolblend.loading.models import new_objective
 from poolblend.modeling import backbone
 from poolblend.modeling.heads import SUPPORT
@@ -19,6 +21,7 @@ from poolblend.store.foldfiles import FoldFiles
 from poolblend.training.devices import release_memory
 from poolblend.training.objectives import Objective
 from poolblend.training.target_scaler import TargetScaler
+from poolblend.training.tfidf import TfidfModel
 
 T = TypeVar("T")
 
@@ -50,15 +53,17 @@ class FoldLoader:
         self._encoders: Latest[backbone.Backbone] = Latest()
         self._bases: Latest[dict[str, torch.Tensor]] = Latest()
 
-    def load(self, files: FoldFiles) -> tuple[FoldCard, TextModel]:
+    def load(self, files: FoldFiles) -> tuple[FoldCard, TextModel | TfidfModel]:
         """The fold's card and its model, until the next call; UserError where they do not fit."""
         tensors = files.tensors()  # first: hashes of the tokenizer, too
         card = files.check(model=False, base=False, oof=False)
+        if isinstance(card.member, TfidfMember):
+            return card, load_model(card, card.member, tensors, objective_of(card))
         built = self._encoders.get(
             card.files.others_sha256,  # configuration, tokenizer, code
             lambda: backbone.build(files.folder, remote_code=self.remote_code),
         )
-        model = _with_head(backbone.fresh(built), card, tensors)
+        model = _with_head(backbone.fresh(built), card, card.member, tensors)
         if (base := card.files.base) is not None:
             kept = self._bases.get(base, lambda: files.base_tensors(base))
             tensors = {name: kept[name] for name in model.state_dict() if name in kept} | tensors
@@ -72,8 +77,9 @@ class FoldLoader:
         return card, model
 
 
-def _with_head(base: backbone.Backbone, card: FoldCard, tensors: Mapping[str, Any]) -> TextModel:
-    member = card.member
+def _with_head(
+    base: backbone.Backbone, card: FoldCard, member: Member, tensors: Mapping[str, Any]
+) -> TextModel:
     model, _ = build_model(
         # Tried when the backbone was loaded: here the weights are of no meaning yet.
         replace(base, reads_padding=card.reads_padding),

@@ -15,12 +15,15 @@ import numpy as np
 
 from poolblend.cards.fold import FoldCard, TokenCount
 from poolblend.cards.predictions import What
+from poolblend.config import Member
+from poolblend.jobs import tfidf_folds
 from poolblend.jobs.fold_loader import FoldLoader, objective_of
 from poolblend.jobs.frozen_states import with_states
 from poolblend.loading.texts import Texts
 from poolblend.modeling.model import TextModel
 from poolblend.store import Store
 from poolblend.store.foldfiles import FoldFiles
+from poolblend.text_spec import TextColumns, TextSpec
 from poolblend.training.batches import Encoded
 from poolblend.training.devices import (
     Precision,
@@ -32,6 +35,7 @@ from poolblend.training.devices import (
 )
 from poolblend.training.encoding import digest
 from poolblend.training.prediction import BatchCache, pooled_vectors, predict, tokens_at_once
+from poolblend.training.tfidf import TfidfModel
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +83,10 @@ class FoldModels:
         """Predictions or vectors, computed by the fold's model."""
         files = self.store.fold(member, fold)
         card, model = self.loader.load(files)
+        if isinstance(model, TfidfModel):
+            return self._predict_plain(card, model, rows)
+        assert isinstance(card.member, Member)
+        assert card.backbone is not None
         encoded = self._encode(files, card)
         work: Callable[..., np.ndarray] = pooled_vectors
         if what == "predictions":
@@ -94,11 +102,20 @@ class FoldModels:
         trim_heap()  # the loader keeps the weights' memory for the next model
         return result
 
+    def _predict_plain(self, card: FoldCard, model: TfidfModel, rows: np.ndarray) -> np.ndarray:
+        """Predictions by a model without an encoder."""
+        reading, columns = card.inputs.reading, card.columns
+        assert isinstance(reading, TextColumns)
+        columns_NF = None if columns is None else columns.transform(self.texts.table)
+        texts = self.texts.plain(reading)
+        return tfidf_folds.predict(model, texts, columns_NF, rows, objective_of(card))
+
     def _encode(self, files: FoldFiles, card: FoldCard) -> Encoded:
         """The table as this fold's model reads it: tokens, and the columns beside them."""
         # Folds of one backbone may hold different tokenizers, by versions of libraries.
-        key = card.files.others_sha256
-        encoded = self.texts.encode(files.folder, key, card.inputs.reading)
+        key, reading = card.files.others_sha256, card.inputs.reading
+        assert isinstance(reading, TextSpec)
+        encoded = self.texts.encode(files.folder, key, reading)
         if card.columns is None:
             return encoded
         return replace(encoded, columns_NF=card.columns.transform(self.texts.table))

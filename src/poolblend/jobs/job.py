@@ -16,7 +16,7 @@ from poolblend.cards.card import DamagedError
 from poolblend.cards.fold import FailureNote, FoldInputs
 from poolblend.cards.inputs import Inputs
 from poolblend.cards.provenance import now
-from poolblend.config import Config, Member, derive_seed
+from poolblend.config import AnyMember, Config, Member, derive_seed
 from poolblend.modeling.options import Backbone
 from poolblend.store import Store
 from poolblend.store.backbones import Trained
@@ -125,7 +125,7 @@ class FoldJob(TrainingJob):
     """Training of one member's model of one fold."""
 
     kind: Literal["fold"] = "fold"
-    member: Member
+    member: AnyMember
     fold: int
     inputs: FoldInputs
     standalone: bool = False  # the whole model is stored, also what its backbone has
@@ -135,9 +135,20 @@ class FoldJob(TrainingJob):
         return f"{self.member.name} fold {self.fold}"
 
     @property
+    def encoder_member(self) -> Member:
+        """The member, for whatever is done with its encoder alone."""
+        assert isinstance(self.member, Member)
+        return self.member
+
+    @property
+    def trained_backbone(self) -> str | None:
+        """The name of the backbone that is trained further first, if there is one."""
+        member = self.member
+        return member.backbone.name if isinstance(member, Member) and member.backbone.mlm else None
+
+    @property
     def waits_for(self) -> tuple[str, ...]:
-        backbone = self.member.backbone
-        return (f"backbone {backbone.name}",) if backbone.mlm else ()
+        return () if self.trained_backbone is None else (f"backbone {self.trained_backbone}",)
 
     @property
     def seed(self) -> int:
@@ -172,9 +183,9 @@ class FoldJob(TrainingJob):
         if card is None:
             return None
         changes = self.inputs.changes_since(card.inputs)
-        if self.member.backbone.mlm and not changes:
+        if self.trained_backbone is not None and not changes:
             with suppress(DamagedError):  # its own job says so
-                trained = store.backbone(self.member.backbone.name).card()
+                trained = store.backbone(self.trained_backbone).card()
                 if trained is not None and trained.hashes() != card.backbone:
                     changes = ["backbone has changed"]
         return changes

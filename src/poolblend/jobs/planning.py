@@ -13,13 +13,14 @@ import pandas as pd
 
 from poolblend.cards.backbone import BackboneInputs
 from poolblend.cards.fold import FoldInputs
+from poolblend.cards.member import TFIDF_TRAIN
 from poolblend.competition.templates import text_columns
-from poolblend.config import Config, Member, derive_seed
+from poolblend.config import AnyMember, Config, Member, TfidfMember, derive_seed
 from poolblend.errors import UserError
 from poolblend.jobs.job import BackboneJob, FoldJob
 from poolblend.loading.competition import Competition
 from poolblend.loading.dataset import test_hashes
-from poolblend.loading.texts import text_spec
+from poolblend.loading.texts import text_columns_of, text_spec
 from poolblend.modeling.options import Backbone
 from poolblend.modeling.sources import Located
 from poolblend.modeling.tokenizers import tokenizer_source
@@ -34,20 +35,25 @@ def plan_jobs(
     competition: Competition,
     store: Store,
     located: Mapping[str, Located],
-    members: Sequence[Member],
+    members: Sequence[AnyMember],
     folds: Iterable[int],
 ) -> tuple[list[BackboneJob], list[FoldJob]]:
     """The jobs that train these members' folds, and those that train their backbones first.
 
-    `located` holds each member's backbone on this machine, by the member's name. Raises UserError
-    where two backbones of one name have different settings.
+    `located` holds each encoder member's backbone on this machine, by the member's name. Raises
+    UserError where two backbones of one name have different settings.
     """
-    backbones = plan_backbones(config, competition, located, members)
+    encoders = [member for member in members if isinstance(member, Member)]
+    backbones = plan_backbones(config, competition, located, encoders)
     numbers = list(folds)
     jobs = []
     for member in members:
-        mlm = backbones[member.backbone.name] if member.backbone.mlm else None
-        inputs = _fold_inputs(config, competition, store, member, located[member.name], mlm)
+        if isinstance(member, TfidfMember):
+            made_from: dict[str, Any] = {"reading": text_columns_of(config)}
+        else:
+            mlm = backbones[member.backbone.name] if member.backbone.mlm else None
+            made_from = _encoder_inputs(config, member, located[member.name], mlm)
+        inputs = _fold_inputs(config, competition, store, member, made_from)
         jobs += [
             FoldJob(
                 config=config,
@@ -95,10 +101,10 @@ def _fold_inputs(
     config: Config,
     competition: Competition,
     store: Store,
-    member: Member,
-    located: Located,
-    mlm: BackboneJob | None,
+    member: AnyMember,
+    made_from: Mapping[str, Any],
 ) -> FoldInputs:
+    """`made_from` says how texts are read, and by which encoder if there is one."""
     data, hashes = config.data, competition.data
     pseudo: dict[str, Any] = {}
     if member.pseudo:
@@ -109,23 +115,34 @@ def _fold_inputs(
         joins_sha256=hashes.get("joins_sha256"),
         folds_sha256=hashes["folds_sha256"],
         task=competition.task,
-        reading=text_spec(config, member),
         soft=tuple(data.soft),
         weight=data.weight,
         numeric=tuple(data.numeric),
         categorical=tuple(data.categorical),
         joins_on=tuple(join.on for join in data.joins),
-        backbone_sha256=located.weights_sha256,
-        backbone_files_sha256=located.files_sha256,
-        backbone_mlm_sha256=None if mlm is None else mlm.fingerprint(),
-        tokenizer=_tokenizer(located.folder, located.files_sha256, config.remote_code),
         settings=_settings(member),
+        **made_from,
         **pseudo,
     )
 
 
-def _settings(member: Member) -> dict[str, Any]:
+def _encoder_inputs(
+    config: Config, member: Member, located: Located, mlm: BackboneJob | None
+) -> dict[str, Any]:
+    return {
+        "reading": text_spec(config, member),
+        "backbone_sha256": located.weights_sha256,
+        "backbone_files_sha256": located.files_sha256,
+        "backbone_mlm_sha256": None if mlm is None else mlm.fingerprint(),
+        "tokenizer": _tokenizer(located.folder, located.files_sha256, config.remote_code),
+    }
+
+
+def _settings(member: AnyMember) -> dict[str, Any]:
     """The member's settings that its weights depend on, besides how it reads texts."""
+    if isinstance(member, TfidfMember):
+        include: dict[str, Any] = {"model": True, "head": {"kind", "C"}, "train": TFIDF_TRAIN}
+        return member.model_dump(mode="json", include={**include, "pseudo": True})
     elsewhere = {"name", "backbone", "max_length", "truncation", "windows"}
     if not member.head.frozen:
         recompute = {"gradient_checkpointing", "attention", "deterministic"}

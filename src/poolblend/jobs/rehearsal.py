@@ -15,6 +15,7 @@ from functools import partial
 
 import torch
 
+from poolblend.config import Member
 from poolblend.errors import UserError
 from poolblend.jobs.context import Context
 from poolblend.jobs.job import BackboneJob, FoldJob, Job
@@ -33,7 +34,9 @@ def rehearse_jobs(context: Context, jobs: Sequence[Job]) -> tuple[list[Job], dic
 
     Each distinct kind of member is tried once. Raises UserError where no member can be trained.
     """
-    members = {job.member.name: job for job in jobs if isinstance(job, FoldJob)}
+    folds = {job.member.name: job for job in jobs if isinstance(job, FoldJob)}
+    # A model without an encoder has no steps, and takes seconds.
+    members = {name: job for name, job in folds.items() if isinstance(job.member, Member)}
     precisions, unable = _rehearse_members(context, list(members.values()))
     for job in jobs:
         waiting = [name for name, each in members.items() if job.name in each.waits_for]
@@ -43,7 +46,7 @@ def rehearse_jobs(context: Context, jobs: Sequence[Job]) -> tuple[list[Job], dic
                 precisions[job.name] = _rehearse_backbone(context, job)
             except UserError as error:
                 unable |= dict.fromkeys([*waiting, job.name], f"{job.name}: {error}")
-    if members and set(members) <= set(unable):
+    if folds and set(folds) <= set(unable):
         raise UserError(next(iter(unable.values())))
     for name in members:
         if name in unable:
@@ -75,7 +78,7 @@ def _rehearse_members(
     saved: set[tuple[Backbone, str]] = set()
     for job in jobs:
         context.watch.check()
-        encoder = (job.member.backbone, str(job.member.applied_train))
+        encoder = (job.encoder_member.backbone, str(job.member.applied_train))
         try:
             precisions[job.member.name] = _rehearse(context, job, save=encoder not in saved)
         except UserError as error:
@@ -90,7 +93,7 @@ def _rehearse(context: Context, job: FoldJob, *, save: bool) -> Precision:
 
     Raises UserError where it cannot be trained or, with `save`, not saved or loaded.
     """
-    task, located = context.competition.task, context.locate(job.member.backbone)
+    task, located = context.competition.task, context.locate(job.encoder_member.backbone)
     kind = _kind(context, job, save)
     if kind not in _passed:
         _passed[kind] = survived(
@@ -135,7 +138,7 @@ def _kind(context: Context, job: FoldJob, save: bool) -> str:
     config, task = context.config, context.competition.task
     settings = job.member.model_dump(exclude={"name": True, "backbone": True, "seed": True})
     reading = [job.inputs.reading.model_dump(), config.remote_code, config.batch_tokens]
-    backbone = list(context.locate(job.member.backbone))
+    backbone = list(context.locate(job.encoder_member.backbone))
     device = [choose_device().type, torch.get_num_threads()]
     kind = [settings, reading, backbone, task.kind, len(task.outputs), device, save]
     return json.dumps(kind, sort_keys=True, default=str)

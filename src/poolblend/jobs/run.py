@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 import torch
 
 from poolblend.cards.fold import BackboneHashes, FoldCard, FoldFileHashes, RowCounts, TokenCount
 from poolblend.cards.provenance import Provenance
+from poolblend.config import TfidfMember
 from poolblend.jobs.context import Context
 from poolblend.jobs.finetune import FittedFold, finetune
 from poolblend.jobs.fit_head import fit_head
 from poolblend.jobs.job import BackboneJob, FoldJob, Job
 from poolblend.jobs.pretrain import pretrain
 from poolblend.jobs.scoring import score, shown, why_undefined
+from poolblend.jobs.tfidf_folds import fit_fold
 from poolblend.modeling.sources import Located
 from poolblend.store.predictions import to_table
 from poolblend.training.devices import choose_device, resolve_precision
@@ -34,19 +37,23 @@ def run(job: Job, context: Context, place: str = "") -> None:
         pretrain(context, job, context.locate(job.backbone), label)
         return
     started = time.perf_counter()
-    competition, located = context.competition, context.backbone(job.member)
-    train = fit_head if job.member.head.frozen else finetune
-    fitted = train(context, job, located, label)
+    competition, located, fitted = context.competition, None, None
+    if isinstance(job.member, TfidfMember):
+        fitted = fit_fold(context, job, job.member)
+    else:
+        located = context.backbone(job.member)
+        train = fit_head if job.member.head.frozen else finetune
+        fitted = train(context, job, located, label)
     valid = context.rows_of(job.fold)
     scored = score(competition, valid, fitted.pred_NK)
     saving = time.perf_counter()
     seconds = round(saving - started, 1)
     files, base = job.files(context.store), None
-    if job.member.has_frozen_part and not job.standalone:
-        base = context.base(job.member, located)
+    if located is not None and job.encoder_member.has_frozen_part and not job.standalone:
+        base = context.base(job.encoder_member, located)
     files.save(
         tensors=fitted.model.state_dict(),
-        parts=fitted.base.parts,
+        parts=() if fitted.base is None else fitted.base.parts,
         oof=to_table(context.ids.iloc[valid], fitted.pred_NK, competition.task.outputs, job.fold),
         make_card=lambda hashes: _card(job, context, located, fitted, scored, seconds, hashes),
         base=base,
@@ -62,24 +69,27 @@ def run(job: Job, context: Context, place: str = "") -> None:
 def _card(
     job: FoldJob,
     context: Context,
-    located: Located,
+    located: Located | None,
     fitted: FittedFold,
     scored: float | None,
     seconds: float,
     hashes: FoldFileHashes,
 ) -> FoldCard:
-    competition, device = context.competition, choose_device()
+    competition, device = context.competition, torch.device("cpu")
     valid = context.rows_of(job.fold)
-    encoded = context.datasets.encode(job.member, located)
+    read: dict[str, Any] = {}
+    if located is not None:
+        device = choose_device()
+        encoded = context.datasets.encode(job.encoder_member, located)
+        read["tokens"] = TokenCount(**digest(encoded, valid))
+        read["backbone"] = BackboneHashes(
+            weights_sha256=located.weights_sha256, files_sha256=located.files_sha256
+        )
     return FoldCard(
         member=job.member,
         fold=job.fold,
         inputs=job.inputs,
-        backbone=BackboneHashes(
-            weights_sha256=located.weights_sha256, files_sha256=located.files_sha256
-        ),
         seed=job.seed,
-        tokens=TokenCount(**digest(encoded, valid)),
         rows=RowCounts(train=fitted.n_train, valid=len(valid)),
         metric=competition.scorer.name,
         positive=competition.positive,
@@ -97,9 +107,10 @@ def _card(
         head=fitted.head,
         columns=fitted.columns,
         target_scaler=fitted.target_scaler,
-        reads_padding=fitted.base.reads_padding,
+        reads_padding=fitted.base is not None and fitted.base.reads_padding,
         seconds=seconds,
         config=context.config.model_dump(mode="json"),
         provenance=Provenance.here(),
         files=hashes,
+        **read,
     )

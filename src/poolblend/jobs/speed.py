@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from poolblend.config import Member
 from poolblend.jobs.context import Context
 from poolblend.jobs.estimate import Estimate, training_tokens
 from poolblend.jobs.frozen_states import frozen_layers
@@ -35,7 +36,7 @@ def estimate(context: Context, jobs: Iterable[Job], workers: int = 1) -> Estimat
     """Of the time that the jobs take, so many at a time."""
     tokens = {}
     for job in jobs:
-        if isinstance(job, FoldJob):
+        if isinstance(job, FoldJob) and isinstance(job.member, Member):
             encoded = context.datasets.encode(job.member, context.locate(job.member.backbone))
             others_N = encoded.lengths_N[context.competition.fold_N != job.fold]
             tokens[job.member.name, job.fold] = training_tokens(job.member, others_N)
@@ -49,7 +50,8 @@ def time_steps(context: Context, jobs: Sequence[Job]) -> str:
     differ in nothing but what follows the encoder share one measurement. A member whose step fails
     is left out: the rehearsal says what is wrong with it.
     """
-    folds = [job for job in jobs if isinstance(job, FoldJob)]
+    # Models without an encoder take seconds.
+    folds = [job for job in jobs if isinstance(job, FoldJob) and isinstance(job.member, Member)]
     # In each epoch the fold's own rows are predicted: a third of a step's work.
     predicting = 1 / (3 * max(1, context.competition.n_folds - 1))
     found: dict[str, float] = {}
@@ -57,7 +59,7 @@ def time_steps(context: Context, jobs: Sequence[Job]) -> str:
     started = time.perf_counter()
     for name, job in {job.member.name: job for job in folds}.items():
         context.watch.check()
-        member = job.member
+        member = job.encoder_member
         kind = str((member.backbone, member.applied_train))
         try:
             encoded = context.datasets.encode(member, context.locate(member.backbone))
@@ -78,7 +80,7 @@ def _seconds_per_token(context: Context, job: FoldJob, encoded: Encoded) -> floa
     """Of the fastest of a few steps on some of the run's rows."""
     fit, n_tokens = _fit(context, job, encoded)
     encoder = fit.model.encoder
-    frozen, n_layers = frozen_layers(job.member, encoder), encoder.config.num_hidden_layers
+    frozen, n_layers = frozen_layers(job.encoder_member, encoder), encoder.config.num_hidden_layers
     # A step on stored states lacks the frozen layers' forward pass; of the others a step takes 3.
     needed = 3 * (n_layers - frozen)
     share = max(needed, 1) / (needed + frozen)
@@ -94,7 +96,7 @@ def _seconds_per_token(context: Context, job: FoldJob, encoded: Encoded) -> floa
 
 def _fit(context: Context, job: FoldJob, encoded: Encoded) -> tuple[Fit, int]:
     """A training whose only step reads as many rows as take a second or so, and their tokens."""
-    member = job.member
+    member = job.encoder_member
     objective = new_objective(context.competition.task, member.train.loss)
     _, model, _ = new_model(
         member,

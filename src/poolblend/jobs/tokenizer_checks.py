@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from poolblend.competition.templates import text_columns
-from poolblend.config import Config, Member
+from poolblend.config import AnyMember, Config, Member
 from poolblend.loading.competition import Competition
 from poolblend.loading.texts import Texts, text_spec
 from poolblend.modeling.backbone import check_tokenizer_survives
@@ -35,7 +35,7 @@ N_TEXTS = 1000  # of each table
 def check_tokenizers(
     config: Config,
     competition: Competition,
-    members: Sequence[Member],
+    members: Sequence[AnyMember],
     located: Mapping[str, Located],
 ) -> None:
     """Try each backbone's tokenizer on texts of train and test, and log what a user should know.
@@ -45,7 +45,8 @@ def check_tokenizers(
     tables = (competition.tables.train, competition.tables.test)
     samples = [_sample(table) for table in tables]
     code = config.remote_code
-    longest = {located[m.name]: m for m in sorted(members, key=lambda m: m.max_length)}
+    encoders = [member for member in members if isinstance(member, Member)]
+    longest = {located[m.name]: m for m in sorted(encoders, key=lambda m: m.max_length)}
     for (folder, *_), member in longest.items():
         check_tokenizer_survives(folder, partial(_ids, config, member, samples), remote_code=code)
         name = f"backbone {member.backbone.name}"

@@ -26,7 +26,7 @@ from poolblend.jobs.foldmodels import FoldModels
 from poolblend.jobs.job import BackboneJob, FoldJob
 from poolblend.jobs.pretrain import mlm_options
 from poolblend.loading.models import new_model, new_objective
-from poolblend.loading.texts import Texts
+from poolblend.loading.texts import Texts, text_spec
 from poolblend.modeling import backbone
 from poolblend.modeling.masked_lm import load_masked_lm, trained_parts
 from poolblend.modeling.model import TextModel
@@ -66,10 +66,11 @@ def try_fold(job: FoldJob, task: Task, located: Located, precision: Precision, s
 
     Raises TrialError, which says what fails and how, or DivergedError.
     """
-    train = job.member.applied_train.model_copy(update={"precision": precision})
-    frozen = job.member.head.frozen
-    head = Head() if frozen else job.member.head
-    member = job.member.model_copy(update={"train": train, "head": head})
+    member = job.encoder_member
+    train = member.applied_train.model_copy(update={"precision": precision})
+    frozen = member.head.frozen
+    head = Head() if frozen else member.head
+    member = member.model_copy(update={"train": train, "head": head})
     with own_random_numbers(), enough_memory(OUT_OF_MEMORY):
         trial = _FoldTrial(job.model_copy(update={"member": member}), task, located)
         trial.run(frozen=frozen, save=save)
@@ -78,8 +79,8 @@ def try_fold(job: FoldJob, task: Task, located: Located, precision: Precision, s
 class _FoldTrial:
     def __init__(self, job: FoldJob, task: Task, located: Located) -> None:
         self.job, self.task, self.located = job, task, located
-        self.config, self.member = job.config, job.member
-        self.objective = new_objective(task, job.member.train.loss)
+        self.config, self.member = job.config, job.encoder_member
+        self.objective = new_objective(task, self.member.train.loss)
 
     def run(self, *, frozen: bool, save: bool) -> None:
         name = self.member.name
@@ -116,7 +117,8 @@ class _FoldTrial:
         return self.member.train.model_copy(update=update)
 
     def _encode(self, tokenizer: Any) -> Encoded:
-        return _two_texts(self.config).encode_with(tokenizer, self.job.inputs.reading)
+        spec = text_spec(self.config, self.member)
+        return _two_texts(self.config).encode_with(tokenizer, spec)
 
     def _predict(self, model: TextModel, objective: Objective) -> np.ndarray:
         return predict(

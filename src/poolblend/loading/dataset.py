@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from poolblend.competition.columns import Columns, fit_columns
-from poolblend.config import Config, Member
+from poolblend.config import AnyMember, Config, Member, TfidfMember
 from poolblend.loading.competition import Competition
-from poolblend.loading.texts import Texts, text_spec
+from poolblend.loading.texts import Texts, text_columns_of, text_spec
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
 from poolblend.store.predictions import from_table
@@ -25,11 +25,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class FoldDataset:
-    """Training uses `rows` of `encoded`, which begins with the rows of the train table.
+class FoldLabels:
+    """Training uses `rows` of the train table, then of the test table if it has pseudo-labels.
 
-    Targets and weights have the rows of `encoded`.
+    Targets and weights have all rows of these tables.
     """
+
+    rows: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    columns: Columns | None
+
+
+@dataclass(frozen=True, eq=False)
+class FoldDataset:
+    """The labels of a fold, and all rows of its tables as tokens."""
 
     encoded: Encoded
     rows: np.ndarray
@@ -59,13 +69,37 @@ class Datasets:
     def of_fold(
         self, member: Member, fold: int, located: Located, objective: Objective
     ) -> FoldDataset:
-        """The rows that the fold's model learns from: those outside the fold, of weight above 0."""
+        """The rows that the fold's model learns from, as the member's encoder reads them."""
+        labels, tables = self.labels(member, fold, objective), self.competition.tables
+        encoded = self.encode(member, located)
+        columns = labels.columns
+        if columns is not None:
+            encoded = replace(encoded, columns_NF=columns.transform(tables.train))
+        if member.pseudo is not None:
+            test = self._encode(self._test, member, located)
+            if columns is not None:
+                test = replace(test, columns_NF=columns.transform(tables.test))
+            encoded = concatenated(encoded, test)
+        return FoldDataset(encoded, labels.rows, labels.targets, labels.weights, columns)
+
+    def plain(
+        self, member: TfidfMember, columns: Columns | None
+    ) -> tuple[list[str], np.ndarray | None]:
+        """The texts of all rows of the tables that the member learns from, and their columns."""
+        tables = [self._train] if member.pseudo is None else [self._train, self._test]
+        spec = text_columns_of(self.config)
+        texts = [text for table in tables for text in table.plain(spec)]
+        if columns is None:
+            return texts, None
+        return texts, np.concatenate([columns.transform(each.table) for each in tables])
+
+    def labels(self, member: AnyMember, fold: int, objective: Objective) -> FoldLabels:
+        """What the fold's model learns: of the rows outside the fold, of weight above 0."""
         competition, data = self.competition, self.config.data
         others_N = competition.fold_N != fold
         if competition.weight_N is not None:  # the mean loss needs weights above 0
             others_N &= competition.weight_N > 0
         rows = np.flatnonzero(others_N)
-        encoded = self.encode(member, located)
         soft_NK = competition.soft_NK
         targets = (
             objective.targets(competition.y)
@@ -76,12 +110,10 @@ class Datasets:
         if data.numeric or data.categorical:
             train = competition.tables.train
             columns = fit_columns(train.iloc[rows], data.numeric, data.categorical)
-            encoded = replace(encoded, columns_NF=columns.transform(train))
-        weights = self._weights(member, rows)
-        dataset = FoldDataset(encoded, rows, targets, weights, columns)
-        return self._with_pseudo(dataset, member, fold, located, objective)
+        labels = FoldLabels(rows, targets, self._weights(member, rows), columns)
+        return self._with_pseudo(labels, member, fold, objective)
 
-    def _weights(self, member: Member, rows: np.ndarray) -> np.ndarray:
+    def _weights(self, member: AnyMember, rows: np.ndarray) -> np.ndarray:
         """(N, 1), or (N, K) with weights per label; given weights have a mean of 1 over `rows`."""
         competition = self.competition
         given_N = competition.weight_N
@@ -94,39 +126,28 @@ class Datasets:
         return weights
 
     def _with_pseudo(
-        self,
-        dataset: FoldDataset,
-        member: Member,
-        fold: int,
-        located: Located,
-        objective: Objective,
-    ) -> FoldDataset:
-        """The dataset with the test rows, labelled by models that were trained without the fold."""
+        self, own: FoldLabels, member: AnyMember, fold: int, objective: Objective
+    ) -> FoldLabels:
+        """With the test rows, labelled by models that were trained without the fold."""
         if member.pseudo is None:
-            return dataset
+            return own
         competition, task = self.competition, self.competition.task
         files = self.store.known_pseudo(member.pseudo.labels)
         table = files.read(fold, data=competition.data, task=task)
         ids = competition.tables.test[competition.tables.id]
         pred_NK = from_table(table, ids, task.outputs)
         sure_N = _confidence(pred_NK, task.kind) >= member.pseudo.confidence
-        encoded = self._encode(self._test, member, located)
-        if dataset.columns is not None:
-            encoded = replace(
-                encoded, columns_NF=dataset.columns.transform(competition.tables.test)
-            )
         n_train = len(competition.y)
         labels = objective.from_predictions(pred_NK)
-        weights = np.full((len(ids), dataset.weights.shape[1]), member.pseudo.weight)
-        if label_weights(member.applied_train, competition.y[dataset.rows]) is not None:
-            weights *= _expected_weights(dataset, labels)
+        weights = np.full((len(ids), own.weights.shape[1]), member.pseudo.weight)
+        if label_weights(member.applied_train, competition.y[own.rows]) is not None:
+            weights *= _expected_weights(own, labels)
         log.info("%s fold %d: %d pseudo-labels of %d", member.name, fold, sure_N.sum(), len(ids))
-        return FoldDataset(
-            concatenated(dataset.encoded, encoded),
-            np.concatenate([dataset.rows, n_train + np.flatnonzero(sure_N)]),
-            np.concatenate([dataset.targets, labels]),
-            np.concatenate([dataset.weights, weights]),
-            dataset.columns,
+        return FoldLabels(
+            np.concatenate([own.rows, n_train + np.flatnonzero(sure_N)]),
+            np.concatenate([own.targets, labels]),
+            np.concatenate([own.weights, weights]),
+            own.columns,
         )
 
 
@@ -136,12 +157,12 @@ def test_hashes(competition: Competition) -> dict[str, str]:
     return {key: competition.data[key] for key in tests if key in competition.data}
 
 
-def _expected_weights(dataset: FoldDataset, labels_NL: np.ndarray) -> np.ndarray:
+def _expected_weights(own: FoldLabels, labels_NL: np.ndarray) -> np.ndarray:
     """The mean weight of training rows with the same (soft) labels, (N, 1) or (N, L).
 
     With it, the test rows keep the balance of the class weights.
     """
-    targets_NL, weights = dataset.targets[dataset.rows], dataset.weights[dataset.rows]
+    targets_NL, weights = own.targets[own.rows], own.weights[own.rows]
     on_L, off_L = (
         (weights * share).sum(axis=0) / np.maximum(share.sum(axis=0), np.finfo(float).tiny)
         for share in (targets_NL, 1 - targets_NL)

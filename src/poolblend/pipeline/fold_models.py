@@ -5,12 +5,14 @@ Shape legend: N rows, K outputs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from poolblend.cards.blend import MemberOrigin
 from poolblend.cards.predictions import TableName
 from poolblend.competition.tasks import Task
-from poolblend.config import Config, Workers
+from poolblend.config import Config, TfidfMember, Workers
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
 from poolblend.jobs.foldmodels import FoldModels
@@ -76,8 +78,10 @@ def _other_tokens(job: PredictJob, store: Store, rows: Rows) -> str:
     """How the tokens of the fold's rows differ from those in training; "" for no difference."""
     models = FoldModels(store, rows.texts, job.batch_tokens, remote_code=job.remote_code)
     card = store.fold(*job.origin.place).card()
+    if card is None or card.tokens is None:
+        return ""
     now = models.tokens(*job.origin.place, rows.positions(job))
-    if card is None or card.tokens == now:
+    if card.tokens == now:
         return ""
     return f"its rows are read as {now.count} tokens, in training as {card.tokens.count} others"
 
@@ -136,8 +140,26 @@ def _members_with_models(config: Config, store: Store) -> dict[str, MemberOrigin
             raise UserError(
                 f"no member of run {store.run} is complete; run train.py first (same --config)"
             )
-    print(f"vectors of the members {what}: {', '.join(here)}")
-    return here
+    return _with_vectors(store, here, what)
+
+
+def _with_vectors(
+    store: Store, members: Mapping[str, MemberOrigin], what: str
+) -> dict[str, MemberOrigin]:
+    """The members that have an encoder, which are named; UserError where none has."""
+    without = [name for name in members if _has_no_encoder(store, name)]
+    if without:
+        print(f"no encoder, so no vectors: {', '.join(without)}")
+    found = {name: origin for name, origin in members.items() if name not in without}
+    if not found:
+        raise UserError(f"no member has vectors, of those {what}: train one that has a pooler")
+    print(f"vectors of the members {what}: {', '.join(found)}")
+    return found
+
+
+def _has_no_encoder(store: Store, name: str) -> bool:
+    card = store.fold(name, 0).card()
+    return card is not None and isinstance(card.member, TfidfMember)
 
 
 def _complete_members(config: Config, store: Store) -> dict[str, MemberOrigin]:

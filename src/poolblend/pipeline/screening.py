@@ -68,7 +68,7 @@ def screening_config(config: Config) -> Config:
         remote_code=config.remote_code,
         attention=config.train.attention,
     )
-    listed = {spec.pooler: spec.pooler_args for spec in reversed(config.members)}
+    listed = {spec.chosen_by: spec.pooler_args for spec in reversed(config.members)}
     specs = [
         MemberSpec(pooler=name, pooler_args=listed.get(name, {})) for name in declared("pooler")
     ]

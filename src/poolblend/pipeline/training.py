@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from poolblend.config import Config, Member, Workers
+from poolblend.config import AnyMember, Config, Workers
 from poolblend.errors import UserError, unknown
 from poolblend.jobs.context import Context
 from poolblend.jobs.job import FoldJob
@@ -18,7 +18,8 @@ from poolblend.jobs.tokenizer_checks import check_tokenizers
 from poolblend.jobs.tracking import check_tracking
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import load_competition, open_store, try_folds
-from poolblend.loading.models import check_members
+from poolblend.loading.models import backbones_of, check_members
+from poolblend.modeling.options import MODELS
 from poolblend.registry import declared
 from poolblend.report.standings import standing, standings_table
 from poolblend.store.probe import COPIED, check_writable
@@ -57,7 +58,7 @@ def train(
     with watch.listening():
         competition = load_competition(config, store, make_folds=True)
         try_folds(competition)
-        backbones = {member.backbone: located[member.name] for member in members}
+        backbones = backbones_of(members, located)
         context = Context(config, competition, store, backbones, watch)
         first, then = plan_jobs(config, competition, store, located, members, numbers)
         then = [job.model_copy(update={"standalone": standalone}) for job in then]
@@ -83,7 +84,7 @@ def train(
         runner.failures.check(len(waiting))
 
 
-def _summary(context: Context, members: Sequence[Member]) -> list[str]:
+def _summary(context: Context, members: Sequence[AnyMember]) -> list[str]:
     """A table with a row per member: fold scores, their mean and deviation, the OOF score."""
     competition, store = context.competition, context.store
     standings = [standing(store, each.name, competition.n_folds) for each in members]
@@ -96,7 +97,7 @@ def named_poolers(poolers: str) -> list[str] | None:
     if poolers == "all":
         return None
     names = [name.strip() for name in poolers.split(",")]
-    known = declared("pooler")
+    known = {**declared("pooler"), **MODELS}
     for name in names:
         if name not in known:
             raise unknown("pooler", name, known)

@@ -10,6 +10,7 @@ import yaml
 from poolblend.config import Config
 from poolblend.config.presets import known_presets
 from poolblend.errors import UserError
+from poolblend.modeling.options import MODELS
 from poolblend.printing import grouped, wrapped
 from poolblend.registry import declared
 from poolblend.report.standings import standing, standings_table
@@ -34,6 +35,7 @@ def list_all(config: Config) -> None:
 def _names() -> Iterator[str]:
     yield from _section("presets (preset)", known_presets())
     yield from _section("poolers (--pooler, members)", declared("pooler"))
+    yield from _section("models without an encoder (likewise)", MODELS)
     yield from _section("recipes (train.<name>, with their defaults)", _recipes())
     for title, kind in FAMILIES.items():
         yield from _section(title, declared(kind))

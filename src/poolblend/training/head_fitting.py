@@ -1,11 +1,14 @@
-"""Heads fitted by scikit-learn to a frozen encoder's pooled vectors.
+"""Heads fitted by scikit-learn: to a frozen encoder's pooled vectors, or to n-grams.
 
-Shapes: F features, C classes, S support vectors.
+Shapes: N rows, F features, L logits, C classes, S support vectors.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 from warnings import catch_warnings, filterwarnings, simplefilter
 
 import numpy as np
@@ -13,6 +16,7 @@ import torch
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import MultinomialNB
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 from torch import Tensor
@@ -27,6 +31,11 @@ log = logging.getLogger(__name__)
 LABELS = ("binary", "multiclass", "multilabel")
 VALUES = ("regression", "ordinal")
 TASKS_OF: dict[FrozenKind, tuple[str, ...]] = {"ridge": VALUES, "svr": VALUES, "logistic": LABELS}
+TASKS_OF_NGRAMS: dict[FrozenKind, tuple[str, ...]] = {
+    "ridge": VALUES,
+    "logistic": LABELS,
+    "nb": LABELS,
+}
 MAX_ITERATIONS = 10_000
 LEAST_SHARE = 1e-3  # a label's share of a row below which it is left out
 CACHE = 1000  # megabytes in which libsvm keeps columns of the kernel
@@ -34,10 +43,14 @@ CACHE = 1000  # megabytes in which libsvm keeps columns of the kernel
 SLOW_ROWS = 20_000
 
 
-def check_head(kind: FrozenKind, task_kind: str) -> None:
+def check_head(
+    kind: FrozenKind,
+    task_kind: str,
+    tasks_of: Mapping[FrozenKind, tuple[str, ...]] = TASKS_OF,
+) -> None:
     """Raise UserError where heads of the kind do not fit the task."""
-    if task_kind not in TASKS_OF[kind]:
-        fitting = [name for name, kinds in TASKS_OF.items() if task_kind in kinds]
+    if task_kind not in tasks_of[kind]:
+        fitting = [name for name, kinds in tasks_of.items() if task_kind in kinds]
         raise UserError(
             f"head.kind: {kind} does not fit a {task_kind} task; choose {' or '.join(fitting)}"
         )
@@ -69,14 +82,9 @@ def fit_head(
         head = _support_vectors(x_NF, targets_NL, weights_NL, C)
     else:
         head = LinearHead(x_NF.shape[1], targets_NL.shape[1])
-        if kind == "ridge":
-            ridge = Ridge(alpha=1 / (2 * C)).fit(x_NF, targets_NL, weights_NL[:, 0])
-            weight_LF, bias_L = np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
-        else:
-            prior_L = objective.prior(targets_NL, weights_NL)
-            assert prior_L is not None
-            fitting = _multinomial if task_kind == "multiclass" else _each_label
-            weight_LF, bias_L = fitting(x_NF, targets_NL, weights_NL, prior_L, C)
+        weight_LF, bias_L = fit_linear(
+            kind, x_NF, targets_NL, weights_NL, objective, task_kind=task_kind, C=C
+        )
         _put(head.linear.weight, weight_LF)
         _put(head.linear.bias, bias_L)
     _put(head.standardise.mean_F, scaler.mean_)
@@ -84,19 +92,53 @@ def fit_head(
     return head.requires_grad_(False)
 
 
+class _Linear(NamedTuple):
+    """Weights and biases of the classes that rows have; of two, the log-odds of the second."""
+
+    coef_CF: np.ndarray
+    intercept_C: np.ndarray
+    classes: np.ndarray
+
+
+# Features, dense or sparse, classes and weights of rows that have one class each.
+Fitting = Callable[[Any, np.ndarray, np.ndarray], _Linear]
+
+
+def fit_linear(
+    kind: FrozenKind,
+    x_NF: Any,
+    targets_NL: np.ndarray,
+    weights_NL: np.ndarray,
+    objective: Objective,
+    *,
+    task_kind: str,
+    C: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (L, F) and biases (L,) of features, dense or sparse: ridge, logistic or nb."""
+    weights_NL = np.broadcast_to(weights_NL, targets_NL.shape)
+    if kind == "ridge":
+        ridge = Ridge(alpha=1 / (2 * C)).fit(x_NF, targets_NL, weights_NL[:, 0])
+        return np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
+    prior_L = objective.prior(targets_NL, weights_NL)
+    assert prior_L is not None
+    fitting: Fitting = partial(_naive_bayes if kind == "nb" else _logistic, C)
+    fit_all = _multinomial if task_kind == "multiclass" else _each_label
+    return fit_all(x_NF, targets_NL, weights_NL, prior_L, fitting)
+
+
 def _multinomial(
-    x_NF: np.ndarray, share_NC: np.ndarray, weights_NL: np.ndarray, bias_L: np.ndarray, C: float
+    x_NF: Any, share_NC: np.ndarray, weights_NL: np.ndarray, bias_L: np.ndarray, fitting: Fitting
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (C, F) and biases (C,); a class that no row has keeps its base rate."""
     weight_CF, bias_C = np.zeros((share_NC.shape[1], x_NF.shape[1])), bias_L.copy()
-    model = _logistic(x_NF, share_NC, weights_NL[:, 0], C)
+    model = _fit_shares(x_NF, share_NC, weights_NL[:, 0], fitting)
     if model is None:
         return weight_CF, bias_C
-    # Of two classes scikit-learn keeps the log-odds of the second; all together sum to 0.
-    sides = np.array([[-0.5], [0.5]]) if len(model.coef_) == 1 else np.eye(len(model.coef_))
-    seen = model.classes_
-    weight_CF[seen] = sides @ model.coef_
-    bias_C[seen] = sides @ model.intercept_
+    # All together sum to 0.
+    sides = np.array([[-0.5], [0.5]]) if len(model.coef_CF) == 1 else np.eye(len(model.coef_CF))
+    seen = model.classes
+    weight_CF[seen] = sides @ model.coef_CF
+    bias_C[seen] = sides @ model.intercept_C
     if len(seen) < len(bias_C):
         # Base rates are logarithms of shares: they are shifted to the level of these logits.
         scale = logsumexp(x_NF @ weight_CF[seen].T + bias_C[seen], axis=1).mean()
@@ -105,35 +147,47 @@ def _multinomial(
 
 
 def _each_label(
-    x_NF: np.ndarray, share_NL: np.ndarray, weights_NL: np.ndarray, bias_L: np.ndarray, C: float
+    x_NF: Any, share_NL: np.ndarray, weights_NL: np.ndarray, bias_L: np.ndarray, fitting: Fitting
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (L, F) and biases (L,); a label that all rows have, or none, keeps its base rate."""
     weight_LF, bias_L = np.zeros((share_NL.shape[1], x_NF.shape[1])), bias_L.copy()
     for label, share_N in enumerate(share_NL.T):
         sides_N2 = np.stack([1 - share_N, share_N], axis=1)
-        model = _logistic(x_NF, sides_N2, weights_NL[:, label], C)
+        model = _fit_shares(x_NF, sides_N2, weights_NL[:, label], fitting)
         if model is not None:
-            weight_LF[label], bias_L[label] = model.coef_[0], model.intercept_[0]
+            weight_LF[label], bias_L[label] = model.coef_CF[0], model.intercept_C[0]
     return weight_LF, bias_L
 
 
-def _logistic(
-    x_NF: np.ndarray, share_NC: np.ndarray, weight_N: np.ndarray, C: float
-) -> LogisticRegression | None:
+def _fit_shares(
+    x_NF: Any, share_NC: np.ndarray, weight_N: np.ndarray, fitting: Fitting
+) -> _Linear | None:
     """None where all rows are of one class; a soft label becomes one weighted row per class."""
     rows, classes = np.nonzero(share_NC > LEAST_SHARE)
     if len(np.unique(classes)) < 2:
         return None
+    return fitting(x_NF[rows], classes, share_NC[rows, classes] * weight_N[rows])
+
+
+def _logistic(C: float, x_NF: Any, class_N: np.ndarray, weight_N: np.ndarray) -> _Linear:
     model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
     with catch_warnings():
         simplefilter("ignore", ConvergenceWarning)
         filterwarnings("ignore", "The number of unique classes")  # there may be many rare ones
-        model.fit(x_NF[rows], classes, share_NC[rows, classes] * weight_N[rows])
+        model.fit(x_NF, class_N, weight_N)
     if model.n_iter_.max() >= MAX_ITERATIONS:
         log.warning(
             "logistic regression did not converge in %d iterations; lower head.C", MAX_ITERATIONS
         )
-    return model
+    return _Linear(model.coef_, model.intercept_, model.classes_)
+
+
+def _naive_bayes(C: float, x_NF: Any, class_N: np.ndarray, weight_N: np.ndarray) -> _Linear:
+    model = MultinomialNB(alpha=1 / (2 * C)).fit(x_NF, class_N, weight_N)
+    coef_CF, intercept_C = model.feature_log_prob_, model.class_log_prior_
+    if len(coef_CF) == 2:
+        coef_CF, intercept_C = np.diff(coef_CF, axis=0), np.diff(intercept_C)
+    return _Linear(coef_CF, intercept_C, model.classes_)
 
 
 def _support_vectors(

@@ -183,5 +183,7 @@ def _memory_kind(job: PredictJob, store: Store) -> str:
     with suppress(DamagedError):  # which the job itself says
         card = store.fold(*job.origin.place).card()
         if card is not None:
-            return card.member.model_dump_json(include={"backbone", "max_length", "windows"})
+            return card.member.model_dump_json(
+                include={"model", "backbone", "max_length", "windows"}
+            )
     return job.origin.member

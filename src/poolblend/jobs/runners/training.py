@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from poolblend.cards.fold import FailureNote
+from poolblend.config import Member
 from poolblend.errors import Stopped, UserError
 from poolblend.jobs.context import Context
 from poolblend.jobs.estimate import Estimate
@@ -100,9 +101,9 @@ class TrainWork:
         found = [job.files(store).checkpoints.folder]
         if isinstance(job, FoldJob):
             member = job.member
-            if member.backbone.mlm:
-                found.append(store.backbone(member.backbone.name).folder)
-            if member.has_frozen_part:
+            if job.trained_backbone is not None:
+                found.append(store.backbone(job.trained_backbone).folder)
+            if isinstance(member, Member) and member.has_frozen_part:
                 found.append(store.bases_folder)
             if member.pseudo is not None:
                 found.append(store.pseudo(member.pseudo.labels).folder)
