@@ -28,6 +28,7 @@ from poolblend.config import Config
 from poolblend.config.members import MemberSpec
 from poolblend.config.presets import known_presets
 from poolblend.config.reading import section_within
+from poolblend.modeling.options import Tfidf
 from poolblend.modeling.poolers import POOLERS
 from poolblend.registry import declared
 from poolblend.training.options import Train
@@ -77,7 +78,7 @@ def recipes() -> str:
 def keys() -> str:
     """A table per section of a config: its keys, their defaults, and what the code says of them."""
     tables = [_keys_of("", Config)]
-    tables += [_keys_of("members[]", MemberSpec)]
+    tables += [_keys_of("members[]", MemberSpec), _keys_of("members[].model", Tfidf)]
     tables += [_keys_of(name, section) for name, section in _sections("", Config)]
     return "\n\n".join(tables)
 

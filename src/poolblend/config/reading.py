@@ -151,7 +151,9 @@ def _explain(error: ValidationError, where: str) -> str:
         moved = [each for each in keys if each.rpartition(".")[2] == plain]
         if moved and not section:
             return f"unknown key '{plain}' {where}; did you mean '{moved[0]}'?"
-        known = [each for each in keys if each.rpartition(".")[0] == section]
+        own = [each.removeprefix("members.") for each in keys]  # `model` is a member's alone
+        both = dict.fromkeys([*keys, *own])
+        known = [each for each in both if each.rpartition(".")[0] == section]
         return str(unknown("key", plain, known, where))
     cause = first.get("ctx", {}).get("error")
     reason = str(cause) if cause else first["msg"][0].lower() + first["msg"][1:]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from poolblend.config import Config, Workers
+from poolblend.config import Config, Member, Workers
 from poolblend.config.members import MemberSpec
 from poolblend.ensembling.resampling import bootstrap, gain
 from poolblend.ensembling.smooth import truth
@@ -98,14 +98,15 @@ def compare(
     """
     scorer, rows = competition.scorer, np.flatnonzero(competition.fold_N == fold)
     ids = competition.tables.train[competition.tables.id].iloc[rows]
-    cards, preds = [], []
+    cards, poolers, preds = [], [], []
     for member in config.resolve_members():
         files = store.fold(member.name, fold)
         card = files.card()
-        if card is not None and card.score is not None:
+        if isinstance(member, Member) and card is not None and card.score is not None:
             cards.append(card)
+            poolers.append(member.pooler)
             preds.append(from_table(files.oof(), ids, competition.task.outputs))
-    if sum(card.member.pooler == AGAIN.pooler for card in cards) < 2:
+    if poolers.count(str(AGAIN.pooler)) < 2:
         raise UserError(
             f"{AGAIN.pooler} has no {scorer.name} on fold {fold} under two seeds, so that nothing "
             "can be compared; see the messages above, or choose another --fold"
@@ -121,7 +122,7 @@ def compare(
     drawn_MR = bootstrap(y, inputs, scorer, group_N=group_N)
     screened = [
         Screened(
-            cards[i].member.pooler,
+            poolers[i],
             float(cards[i].score or 0),
             gain(drawn_MR[best], drawn_MR[i], float(loss_M[best] - loss_M[i])),
             cards[i].seconds,
