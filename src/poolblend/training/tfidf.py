@@ -42,7 +42,8 @@ class TfidfModel:
         for start in range(0, len(texts), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             columns = None if columns_NF is None else columns_NF[rows]
-            x_NF = _features(self.vectorizers.values(), texts[rows], columns)
+            blocks = [each.transform(texts[rows]) for each in self.vectorizers.values()]
+            x_NF = _side_by_side(blocks, columns)
             parts.append(x_NF @ weight_FL + self.bias_L)
         return np.concatenate(parts)
 
@@ -68,6 +69,8 @@ class TfidfModel:
                 known = terms.split(SEPARATOR)
                 vectorizers[name] = _vectorizer(options, name, vocabulary=known)
                 vectorizers[name].idf_ = _take(left, f"{name}.idf", np.float64, len(known))
+        if not vectorizers:
+            raise ValueError("no n-grams")
         n_features = sum(len(each.idf_) for each in vectorizers.values()) + n_columns
         weight_LF = _take(left, "weight_LF", np.float32, n_logits, n_features)
         model = cls(vectorizers, weight_LF, _take(left, "bias_L", np.float64, n_logits))
@@ -110,31 +113,34 @@ def fit_tfidf(
     Words, characters and columns each have a (mean) squared length of 1, so that one `C` suits
     all. Raises UserError where the texts hold no n-gram that is frequent enough.
     """
-    vectorizers = {name: _fitted(options, name, texts) for name in ANALYSERS}
-    found = {name: fitted for name, fitted in vectorizers.items() if fitted is not None}
-    if not found:
+    tried = {name: _fitted(options, name, texts) for name in ANALYSERS}
+    fitted = {name: each for name, each in tried.items() if each is not None}
+    if not fitted:
         raise UserError(
             f"no word or character sequence is in {options.min_df} of the {len(texts)} training "
             "texts: lower model.min_df"
         )
-    x_NF = _features(found.values(), texts, columns_NF)
+    x_NF = _side_by_side([block for _, block in fitted.values()], columns_NF)
     weight_LF, bias_L = fit_linear(
         kind, x_NF, targets_NL, weights_NL, objective, task_kind=task_kind, C=C
     )
-    model = TfidfModel(found, weight_LF.astype(np.float32), bias_L.astype(np.float64))
+    vectorizers = {name: vectorizer for name, (vectorizer, _) in fitted.items()}
+    model = TfidfModel(vectorizers, weight_LF.astype(np.float32), bias_L.astype(np.float64))
     n_columns = 0 if columns_NF is None else columns_NF.shape[1]
     return TfidfModel.load(options, model.state_dict(), len(bias_L), n_columns)
 
 
-def _fitted(options: Tfidf, name: str, texts: Sequence[str]) -> TfidfVectorizer | None:
-    """Fitted to the texts; None where these n-grams are not wanted, or none is frequent enough."""
+def _fitted(
+    options: Tfidf, name: str, texts: Sequence[str]
+) -> tuple[TfidfVectorizer, csr_matrix] | None:
+    """Fitted to the texts, and what it makes of them; None where n-grams are not wanted or rare."""
     if getattr(options, name) is None or len(texts) < options.min_df:
         return None
     vectorizer = _vectorizer(
         options, name, min_df=options.min_df, max_features=options.max_features
     )
     try:
-        return vectorizer.fit(texts)
+        return vectorizer, vectorizer.fit_transform(texts)
     except ValueError as error:
         if "empty vocabulary" in str(error) or "no terms remain" in str(error):
             return None
@@ -150,10 +156,9 @@ def _vectorizer(options: Tfidf, name: str, **settings: Any) -> TfidfVectorizer:
     )
 
 
-def _features(vectorizers: Any, texts: Sequence[str], columns_NF: np.ndarray | None) -> csr_matrix:
+def _side_by_side(blocks: Sequence[csr_matrix], columns_NF: np.ndarray | None) -> csr_matrix:
     """The rows' n-grams and columns, (N, F) float64."""
-    blocks = [vectorizer.transform(texts) for vectorizer in vectorizers]
-    if columns_NF is not None:
-        scale = np.sqrt(max(1, columns_NF.shape[1]))
-        blocks.append(csr_matrix(columns_NF.astype(np.float64) / scale))
-    return hstack(blocks, format="csr")
+    if columns_NF is None:
+        return hstack(blocks, format="csr")
+    scale = np.sqrt(max(1, columns_NF.shape[1]))
+    return hstack([*blocks, csr_matrix(columns_NF.astype(np.float64) / scale)], format="csr")
