@@ -45,7 +45,7 @@ def parser(name: str, doc: str | None, lists: str | None = None) -> argparse.Arg
     made = _Parser(
         allow_abbrev=False,
         description=as_typed(doc or ""),
-        prog=as_typed(f"{name}.py"),
+        prog=as_typed(f"{name}.py") if SCRIPT.fullmatch(f"{name}.py") else f"poolblend {name}",
         epilog=f"{lists}s:\n{describe(lists)}" if lists else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from poolblend.doctor import doctor
     from poolblend.doctor.artefacts import check
     from poolblend.pipeline.blending import blend
+    from poolblend.pipeline.board import board
     from poolblend.pipeline.dryrun import dry_run
     from poolblend.pipeline.fold_models import verify_oof, write_vectors
     from poolblend.pipeline.inference import infer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "blend",
+    "board",
     "check",
     "doctor",
     "dry_run",
@@ -39,6 +41,7 @@ __all__ = [
 
 _MODULES = {
     "blend": "pipeline.blending",
+    "board": "pipeline.board",
     "check": "doctor.artefacts",
     "doctor": "doctor",
     "dry_run": "pipeline.dryrun",

@@ -49,24 +49,22 @@ def standing(store: Store, member: str, n_folds: int) -> Standing:
     return Standing(member, n_folds, scores, seconds, tuple(damaged), failed)
 
 
-def standings_table(
-    standings: Sequence[Standing], *, oof: Mapping[str, str] | None = None
-) -> list[str]:
-    """A table with a line per member; `oof` has each member's score over all rows.
+def standings_table(standings: Sequence[Standing], *, oof: Mapping[str, str]) -> list[str]:
+    """A table with a line per member, and the scores of its folds if there are not too many.
 
-    With `oof`, the table also has the scores of each fold, if there are not too many folds.
+    `oof` has the members' scores over all rows.
     """
     n_folds = max((each.n_folds for each in standings), default=0)
-    shown = range(n_folds) if oof is not None and n_folds <= MOST_FOLDS_SHOWN else range(0)
-    overall = ["OOF"] if oof is not None else []
-    headings = ["member", "folds", *(f"fold {k}" for k in shown), "mean ± sd", *overall, "seconds"]
+    shown = range(n_folds) if n_folds <= MOST_FOLDS_SHOWN else range(0)
+    folds = [f"fold {k}" for k in shown]
+    headings = ["member", "folds", *folds, "mean ± sd", "OOF", "seconds"]
     rows = [
         [
             each.member,
             f"{len(each.scores)} of {each.n_folds}",
             *(_shown(each.scores.get(fold)) for fold in shown),
             each.spread,
-            *([oof.get(each.member, "")] if oof is not None else []),
+            oof.get(each.member, ""),
             f"{each.seconds:.0f}" if each.scores else "",
         ]
         for each in standings

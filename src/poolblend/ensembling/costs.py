@@ -1,0 +1,47 @@
+"""The seconds that members take to predict a row, alone and together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One member's seconds a row.
+
+    `own` are of what it alone computes; `shared`, by key, of parts that are computed once for all
+    members with the same key, such as the hidden states of frozen layers.
+    """
+
+    own: float
+    shared: Mapping[str, float]
+
+    @property
+    def alone(self) -> float:
+        """Its seconds a row without any other member."""
+        return seconds_together([self])
+
+
+FREE = Cost(0.0, {})
+
+
+def seconds_together(costs: Collection[Cost]) -> float:
+    """Seconds a row of these members together: shared parts count once."""
+    shared: dict[str, float] = {}
+    for cost in costs:
+        shared |= cost.shared
+    return sum(cost.own for cost in costs) + sum(shared.values())
+
+
+def on_frontier(score_M: Sequence[float], seconds_M: Sequence[float], better: str) -> list[bool]:
+    """Whether no other member is at least as good and as quick, and better in one of both.
+
+    Of members that are equal in both, all are on it.
+    """
+    sign = 1 if better == "max" else -1
+    points = [(sign * score, -seconds) for score, seconds in zip(score_M, seconds_M, strict=True)]
+    return [
+        not any(other != own and other[0] >= own[0] and other[1] >= own[1] for other in points)
+        for own in points
+    ]
