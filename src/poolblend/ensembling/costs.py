@@ -1,9 +1,11 @@
-"""The seconds that members take to predict a row, alone and together."""
+"""The seconds that members take to predict a row, alone and together, and a limit of them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+
+from poolblend.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,39 @@ def seconds_together(costs: Collection[Cost]) -> float:
     for cost in costs:
         shared |= cost.shared
     return sum(cost.own for cost in costs) + sum(shared.values())
+
+
+class NothingAffordableError(UserError):
+    """No member alone is quick enough."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The members' costs, in their order, and the seconds a row that they may take together."""
+
+    costs: tuple[Cost, ...]
+    limit: float
+
+    def seconds(self, members: Collection[int]) -> float:
+        """Seconds a row of these members together."""
+        return seconds_together([self.costs[m] for m in members])
+
+    def allows(self, members: Collection[int]) -> bool:
+        return self.seconds(members) <= self.limit
+
+    @property
+    def alone(self) -> list[int]:
+        """The members that are quick enough alone; NothingAffordableError if none is."""
+        found = [m for m in range(len(self.costs)) if self.allows([m])]
+        if not found:
+            least = min(self.costs, key=lambda cost: cost.alone).alone
+            raise NothingAffordableError(
+                f"the quickest member takes {least:.2g} s a row, the budget is {self.limit:.2g} s"
+            )
+        return found
+
+    def subset(self, members: Sequence[int]) -> Budget:
+        return Budget(tuple(self.costs[m] for m in members), self.limit)
 
 
 def on_frontier(score_M: Sequence[float], seconds_M: Sequence[float], better: str) -> list[bool]:

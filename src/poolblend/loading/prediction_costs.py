@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from poolblend.cards.fold import FoldCard
-from poolblend.ensembling.costs import Cost
+from poolblend.ensembling.costs import FREE, Budget, Cost, NothingAffordableError
+from poolblend.errors import UserError
+from poolblend.loading.blend_members import Members
+from poolblend.store import Store
 
 
 def prediction_cost(cards: Sequence[FoldCard]) -> Cost | None:
@@ -35,3 +39,41 @@ def measured_on(cards: Iterable[FoldCard]) -> tuple[str, ...]:
         if card.prediction is not None
     )
     return tuple(sorted(set(places)))
+
+
+def with_budget(store: Store, gathered: Members, seconds: float, rows: int) -> Members:
+    """The members with what each of them costs, and a budget of `seconds` for so many rows.
+
+    Members of other tools are free: their predictions exist. Raises UserError for members that
+    nobody timed, and if no member is quick enough.
+    """
+    costs: dict[str, Cost] = {}
+    for name in gathered.matrix.members:
+        cards = folds_of(store, name, gathered)
+        cost = prediction_cost(cards) if cards else FREE
+        if cost is not None:
+            costs[name] = cost
+    untimed = [name for name in gathered.matrix.members if name not in costs]
+    if untimed:
+        raise UserError(
+            f"blend.budget: the seconds that {', '.join(untimed)} take to predict are not in the "
+            "cards (trained by an earlier version, or the states of frozen layers were not timed); "
+            "train them again, leave them out with --members a,b, or leave blend.budget out"
+        )
+    budget = Budget(tuple(costs.values()), seconds / rows)
+    try:
+        _ = budget.alone
+    except NothingAffordableError:
+        name = min(costs, key=lambda name: costs[name].alone)
+        raise UserError(
+            f"blend.budget: {seconds:g} s are too short for every member: the quickest, {name}, "
+            f"takes about {costs[name].alone * rows:.3g} s for {rows} rows; allow more"
+        ) from None
+    return replace(gathered, matrix=replace(gathered.matrix, budget=budget))
+
+
+def folds_of(store: Store, name: str, gathered: Members) -> list[FoldCard]:
+    """The cards of a member's folds; [] for one of another tool."""
+    folds = range(len(gathered.origins[name].folds))
+    cards = (store.fold(name, fold).card() for fold in folds)
+    return [card for card in cards if card is not None]

@@ -132,7 +132,7 @@ def make_board(config: Config, store: Store, device: str) -> Board:
         members=_ordered(_with_frontier(rows, better), better),
         blends=tuple(_blend_rows(card)),
         missing=missing,
-        sentence=note if card is None else card.sentence,
+        sentence=note if card is None else _sentence(card),
         shared_bytes=_shared_bytes(timed),
         measured_on=places,
         elsewhere=bool(here - {(device, platform.node())}),
@@ -147,6 +147,10 @@ def _read_blend(store: Store) -> tuple[BlendCard | None, str | None]:
         return store.read_blend(), None
     except UserError as error:
         return None, str(error)
+
+
+def _sentence(card: BlendCard) -> str:
+    return " ".join([card.sentence, *([card.budget.sentence] if card.budget else [])])
 
 
 def _number_of_folds(config: Config, store: Store, card: BlendCard | None) -> int:
