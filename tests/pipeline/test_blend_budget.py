@@ -108,6 +108,5 @@ def test_pseudo_labels_are_of_the_members_that_fit(timed):
     settings = timed("blend.budget=10s")
     pipeline.blend(settings)
     pipeline.write_pseudo_labels(settings, "first")
-    card = open_store(settings).pseudo("first").check()
-    card = card[0] if isinstance(card, tuple) else card
+    card = open_store(settings).pseudo("first").card()
     assert {name for fold in card.folds for name in fold.members} == {MAX}

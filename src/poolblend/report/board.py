@@ -296,5 +296,7 @@ def _ordered(rows: Sequence[MemberRow], better: str) -> tuple[MemberRow, ...]:
 
 
 def _blend_rows(card: BlendCard | None) -> Iterable[BlendRow]:
-    for name, scores in card.blenders.items() if card is not None else ():
+    if card is None:
+        return
+    for name, scores in card.blenders.items():
         yield BlendRow(name, scores.in_sample, scores.honest, name == card.blender)
