@@ -158,7 +158,7 @@ def test_check_board_and_dry_run_show_it(run, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "fold models 3 whole, 3 failed" in shown
     assert f"failed: {WILD} fold 0: " in shown
-    assert f"{WILD}: is not trained yet (fold 0, 1, 2: " in pipeline.board(settings)
+    assert f"{WILD}: not trained yet (fold 0, 1, 2: " in pipeline.board(settings)
     pipeline.dry_run(settings, skip_failed=True)
     shown = capsys.readouterr().out
     assert shown.count("missing, failed before") == 3

@@ -79,7 +79,7 @@ def test_without_a_blend_scores_come_from_the_stored_predictions(finished, board
 def test_why_members_are_missing_is_told(finished, board):
     others = config.load(None, ["members=[max]"]).members
     more = finished.settings.model_copy(update={"members": others})
-    assert board(more).missing == {"tiny-max-s42": "is not trained yet"}
+    assert board(more).missing == {"tiny-max-s42": "not trained yet"}
     finished.store.blend_path.unlink()
     finished.store.oof_path(MEMBER, 1).write_bytes(b"")
     made = board()

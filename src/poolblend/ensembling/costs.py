@@ -55,6 +55,11 @@ class Budget:
         return self.seconds(members) <= self.limit
 
     @property
+    def binds(self) -> bool:
+        """Whether it does not allow all members together."""
+        return not self.allows(range(len(self.costs)))
+
+    @property
     def alone(self) -> list[int]:
         """The members that are quick enough alone; NothingAffordableError if none is."""
         found = [m for m in range(len(self.costs)) if self.allows([m])]

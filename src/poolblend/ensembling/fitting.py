@@ -56,11 +56,11 @@ def fit_blends(
     """Fit the named blenders on all rows of the matrix, the simplest first.
 
     Everything is learned from these rows, the space and the cuts too unless `form` gives them.
-    With a budget, so is the choice of members: only those that it allows get weight.
+    With a budget that binds, so is the choice of members: only those that it allows get weight.
     Raises UserError where the metric does not allow weights per output.
     """
     form = form or choose_form(matrix, scorer, options)
-    if matrix.budget is not None:
+    if matrix.budget is not None and matrix.budget.binds:
         return _fit_within_budget(names, matrix, scorer, options, seed, form, progress)
     parts = list(_parts(matrix, scorer, options))
     fits: list[dict[str, BlendFit]] = [{} for _ in parts]

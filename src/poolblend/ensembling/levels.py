@@ -47,7 +47,10 @@ def levels(
         level = _level(matrix, scorer, options, blender, seed, limit)
         if level.members not in found or limit == budget.limit:
             found[level.members] = level
-    return [*found.values(), _level(matrix, scorer, options, blender, seed, None)]
+    whole = _level(matrix, scorer, options, blender, seed, None)
+    if whole.members in found and found[whole.members].limit != budget.limit:
+        del found[whole.members]
+    return [*found.values(), whole]
 
 
 def _level(

@@ -47,6 +47,11 @@ def with_budget(store: Store, gathered: Members, seconds: float, rows: int) -> M
     Members of other tools are free: their predictions exist. Raises UserError for members that
     nobody timed, and if no member is quick enough.
     """
+    if all(origin.oof_file for origin in gathered.origins.values()):
+        raise UserError(
+            "blend.budget does nothing with members of other tools alone, whose test predictions "
+            "exist; leave it out"
+        )
     costs: dict[str, Cost] = {}
     for name in gathered.matrix.members:
         cards = folds_of(store, name, gathered)

@@ -166,13 +166,16 @@ def _why_missing(
     """Why members are not complete, by name; failed folds with their reasons."""
     trained = store.members()
     whole = [name for name in trained if not standings[name].damaged]
-    missing = describe_incomplete(config, store, whole, n_folds)
+    missing = {
+        name: reason.removeprefix("is ")
+        for name, reason in describe_incomplete(config, store, whole, n_folds).items()
+    }
     for name, each in standings.items():
         if each.damaged:
             folds = ", ".join(map(str, each.damaged))
             missing[name] = f"fold {folds} damaged; train.py --check shows details"
         elif not each.scores and name not in missing:
-            missing[name] = "is not trained yet"
+            missing[name] = "not trained yet"
     return missing
 
 

@@ -94,8 +94,11 @@ def notes(board: Board) -> Iterator[str]:
             "without: what the blend's honest score loses without the member; ? where the 95 % "
             "interval contains 0."
         )
+    names: dict[str, list[str]] = {}
     for name, reason in board.missing.items():
-        yield f"{name}: {reason}"
+        names.setdefault(reason, []).append(name)
+    for reason, some in names.items():
+        yield f"{', '.join(some)}: {reason}"
 
 
 def _about_costs(board: Board) -> Iterator[str]:

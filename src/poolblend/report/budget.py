@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from poolblend.cards.blend import BudgetUse, Level
 from poolblend.config import Config
 from poolblend.ensembling.choice import Choice
@@ -12,6 +14,8 @@ from poolblend.loading.prediction_costs import folds_of, measured_on
 from poolblend.printing import duration
 from poolblend.report.findings import quick_blender
 from poolblend.store import Store
+
+MOST_NAMES = 5  # in a sentence; the table of weights has all
 
 
 def budget_use(
@@ -51,8 +55,8 @@ def budget_use(
     unlimited = found[-1]
     sentence = (
         f"Within {config.blend.budget} for {rows} rows: {len(used)} of {len(members)} members "
-        f"({', '.join(members[m] for m in used)}), about {duration(needed)} as timed in training "
-        f"({'; '.join(places) or 'no member'}), without loading models and reading tokens. All "
+        f"({_listed([members[m] for m in used])}), about {duration(needed)} as timed in training "
+        f"({'; '.join(places)}), without loading models and reading tokens. All "
         f"members would take about {duration(unlimited.seconds)}, and {blender} of them scores "
         f"{unlimited.honest:.4f}, honestly. Each fold's members were chosen without the fold, as "
         "its weights were; the best single member is the best that fits."
@@ -60,7 +64,7 @@ def budget_use(
     if len(places) > 1:
         sentence += " Seconds of different devices or machines are compared as if they were one's."
     if free:
-        sentence += f" Members of other tools count as free: {', '.join(free)}."
+        sentence += f" Members of other tools count as free ({_listed(free)})."
     return BudgetUse(
         limit=limit,
         rows=rows,
@@ -71,3 +75,8 @@ def budget_use(
         measured_on=places,
         sentence=sentence,
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    some = ", ".join(names[:MOST_NAMES])
+    return some if len(names) <= MOST_NAMES else f"{some}, …"
