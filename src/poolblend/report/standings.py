@@ -13,14 +13,13 @@ MOST_FOLDS_SHOWN = 5  # a table with more is wider than a screen
 
 
 class Standing(NamedTuple):
-    """One member's folds: scores of finished folds (None if undefined), reasons of failed ones."""
+    """One member's folds: scores of finished ones (None if undefined), numbers of damaged ones."""
 
     member: str
     n_folds: int
     scores: dict[int, float | None]
     seconds: float
     damaged: tuple[int, ...]
-    failed: Mapping[int, str] = {}  # reasons
 
     @property
     def spread(self) -> str:
@@ -34,7 +33,7 @@ class Standing(NamedTuple):
 def standing(store: Store, member: str, n_folds: int) -> Standing:
     """The state of the member's `n_folds` folds, from their cards alone."""
     scores: dict[int, float | None] = {}
-    seconds, damaged, failed = 0.0, [], {}
+    seconds, damaged = 0.0, []
     for fold in range(n_folds):
         try:
             card = store.fold(member, fold).card()
@@ -44,9 +43,7 @@ def standing(store: Store, member: str, n_folds: int) -> Standing:
         if card is not None:
             scores[fold] = card.score
             seconds += card.seconds
-        elif note := store.fold(member, fold).failure():
-            failed[fold] = note.reason
-    return Standing(member, n_folds, scores, seconds, tuple(damaged), failed)
+    return Standing(member, n_folds, scores, seconds, tuple(damaged))
 
 
 def standings_table(standings: Sequence[Standing], *, oof: Mapping[str, str]) -> list[str]:
