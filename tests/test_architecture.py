@@ -52,6 +52,13 @@ def test_commands_parse_arguments_and_call_the_pipeline():
             assert names <= ours, path
 
 
+def test_no_module_of_the_pipeline_has_the_name_of_a_function():
+    """Once imported, the module would stand in the function's place."""
+    from poolblend import pipeline
+
+    assert not {path.stem for path in modules("pipeline")} & set(pipeline.__all__)
+
+
 def test_nobody_imports_scripts():
     for path in [*SRC.rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
         assert not [name for name in imported(path) if name.split(".")[0] in SCRIPTS], path

@@ -57,7 +57,7 @@ def test_from_csvs_to_submission_in_a_folder_of_its_own(poolblend, toy):
 
 
 def test_configs_demo_and_notebook_come_with_it(poolblend, program):
-    done = poolblend("train", "--list", "--config", "configs/trec.yaml", "--set", "preset=best")
+    done = poolblend("board", "--config", "configs/trec.yaml", "--set", "preset=best")
     assert "minilm-mean-s1" in done.stdout, done.stderr
     assert (program.parents[1] / "poolblend" / "notebooks" / "blend.ipynb").is_file()
     done = poolblend("blend", "--config", "nowhere.yaml")
@@ -66,7 +66,7 @@ def test_configs_demo_and_notebook_come_with_it(poolblend, program):
 
 def test_help_and_messages_name_the_commands_as_they_are_typed(poolblend, toy):
     everything = poolblend("--help").stdout
-    for command in ("new", "train", "blend", "infer", "doctor"):
+    for command in ("new", "train", "blend", "board", "infer", "doctor"):
         assert f"poolblend {command} " in everything
         assert f"poolblend {command} " in poolblend(command, "--help").stdout
     assert poolblend().stdout == everything

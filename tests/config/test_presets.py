@@ -75,7 +75,7 @@ def test_every_preset_is_described_and_fits_every_task(name, write, capsys):
         path = write(f"task: {task}\nmetric: {metric}\npreset: {name}\ndata: {{target: y}}")
         settings = config.load(path)
         assert config.Config(**settings.model_dump()) == settings
-    list_all(settings)
+    list_all()
     listed = " ".join(capsys.readouterr().out.split("\n\n")[0].split())
     assert f" {name} {line}" in listed
 

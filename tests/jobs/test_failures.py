@@ -149,7 +149,7 @@ def test_a_failure_from_other_inputs_counts_no_more(run, toy, capsys):
     assert finished(store, WILD) == [0, 1, 2]
 
 
-def test_check_list_and_dry_run_show_it(run, capsys):
+def test_check_board_and_dry_run_show_it(run, capsys):
     settings, _ = run()
     with pytest.raises(PartlyFailedError):
         pipeline.train(settings)
@@ -158,9 +158,7 @@ def test_check_list_and_dry_run_show_it(run, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "fold models 3 whole, 3 failed" in shown
     assert f"failed: {WILD} fold 0: " in shown
-    pipeline.list_all(settings)
-    shown = " ".join(capsys.readouterr().out.split())
-    assert f"failed: {WILD} fold 0, 1, 2: " in shown
+    assert f"{WILD}: not trained yet (fold 0, 1, 2: " in pipeline.board(settings)
     pipeline.dry_run(settings, skip_failed=True)
     shown = capsys.readouterr().out
     assert shown.count("missing, failed before") == 3

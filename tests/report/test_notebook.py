@@ -150,12 +150,12 @@ def test_the_report_has_the_pictures_and_is_otherwise_what_blend_py_does(toy, tm
     html = store.report_path.read_text(encoding="utf-8")
     page = assert_self_contained(html)
     assert "<title>The blend of toy</title>" in html
-    assert page.tags.count("img") == 12
+    assert page.tags.count("img") == 13
     assert expected["sentence"] in page.text
     assert "blend.py --report --config toy.yaml" in page.text
     assert "Warning" not in page.text
     figures = store.figures_folder
-    assert len(list(figures.glob("*.png"))) == len(list(figures.glob("*.svg"))) == 12
+    assert len(list(figures.glob("*.png"))) == len(list(figures.glob("*.svg"))) == 13
 
 
 def test_the_notebook_runs_with_weights_per_output_and_escapes_what_data_are_called(outside):

@@ -22,6 +22,7 @@ WHOLE = {
     "disagreement": pictures.disagreement,
     "q-statistic": pictures.q_statistic,
     "without": pictures.losses_without,
+    "budget": pictures.budget,
     "weights": pictures.weights,
     "weights-per-output": pictures.weights_per_output,
     "search": pictures.search,

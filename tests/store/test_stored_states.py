@@ -17,6 +17,7 @@ def save(folder, inputs=INPUTS):
     def fill(put):
         put(3, X_SLH[3:])  # in any order
         put(0, X_SLH[:3])
+        return 0.25
 
     folder.save(inputs, X_SLH.shape, X_SLH.dtype, fill)
 
@@ -24,9 +25,10 @@ def save(folder, inputs=INPUTS):
 def test_states_are_read_as_they_were_put(tmp_path):
     assert HiddenStatesFolder(tmp_path).load(INPUTS) is None
     save(HiddenStatesFolder(tmp_path))
-    found = HiddenStatesFolder(tmp_path).load(INPUTS)
+    found, card = HiddenStatesFolder(tmp_path).load(INPUTS)
     assert isinstance(found, np.memmap)
     assert not found.flags.writeable
+    assert card.seconds == 0.25
     np.testing.assert_array_equal(found, X_SLH)
 
 
@@ -70,7 +72,7 @@ def test_damaged_states_are_named_and_not_read(tmp_path, caplog, damage):
     assert str(path.stem) in caplog.text
     assert "computed again" in caplog.text
     save(HiddenStatesFolder(tmp_path))
-    np.testing.assert_array_equal(HiddenStatesFolder(tmp_path).load(INPUTS), X_SLH)
+    np.testing.assert_array_equal(HiddenStatesFolder(tmp_path).load(INPUTS)[0], X_SLH)
 
 
 def test_an_interrupted_writer_leaves_nothing(tmp_path):
@@ -113,4 +115,4 @@ def test_another_process_is_sent_no_states(tmp_path):
     folder.load(INPUTS)
     sent = pickle.dumps(folder)
     assert len(sent) < 1000
-    np.testing.assert_array_equal(pickle.loads(sent).load(INPUTS), X_SLH)
+    np.testing.assert_array_equal(pickle.loads(sent).load(INPUTS)[0], X_SLH)

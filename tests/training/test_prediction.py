@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from poolblend.modeling import backbone
 from poolblend.modeling.model import build_model
+from poolblend.training import prediction
 from poolblend.training.batches import collate
 from poolblend.training.objectives import choose_objective
 from poolblend.training.prediction import BatchCache, predict
@@ -166,3 +167,22 @@ def test_batches_of_another_table_or_beyond_the_limit_are_not_kept(encoded):
     assert cache(encoded, rows) is not first
     small = BatchCache(limit=10)
     assert small(encoded, rows) is not small(encoded, rows)
+
+
+def test_a_first_batch_that_warms_the_device_up_counts_like_the_others(monkeypatch):
+    now = iter([0.0, 10.0, 13.0])  # the start, the end of the first batch, the end of the third
+    monkeypatch.setattr(prediction.time, "perf_counter", lambda: next(now))
+    called = []
+    stopwatch = prediction.Stopwatch(lambda: called.append(1))
+    for _ in range(3):
+        stopwatch()
+    assert stopwatch.seconds() == 4.5
+    assert len(called) == 3
+
+
+def test_a_pass_of_one_batch_is_timed_whole(monkeypatch):
+    now = iter([0.0, 10.0, 10.5])
+    monkeypatch.setattr(prediction.time, "perf_counter", lambda: next(now))
+    stopwatch = prediction.Stopwatch()
+    stopwatch()
+    assert stopwatch.seconds() == 10.5

@@ -176,6 +176,34 @@ class Diversity(CardPart):
     sentence: str
 
 
+class Level(CardPart):
+    """The blend under a limit of seconds (None: of all members); `seconds` are of its `members`."""
+
+    limit: float | None
+    seconds: float
+    in_sample: float
+    honest: float
+    members: tuple[str, ...]
+
+
+class BudgetUse(CardPart):
+    """How the blend keeps to the seconds that infer.py may compute for so many rows.
+
+    `needed` are the seconds of the members with weight, as timed in training where `measured_on`
+    says; the `free` members of other tools cost none. `levels` are of `blender`, under rising
+    limits.
+    """
+
+    limit: float
+    rows: int
+    needed: float
+    blender: str
+    levels: tuple[Level, ...]
+    free: tuple[str, ...]
+    measured_on: tuple[str, ...]
+    sentence: str
+
+
 class BlendCard(Card):
     """The card of a blend. Members and rows of weights have the same order.
 
@@ -207,6 +235,7 @@ class BlendCard(Card):
     without_blender: str
     refitted_blender: str
     slices: dict[str, str]
+    budget: BudgetUse | None = None
     options: FitOptions
     config: dict[str, Any]
     provenance: Provenance

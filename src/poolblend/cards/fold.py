@@ -83,6 +83,30 @@ class HeadRecord(CardPart):
     support_vectors: int | None = None
 
 
+class StatesTime(CardPart):
+    """How long the hidden states of a model's frozen layers took, for all rows of a table.
+
+    Models whose states have one `fingerprint` share them: they are computed once. `seconds` are
+    None where nobody timed them.
+    """
+
+    fingerprint: str
+    rows: int
+    seconds: float | None
+
+
+class PredictionTime(CardPart):
+    """How long a fold's model took to predict the fold's own rows, in the fastest of all epochs.
+
+    Reading texts as tokens and loading the model are not counted; nor are stored states of frozen
+    layers, which `states` has.
+    """
+
+    rows: int
+    seconds: float
+    states: StatesTime | None = None
+
+
 class BackboneHashes(CardPart):
     """Hashes of the backbone's files when the training started."""
 
@@ -159,6 +183,7 @@ class FoldCard(Card):
     target_scaler: dict[str, tuple[float, ...]] | None = None
     reads_padding: bool = False  # padding changes predictions, so batches have equal lengths
     seconds: float
+    prediction: PredictionTime | None = None
     config: dict[str, Any]
     provenance: Provenance
     files: FoldFileHashes

@@ -19,8 +19,12 @@ class HiddenStatesInputs(Inputs):
 
 
 class HiddenStatesCard(Card):
-    """The card beside a file of hidden states, an array (tokens, layers, hidden)."""
+    """The card beside a file of hidden states, an array (tokens, layers, hidden).
+
+    `seconds` are what it took to compute them, None if unknown.
+    """
 
     inputs: HiddenStatesInputs
     shape: tuple[int, int, int]
     file: FileHash
+    seconds: float | None = None

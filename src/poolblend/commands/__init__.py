@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": "test what a run needs on this machine",
     "train": "train fold models, and keep their out-of-fold predictions",
     "blend": "fit blend weights, and score them honestly",
+    "board": "show members and blends: scores, seconds, sizes, weights",
     "infer": "run the fold models, and write submission.csv",
 }
 

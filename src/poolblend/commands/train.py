@@ -7,7 +7,7 @@
   python train.py --workers auto                         several processes, or one for each GPU
   python train.py --time-limit 8h30m                     stop before; finished work is kept
   python train.py --screen                               which poolers are worth training?
-  python train.py --list                                 names for the config; finished folds
+  python train.py --list                                 names for the config
   python train.py --dry-run                              the folds to train and their tokens
   python train.py --check                                is any stored file damaged or stale?
   python train.py --doctor                               will it run on this machine?
@@ -65,8 +65,7 @@ def main(arguments: Sequence[str]) -> None:
     instead.add_argument(
         "--list",
         action="store_true",
-        help="instead, list presets, poolers, recipes, metrics, fold strategies, blenders, and the "
-        "members",
+        help="instead, list presets, poolers, recipes, metrics, fold strategies, blenders",
     )
     instead.add_argument(
         "--screen",
@@ -97,7 +96,7 @@ def main(arguments: Sequence[str]) -> None:
         "skip_failed": args.skip_failed,
     }
     if args.list:
-        pipeline.list_all(settings)
+        pipeline.list_all()
     elif args.screen:
         pipeline.screen(settings, fold=args.fold, time_limit=time_limit, workers=args.workers)
     elif args.dry_run:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from poolblend.cards.member import TFIDF_TRAIN, AnyMember, Member, TfidfMember, derive_seed
 from poolblend.competition.options import Data, Folds, Submission
+from poolblend.config.duration import parse_duration
 from poolblend.config.members import (
     Mask,
     MemberSpec,
@@ -110,6 +111,17 @@ class Config(Section):
         return self.folds.strategy in ("auto", *declared("fold strategy", ability))
 
     @model_validator(mode="after")
+    def _budget_is_a_duration(self) -> Config:
+        blend = self.blend
+        try:
+            _ = self.budget_seconds
+        except UserError as error:
+            raise UserError(f"blend.budget: {error}") from None
+        if blend.budget is None and blend.budget_rows is not None:
+            raise ValueError("blend.budget_rows does nothing without blend.budget; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _members_differ(self) -> Config:
         seeds = len(self.seeds or (None,))
         count = sum(1 if spec.seed is not None else seeds for spec in self.members)
@@ -151,6 +163,11 @@ class Config(Section):
     def drawn_groups(self) -> str | None:
         """The train column whose values are drawn whole for intervals; None where rows are."""
         return self.folds.groups if self.blend.groups == "auto" else self.blend.groups
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """How long infer.py may compute; None: no limit."""
+        return None if self.blend.budget is None else parse_duration(self.blend.budget)
 
     @property
     def data_dir(self) -> Path:

@@ -79,13 +79,20 @@ def choose(
         automatic=blender == "auto",
         metric=comparison.scorer.name,
         honest=reports[name].honest,
-        member=member or matrix.members[int(comparison.member_losses.argmin())],
+        member=member or matrix.members[_best_allowed(comparison)],
         member_score=reports[single].honest,
         over_member={each: pairs.gain(single, each) for each in reports},
         over_equal={each: pairs.gain("equal", each) for each in reports},
         n_members=len(matrix.members),
         n_folds=len(np.unique(matrix.fold_N)),
     )
+
+
+def _best_allowed(comparison: Comparison) -> int:
+    """The place of the member that scores best alone, of those that a budget allows."""
+    losses_M, budget = comparison.member_losses, comparison.matrix.budget
+    allowed = range(len(losses_M)) if budget is None else budget.alone
+    return min(allowed, key=losses_M.__getitem__)
 
 
 def _single(blenders: Collection[str]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from poolblend.competition.metrics import Scorer, UndefinedScoreError
+from poolblend.ensembling.costs import NothingAffordableError
 from poolblend.ensembling.fitting import Form, choose_form, fit_blends
 from poolblend.ensembling.honesty import cross_fit, fold_masks
 from poolblend.ensembling.matrix import OofMatrix
@@ -63,7 +64,7 @@ def leave_one_out(
     NaN where the metric is undefined without the member, or nothing is left.
     """
     inputs: dict[str, np.ndarray | None] = {WHOLE: honest_inputs}
-    many = blender == "equal" and len(matrix.members) > MANY
+    many = blender == "equal" and len(matrix.members) > MANY and matrix.budget is None
     form = choose_form(matrix, scorer, options) if many else None
     if form is not None and not form.cuts:
         inputs |= zip(matrix.members, _equal_without_each(matrix, scorer, form), strict=True)
@@ -118,7 +119,7 @@ def _honest_without(
 ) -> np.ndarray | None:
     """Metric inputs of the cross-fitted blend of the others; None without such a blend."""
     others = [name for name in matrix.members if name != member]
-    with suppress(UndefinedScoreError):
+    with suppress(UndefinedScoreError, NothingAffordableError):
         if others:
             rest = matrix.subset(others)
             return cross_fit(blender, rest, scorer, options, seed=seed).honest_inputs

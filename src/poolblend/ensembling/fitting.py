@@ -12,6 +12,7 @@ import numpy as np
 from poolblend.competition.cuts import fit_cuts, has_cuts
 from poolblend.competition.metrics import Scorer
 from poolblend.ensembling.blenders import BLENDERS, by_simplicity
+from poolblend.ensembling.budget import choose_members
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.mixture import SPACES, Mixture, Space, fit_space, mix
 from poolblend.ensembling.options import Blend
@@ -24,6 +25,8 @@ from poolblend.ensembling.problem import (
     starting_blenders,
 )
 from poolblend.errors import UserError
+
+BEST = "best"
 
 
 class Form(NamedTuple):
@@ -53,9 +56,12 @@ def fit_blends(
     """Fit the named blenders on all rows of the matrix, the simplest first.
 
     Everything is learned from these rows, the space and the cuts too unless `form` gives them.
+    With a budget that binds, so is the choice of members: only those that it allows get weight.
     Raises UserError where the metric does not allow weights per output.
     """
     form = form or choose_form(matrix, scorer, options)
+    if matrix.budget is not None and matrix.budget.binds:
+        return _fit_within_budget(names, matrix, scorer, options, seed, form, progress)
     parts = list(_parts(matrix, scorer, options))
     fits: list[dict[str, BlendFit]] = [{} for _ in parts]
     spaces: dict[str, tuple[Space, np.ndarray]] = {}
@@ -84,6 +90,54 @@ def fit_blends(
             made_of = {part.output: made[name] for part, made in zip(parts, fits, strict=True)}
             fitted[name] = _joined(made_of, space, form, matrix, scorer)
     return fitted
+
+
+def _fit_within_budget(
+    names: Sequence[str],
+    matrix: OofMatrix,
+    scorer: Scorer,
+    options: Blend,
+    seed: int,
+    form: Form,
+    progress: Callable[[], object] | None,
+) -> dict[str, Fitted]:
+    """Fits of the members that the budget allows; the best single member is of all allowed ones."""
+    budget, kind = matrix.budget, scorer.task.kind
+    assert budget is not None
+    space = fit_space(form.space, kind, matrix.oof_MNK)
+    z_MNK = space.forward(matrix.oof_MNK)
+    shared = Space(space.name, kind)
+    problem = BlendProblem(z_MNK, matrix.y, matrix.fold_N, scorer, shared, cuts=form.cuts)
+    others = [name for name in names if name != BEST]
+    groups = [([BEST], budget.alone)] if BEST in names else []
+    groups += [(others, choose_members(problem, budget))] if others else []
+    fitted: dict[str, Fitted] = {}
+    for some, kept in groups:
+        rest = replace(matrix.subset([matrix.members[m] for m in kept]), budget=None)
+        fits = fit_blends(some, rest, scorer, options, seed=seed, form=form, progress=progress)
+        fitted |= {name: _of_all_members(fit, kept, matrix, kind) for name, fit in fits.items()}
+    return {name: fitted[name] for name in by_simplicity() if name in fitted}
+
+
+def _of_all_members(fit: Fitted, kept: Sequence[int], matrix: OofMatrix, kind: str) -> Fitted:
+    """The fit of the kept members as one of all members, of which the others have no weight."""
+    M, mixture = len(matrix.members), fit.mixture
+    weights_MK = np.zeros((M, mixture.weights_MK.shape[1]))
+    weights_MK[kept] = mixture.weights_MK
+
+    def widened(trial: Trial) -> Trial:
+        weights_M = np.zeros(M)
+        weights_M[kept] = trial.weights_M
+        return trial._replace(weights_M=tuple(weights_M.tolist()))
+
+    return Fitted(
+        replace(
+            mixture,
+            space=fit_space(mixture.space.name, kind, matrix.oof_MNK),
+            weights_MK=weights_MK,
+        ),
+        {output: tuple(map(widened, trials)) for output, trials in fit.searches.items()},
+    )
 
 
 def choose_form(matrix: OofMatrix, scorer: Scorer, options: Blend) -> Form:

@@ -17,6 +17,7 @@ from poolblend.ensembling.alignment import (
     first_repeated,
     renumbered,
 )
+from poolblend.ensembling.costs import Budget
 from poolblend.errors import UserError, unknown
 
 Files = Mapping[str, Path]
@@ -38,6 +39,7 @@ class OofMatrix:
 
     `ids_N` are strings, `fold_N` integers, `y` is shaped as the task encodes it, `oof_MNK` holds
     finite floats, `group_N` says which rows belong together where folds keep groups whole.
+    Blends of a matrix with a `budget` give weight to members that it allows alone.
     """
 
     ids_N: np.ndarray
@@ -47,6 +49,7 @@ class OofMatrix:
     members: tuple[str, ...]
     outputs: tuple[str, ...]
     group_N: np.ndarray | None = None
+    budget: Budget | None = None
 
     def rows(self, mask_N: np.ndarray) -> OofMatrix:
         """The rows of a boolean mask, or those at integer positions, which may repeat."""
@@ -68,7 +71,8 @@ class OofMatrix:
         places = [self.members.index(name) for name in names]
         _, N, K = self.oof_MNK.shape
         oof_MNK = keep((self.oof_MNK[place] for place in places), (len(names), N, K))
-        return replace(self, members=names, oof_MNK=oof_MNK)
+        budget = None if self.budget is None else self.budget.subset(places)
+        return replace(self, members=names, oof_MNK=oof_MNK, budget=budget)
 
 
 def build_matrix(

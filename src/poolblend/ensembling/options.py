@@ -23,12 +23,20 @@ class Blend(Section):
     resamples: int = Field(400, ge=50, le=100_000)  # of rows or groups, for the intervals
     # The train column whose values, not rows, intervals draw; auto: folds.groups; null: none.
     groups: str | None = "auto"
+    # How long infer.py may compute, such as 30m: members are then chosen by score and seconds.
+    budget: str | None = None
+    budget_rows: int | None = Field(None, ge=1)  # of the hidden test table; null: the test table's
     slices: list[str] = Field([])  # train columns to score by, beside the texts' length
 
     @field_validator("slices", mode="before")
     @classmethod
     def _one_column_is_a_list_of_one(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _a_number_lacks_its_unit(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | float) else value
 
     @field_validator("fitter")
     @classmethod

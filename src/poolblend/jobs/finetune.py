@@ -6,6 +6,7 @@ Shape legend: N rows, K outputs.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -14,7 +15,13 @@ from typing import Any
 import numpy as np
 from accelerate.utils import set_seed
 
-from poolblend.cards.fold import BackboneHashes, EpochRecord, HeadRecord
+from poolblend.cards.fold import (
+    BackboneHashes,
+    EpochRecord,
+    HeadRecord,
+    PredictionTime,
+    StatesTime,
+)
 from poolblend.competition.columns import Columns
 from poolblend.jobs.best_epoch import merit, optimism
 from poolblend.jobs.checkpointing import Checkpointer
@@ -30,7 +37,7 @@ from poolblend.modeling.sources import Located
 from poolblend.training.devices import enough_memory
 from poolblend.training.encoding import Encoded
 from poolblend.training.fit import DivergedError, Fit
-from poolblend.training.prediction import predict, tokens_at_once
+from poolblend.training.prediction import Stopwatch, predict, tokens_at_once
 from poolblend.training.tfidf import TfidfModel
 
 log = logging.getLogger(__name__)
@@ -48,6 +55,7 @@ class FittedFold:
     model: TextModel | TfidfModel
     base: backbone.Backbone | None  # None for a model without an encoder
     pred_NK: np.ndarray
+    prediction: PredictionTime
     n_train: int
     columns: Columns | None
     target_scaler: dict[str, list[float]] | None
@@ -83,11 +91,12 @@ def finetune(context: Context, job: FoldJob, located: Located, label: str) -> Fi
     with closing(follower):
         context.watch.took("the start of a fold", time.perf_counter() - started)
         context.watch.check()
-        pred_NK, model, chosen = _train(context, job, fit, checkpointer, follower)
+        pred_NK, seconds, model, chosen = _train(context, job, fit, checkpointer, follower)
     return FittedFold(
         model,
         base,
         pred_NK,
+        prediction_time(len(pred_NK), seconds, fit.encoded),
         n_train=len(fit.rows),
         columns=columns,
         target_scaler=fit.objective.scaler_json,
@@ -96,6 +105,20 @@ def finetune(context: Context, job: FoldJob, located: Located, label: str) -> Fi
         batches_cut_into=fit.pieces,
         steps_skipped=fit.skipped,
         **chosen,
+    )
+
+
+def prediction_time(n_rows: int, seconds: float, encoded: Encoded) -> PredictionTime:
+    """What the card keeps of a prediction of so many rows of `encoded`."""
+    states = encoded.states
+    return PredictionTime(
+        rows=n_rows,
+        seconds=round(seconds, 4),
+        states=None
+        if states is None
+        else StatesTime(
+            fingerprint=states.fingerprint, rows=len(states.starts_N1) - 1, seconds=states.seconds
+        ),
     )
 
 
@@ -161,8 +184,9 @@ def encoded_with_states(
 
 def _train(
     context: Context, job: FoldJob, fit: Fit, checkpointer: Checkpointer, follower: Follower
-) -> tuple[np.ndarray, TextModel, dict[str, Any]]:
-    """Train what is left; predictions (N, K) of the fold's rows, the model, and the epoch kept.
+) -> tuple[np.ndarray, float, TextModel, dict[str, Any]]:
+    """Train what is left; predictions (N, K) of the fold's rows, the seconds that they took in the
+    fastest epoch, the model, and the epoch kept.
 
     A checkpoint is written before the epoch's rows are predicted: no kill repeats a long training.
     """
@@ -174,12 +198,13 @@ def _train(
             follower.step(fit.last_loss, fit.last_rate, fit.steps_done)
         checkpointer.after_step()
 
-    epochs, estimate = checkpointer.epochs, context.estimate
+    epochs, estimate, fastest = checkpointer.epochs, context.estimate, math.inf
     estimate.begin_fold(job.member.name, job.fold, fit.steps_done / fit.n_steps)
     with enough_memory(OUT_OF_MEMORY):
         for epoch in fit.run(progress=checkpointer.label, after_step=after_step):
             checkpointer.after_epoch()
-            pred_NK = _predict(context, fit, checkpointer, valid)
+            pred_NK, seconds = _predict(context, fit, checkpointer, valid)
+            fastest = min(fastest, seconds)
             epochs.append(asdict(epoch) | {"score": score(competition, valid, pred_NK)})
             _log_epoch(checkpointer, scorer.name)
             follower.epoch(epochs[-1], fit.steps_done)
@@ -188,18 +213,20 @@ def _train(
                 break
     checkpointer.log_skipped()
     if fit.kept_epoch is None:
-        return pred_NK, fit.finish(), {}
+        return pred_NK, fastest, fit.finish(), {}
     number, predictions = fit.kept_epoch
     estimated = optimism(scorer, competition.scored[valid], predictions, seed=0)
     _log_best(checkpointer, number, estimated)
     chosen = {"kept_epoch": number, "optimism": estimated}
-    return predictions[number - 1], fit.finish(), chosen
+    return predictions[number - 1], fastest, fit.finish(), chosen
 
 
 def _predict(
     context: Context, fit: Fit, checkpointer: Checkpointer, valid: np.ndarray
-) -> np.ndarray:
+) -> tuple[np.ndarray, float]:
+    """Predictions (N, K) of the fold's rows, and the seconds that they took."""
     with fit.evaluated() as model:
+        stopwatch = Stopwatch(checkpointer.after_batch)
         pred_NK = predict(
             model,
             fit.encoded,
@@ -207,13 +234,14 @@ def _predict(
             fit.objective,
             batch_tokens=tokens_at_once(context.config.batch_tokens, fit.encoded),
             precision=fit.options.precision,
-            after_batch=checkpointer.after_batch,
+            after_batch=stopwatch,
         )
+        seconds = stopwatch.seconds()
     if not np.isfinite(pred_NK).all():
         raise DivergedError(
             f"predictions became NaN or infinite in epoch {fit.position.epoch + 1}; {fit.cure}"
         )
-    return pred_NK
+    return pred_NK, seconds
 
 
 def _log_epoch(checkpointer: Checkpointer, metric: str) -> None:

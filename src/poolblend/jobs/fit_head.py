@@ -12,7 +12,7 @@ import torch
 
 from poolblend.cards.fold import HeadRecord
 from poolblend.jobs.context import Context
-from poolblend.jobs.finetune import FittedFold, encoded_with_states
+from poolblend.jobs.finetune import FittedFold, encoded_with_states, prediction_time
 from poolblend.jobs.job import FoldJob
 from poolblend.loading.models import new_model, new_objective
 from poolblend.modeling.heads import KernelHead
@@ -21,7 +21,7 @@ from poolblend.modeling.sources import Located
 from poolblend.training.batches import Encoded
 from poolblend.training.devices import choose_device, enough_memory
 from poolblend.training.head_fitting import fit_head as fit_scikit_head
-from poolblend.training.prediction import pooled_vectors, tokens_at_once
+from poolblend.training.prediction import Stopwatch, pooled_vectors, tokens_at_once
 
 
 def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> FittedFold:
@@ -45,7 +45,7 @@ def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> Fi
     model.pooler.fit([dataset.encoded.ids[row] for row in own])
     with enough_memory("lower batch_tokens"):
         encoded = encoded_with_states(context, job, located, model, dataset.encoded, label)
-    x_NF = _features(context, model, encoded, job, label)
+    x_NF, pooling = _features(context, model, encoded, job, label)
     context.watch.check()
     started, kind = time.perf_counter(), member.head.kind
     assert kind != "linear"
@@ -62,13 +62,16 @@ def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> Fi
     )
     seconds = time.perf_counter() - started
     context.watch.took("fitting a head", seconds)
+    started = time.perf_counter()
     with torch.inference_mode():
         activated_NK = objective.activation(model.head(torch.from_numpy(x_NF[valid])))
+    predicting = pooling + time.perf_counter() - started
     support = len(model.head.support_SF) if isinstance(model.head, KernelHead) else None
     return FittedFold(
         model,
         base,
         objective.unscale(activated_NK.double().numpy()),
+        prediction_time(len(valid), predicting, encoded),
         n_train=len(rows),
         columns=columns,
         target_scaler=objective.scaler_json,
@@ -78,8 +81,8 @@ def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> Fi
 
 def _features(
     context: Context, model: TextModel, encoded: Encoded, job: FoldJob, label: str
-) -> np.ndarray:
-    """What the head is to see of all rows of `encoded`, (N, F) float32.
+) -> tuple[np.ndarray, float]:
+    """What the head is to see of all rows of `encoded`, (N, F) float32; the seconds of the fold's.
 
     Folds are pooled one by one, test rows last: in just the batches in which the stored model will
     read them again.
@@ -88,7 +91,7 @@ def _features(
     part_N = np.concatenate([fold_N, np.full(len(encoded.ids) - len(fold_N), -1)])
     x_NH = np.empty((len(part_N), model.pooler.width), dtype=np.float32)
     for part in np.unique(part_N):
-        rows = np.flatnonzero(part_N == part)
+        rows, stopwatch = np.flatnonzero(part_N == part), Stopwatch(context.watch.check)
         with enough_memory("lower batch_tokens"):
             x_NH[rows] = pooled_vectors(
                 model.to(choose_device()),
@@ -97,6 +100,8 @@ def _features(
                 batch_tokens=tokens_at_once(context.config.batch_tokens, encoded),
                 precision=job.precision,
                 progress=label,
-                after_batch=context.watch.check,
+                after_batch=stopwatch,
             )
-    return x_NH if encoded.columns_NF is None else np.hstack([x_NH, encoded.columns_NF])
+        if part == job.fold:
+            seconds = stopwatch.seconds()
+    return x_NH if encoded.columns_NF is None else np.hstack([x_NH, encoded.columns_NF]), seconds

@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from poolblend.cards.fold import BackboneHashes
-from poolblend.cards.hidden_states import HiddenStatesInputs
+from poolblend.cards.hidden_states import HiddenStatesCard, HiddenStatesInputs
 from poolblend.config import Member
 from poolblend.modeling.frozen import pass_over
 from poolblend.modeling.layers import unchanged_layers
@@ -28,7 +27,7 @@ from poolblend.store.locks import ProcessLock
 from poolblend.training.devices import Precision, choose_device, resolve_precision
 from poolblend.training.encoding import Encoded, rows_sha256, starts_of_rows
 from poolblend.training.hidden_states import HiddenStates, stored_dtype
-from poolblend.training.prediction import compute_states, tokens_at_once
+from poolblend.training.prediction import Stopwatch, compute_states, tokens_at_once
 
 log = logging.getLogger(__name__)
 
@@ -79,23 +78,31 @@ def with_states(
     )
     starts_N1 = starts_of_rows(encoded)
 
-    compute = partial(
-        compute_states,
-        model,
-        encoded,
-        inputs.layers,
-        starts_N1,
-        precision=resolved,
-        batch_tokens=tokens_at_once(batch_tokens, encoded),
-        progress=progress,
-        after_batch=after_batch,
-    )
+    def compute(put: Put) -> float:
+        stopwatch = Stopwatch(after_batch)
+        compute_states(
+            model,
+            encoded,
+            inputs.layers,
+            starts_N1,
+            put,
+            precision=resolved,
+            batch_tokens=tokens_at_once(batch_tokens, encoded),
+            progress=progress,
+            after_batch=stopwatch,
+        )
+        return stopwatch.seconds()
+
     shape = (int(starts_N1[-1]), len(inputs.layers), model.encoder.config.hidden_size)
-    x_SLH = _stored(store, inputs, shape, compute, after_batch)
-    if x_SLH is None:
+    stored = _stored(store, inputs, shape, compute, after_batch)
+    if stored is None:
         model.passed_over = None
         return encoded
-    return replace(encoded, states=HiddenStates(inputs.layers, x_SLH, starts_N1))
+    x_SLH, card = stored
+    states = HiddenStates(
+        inputs.layers, x_SLH, starts_N1, fingerprint=inputs.fingerprint(), seconds=card.seconds
+    )
+    return replace(encoded, states=states)
 
 
 def _can_read_on(model: TextModel, member: Member, depth: int) -> bool:
@@ -118,26 +125,26 @@ def _stored(
     store: Store,
     inputs: HiddenStatesInputs,
     shape: tuple[int, int, int],
-    compute: Callable[[Put], None],
+    compute: Callable[[Put], float],
     while_waiting: Callable[[], None],
-) -> np.ndarray | None:
+) -> tuple[np.ndarray, HiddenStatesCard] | None:
     """The states of the store, computed first if need be; None where they cannot be stored."""
     states, dtype = store.hidden_states, stored_dtype(inputs.precision)
-    x_SLH = states.load(inputs)
-    if x_SLH is not None:
-        return x_SLH
+    found = states.load(inputs)
+    if found is not None:
+        return found
     n_bytes = int(np.prod(shape)) * dtype.itemsize
     what = f"hidden states of layer {', '.join(map(str, inputs.layers))}"
     reason = states.lacks_room(n_bytes)
     if reason is None:
         try:
             with _locked(states.lock(inputs), while_waiting):
-                x_SLH = states.load(inputs)  # another process may have computed them
-                if x_SLH is None:
+                found = states.load(inputs)  # another process may have computed them
+                if found is None:
                     log.info("%s: %.2f GB, computed once, in %s", what, n_bytes / GIGABYTE, states)
                     states.save(inputs, shape, dtype, compute)
-                    x_SLH = states.load(inputs)
-            return x_SLH
+                    found = states.load(inputs)
+            return found
         except UnwritableError as error:
             reason = str(error)
     _say(f"{what} are not stored, but computed each time: {reason}")

@@ -109,6 +109,7 @@ def _card(
         target_scaler=fitted.target_scaler,
         reads_padding=fitted.base is not None and fitted.base.reads_padding,
         seconds=seconds,
+        prediction=fitted.prediction,
         config=context.config.model_dump(mode="json"),
         provenance=Provenance.here(),
         files=hashes,

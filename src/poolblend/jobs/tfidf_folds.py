@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from poolblend.cards.fold import FoldCard, HeadRecord
+from poolblend.cards.fold import FoldCard, HeadRecord, PredictionTime
 from poolblend.config import TfidfMember
 from poolblend.errors import UserError
 from poolblend.jobs.context import Context
@@ -46,10 +46,14 @@ def fit_fold(context: Context, job: FoldJob, member: TfidfMember) -> FittedFold:
     )
     seconds = time.perf_counter() - started
     context.watch.took("fitting a head", seconds)
+    valid, started = context.rows_of(job.fold), time.perf_counter()
+    pred_NK = predict(model, texts, columns_NF, valid, objective)
+    predicting = round(time.perf_counter() - started, 4)
     return FittedFold(
         model,
         None,
-        predict(model, texts, columns_NF, context.rows_of(job.fold), objective),
+        pred_NK,
+        PredictionTime(rows=len(valid), seconds=predicting),
         n_train=len(rows),
         columns=labels.columns,
         target_scaler=objective.scaler_json,

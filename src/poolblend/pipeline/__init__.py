@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from poolblend.pipeline.dryrun import dry_run
     from poolblend.pipeline.fold_models import verify_oof, write_vectors
     from poolblend.pipeline.inference import infer
+    from poolblend.pipeline.overview import board
     from poolblend.pipeline.pseudo import write_pseudo_labels
     from poolblend.report.listing import list_all
     from poolblend.report.notebook import write_report
 
 __all__ = [
     "blend",
+    "board",
     "check",
     "doctor",
     "dry_run",
@@ -41,6 +43,7 @@ __all__ = [
 
 _MODULES = {
     "blend": "pipeline.blending",
+    "board": "pipeline.overview",
     "check": "doctor.artefacts",
     "doctor": "doctor",
     "dry_run": "pipeline.dryrun",

@@ -24,7 +24,9 @@ from poolblend.ensembling.study import make_study
 from poolblend.errors import UserError
 from poolblend.loading.blend_members import Members, gather
 from poolblend.loading.competition import open_store
+from poolblend.loading.prediction_costs import with_budget
 from poolblend.report.blend_card import blend_card
+from poolblend.report.budget import budget_use
 from poolblend.report.findings import look_into, row_slices
 from poolblend.report.result import BlendResult
 from poolblend.store import Store
@@ -49,6 +51,9 @@ def blend(
     gathered = gather(config, store, members, folder)
     check_writable([store.blend_path.parent], COPIED)
     _check_thresholds(config, gathered.competition.scorer)
+    if config.budget_seconds is not None:
+        rows = config.blend.budget_rows or len(gathered.competition.tables.test)
+        gathered = with_budget(store, gathered, config.budget_seconds, rows)
     result = _compare_and_choose(config, gathered, store)
     store.write_blend(result.card)
     log.info("blend card: %s", store.blend_path)
@@ -89,7 +94,8 @@ def _compare_and_choose(config: Config, gathered: Members, store: Store) -> Blen
             )
         slices = row_slices(config, gathered.competition, looked_at.matrix.ids_N)
         findings = look_into(looked_at, choice, slices, **drawn)
-        card = blend_card(config, gathered, comparison, choice, findings, fitted_rows)
+        within = budget_use(config, store, gathered, comparison, looked_at, choice)
+        card = blend_card(config, gathered, comparison, choice, findings, fitted_rows, within)
     return BlendResult(comparison, choice, findings, card, store.figures_folder)
 
 

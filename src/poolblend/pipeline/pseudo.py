@@ -34,6 +34,7 @@ from poolblend.jobs.predictions import test_rows
 from poolblend.jobs.runners import PredictWork, predict_all
 from poolblend.loading.blend_members import Members, gather
 from poolblend.loading.competition import open_store, table_hashes
+from poolblend.loading.prediction_costs import with_budget
 from poolblend.options import FileNamePart
 from poolblend.store import Store
 from poolblend.store.predictions import to_table
@@ -61,6 +62,8 @@ def write_pseudo_labels(config: Config, name: str, *, workers: Workers = 1) -> N
     competition = gathered.competition
     rows, outputs = test_rows(config, competition.tables), competition.task.outputs
     work = PredictWork(store, {"test": rows}, outputs, config.cluster)
+    if card.budget:
+        gathered = with_budget(store, gathered, card.budget.limit, card.budget.rows)
     mixtures = _cross_fitted(card, gathered)
     used = [_used_members(mixture, gathered) for mixture in mixtures]
     results = predict_all(_jobs(config, gathered, used), work, workers)

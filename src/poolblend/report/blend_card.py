@@ -11,6 +11,7 @@ from poolblend.cards.blend import (
     BlendCard,
     BlenderScores,
     BlendMember,
+    BudgetUse,
     Chosen,
     Diversity,
     FitOptions,
@@ -48,6 +49,7 @@ def blend_card(
     choice: Choice,
     findings: Findings,
     fitted_rows: int | None = None,
+    budget: BudgetUse | None = None,
 ) -> BlendCard:
     """The card of a finished comparison; `fitted_rows` of a sample that weights are fitted on."""
     matrix, competition = comparison.matrix, gathered.competition
@@ -94,6 +96,7 @@ def blend_card(
             for column, table in findings.slices.items()
             if choice.n_members > 1
         },
+        budget=budget,
         options=FitOptions(
             space=config.blend.space,
             weights=config.blend.weights,

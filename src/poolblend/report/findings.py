@@ -31,6 +31,13 @@ def row_slices(
     return by_length | {column: slices(train[column]) for column in config.blend.slices}
 
 
+def quick_blender(choice: Choice) -> str:
+    """The chosen blender, or one that can be fitted many times in its place."""
+    if choice.n_members > contributions.MANY:
+        return "equal"
+    return choice.blender if BLENDERS[choice.blender].quick else QUICK
+
+
 def look_into(
     comparison: Comparison,
     choice: Choice,
@@ -43,9 +50,7 @@ def look_into(
     matrix, scorer = comparison.matrix, comparison.scorer
     drawn = {"seed": seed, "resamples": resamples}
     scores = contributions.member_table(matrix, scorer, comparison.member_inputs, **drawn)
-    blender = choice.blender if BLENDERS[choice.blender].quick else QUICK
-    if choice.n_members > contributions.MANY:
-        blender = "equal"
+    blender = quick_blender(choice)
     # The many small fits do not choose the space and the cuts again.
     chosen = {
         "space": comparison.form.space,

@@ -1,4 +1,4 @@
-"""`train.py --list`: all names that a config may use, and the state of the run's members."""
+"""`train.py --list`: all names that a config may use."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from typing import Any
 
 import yaml
 
-from poolblend.config import Config
 from poolblend.config.presets import known_presets
-from poolblend.errors import UserError
 from poolblend.modeling.options import MODELS
-from poolblend.printing import grouped, wrapped
+from poolblend.printing import wrapped
 from poolblend.registry import declared
-from poolblend.report.standings import standing, standings_table
-from poolblend.store import Store
 from poolblend.training.options import Train
 
 FAMILIES = {
@@ -27,9 +23,9 @@ FAMILIES = {
 }
 
 
-def list_all(config: Config) -> None:
-    """Print all names with their descriptions, then the finished folds of the run's members."""
-    print("\n".join([*_names(), *_stored(config)]))
+def list_all() -> None:
+    """Print all names with their descriptions."""
+    print("\n".join([*_names(), "members of the run: poolblend board"]))
 
 
 def _names() -> Iterator[str]:
@@ -62,29 +58,3 @@ def _section(title: str, entries: Mapping[str, str]) -> Iterator[str]:
         head = f"  {name:<{width}}  "
         yield from wrapped(line, head, " " * len(head))
     yield ""
-
-
-def _stored(config: Config) -> Iterator[str]:
-    store = Store(config.path(config.store), config.run)
-    wanted = [member.name for member in config.resolve_members()]
-    others = [name for name in store.members() if name not in wanted]
-    standings = [standing(store, name, config.folds.n) for name in [*wanted, *others]]
-    heading = f"run {store.run} in {store.root} ({config.metric}, mean over finished folds):"
-    yield from wrapped(heading)
-    yield from (f"  {line}" for line in standings_table(standings))
-    for each in standings:
-        if each.damaged:
-            folds = ", ".join(map(str, each.damaged))
-            yield f"  {each.member}: fold {folds} damaged; train.py --check shows details"
-    failed = {(each.member, fold): why for each in standings for fold, why in each.failed.items()}
-    for line in grouped(failed):
-        yield from wrapped(f"failed: {line}", "  ", "    ")
-    if store.blend_path.exists():
-        yield from wrapped(f"blend: {_blend(store)}")
-
-
-def _blend(store: Store) -> str:
-    try:
-        return store.read_blend().sentence
-    except UserError as error:
-        return str(error)

@@ -7,16 +7,13 @@ so that no name in the data can make the browser load a file.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -27,6 +24,8 @@ import poolblend
 from poolblend import config
 from poolblend.errors import UserError
 from poolblend.loading.competition import open_store
+from poolblend.report.packages import require_packages
+from poolblend.report.page import page
 from poolblend.report.tables import show
 
 if TYPE_CHECKING:
@@ -38,29 +37,6 @@ log = logging.getLogger(__name__)
 NOTEBOOK = config.SHIPPED / "notebooks" / "blend.ipynb"
 PACKAGES = ("ipykernel", "matplotlib", "nbclient", "nbconvert", "nbformat")
 SOURCES = str(Path(poolblend.__file__).resolve().parents[1])
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-body {{ max-width: 62rem; margin: 0 auto; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; }}
-pre {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
-img {{ max-width: 100%; height: auto; }}
-.output_html {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: .9rem; }}
-th, td {{ padding: .2rem .6rem; text-align: right; white-space: nowrap; }}
-</style>
-</head>
-<body>
-{body}
-<footer><hr>{footer}</footer>
-</body>
-</html>
-"""
 
 
 def write_report(
@@ -76,7 +52,7 @@ def write_report(
     in the notebook; an earlier report is then unchanged.
     """
     settings = config.load(config_path, sets)
-    _require_packages()
+    require_packages("a report", PACKAGES)
     notebook = execute(
         CONFIG=config_path,
         SETS=list(sets),
@@ -132,7 +108,7 @@ def to_html(notebook: NotebookNode, title: str, footer: str) -> str:
         exclude_anchor_links=True,
     )
     body, _ = exporter.from_notebook_node(notebook)
-    return PAGE.format(title=escape(title), body=body, footer=escape(footer))
+    return page(title, body, footer)
 
 
 def _run(notebook: NotebookNode) -> None:
@@ -182,15 +158,6 @@ def _environment(folder: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(paths),
         "TQDM_DISABLE": "1",  # the report would contain the progress bars
     }
-
-
-def _require_packages() -> None:
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"a report needs packages that are not installed: {', '.join(missing)}; "
-            f"{Path(sys.executable).name} -m pip install {' '.join(missing)}"
-        )
 
 
 def _arguments(

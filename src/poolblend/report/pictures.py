@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from poolblend.ensembling import diversity
+from poolblend.ensembling.costs import on_frontier
 from poolblend.ensembling.smooth import truth
 from poolblend.ensembling.study import importances as trial_importances
 from poolblend.report import plots
@@ -21,6 +22,7 @@ from poolblend.report import plots
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from poolblend.cards.blend import Level
     from poolblend.ensembling.problem import Trial
     from poolblend.report.result import BlendResult
 
@@ -190,6 +192,34 @@ def reliability(result: BlendResult) -> Figure:
         probabilities[f"{choice.blender} blend"] = used.honest_pred_NK.ravel()
     figure = plots.reliability(truth(task, matrix.y).ravel(), probabilities, title)
     return _keep(result, "reliability", figure)
+
+
+def budget(result: BlendResult) -> Figure:
+    """Honest score against seconds, of the blends under rising limits of time."""
+    title, use = "What more seconds would buy", result.card.budget
+    if use is None:
+        return _nothing(result, "budget", title, "There is no limit: blend.budget is not set.")
+    scorer = result.comparison.scorer
+    scores = [level.honest for level in use.levels]
+    seconds = [level.seconds for level in use.levels]
+    nothing = np.full(len(scores), np.nan)
+    figure = plots.score_against_seconds(
+        [_members_of(level) for level in use.levels],
+        np.array([scores, nothing, nothing]),
+        np.array(seconds),
+        np.array(on_frontier(scores, seconds, scorer.better)),
+        f"honest {scorer.name}",
+        scorer.better,
+        title=title,
+        unit=f"seconds for {use.rows:,} rows",
+        limit=use.limit,
+    )
+    return _keep(result, "budget", figure)
+
+
+def _members_of(level: Level) -> str:
+    count = len(level.members)
+    return level.members[0] if count == 1 else f"{count} members"
 
 
 def decisions(result: BlendResult) -> list[np.ndarray]:

@@ -13,14 +13,13 @@ MOST_FOLDS_SHOWN = 5  # a table with more is wider than a screen
 
 
 class Standing(NamedTuple):
-    """One member's folds: scores of finished folds (None if undefined), reasons of failed ones."""
+    """One member's folds: scores of finished ones (None if undefined), numbers of damaged ones."""
 
     member: str
     n_folds: int
     scores: dict[int, float | None]
     seconds: float
     damaged: tuple[int, ...]
-    failed: Mapping[int, str] = {}  # reasons
 
     @property
     def spread(self) -> str:
@@ -34,7 +33,7 @@ class Standing(NamedTuple):
 def standing(store: Store, member: str, n_folds: int) -> Standing:
     """The state of the member's `n_folds` folds, from their cards alone."""
     scores: dict[int, float | None] = {}
-    seconds, damaged, failed = 0.0, [], {}
+    seconds, damaged = 0.0, []
     for fold in range(n_folds):
         try:
             card = store.fold(member, fold).card()
@@ -44,29 +43,25 @@ def standing(store: Store, member: str, n_folds: int) -> Standing:
         if card is not None:
             scores[fold] = card.score
             seconds += card.seconds
-        elif note := store.fold(member, fold).failure():
-            failed[fold] = note.reason
-    return Standing(member, n_folds, scores, seconds, tuple(damaged), failed)
+    return Standing(member, n_folds, scores, seconds, tuple(damaged))
 
 
-def standings_table(
-    standings: Sequence[Standing], *, oof: Mapping[str, str] | None = None
-) -> list[str]:
-    """A table with a line per member; `oof` has each member's score over all rows.
+def standings_table(standings: Sequence[Standing], *, oof: Mapping[str, str]) -> list[str]:
+    """A table with a line per member, and the scores of its folds if there are not too many.
 
-    With `oof`, the table also has the scores of each fold, if there are not too many folds.
+    `oof` has the members' scores over all rows.
     """
     n_folds = max((each.n_folds for each in standings), default=0)
-    shown = range(n_folds) if oof is not None and n_folds <= MOST_FOLDS_SHOWN else range(0)
-    overall = ["OOF"] if oof is not None else []
-    headings = ["member", "folds", *(f"fold {k}" for k in shown), "mean ± sd", *overall, "seconds"]
+    shown = range(n_folds) if n_folds <= MOST_FOLDS_SHOWN else range(0)
+    folds = [f"fold {k}" for k in shown]
+    headings = ["member", "folds", *folds, "mean ± sd", "OOF", "seconds"]
     rows = [
         [
             each.member,
             f"{len(each.scores)} of {each.n_folds}",
             *(_shown(each.scores.get(fold)) for fold in shown),
             each.spread,
-            *([oof.get(each.member, "")] if oof is not None else []),
+            oof.get(each.member, ""),
             f"{each.seconds:.0f}" if each.scores else "",
         ]
         for each in standings

@@ -66,6 +66,22 @@ def blender_scores(card: BlendCard) -> pd.DataFrame:
     return _table(rows, "blender")
 
 
+def budget_levels(card: BlendCard) -> pd.DataFrame:
+    """A row per limit of time: the blend's time, members and scores under it."""
+    assert card.budget is not None
+    rows = {
+        "no limit" if level.limit is None else f"{level.limit:.3g}": {
+            "takes": f"{level.seconds:.3g}",
+            "members": str(len(level.members)),
+            "in-sample": _score(level.in_sample),
+            "honest": _score(level.honest),
+            "": "<- the budget" if level.limit == card.budget.limit else "",
+        }
+        for level in card.budget.levels
+    }
+    return _table(rows, "limit")
+
+
 def show(card: BlendCard) -> str:
     """All tables, and sentences on the value of the blend and its members."""
     parts = [
@@ -81,6 +97,12 @@ def show(card: BlendCard) -> str:
             card.diversity.sentence,
             f"{card.metric} of the blends; honest: each fold scored by a blend fitted without it",
             _text(blender_scores(card)),
+        ]
+    if card.budget:
+        parts += [
+            f"{card.budget.blender} under limits of time, in seconds for {card.budget.rows} rows; "
+            "honest: members and weights of each fold's blend are chosen without the fold",
+            _text(budget_levels(card)),
         ]
     return "\n\n".join([*parts, card.sentence, *_notes(card)])
 
@@ -98,6 +120,8 @@ def _notes(card: BlendCard) -> Iterable[str]:
     """Further facts that a reader of the scores must know."""
     if card.positive and card.task.classes != (0, 1):
         yield f"Positive label: {card.positive}."
+    if card.budget:
+        yield card.budget.sentence
     yield from card.slices.values()
     stopped = [
         f"{name} (unknown)"

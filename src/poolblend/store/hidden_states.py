@@ -38,7 +38,8 @@ class HiddenStatesFolder:
 
     def __init__(self, folder: Path, limit: float | None = None) -> None:
         self.folder, self.limit = folder, limit
-        self._opened: dict[str, Any] = {}  # by fingerprint; hashed once in a process
+        # By fingerprint, each with its card; hashed once in a process.
+        self._opened: dict[str, tuple[Any, HiddenStatesCard]] = {}
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -66,8 +67,8 @@ class HiddenStatesFolder:
             return None
         return f"{n_bytes / GIGABYTE:.1f} GB are needed, {what} {max(room, 0) / GIGABYTE:.1f} GB"
 
-    def load(self, inputs: HiddenStatesInputs) -> np.ndarray | None:
-        """The states through a memory map; None if there are none, or they are damaged."""
+    def load(self, inputs: HiddenStatesInputs) -> tuple[np.ndarray, HiddenStatesCard] | None:
+        """The states through a memory map, and their card; None if there are none or damaged."""
         import numpy as np
 
         key, path = inputs.fingerprint(), self.path(inputs)
@@ -78,7 +79,7 @@ class HiddenStatesFolder:
                 card = read_card_of(path, HiddenStatesCard)
                 if card.inputs != inputs or sha256(path) != card.file.sha256:
                     raise DamagedError(f"{path} is damaged")
-                self._opened[key] = np.load(path, mmap_mode="r", allow_pickle=False)
+                self._opened[key] = np.load(path, mmap_mode="r", allow_pickle=False), card
             except (DamagedError, OSError, ValueError) as error:
                 log.warning("%s; the hidden states are computed again", error)
                 return None
@@ -89,15 +90,19 @@ class HiddenStatesFolder:
         inputs: HiddenStatesInputs,
         shape: tuple[int, int, int],
         dtype: np.dtype[Any],
-        fill: Callable[[Put], None],
+        fill: Callable[[Put], float],
     ) -> None:
         """Write the states that `fill` puts, each part at the place of its first token.
 
+        `fill` returns how many seconds that took, which the card keeps.
         Raises UnwritableError where the disk cannot take them.
         """
         from numpy.lib import format
 
+        seconds = 0.0
+
         def write(path: Path) -> None:
+            nonlocal seconds
             # Plain writes: on a full disk, writing through a memory map kills the process.
             with path.open("wb") as file:
                 described = format.dtype_to_descr(dtype)
@@ -110,10 +115,12 @@ class HiddenStatesFolder:
                     file.seek(start + token * size)
                     file.write(x_SLH.tobytes())
 
-                fill(put)
+                seconds = fill(put)
 
         write_with_card(
             self.path(inputs),
             write,
-            lambda file: HiddenStatesCard(inputs=inputs, shape=shape, file=file),
+            lambda file: HiddenStatesCard(
+                inputs=inputs, shape=shape, file=file, seconds=round(seconds, 3)
+            ),
         )

@@ -23,12 +23,15 @@ class HiddenStates:
     """States of some layers for each row of a table.
 
     `x_SLH` is float32, or int16 with the bits of bfloat16. Row i has the tokens from
-    `starts_N1[i]` to `starts_N1[i + 1]`.
+    `starts_N1[i]` to `starts_N1[i + 1]`. They are the same states where `fingerprint` is the same;
+    to compute them took `seconds`, None if unknown.
     """
 
     layers: tuple[int, ...]
     x_SLH: np.ndarray
     starts_N1: np.ndarray
+    fingerprint: str = ""
+    seconds: float | None = None
 
     def of_rows(self, rows: Sequence[int] | np.ndarray, attention_UT: Tensor) -> States:
         """The states of these rows, or of their windows; padding holds zeros."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -91,6 +92,32 @@ def _size(parts: Iterable[object]) -> int:
         elif isinstance(part, tuple):
             size += _size(part)
     return size
+
+
+class Stopwatch:
+    """Called after each batch of a pass, it times the pass.
+
+    The first batch, in which a device also warms up, counts as much as the others do on average:
+    batches hold about the same number of tokens.
+    """
+
+    def __init__(self, after_batch: Callable[[], None] | None = None) -> None:
+        self._after_batch = after_batch
+        self._batches, self._started = 0, time.perf_counter()
+
+    def __call__(self) -> None:
+        self._batches += 1
+        if self._batches == 1:
+            self._first = time.perf_counter()
+        if self._after_batch is not None:
+            self._after_batch()
+
+    def seconds(self) -> float:
+        """Of the whole pass, which ends now."""
+        now = time.perf_counter()
+        if self._batches < 2:
+            return now - self._started
+        return (now - self._first) * self._batches / (self._batches - 1)
 
 
 def predict(

@@ -37,7 +37,7 @@ def bagged(problem: BlendProblem) -> BlendFit:
     if size == problem.n_members:
         return greedy(problem)
     # Drawn from the members in the order of their scores, so that their given order is irrelevant.
-    order = np.array(_best_first(_single_members(problem)))
+    order = np.array(_best_first(single_members(problem)))
     total_M = np.zeros(problem.n_members)
     for _ in range(BAGS):
         kept_M = np.zeros(problem.n_members, dtype=bool)
@@ -46,18 +46,18 @@ def bagged(problem: BlendProblem) -> BlendFit:
     return BlendFit(prune_small_weights(total_M / BAGS))
 
 
-class _Selection:
+class Selection:
     """How often each member is selected, and its loss; the smooth loss decides between equals."""
 
     def __init__(self, problem: BlendProblem, count_M: np.ndarray, sum_NK: np.ndarray) -> None:
         self.problem, self.count_M, self.sum_NK = problem, count_M, sum_NK
         self.loss = problem.loss_of(sum_NK / count_M.sum())
 
-    def plus(self, m: int) -> _Selection:
+    def plus(self, m: int) -> Selection:
         """The selection with member m once more."""
         count_M = self.count_M.copy()
         count_M[m] += 1
-        return _Selection(self.problem, count_M, self.sum_NK + self.problem.z_MNK[m])
+        return Selection(self.problem, count_M, self.sum_NK + self.problem.z_MNK[m])
 
     @property
     def weights_M(self) -> np.ndarray:
@@ -67,24 +67,25 @@ class _Selection:
     def smooth(self) -> float:
         return self.problem.smooth_loss(self.weights_M)
 
-    def __lt__(self, other: _Selection) -> bool:
+    def __lt__(self, other: Selection) -> bool:
         if self.loss != other.loss:
             return self.loss < other.loss
         return self.smooth < other.smooth
 
 
-def _single_members(problem: BlendProblem) -> list[_Selection]:
+def single_members(problem: BlendProblem) -> list[Selection]:
+    """Each member selected once, alone."""
     corners_MM = np.eye(problem.n_members)
-    return [_Selection(problem, *each) for each in zip(corners_MM, problem.z_MNK, strict=True)]
+    return [Selection(problem, *each) for each in zip(corners_MM, problem.z_MNK, strict=True)]
 
 
-def _best_first(selections: list[_Selection]) -> list[int]:
+def _best_first(selections: list[Selection]) -> list[int]:
     return sorted(range(len(selections)), key=selections.__getitem__)
 
 
 def _select(problem: BlendProblem, steps: int = STEPS) -> np.ndarray:
     """Weights (M,) of the best of all selections made in so many steps."""
-    alone = _single_members(problem)
+    alone = single_members(problem)
     first, *others = _best_first(alone)
     # Sorted initialisation: the best members together, in the number that scores best.
     best = current = alone[first]

@@ -10,7 +10,8 @@ from poolblend.report.plots.maps import heat_map, weights_grid
 from poolblend.report.plots.reliability import expected_calibration_error, reliability
 from poolblend.report.plots.scores import blender_scores, losses_without, member_scores, slices
 from poolblend.report.plots.search import search
-from poolblend.report.plots.style import nothing, save
+from poolblend.report.plots.seconds import score_against_seconds
+from poolblend.report.plots.style import nothing, save, to_svg
 from poolblend.report.plots.weights import importances, weights
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "nothing",
     "reliability",
     "save",
+    "score_against_seconds",
     "search",
     "slices",
+    "to_svg",
     "weights",
     "weights_grid",
 ]

@@ -5,6 +5,7 @@ The colours suit colour-blind readers (Okabe and Ito, "Color universal design", 
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -118,6 +119,14 @@ def save(figure: Figure, stem: Path) -> list[Path]:
             with no_half_files(path) as temporary:
                 figure.savefig(temporary, format=kind, dpi=PNG_DPI, metadata=metadata)
     return paths
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an SVG element, to stand within a page."""
+    text = io.StringIO()
+    with theme():
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
 
 
 def _wrapped(text: str, width: int) -> str:

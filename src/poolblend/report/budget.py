@@ -1,0 +1,82 @@
+"""How a blend keeps to `blend.budget`: the seconds of its members, and what more would buy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from poolblend.cards.blend import BudgetUse, Level
+from poolblend.config import Config
+from poolblend.ensembling.choice import Choice
+from poolblend.ensembling.honesty import Comparison
+from poolblend.ensembling.levels import levels
+from poolblend.loading.blend_members import Members
+from poolblend.loading.prediction_costs import folds_of, measured_on
+from poolblend.printing import duration
+from poolblend.report.findings import quick_blender
+from poolblend.store import Store
+
+MOST_NAMES = 5  # in a sentence; the table of weights has all
+
+
+def budget_use(
+    config: Config,
+    store: Store,
+    gathered: Members,
+    comparison: Comparison,
+    looked_at: Comparison,
+    choice: Choice,
+) -> BudgetUse | None:
+    """What the card says of the budget; None without one.
+
+    Levels are fitted and scored on the rows of `looked_at`, the chosen blend is `comparison`'s.
+    """
+    budget, limit, members = gathered.matrix.budget, config.budget_seconds, gathered.matrix.members
+    if budget is None or limit is None:
+        return None
+    rows = round(limit / budget.limit)
+    weights_MK = comparison.reports[choice.blender].mixture.weights_MK
+    used = [m for m in range(len(members)) if weights_MK[m].any()]
+    blender = quick_blender(choice)
+    found = tuple(
+        Level(
+            limit=None if level.limit is None else level.limit * rows,
+            seconds=level.seconds * rows,
+            in_sample=level.in_sample,
+            honest=level.honest,
+            members=level.members,
+        )
+        for level in levels(
+            looked_at.matrix, looked_at.scorer, looked_at.options, blender, seed=config.seed
+        )
+    )
+    free = tuple(name for name in members if gathered.origins[name].oof_file is not None)
+    timed = [card for name in members for card in folds_of(store, name, gathered)]
+    needed, places = budget.seconds(used) * rows, measured_on(timed)
+    unlimited = found[-1]
+    sentence = (
+        f"Within {config.blend.budget} for {rows} rows: {len(used)} of {len(members)} members "
+        f"({_listed([members[m] for m in used])}), about {duration(needed)} as timed in training "
+        f"({'; '.join(places)}), without loading models and reading tokens. All "
+        f"members would take about {duration(unlimited.seconds)}, and {blender} of them scores "
+        f"{unlimited.honest:.4f}, honestly. Each fold's members were chosen without the fold, as "
+        "its weights were; the best single member is the best that fits."
+    )
+    if len(places) > 1:
+        sentence += " Seconds of different devices or machines are compared as if they were one's."
+    if free:
+        sentence += f" Members of other tools count as free ({_listed(free)})."
+    return BudgetUse(
+        limit=limit,
+        rows=rows,
+        needed=needed,
+        blender=blender,
+        levels=found,
+        free=free,
+        measured_on=places,
+        sentence=sentence,
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    some = ", ".join(names[:MOST_NAMES])
+    return some if len(names) <= MOST_NAMES else f"{some}, …"
