@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+from pandas.api.types import is_list_like
 
 from poolblend.competition.content import check_content
 from poolblend.competition.delimited import read_csv
@@ -33,9 +34,26 @@ def read_table(path: Path, *, needed: Collection[str] = ()) -> pd.DataFrame:
     """
     content = _read_bytes(path)
     table = read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, needed)
-    if table.empty:
-        raise UserError(f"{path} has no rows; expected a header and at least one row below it")
-    return table.set_axis(_unique(path, list(table.columns)), axis=1)
+    return _named(path, table)
+
+
+def table_of(frame: pd.DataFrame, name: Path, *, needed: Collection[str] = ()) -> pd.DataFrame:
+    """The DataFrame as `read_table` reads it from a parquet file; messages call it `name`."""
+    flat = with_index_as_columns(frame)
+    for column in flat.columns[[str(column) in needed for column in flat.columns]]:
+        nested = [cell for cell in flat[column] if is_list_like(cell)]
+        if nested:
+            raise UserError(
+                f"{name} holds {quoted(nested[0])} in column {quoted(column)}, expected one text "
+                "or number per row"
+            )
+    return _named(name, _as_strings(flat))
+
+
+def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """The DataFrame with those levels of its index as columns that have a name of their own."""
+    names = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    return (frame.reset_index(level=names) if names else frame).reset_index(drop=True)
 
 
 def header(path: Path) -> list[str]:
@@ -43,6 +61,13 @@ def header(path: Path) -> list[str]:
     content = _read_bytes(path)
     table = read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, ())
     return [str(name) for name in table.columns]
+
+
+def _named(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with names of columns that differ; UserError where it has no rows."""
+    if table.empty:
+        raise UserError(f"{path} has no rows; expected a header and at least one row below it")
+    return table.set_axis(_unique(path, list(table.columns)), axis=1)
 
 
 def nearest(wanted: str, columns: Collection[str]) -> str | None:
@@ -113,7 +138,10 @@ def _unique(path: Path, names: Sequence[str]) -> list[str]:
 def _read_parquet(path: Path, content: bytes, needed: Collection[str]) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a column whose type is a pickle: it is not opened
-        frame = _frame(path, content, needed)
+        return _as_strings(_frame(path, content, needed))
+
+
+def _as_strings(frame: pd.DataFrame) -> pd.DataFrame:
     names = [str(name) for name in frame.columns]
     cells = {k: map(_cell, frame.iloc[:, k]) for k in range(len(names))}
     return pd.DataFrame(cells, dtype=str).set_axis(names, axis=1)
