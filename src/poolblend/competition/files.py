@@ -1,4 +1,4 @@
-"""Read one file as a table of strings, or refuse it in one line.
+"""Read one file, or a folder of parquet files, as a table of strings, or refuse it in one line.
 
 Everything is read as strings, so that an id "0001" keeps its zeros and a text "NA" stays a text.
 """
@@ -27,14 +27,33 @@ HEAD = 4096  # the first bytes, by which other kinds of files are recognised
 
 
 def read_table(path: Path, *, needed: Collection[str] = ()) -> pd.DataFrame:
-    """Read a CSV (UTF-8, with or without BOM) or parquet file, every cell a string.
+    """Read a CSV (UTF-8, with or without BOM), parquet file or folder, every cell a string.
 
-    Only an empty cell is missing. Columns `needed` may not hold lists or the like. Raises UserError
+    The parquet files of a folder are read one after another, sorted by name, as one table. Only an
+    empty cell is missing. Columns `needed` may not hold lists or the like. Raises UserError
     for a file that is absent, empty or unreadable, and for columns of one name.
     """
-    content = _read_bytes(path)
-    table = read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, needed)
-    return _named(path, table)
+    return _named(path, _read(path, needed))
+
+
+def parts(folder: Path) -> list[Path]:
+    """The parquet files of a folder that is read as one table, sorted by name.
+
+    Names that begin with a dot or an underscore, as _SUCCESS does, are no part of it. UserError
+    where the folder holds anything else, or no file.
+    """
+    try:
+        found = sorted(path for path in folder.iterdir() if path.name[0] not in "._")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}; check its rights") from None
+    others = [path for path in found if path.suffix.lower() != ".parquet" or not path.is_file()]
+    if others or not found:
+        held = quoted(others[0].name) if others else "no file"
+        raise UserError(
+            f"{folder} is a folder that holds {held}, expected parquet files alone, which are read "
+            "as one table; name a file in it, or a folder of such files"
+        )
+    return found
 
 
 def table_of(frame: pd.DataFrame, name: Path, *, needed: Collection[str] = ()) -> pd.DataFrame:
@@ -58,9 +77,31 @@ def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 def header(path: Path) -> list[str]:
     """The columns' names as in the file; "" for a column without one."""
+    return [str(name) for name in _read(path, ()).columns]
+
+
+def _read(path: Path, needed: Collection[str]) -> pd.DataFrame:
+    if path.is_dir():
+        return _read_parts(path, needed)
     content = _read_bytes(path)
-    table = read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, ())
-    return [str(name) for name in table.columns]
+    return read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, needed)
+
+
+def _read_parts(folder: Path, needed: Collection[str]) -> pd.DataFrame:
+    """The rows of all parts; UserError where their columns differ."""
+    first, *others = parts(folder)
+    tables = [_read_parquet(first, _read_bytes(first), needed)]
+    for path in others:
+        table = _read_parquet(path, _read_bytes(path), needed)
+        differing = list(table.columns.symmetric_difference(tables[0].columns))
+        if differing or len(table.columns) != len(tables[0].columns):
+            which = f", such as {quoted(differing[0])}" if differing else ""
+            raise UserError(
+                f"{path} has other columns than {first}{which}; expected the same in all files of "
+                "the folder: write them again, or move the file out of it"
+            )
+        tables.append(table[tables[0].columns])
+    return pd.concat(tables, ignore_index=True)
 
 
 def _named(path: Path, table: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +147,8 @@ def _read_bytes(path: Path) -> bytes:
 def _no_file(path: Path) -> UserError:
     if path.exists() or path.is_symlink():
         return UserError(
-            f"{path} is a folder, a device or a broken link; expected a .csv or .parquet file"
+            f"{path} is a device or a broken link; expected a .csv or .parquet file, or a folder "
+            "of parquet files"
         )
     if not path.parent.is_dir():
         return UserError(f"no file {path}: there is no folder {path.parent}; check the path")

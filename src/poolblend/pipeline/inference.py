@@ -30,8 +30,7 @@ from poolblend.jobs.predictions import (
     predict_members,
     predict_new,
 )
-from poolblend.loading.competition import open_store
-from poolblend.store import sha256
+from poolblend.loading.competition import open_store, table_sha256
 from poolblend.store.predictions import PREFIX
 from poolblend.store.probe import check_writable
 from poolblend.training.devices import choose_device
@@ -86,7 +85,7 @@ def write_submission(
             positive=card.positive,
             blend=BlendInUse.of(card),
             weights={name: member.weight for name, member in members.items()},
-            test_sha256=sha256(config.data_dir / config.data.test),
+            test_sha256=table_sha256(config.data_dir / config.data.test),
             rows=len(submission),
             device=choose_device().type,
             provenance=Provenance.here(),
