@@ -214,6 +214,7 @@ def test_a_config_and_a_command_share_what_the_api_has_made(toy, tmp_path):
     run.train()
     assert run.config == config.load(path, values=SMALL | {"members": ["mean"]})
     pipeline.blend(run.config)
+    assert pb.Run(path, folder=tmp_path / "store", set=SMALL, members=["mean"]).config == run.config
     assert run.leaderboard()["weight"].tolist() == [1.0]
     with refused("give a config or DataFrames"):
         pb.Run(path, train=pd.DataFrame())

@@ -34,7 +34,8 @@ OF_DATA = ("id", "text", "target")
 class Run:
     """One competition: its tables, folds and members, as a config describes them.
 
-    `Run("configs/mine.yaml")` reads a config. `Run(train=…, test=…, task=…, …)` takes DataFrames,
+    `Run("configs/mine.yaml")` reads a config, whose `run` and `store` are `name` and `folder`, if
+    these are given. `Run(train=…, test=…, task=…, …)` takes DataFrames,
     which are written once as parquet files into `<folder>/input/<name>/`; everything else of the
     run is stored below `folder`, too. Every key of a config can be given: those of sections in
     `set={"train.epochs": 1}`, others also by themselves (`backbone=…`, `members=[…]`), and `id`,
@@ -53,7 +54,7 @@ class Run:
         test: pd.DataFrame | None = None,
         sample: pd.DataFrame | None = None,
         name: str | None = None,
-        folder: str | Path = ".",
+        folder: str | Path | None = None,
         set: Mapping[str, Any] | None = None,
         quiet: bool = False,
         **keys: Any,
@@ -63,7 +64,8 @@ class Run:
         values = {f"data.{key}" if key in OF_DATA else key: value for key, value in keys.items()}
         values |= set or {}
         if train is None and test is None and sample is None:
-            values |= {} if name is None else {"run": name}
+            places = {"run": name, "store": folder and str(Path(folder).expanduser().resolve())}
+            values |= {key: value for key, value in places.items() if value}
             self.config: Config = config.load(path, values=values)
             return
         if path is not None:
@@ -72,7 +74,7 @@ class Run:
                 "section train, give set={'train.epochs': 1}"
             )
         frames = {"train": train, "test": test, "sample_submission": sample}
-        self.config = _of_frames(frames, name or "mine", Path(folder).expanduser(), values)
+        self.config = _of_frames(frames, name or "mine", Path(folder or ".").expanduser(), values)
 
     def __repr__(self) -> str:
         made, members = self.config, len(self.config.resolve_members())
