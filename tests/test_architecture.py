@@ -93,6 +93,7 @@ SEES["jobs"] = SEES["loading"] | {"loading"}
 SEES["report"] = SEES["doctor"] = SEES["jobs"] | {"jobs"}
 SEES["pipeline"] = SEES["jobs"] | {"jobs", "report", "doctor"}
 SEES["commands"] = SEES["pipeline"] | {"pipeline"}
+SEES["api"] = SEES["commands"]
 SEES["__main__"] = {"commands"}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from poolblend import config, pipeline
-from poolblend.commands import command_line
+from poolblend.printing import AboveBars
 
 ROOT = Path(__file__).parents[1]
 
@@ -132,7 +132,7 @@ def test_log_lines_stand_above_a_progress_bar_and_the_bar_is_drawn_again(monkeyp
 
     screen = io.StringIO()
     monkeypatch.setattr(sys, "stderr", screen)
-    handler = command_line._AboveBars(screen)
+    handler = AboveBars(screen)
     with tqdm(total=3, desc="steps", file=screen, disable=False, ncols=40) as bar:
         bar.update()
         handler.emit(logging.makeLogRecord({"msg": "an epoch"}))

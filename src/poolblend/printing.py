@@ -1,9 +1,12 @@
-"""Text for the terminal: aligned columns, wrapped paragraphs, durations."""
+"""Text for the terminal: aligned columns, wrapped paragraphs, durations, the log above bars."""
 
 from __future__ import annotations
 
+import logging
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import groupby
 
 WIDTH = 100
@@ -50,3 +53,12 @@ def grouped(reasons: Mapping[tuple[str, int], str]) -> Iterator[str]:
     for (name, reason), group in groupby(ordered, key=lambda item: (item[0][0], item[1])):
         folds = ", ".join(str(fold) for (_, fold), _ in group)
         yield f"{name} fold {folds}: {reason}"
+
+
+class AboveBars(logging.StreamHandler):
+    """Writes log lines above a progress bar instead of behind it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm = sys.modules.get("tqdm")  # there are no bars if it was not imported
+        with tqdm.tqdm.external_write_mode(self.stream) if tqdm else nullcontext():
+            super().emit(record)

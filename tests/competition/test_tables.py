@@ -54,6 +54,48 @@ def test_parquet_reads_as_the_same_csv_does(folder: Path) -> None:
         pd.testing.assert_frame_equal(getattr(found, name)[columns], getattr(wanted, name))
 
 
+def write_parts(folder: Path, table: pd.DataFrame, *ends: int) -> None:
+    """The table as parquet files 0.parquet, 1.parquet, …, of which all but the last end there."""
+    folder.mkdir()
+    for k, rows in enumerate(np.split(np.arange(len(table)), ends)):
+        table.iloc[rows].to_parquet(folder / f"{k}.parquet", index=False)
+
+
+def test_a_folder_of_parquet_files_reads_as_one_table_in_the_order_of_their_names(
+    folder: Path,
+) -> None:
+    wanted = load(folder, text=["keyword", "text"])
+    table = pd.read_csv(folder / "train.csv", keep_default_na=False, na_values=[""])
+    write_parts(folder / "train", table, 1, 3)
+    (folder / "train" / "_SUCCESS").write_text("")
+    (folder / "train" / ".0.parquet.crc").write_bytes(b"crc")
+    turned = pd.read_parquet(folder / "train" / "1.parquet")[table.columns[::-1]]
+    turned.to_parquet(folder / "train" / "1.parquet", index=False)
+    found = load(folder, text=["keyword", "text"], train="train")
+    pd.testing.assert_frame_equal(found.train, wanted.train)
+    assert found.missing_texts == wanted.missing_texts
+    table.assign(id=1).iloc[3:].to_parquet(folder / "train" / "2.parquet", index=False)
+    with refused("train has id '1' in rows 1 and 4 of column 'id'"):
+        load(folder, train="train")
+
+
+def test_a_folder_that_is_no_table_is_refused(folder: Path) -> None:
+    table, place = pd.read_csv(folder / "train.csv"), folder / "parts"
+    write_parts(place, table, 2)
+    table[:1].assign(more=1).to_parquet(place / "2.parquet", index=False)
+    with refused(f"{place / '2.parquet'} has other columns than {place / '0.parquet'}, such as"):
+        load(folder, train="parts")
+    (place / "2.parquet").write_bytes(b"\x80\x04a pickle")
+    with refused("2.parquet cannot be read as parquet: it holds a pickle, which is never opened"):
+        load(folder, train="parts")
+    (place / "2.parquet").unlink()
+    (place / "2.parquet").mkdir()
+    with refused(f"{place} is a folder that holds '2.parquet', expected parquet files alone"):
+        load(folder, train="parts")
+    with refused("is a folder that holds 'parts', expected parquet files alone"):
+        load(folder, train=".")
+
+
 def test_sample_rows_keeps_a_seeded_part_of_train_in_file_order(tmp_path: Path) -> None:
     rows = "".join(f"{k},text {k},{k % 2}\n" for k in range(100))
     (tmp_path / "train.csv").write_text("id,text,target\n" + rows)

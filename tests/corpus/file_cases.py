@@ -174,7 +174,7 @@ PLACES: dict[str, tuple[Damage, Expected]] = {
     "no file": (becomes(near_miss), "no file .*train.csv; did you mean 'trian.csv'"),
     "a folder": (
         becomes(Path.mkdir),
-        "train.csv is a folder, a device or a broken link; expected a",
+        "train.csv is a folder that holds no file, expected parquet files alone",
     ),
     "a link that leads nowhere": (
         becomes(lambda path: path.symlink_to("gone.csv")),

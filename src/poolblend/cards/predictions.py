@@ -7,7 +7,8 @@ from typing import Literal
 from poolblend.cards.card import Card
 from poolblend.cards.inputs import FileHash, Inputs
 
-TableName = Literal["train", "test"]
+# "new": rows of no table of the competition, whose predictions are not stored.
+TableName = Literal["train", "test", "new"]
 What = Literal["predictions", "vectors"]
 
 

@@ -9,13 +9,13 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
 from poolblend.config import parse_workers
 from poolblend.errors import PartlyFailedError, Stopped, UserError
-from poolblend.jobs.starting import prepare
+from poolblend.jobs.starting import prepare, set_up
+from poolblend.printing import AboveBars
 from poolblend.registry import declared
 
 CONTINUE = "the same command continues with what is missing"
@@ -95,15 +95,9 @@ def add_workers(made: argparse.ArgumentParser) -> None:
 def parse(made: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """The parsed arguments; also starts the log, and prepares libraries and workers."""
     args = made.parse_args(arguments)
-    handler = _AboveBars(sys.stderr)
+    handler = _AsTyped(sys.stderr)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[handler])
-    logging.getLogger("poolblend").setLevel(logging.WARNING if args.quiet else logging.INFO)
-    # tqdm and torch read these when they are imported.
-    if args.quiet:
-        os.environ["TQDM_DISABLE"] = "1"
-    # GNU OpenMP spins at every barrier: on two cores, one other busy process made training 12 times
-    # as slow. A short spin costs nothing on an idle machine and keeps a shared one usable.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    set_up(quiet=args.quiet)
     if hasattr(args, "workers"):
         args.workers = parse_workers(args.workers, args.on)
         prepare(args.workers)
@@ -156,13 +150,6 @@ def _end(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-class _AboveBars(logging.StreamHandler):
-    """Writes log lines above a progress bar instead of behind it."""
-
+class _AsTyped(AboveBars):
     def format(self, record: logging.LogRecord) -> str:
         return as_typed(super().format(record))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm = sys.modules.get("tqdm")  # there are no bars if it was not imported
-        with tqdm.tqdm.external_write_mode(self.stream) if tqdm else nullcontext():
-            super().emit(record)

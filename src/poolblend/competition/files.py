@@ -1,4 +1,4 @@
-"""Read one file as a table of strings, or refuse it in one line.
+"""Read one file, or a folder of parquet files, as a table of strings, or refuse it in one line.
 
 Everything is read as strings, so that an id "0001" keeps its zeros and a text "NA" stays a text.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+from pandas.api.types import is_list_like
 
 from poolblend.competition.content import check_content
 from poolblend.competition.delimited import read_csv
@@ -26,23 +27,88 @@ HEAD = 4096  # the first bytes, by which other kinds of files are recognised
 
 
 def read_table(path: Path, *, needed: Collection[str] = ()) -> pd.DataFrame:
-    """Read a CSV (UTF-8, with or without BOM) or parquet file, every cell a string.
+    """Read a CSV (UTF-8, with or without BOM), parquet file or folder, every cell a string.
 
-    Only an empty cell is missing. Columns `needed` may not hold lists or the like. Raises UserError
+    The parquet files of a folder are read one after another, sorted by name, as one table. Only an
+    empty cell is missing. Columns `needed` may not hold lists or the like. Raises UserError
     for a file that is absent, empty or unreadable, and for columns of one name.
     """
-    content = _read_bytes(path)
-    table = read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, needed)
-    if table.empty:
-        raise UserError(f"{path} has no rows; expected a header and at least one row below it")
-    return table.set_axis(_unique(path, list(table.columns)), axis=1)
+    return _named(path, _read(path, needed))
+
+
+def parts(folder: Path) -> list[Path]:
+    """The parquet files of a folder that is read as one table, sorted by name.
+
+    Names that begin with a dot or an underscore, as _SUCCESS does, are no part of it. UserError
+    where the folder holds anything else, or no file.
+    """
+    try:
+        found = sorted(path for path in folder.iterdir() if path.name[0] not in "._")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}; check its rights") from None
+    others = [path for path in found if path.suffix.lower() != ".parquet" or not path.is_file()]
+    if others or not found:
+        held = quoted(others[0].name) if others else "no file"
+        raise UserError(
+            f"{folder} is a folder that holds {held}, expected parquet files alone, which are read "
+            "as one table; name a file in it, or a folder of such files"
+        )
+    return found
+
+
+def table_of(frame: pd.DataFrame, name: Path, *, needed: Collection[str] = ()) -> pd.DataFrame:
+    """The DataFrame as `read_table` reads it from a parquet file; messages call it `name`."""
+    flat = with_index_as_columns(frame)
+    for column in flat.columns[[str(column) in needed for column in flat.columns]]:
+        nested = [cell for cell in flat[column] if is_list_like(cell)]
+        if nested:
+            raise UserError(
+                f"{name} holds {quoted(nested[0])} in column {quoted(column)}, expected one text "
+                "or number per row"
+            )
+    return _named(name, _as_strings(flat))
+
+
+def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """The DataFrame with those levels of its index as columns that have a name of their own."""
+    names = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    return (frame.reset_index(level=names) if names else frame).reset_index(drop=True)
 
 
 def header(path: Path) -> list[str]:
     """The columns' names as in the file; "" for a column without one."""
+    return [str(name) for name in _read(path, ()).columns]
+
+
+def _read(path: Path, needed: Collection[str]) -> pd.DataFrame:
+    if path.is_dir():
+        return _read_parts(path, needed)
     content = _read_bytes(path)
-    table = read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, ())
-    return [str(name) for name in table.columns]
+    return read_csv(path, content) if _is_csv(path) else _read_parquet(path, content, needed)
+
+
+def _read_parts(folder: Path, needed: Collection[str]) -> pd.DataFrame:
+    """The rows of all parts; UserError where their columns differ."""
+    first, *others = parts(folder)
+    tables = [_read_parquet(first, _read_bytes(first), needed)]
+    for path in others:
+        table = _read_parquet(path, _read_bytes(path), needed)
+        differing = list(table.columns.symmetric_difference(tables[0].columns))
+        if differing or len(table.columns) != len(tables[0].columns):
+            which = f", such as {quoted(differing[0])}" if differing else ""
+            raise UserError(
+                f"{path} has other columns than {first}{which}; expected the same in all files of "
+                "the folder: write them again, or move the file out of it"
+            )
+        tables.append(table[tables[0].columns])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _named(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with names of columns that differ; UserError where it has no rows."""
+    if table.empty:
+        raise UserError(f"{path} has no rows; expected a header and at least one row below it")
+    return table.set_axis(_unique(path, list(table.columns)), axis=1)
 
 
 def nearest(wanted: str, columns: Collection[str]) -> str | None:
@@ -81,7 +147,8 @@ def _read_bytes(path: Path) -> bytes:
 def _no_file(path: Path) -> UserError:
     if path.exists() or path.is_symlink():
         return UserError(
-            f"{path} is a folder, a device or a broken link; expected a .csv or .parquet file"
+            f"{path} is a device or a broken link; expected a .csv or .parquet file, or a folder "
+            "of parquet files"
         )
     if not path.parent.is_dir():
         return UserError(f"no file {path}: there is no folder {path.parent}; check the path")
@@ -113,7 +180,10 @@ def _unique(path: Path, names: Sequence[str]) -> list[str]:
 def _read_parquet(path: Path, content: bytes, needed: Collection[str]) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a column whose type is a pickle: it is not opened
-        frame = _frame(path, content, needed)
+        return _as_strings(_frame(path, content, needed))
+
+
+def _as_strings(frame: pd.DataFrame) -> pd.DataFrame:
     names = [str(name) for name in frame.columns]
     cells = {k: map(_cell, frame.iloc[:, k]) for k in range(len(names))}
     return pd.DataFrame(cells, dtype=str).set_axis(names, axis=1)

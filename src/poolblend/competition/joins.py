@@ -25,7 +25,18 @@ def read_joined(
     refuses, keys that are missing or repeated, and columns of one name.
     """
     path, needed = folder / table, [*needed, *(join.on for join in joins)]
-    frame = read_table(path, needed=needed)
+    return add_joined(path, read_table(path, needed=needed), folder, joins, side, needed)
+
+
+def add_joined(
+    path: Path,
+    frame: pd.DataFrame,
+    folder: Path,
+    joins: Sequence[Join],
+    side: Side,
+    needed: Collection[str],
+) -> pd.DataFrame:
+    """The table `frame`, which messages call `path`, with the columns of this side's joins."""
     for join in joins:
         other = folder / join.table(side)
         frame = _joined(path, frame, other, read_table(other, needed=needed), join.on)

@@ -31,6 +31,7 @@ class Data(Section):
     """Where the competition's tables are and what their columns mean."""
 
     dir: PathText = ""  # empty: input/<run>; relative paths start at the project's folder
+    # Each table: a CSV or parquet file, or a folder of parquet files, which is read as one table.
     train: PathText = "train.csv"
     test: PathText = "test.csv"
     sample_submission: PathText = "sample_submission.csv"

@@ -13,6 +13,7 @@ from pandas.api.types import is_numeric_dtype
 from poolblend.competition.cells import parse_column
 from poolblend.competition.classes import Label
 from poolblend.competition.names import plain, words
+from poolblend.competition.options import Data
 from poolblend.competition.tables import Unlabelled
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError, quoted, unknown
@@ -34,6 +35,18 @@ class Source(NamedTuple):
 
 COPY = Source("copy", 0, "copy")
 Group = Mapping[str, Source]  # sources that belong together, by name
+
+
+def empty_sample(test: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """A sample submission for a competition without one: test's ids, and targets without values.
+
+    Where `data.id` is null, the ids are row numbers from 0.
+    """
+    ids = [] if data.id is None else [data.id]
+    if ids and data.id not in test:
+        raise unknown("column", data.id, map(str, test.columns), "of test, as id")
+    rows = test[ids] if ids else pd.DataFrame({"id": range(len(test))})
+    return rows.assign(**dict.fromkeys(data.target))
 
 
 def groups(task: Task, values: str) -> list[Group]:

@@ -76,15 +76,15 @@ def build_submission(
         elif filling.top.size > 1:
             filled[column] = filling.top.cells(task.outputs, pred_NK)
         elif filling.values == "labels" or task.kind == "multiclass":
-            labels = _labels(task, pred_NK, cuts)
+            labels = decided_labels(task, pred_NK, cuts)
             filled[column] = _typed_as(template[column], labels[:, source.place])
         else:
             filled[column] = pred_NK[:, source.place]
     return pd.DataFrame(filled, columns=template.columns)
 
 
-def _labels(task: Task, pred_NK: np.ndarray, cuts: np.ndarray | None) -> np.ndarray:
-    """A column per target; of a one-hot task, one column with the names of the classes."""
+def decided_labels(task: Task, pred_NK: np.ndarray, cuts: np.ndarray | None) -> np.ndarray:
+    """Labels as train spells them, a column per target; of a one-hot task, one of class names."""
     labels = task.labels(pred_NK, cuts)
     if task.one_hot:
         return np.array(task.classes, dtype=object)[labels][:, None]

@@ -18,7 +18,7 @@ import pandas as pd
 from poolblend.competition.cells import bounded, check_filled, numbers, parse_column
 from poolblend.competition.classes import Label, class_indices, listed
 from poolblend.competition.columns import unknown_share
-from poolblend.competition.files import read_table
+from poolblend.competition.files import read_table, table_of
 from poolblend.competition.ids import (
     check_unique,
     find_test_ids,
@@ -27,7 +27,12 @@ from poolblend.competition.ids import (
     row_number,
     rows_to_submit,
 )
-from poolblend.competition.joins import check_columns, read_joined, unknown_column
+from poolblend.competition.joins import (
+    add_joined,
+    check_columns,
+    read_joined,
+    unknown_column,
+)
 from poolblend.competition.options import Data, Folds, Submission
 from poolblend.competition.tasks import SINGLE
 from poolblend.competition.templates import text_columns
@@ -37,6 +42,7 @@ log = logging.getLogger(__name__)
 
 # Share of unknown categories in a test column above which a warning is logged.
 MOST_UNKNOWN = 0.5
+NEW_ROWS = Path("the DataFrame")  # their name in messages
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,17 @@ def load_test(folder: Path, data: Data, submission: Submission) -> Unlabelled:
     return Unlabelled(id, test.fillna(dict.fromkeys(texts, "")), sample, own_rows)
 
 
+def read_new(frame: pd.DataFrame, folder: Path, data: Data) -> pd.DataFrame:
+    """Rows of no table of the competition, read and checked as test's are; they need no ids."""
+    texts = text_columns(data.text)
+    inputs = [*texts, *data.numeric, *data.categorical]
+    needed = [*inputs, *(join.on for join in data.joins)]
+    table = table_of(frame, NEW_ROWS, needed=needed)
+    table = add_joined(NEW_ROWS, table, folder, data.joins, "test", needed)
+    _check_read(NEW_ROWS, table, data.numeric, inputs)
+    return table.fillna(dict.fromkeys(texts, ""))
+
+
 def _id_column(folder: Path, data: Data, columns: Sequence[str]) -> tuple[str, pd.Series | None]:
     """The id column's name; if data.id is null, the sample's first column, with its ids."""
     if data.id is not None:
@@ -141,9 +158,17 @@ def _read_test(
     if sample_ids is not None:
         table[id] = find_test_ids(path, table, folder / data.sample_submission, sample_ids)
     table = _with_ids(path, table, id, inputs)
-    for column in data.numeric:
-        numbers(table[column], path)
+    _check_read(path, table, data.numeric, inputs)
     return table
+
+
+def _check_read(
+    path: Path, table: pd.DataFrame, numeric: Sequence[str], inputs: Sequence[str]
+) -> None:
+    """Raise UserError where the table lacks a column that models read, or a number is none."""
+    check_columns(path, table, inputs)
+    for column in numeric:
+        numbers(table[column], path)
 
 
 def _read_sample(

@@ -6,7 +6,7 @@ A competition's YAML holds what differs from the defaults in `settings.py`,
 
 from poolblend.cards.member import AnyMember, Member, TfidfMember, derive_seed
 from poolblend.config.duration import parse_duration
-from poolblend.config.reading import load
+from poolblend.config.reading import load, of_values
 from poolblend.config.settings import ROOT, SHIPPED, Config
 from poolblend.config.workers import Cluster, OnCluster, Workers, parse_workers
 
@@ -22,6 +22,7 @@ __all__ = [
     "Workers",
     "derive_seed",
     "load",
+    "of_values",
     "parse_duration",
     "parse_workers",
 ]

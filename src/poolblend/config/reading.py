@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,31 +29,50 @@ PLAIN = {
 
 
 def load(
-    path: str | Path | None = None, sets: Sequence[str] = (), seed: int | None = None
+    path: str | Path | None = None,
+    sets: Sequence[str] = (),
+    seed: int | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Config:
     """The settings of `path` (default: the quickstart's) with `key=value` overrides applied.
 
     Its key `preset` names settings that take the place of the defaults, section by section.
-    A relative `path` is looked for in the working directory, the project's folder, and among the
-    configs that poolblend brings.
+    `values` are overrides, too: dotted keys, and their values as Python holds them. A relative
+    `path` is looked for in the working directory, the project's folder, and among the configs that
+    poolblend brings.
     Raises UserError for a missing or malformed file, an unknown key or preset, or a wrong type.
     """
     file = _find(path)
     raw = {"run": file.stem} | _read(file)
     for item in sets:
         _set(raw, item)
+    _assign_all(raw, values or {})
     if seed is not None:
         raw["seed"] = seed
+    return _made(raw, file.name, " or --set")
+
+
+def of_values(values: Mapping[str, Any]) -> Config:
+    """The settings of these dotted keys alone, with their values as Python holds them.
+
+    Raises UserError for an unknown key or a wrong type.
+    """
+    raw: dict[str, Any] = {}
+    _assign_all(raw, values)
+    return _made(raw, "an argument of Run")
+
+
+def _made(raw: dict[str, Any], source: str, overrides: str = "") -> Config:
     # A section whose keys are all commented out is null in YAML, and means the defaults.
     raw = {key: value for key, value in raw.items() if value is not None or not _is_section(key)}
     preset = raw.get("preset")
     if preset is not None:
         raw = merged(read_preset(preset), raw)
-    places = f"({file.name}{f', preset {preset}' if preset else ''} or --set)"
+    where = f"({source}{f', preset {preset}' if preset else ''}{overrides})"
     try:
         return Config(**raw)
     except ValidationError as error:
-        raise UserError(_explain(error, places)) from None
+        raise UserError(_explain(error, where)) from None
 
 
 def known_keys() -> list[str]:
@@ -119,9 +138,18 @@ def _set(raw: dict[str, Any], item: str) -> None:
     """Apply `key=value` to a dotted key; missing sections are added."""
     key, equals, value = item.partition("=")
     option = f"--set {item}"
-    *sections, last = (part.strip() for part in key.split("."))
-    if not equals or not all((*sections, last)):
+    if not equals or not all(map(str.strip, key.split("."))):
         raise UserError(f"{option}: expected key=value, such as train.epochs=3")
+    _assign(raw, key, parse_value(value, f"{option}: not a YAML value"), option)
+
+
+def _assign_all(raw: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        _assign(raw, key, value, f"{key}={value!r}")
+
+
+def _assign(raw: dict[str, Any], key: str, value: Any, option: str) -> None:
+    *sections, last = (part.strip() for part in key.split("."))
     if sections[:1] == ["members"]:
         raise UserError(f"{option}: members is a list; set all of it: --set 'members=[mean, max]'")
     for section in sections:
@@ -132,7 +160,7 @@ def _set(raw: dict[str, Any], item: str) -> None:
             raise UserError(f"{option}: {section} is {inner} and has no keys")
         raw[section] = dict(inner or {})
         raw = raw[section]
-    raw[last] = parse_value(value, f"{option}: not a YAML value")
+    raw[last] = value
 
 
 def _explain(error: ValidationError, where: str) -> str:
@@ -150,7 +178,8 @@ def _explain(error: ValidationError, where: str) -> str:
         keys = known_keys()
         moved = [each for each in keys if each.rpartition(".")[2] == plain]
         if moved and not section:
-            return f"unknown key '{plain}' {where}; did you mean '{moved[0]}'?"
+            nearest = min(moved, key=lambda each: each.count("."))
+            return f"unknown key '{plain}' {where}; did you mean '{nearest}'?"
         own = [each.removeprefix("members.") for each in keys]  # `model` is a member's alone
         both = dict.fromkeys([*keys, *own])
         known = [each for each in both if each.rpartition(".")[0] == section]

@@ -39,11 +39,11 @@ class PredictJob(CardPart):
         return self.origin.fingerprint()
 
     def file(self, store: Store) -> KeptFile | None:
-        """The file of the result; None for predictions of the train table, which are not stored."""
+        """The file of the result; None for predictions of other rows than test's: not stored."""
         origin = self.origin
         if origin.what == "vectors":
             return store.vectors(origin.member, origin.fold, origin.table)
-        return None if origin.table == "train" else store.test_predictions(*origin.place)
+        return store.test_predictions(*origin.place) if origin.table == "test" else None
 
     def kept(self, store: Store) -> pd.DataFrame | None:
         """The stored result of this job, or None."""

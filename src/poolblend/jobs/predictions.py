@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from poolblend.cards.blend import BlendMember, MemberOrigin
-from poolblend.competition.tables import Unlabelled, load_test
+from poolblend.competition.options import Data
+from poolblend.competition.tables import Unlabelled, load_test, read_new
 from poolblend.competition.tasks import Task
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config, Workers
 from poolblend.ensembling.matrix import build_test
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged
-from poolblend.jobs.predict_job import Rows, plan_predictions
+from poolblend.jobs.predict_job import PredictJob, Rows, plan_predictions
 from poolblend.jobs.runners import PredictWork, predict_all
 from poolblend.loading.competition import Competition, table_hashes
 from poolblend.loading.outside import Predictions, find_moved, read_predictions
@@ -33,10 +35,21 @@ def load_unlabelled(
 
     Raises UserError for members that were trained again after the blend.
     """
+    return load_test(config.data_dir, _data_read(config, store, origins), config.submission)
+
+
+def load_new(
+    config: Config, store: Store, origins: Mapping[str, MemberOrigin], frame: pd.DataFrame
+) -> pd.DataFrame:
+    """The frame's rows with the columns that the members read, as `load_unlabelled` reads test."""
+    return read_new(frame, config.data_dir, _data_read(config, store, origins))
+
+
+def _data_read(config: Config, store: Store, origins: Mapping[str, MemberOrigin]) -> Data:
+    """The config's `data` with the text columns that the members read."""
     texts = (text_columns(check_unchanged(store, name, each)) for name, each in origins.items())
     columns = sorted({column for columns in texts for column in columns})
-    data = config.data.model_copy(update={"text": columns})
-    return load_test(config.data_dir, data, config.submission)
+    return config.data.model_copy(update={"text": columns})
 
 
 def test_rows(config: Config, tables: Unlabelled) -> Rows:
@@ -83,10 +96,50 @@ def predict_members(
     origins = {name: member.origin for name, member in members.items()}
     jobs = plan_predictions(config, origins, "test", "predictions", table_hashes(config, "test"))
     work = PredictWork(store, {"test": rows}, task.outputs, config.cluster)
+    _add_up(pred_MNK, jobs, work, origins, workers)
+    return pred_MNK
+
+
+def predict_new(
+    config: Config,
+    store: Store,
+    table: pd.DataFrame,
+    task: Task,
+    members: Mapping[str, BlendMember],
+    workers: Workers = 1,
+) -> np.ndarray:
+    """Predictions (M, N, K) of rows that `load_new` has read; nothing is stored.
+
+    Raises UserError for members of other tools, which have no models here.
+    """
+    outside = [name for name, member in members.items() if member.origin.oof_file]
+    if outside:
+        raise UserError(
+            f"the blend gives weight to members from elsewhere ({', '.join(outside)}), which have "
+            "no models here to predict other rows than test's; blend members that were trained here"
+        )
+    texts = Texts(table, None, config.remote_code, config.batch_tokens)
+    rows = Rows(texts, np.arange(len(table)))
+    origins = {name: member.origin for name, member in members.items()}
+    jobs = plan_predictions(config, origins, "new", "predictions", {})
+    work = PredictWork(store, {"new": rows}, task.outputs, config.cluster)
+    pred_MNK = np.zeros((len(members), len(table), len(task.outputs)))
+    _add_up(pred_MNK, jobs, work, origins, workers)
+    return pred_MNK
+
+
+def _add_up(
+    pred_MNK: np.ndarray,
+    jobs: Sequence[PredictJob],
+    work: PredictWork,
+    origins: Mapping[str, MemberOrigin],
+    workers: Workers,
+) -> None:
+    """Add each member's mean over its fold models, in place."""
+    names = list(origins)
     for job, pred_NK, _ in predict_all(jobs, work, workers):
         name = job.origin.member
         pred_MNK[names.index(name)] += pred_NK / len(origins[name].folds)
-    return pred_MNK
 
 
 def _read_given(

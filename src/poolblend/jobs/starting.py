@@ -1,13 +1,14 @@
-"""How worker processes are started: quickly where the system allows it.
+"""How this process and its workers are started: quickly where the system allows it.
 
-On Linux they are forked from a server that has imported everything (multiprocessing's forkserver):
-each costs no imports, and they share the memory that imports take. Elsewhere a forked process is
-not safe or not possible, and each is a new one. This module imports nothing heavy, so that the
-server can be started while this process still imports.
+On Linux, workers are forked from a server that has imported everything (multiprocessing's
+forkserver): each costs no imports, and they share the memory that imports take. Elsewhere a forked
+process is not safe or not possible, and each is a new one. This module imports nothing heavy, so
+that the server can be started while this process still imports.
 """
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,17 @@ METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 PRELOADED = "poolblend.jobs.runners.preloaded"
 # A library that has started threads cannot be forked; workers raise these numbers again.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def set_up(*, quiet: bool) -> None:
+    """The level of the log; with `quiet` warnings alone, and no progress bars."""
+    logging.getLogger("poolblend").setLevel(logging.WARNING if quiet else logging.INFO)
+    # tqdm and torch read these when they are imported.
+    if quiet:
+        os.environ["TQDM_DISABLE"] = "1"
+    # GNU OpenMP spins at every barrier: on two cores, one other busy process made training 12 times
+    # as slow. A short spin costs nothing on an idle machine and keeps a shared one usable.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def prepare(workers: Workers) -> None:

@@ -7,10 +7,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from poolblend.competition.files import parts
 from poolblend.competition.options import Side
 from poolblend.config import Config
 from poolblend.errors import UserError
@@ -32,6 +34,7 @@ __all__ = [
     "planned_competition",
     "read_tables",
     "table_hashes",
+    "table_sha256",
     "try_folds",
     "with_folds",
 ]
@@ -126,16 +129,25 @@ def _temporary_demo(config: Config) -> Iterator[Config]:
         yield config.model_copy(update={"data": data, "store": folder})
 
 
+def table_sha256(path: Path) -> str:
+    """The sha256 of a table's file; of a folder, one over its files' names and hashes."""
+    if not path.is_dir():
+        return sha256(path)
+    lines = (f"{part.name} {sha256(part)}\n" for part in parts(path))
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def table_hashes(config: Config, side: Side) -> dict[str, str]:
     """The sha256 of a table, as `train_sha256` or `test_sha256`.
 
     If tables are joined to it, also one hash of them all, as `joins_sha256` or `test_joins_sha256`.
     """
     data, folder = config.data, config.data_dir
-    hashes = {f"{side}_sha256": sha256(folder / (data.train if side == "train" else data.test))}
-    joined = [sha256(folder / join.table(side)) for join in data.joins]
+    table = folder / (data.train if side == "train" else data.test)
+    hashes = {f"{side}_sha256": table_sha256(table)}
+    joined = [table_sha256(folder / join.table(side)) for join in data.joins]
     if side == "test" and data.id is None:  # the ids may come from the sample submission
-        joined.append(sha256(folder / data.sample_submission))
+        joined.append(table_sha256(folder / data.sample_submission))
     if joined:
         key = "joins_sha256" if side == "train" else "test_joins_sha256"
         hashes[key] = hashlib.sha256("".join(joined).encode()).hexdigest()

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from poolblend.pipeline.drafting import new
     from poolblend.pipeline.dryrun import dry_run
     from poolblend.pipeline.fold_models import verify_oof, write_vectors
-    from poolblend.pipeline.inference import infer
+    from poolblend.pipeline.frames import leaderboard, oof
+    from poolblend.pipeline.inference import infer, predict, write_submission
     from poolblend.pipeline.overview import board
     from poolblend.pipeline.pseudo import write_pseudo_labels
     from poolblend.report.listing import list_all
@@ -31,13 +32,17 @@ __all__ = [
     "doctor",
     "dry_run",
     "infer",
+    "leaderboard",
     "list_all",
     "new",
+    "oof",
+    "predict",
     "screen",
     "train",
     "verify_oof",
     "write_pseudo_labels",
     "write_report",
+    "write_submission",
     "write_vectors",
 ]
 
@@ -48,11 +53,15 @@ _MODULES = {
     "doctor": "doctor",
     "dry_run": "pipeline.dryrun",
     "infer": "pipeline.inference",
+    "leaderboard": "pipeline.frames",
     "list_all": "report.listing",
     "new": "pipeline.drafting",
+    "oof": "pipeline.frames",
+    "predict": "pipeline.inference",
     "verify_oof": "pipeline.fold_models",
     "write_pseudo_labels": "pipeline.pseudo",
     "write_report": "report.notebook",
+    "write_submission": "pipeline.inference",
     "write_vectors": "pipeline.fold_models",
 }
 

@@ -1,4 +1,4 @@
-"""`infer.py`: run the fold models that the blend gives weight to, and write the submission.
+"""`infer.py`: run the fold models that the blend gives weight to; the submission, other rows.
 
 The settings of each model, and how it reads texts, come from the cards beside the weights.
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,15 +18,20 @@ from poolblend.cards.provenance import Provenance, now
 from poolblend.cards.submission import BlendInUse, SubmissionCard
 from poolblend.competition.files import header
 from poolblend.competition.metrics import Scorer, make_scorer
-from poolblend.competition.submission import fill_submission, try_submission
+from poolblend.competition.submission import decided_labels, fill_submission, try_submission
 from poolblend.competition.tables import parse_column, read_table
 from poolblend.config import Config, Workers
 from poolblend.ensembling.resampling import bootstrap
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import read_blend
-from poolblend.jobs.predictions import load_unlabelled, predict_members
-from poolblend.loading.competition import open_store
-from poolblend.store import sha256
+from poolblend.jobs.predictions import (
+    load_new,
+    load_unlabelled,
+    predict_members,
+    predict_new,
+)
+from poolblend.loading.competition import open_store, table_sha256
+from poolblend.store.predictions import PREFIX
 from poolblend.store.probe import check_writable
 from poolblend.training.devices import choose_device
 
@@ -35,13 +41,22 @@ ELSEWHERE = "set another folder for submissions with --set output=DIR; the model
 
 
 def infer(config: Config, *, members_from: str | None = None, workers: Workers = 1) -> Path:
+    """Write the submission, as `write_submission` does, and print what it holds; its path."""
+    path, text = write_submission(config, members_from=members_from, workers=workers)
+    print(text)
+    return path
+
+
+def write_submission(
+    config: Config, *, members_from: str | None = None, workers: Workers = 1
+) -> tuple[Path, str]:
     """Predict the test rows with the members that have weight, and write the submission.
 
-    Returns the submission's path. `members_from` is the new folder of the files given to `blend`,
-    if they have moved; `workers` is how many processes predict. Needs the test table, the sample
-    submission, the models and the blend card, but not the train table. Raises UserError for models
-    that are damaged or were trained after the blend, and for a submission that would not be
-    accepted.
+    Returns the submission's path, and the text that infer.py prints. `members_from` is the new
+    folder of the files given to `blend`, if they have moved; `workers` is how many processes
+    predict. Needs the test table, the sample submission, the models and the blend card, but not the
+    train table. Raises UserError for models that are damaged or were trained after the blend, and
+    for a submission that would not be accepted.
     """
     store = open_store(config)
     moved_to = Path(members_from).expanduser() if members_from else None
@@ -70,7 +85,7 @@ def infer(config: Config, *, members_from: str | None = None, workers: Workers =
             positive=card.positive,
             blend=BlendInUse.of(card),
             weights={name: member.weight for name, member in members.items()},
-            test_sha256=sha256(config.data_dir / config.data.test),
+            test_sha256=table_sha256(config.data_dir / config.data.test),
             rows=len(submission),
             device=choose_device().type,
             provenance=Provenance.here(),
@@ -78,11 +93,34 @@ def infer(config: Config, *, members_from: str | None = None, workers: Workers =
         ),
         now(),
     )
-    print(f"blend: {card.describe()}")
+    lines = [f"blend: {card.describe()}"]
     if hidden_y is not None:
-        print(_hidden_score(scorer, hidden_y, scorer.metric_inputs(pred_NK, mixture.cuts)))
-    print(f"\nsubmission: {path} ({len(submission)} rows)")
-    return path
+        lines.append(_hidden_score(scorer, hidden_y, scorer.metric_inputs(pred_NK, mixture.cuts)))
+    lines.append(f"\nsubmission: {path} ({len(submission)} rows)")
+    return path, "\n".join(lines)
+
+
+def predict(config: Config, frame: pd.DataFrame, *, workers: Workers = 1) -> pd.DataFrame:
+    """The blend's predictions of any rows with the competition's columns of text; none is stored.
+
+    Rows and index are the frame's. The columns are the id, if it is one, `pred_<output>` for each
+    output, and where predictions become labels `label`, or `label_<target>` for each of
+    several targets. Raises UserError for columns that are missing, and for members from elsewhere.
+    """
+    store = open_store(config.model_copy(update={"cache_gb": 0.0}))
+    card, mixture = read_blend(store)
+    members, task = card.used_members, card.task
+    table = load_new(config, store, {name: m.origin for name, m in members.items()}, frame)
+    pred_NK = mixture.apply(predict_new(config, store, table, task, members, workers))
+    id = config.data.id
+    found: dict[Any, Any] = {id: frame[id].to_numpy()} if id in frame.columns else {}
+    found |= {f"{PREFIX}{output}": pred_NK[:, k] for k, output in enumerate(task.outputs)}
+    if task.kind != "regression":
+        labels = decided_labels(task, pred_NK, mixture.cuts)
+        one = labels.shape[1] == 1
+        names = ["label"] if one else [f"label_{target}" for target in task.targets]
+        found |= {name: labels[:, k] for k, name in enumerate(names)}
+    return pd.DataFrame(found, frame.index)
 
 
 def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray:

@@ -33,7 +33,7 @@ class Findings:
     slices: dict[str, pd.DataFrame]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BlendResult:
     """All that tables and pictures need; `figures` is the folder of the pictures."""
 
@@ -46,6 +46,24 @@ class BlendResult:
     def __str__(self) -> str:
         """The tables and sentences that blend.py prints."""
         return show(self.card)
+
+    __repr__ = __str__  # as a notebook shows it
+
+    @property
+    def weights(self) -> pd.Series:
+        """Each member's share of the chosen blend; all members, in the blend's order."""
+        shares = {name: member.weight for name, member in self.card.members.items()}
+        return pd.Series(shares, name="weight").rename_axis("member")
+
+    @property
+    def score(self) -> float:
+        """The honest score of the chosen blend, in the competition's metric."""
+        return self.card.choice.honest
+
+    @property
+    def report(self) -> str:
+        """The tables and sentences that blend.py prints."""
+        return str(self)
 
     @property
     def matrix(self) -> OofMatrix:

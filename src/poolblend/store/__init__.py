@@ -3,7 +3,7 @@
 from poolblend.store.artefacts import Store
 from poolblend.store.cards import DamagedError
 from poolblend.store.checkpoints import Checkpoint, Checkpoints
-from poolblend.store.files import UnwritableError, holds_csv, sha256, write_csv
+from poolblend.store.files import UnwritableError, holds_csv, keep_tables, sha256, write_csv
 from poolblend.store.folds import Folds, read_folds, write_folds
 from poolblend.store.locks import ProcessLock
 
@@ -16,6 +16,7 @@ __all__ = [
     "Store",
     "UnwritableError",
     "holds_csv",
+    "keep_tables",
     "read_folds",
     "sha256",
     "write_csv",

@@ -8,8 +8,9 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,45 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 def holds_csv(path: Path, frame: pd.DataFrame) -> bool:
     """Whether the file is equal to what `write_csv` writes for this frame."""
     return path.read_bytes() == frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def keep_tables(frames: Mapping[Path, pd.DataFrame]) -> None:
+    """Write each frame as the parquet file of its path; files that hold the same table are kept.
+
+    Raises UserError for a frame that parquet cannot hold, and for a file that holds another table;
+    nothing is written then.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    new = {}
+    for path, frame in frames.items():
+        sink = io.BytesIO()
+        try:
+            parquet.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"the DataFrame for {path} cannot be written: {reason}") from None
+        if not path.exists():
+            new[path] = sink.getvalue()
+        elif not _same_table(path, sink):
+            raise UserError(
+                f"{path} holds another table than the DataFrame that is given for it now; give the "
+                "run another name, so that what was made from that table is kept"
+            )
+    for path, content in new.items():
+        _write(path, partial(Path.write_bytes, data=content))
+
+
+def _same_table(path: Path, sink: io.BytesIO) -> bool:
+    """Whether the file holds the table in `sink`, whichever version of pyarrow wrote it."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return bool(parquet.ParquetFile(path).read().equals(parquet.ParquetFile(sink).read()))
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def read_parquet(path: Path, expected: FileHash, card_name: str) -> pd.DataFrame:
