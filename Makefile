@@ -48,8 +48,8 @@ fuzz: .venv/requirements-dev
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/requirements: requirements.txt | .venv/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
+.venv/requirements: requirements.txt pyproject.toml setup.py | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt -e .
 	@touch $@
 
 .venv/requirements-dev: requirements-dev.txt .venv/requirements
