@@ -4,9 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+
+from rig.wheels import write_wheels
 
 ROOT = Path(__file__).parents[1]
 PACKED = ("src", "configs", "notebooks", "pyproject.toml", "setup.py", "README.md", "LICENSE")
@@ -54,6 +57,13 @@ def test_from_csvs_to_submission_in_a_folder_of_its_own(poolblend, toy):
         done = poolblend(command, "--config", config, "--quiet")
         assert done.returncode == 0, done.stderr
     assert (poolblend.folder / "submissions" / "toy" / "submission.csv").is_file()
+    wheels = write_wheels(poolblend.folder / "wheels", ["iterative-stratification", "cmaes"])
+    done = poolblend("bundle", "--config", config, "--to", "kit", "--wheels", wheels)
+    assert done.returncode == 0, done.stderr
+    [wheel] = (poolblend.folder / "kit" / "dataset" / "wheels").glob("poolblend-*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        packed = set(file.namelist())
+    assert {"poolblend/notebooks/kaggle.ipynb", "poolblend/supported.txt"} <= packed
 
 
 def test_configs_demo_and_notebook_come_with_it(poolblend, program):
@@ -66,7 +76,7 @@ def test_configs_demo_and_notebook_come_with_it(poolblend, program):
 
 def test_help_and_messages_name_the_commands_as_they_are_typed(poolblend, toy):
     everything = poolblend("--help").stdout
-    for command in ("new", "train", "blend", "board", "infer", "doctor"):
+    for command in ("new", "train", "blend", "board", "infer", "doctor", "bundle", "submit"):
         assert f"poolblend {command} " in everything
         assert f"poolblend {command} " in poolblend(command, "--help").stdout
     assert poolblend().stdout == everything

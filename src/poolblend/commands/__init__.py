@@ -21,6 +21,8 @@ COMMANDS = {
     "blend": "fit blend weights, and score them honestly",
     "board": "show members and blends: scores, seconds, sizes, weights",
     "infer": "run the fold models, and write submission.csv",
+    "bundle": "put models, blend and code into one folder, for a machine without a network",
+    "submit": "hand a bundle or a submission over to Kaggle's own command-line tool",
 }
 
 

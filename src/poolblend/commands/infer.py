@@ -4,6 +4,8 @@
   python infer.py --config configs/disaster-tweets.yaml
   python infer.py --config configs/chnsenticorp.yaml --set submission=probabilities
   python infer.py --workers auto                         several processes, or one for each GPU
+  python infer.py --out submission.csv                   that file alone; the store is only read
+  python infer.py --estimate 100                         how long for 100 times the test rows?
   python infer.py --verify-oof                           do the models predict the stored OOF?
   python infer.py --vectors                              pooled vectors as parquet files
   python infer.py --pseudo-labels first                  the blend's predictions, to train on
@@ -44,14 +46,41 @@ def main(arguments: Sequence[str]) -> None:
         metavar="DIR",
         help="the new place of the folder given to blend.py, if it has moved",
     )
+    instead.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write the submission to FILE, without a card; the store is only read",
+    )
+    instead.add_argument(
+        "--estimate",
+        metavar="N",
+        type=int,
+        help="instead, time the fold models and say how long N times the test rows would take; an "
+        "error if that is above --time-limit",
+    )
+    parser.add_argument(
+        "--time-limit",
+        metavar="TIME",
+        help="stop before this time, such as 8h30m or 45m; the same command continues. With --out, "
+        "the submission is then written from the fold models that are done",
+    )
     args = command_line.parse(parser, arguments)
     settings = config.load(args.config, args.set, seed=args.seed)
     workers = args.workers
+    time_limit = config.parse_duration(args.time_limit) if args.time_limit else None
     if args.verify_oof:
         pipeline.verify_oof(settings, workers=workers)
+    elif args.estimate is not None:
+        pipeline.estimate(settings, args.estimate, workers=workers, limit=time_limit)
     elif args.vectors:
         pipeline.write_vectors(settings, workers=workers)
     elif args.pseudo_labels is not None:
         pipeline.write_pseudo_labels(settings, args.pseudo_labels, workers=workers)
     else:
-        pipeline.infer(settings, members_from=args.members_from, workers=workers)
+        pipeline.infer(
+            settings,
+            members_from=args.members_from,
+            workers=workers,
+            out=args.out,
+            time_limit=time_limit,
+        )

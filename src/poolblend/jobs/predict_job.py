@@ -39,7 +39,13 @@ class PredictJob(CardPart):
         return self.origin.fingerprint()
 
     def file(self, store: Store) -> KeptFile | None:
-        """The file of the result; None for predictions of other rows than test's: not stored."""
+        """Where the result is stored; None where it is not.
+
+        Predictions of other rows than test's are not, and nothing is in a store that is only read.
+        """
+        return None if store.read_only else self._kept_file(store)
+
+    def _kept_file(self, store: Store) -> KeptFile | None:
         origin = self.origin
         if origin.what == "vectors":
             return store.vectors(origin.member, origin.fold, origin.table)
@@ -47,7 +53,7 @@ class PredictJob(CardPart):
 
     def kept(self, store: Store) -> pd.DataFrame | None:
         """The stored result of this job, or None."""
-        file = self.file(store)
+        file = self._kept_file(store)
         return None if file is None else file.load(self.origin.hashes)
 
 

@@ -5,6 +5,8 @@ Shape legend: N rows, M members, K outputs.
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,14 +20,17 @@ from poolblend.competition.tasks import Task
 from poolblend.competition.templates import text_columns
 from poolblend.config import Config, Workers
 from poolblend.ensembling.matrix import build_test
-from poolblend.errors import UserError
+from poolblend.errors import Stopped, UserError
 from poolblend.jobs.blend_plan import check_unchanged
 from poolblend.jobs.predict_job import PredictJob, Rows, plan_predictions
 from poolblend.jobs.runners import PredictWork, predict_all
+from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import Competition, table_hashes
 from poolblend.loading.outside import Predictions, find_moved, read_predictions
 from poolblend.loading.texts import Texts
 from poolblend.store import Store
+
+log = logging.getLogger(__name__)
 
 
 def load_unlabelled(
@@ -71,10 +76,13 @@ def predict_members(
     members: Mapping[str, BlendMember],
     members_from: Path | None = None,
     workers: Workers = 1,
+    end: float | None = None,
 ) -> np.ndarray:
     """Test predictions (M, N, K): the mean over a member's folds, or an outside member's file.
 
-    If these files have moved, they are found in the folder `members_from` or in the store.
+    If these files have moved, they are found in the folder `members_from` or in the store. Before
+    `end`, a time on the monotonic clock, Stopped is raised. With a store that is only read, the
+    means are then over the fold models that are done; UserError where a member has none.
     """
     folders = [store.root] if members_from is None else [members_from, store.root]
     rows, names = test_rows(config, tables), list(members)
@@ -96,7 +104,9 @@ def predict_members(
     origins = {name: member.origin for name, member in members.items()}
     jobs = plan_predictions(config, origins, "test", "predictions", table_hashes(config, "test"))
     work = PredictWork(store, {"test": rows}, task.outputs, config.cluster)
-    _add_up(pred_MNK, jobs, work, origins, workers)
+    if end is not None:  # a complete blend as early as possible
+        jobs.sort(key=lambda job: job.origin.fold)
+    _add_up(pred_MNK, jobs, work, origins, workers, end)
     return pred_MNK
 
 
@@ -134,12 +144,36 @@ def _add_up(
     work: PredictWork,
     origins: Mapping[str, MemberOrigin],
     workers: Workers,
+    end: float | None = None,
 ) -> None:
-    """Add each member's mean over its fold models, in place."""
-    names = list(origins)
-    for job, pred_NK, _ in predict_all(jobs, work, workers):
-        name = job.origin.member
-        pred_MNK[names.index(name)] += pred_NK / len(origins[name].folds)
+    """Add each member's mean over its fold models, in place; `end` as `predict_members` says."""
+    names, done = list(origins), Counter[str]()
+    try:
+        for job, pred_NK, _ in predict_all(jobs, work, workers, Watch(end)):
+            name = job.origin.member
+            pred_MNK[names.index(name)] += pred_NK / len(origins[name].folds)
+            done[name] += 1
+    except Stopped as stop:
+        if not work.store.read_only or stop.status:
+            raise
+        for name, share in _shares_done(origins, done).items():
+            pred_MNK[names.index(name)] /= share
+
+
+def _shares_done(origins: Mapping[str, MemberOrigin], done: Mapping[str, int]) -> dict[str, float]:
+    """The share of each member's fold models that is done, by name; UserError for none."""
+    folds = {name: len(origin.folds) for name, origin in origins.items() if origin.folds}
+    lacking = [name for name in folds if not done[name]]
+    if lacking:
+        raise UserError(
+            f"stopped before the time limit, before any fold model of {', '.join(lacking)} was "
+            "done: there is no submission; allow more time, or blend fewer members"
+        )
+    log.warning(
+        "stopped before the time limit: the submission averages fewer fold models (%s)",
+        ", ".join(f"{name}: {done[name]} of {n}" for name, n in folds.items() if done[name] < n),
+    )
+    return {name: done[name] / n for name, n in folds.items()}
 
 
 def _read_given(

@@ -11,26 +11,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from poolblend.config import Config, Workers
     from poolblend.doctor import doctor
     from poolblend.doctor.artefacts import check
     from poolblend.pipeline.blending import blend
+    from poolblend.pipeline.bundling import bundle
     from poolblend.pipeline.drafting import new
     from poolblend.pipeline.dryrun import dry_run
     from poolblend.pipeline.fold_models import verify_oof, write_vectors
     from poolblend.pipeline.frames import leaderboard, oof
-    from poolblend.pipeline.inference import infer, predict, write_submission
+    from poolblend.pipeline.inference import estimate, predict, write_submission
     from poolblend.pipeline.overview import board
     from poolblend.pipeline.pseudo import write_pseudo_labels
+    from poolblend.pipeline.submitting import submit
     from poolblend.report.listing import list_all
     from poolblend.report.notebook import write_report
 
 __all__ = [
     "blend",
     "board",
+    "bundle",
     "check",
     "doctor",
     "dry_run",
+    "estimate",
     "infer",
     "leaderboard",
     "list_all",
@@ -38,6 +44,7 @@ __all__ = [
     "oof",
     "predict",
     "screen",
+    "submit",
     "train",
     "verify_oof",
     "write_pseudo_labels",
@@ -49,15 +56,17 @@ __all__ = [
 _MODULES = {
     "blend": "pipeline.blending",
     "board": "pipeline.overview",
+    "bundle": "pipeline.bundling",
     "check": "doctor.artefacts",
     "doctor": "doctor",
     "dry_run": "pipeline.dryrun",
-    "infer": "pipeline.inference",
+    "estimate": "pipeline.inference",
     "leaderboard": "pipeline.frames",
     "list_all": "report.listing",
     "new": "pipeline.drafting",
     "oof": "pipeline.frames",
     "predict": "pipeline.inference",
+    "submit": "pipeline.submitting",
     "verify_oof": "pipeline.fold_models",
     "write_pseudo_labels": "pipeline.pseudo",
     "write_report": "report.notebook",
@@ -115,3 +124,21 @@ def screen(
 
     fold = "0" if fold == "all" else fold
     screening.screen(config, fold=fold, end=end, workers=workers)
+
+
+def infer(
+    config: Config,
+    *,
+    members_from: str | None = None,
+    workers: Workers = 1,
+    out: str | Path | None = None,
+    time_limit: float | None = None,
+) -> Path:
+    """Predict the test rows and write the submission, as `inference.infer` says.
+
+    It stops within `time_limit` seconds from now.
+    """
+    end = None if time_limit is None else time.monotonic() + time_limit
+    from poolblend.pipeline import inference
+
+    return inference.infer(config, members_from=members_from, workers=workers, out=out, end=end)

@@ -8,6 +8,7 @@ Shape legend: N rows, M members, K outputs.
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,59 +25,103 @@ from poolblend.config import Config, Workers
 from poolblend.ensembling.resampling import bootstrap
 from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import read_blend
+from poolblend.jobs.inference_time import time_members, total
+from poolblend.jobs.predict_job import plan_predictions
 from poolblend.jobs.predictions import (
     load_new,
     load_unlabelled,
     predict_members,
     predict_new,
+    test_rows,
 )
-from poolblend.loading.competition import open_store, table_sha256
+from poolblend.loading.competition import open_store, table_hashes, table_sha256
+from poolblend.printing import duration
+from poolblend.store import Store, write_csv
 from poolblend.store.predictions import PREFIX
 from poolblend.store.probe import check_writable
+from poolblend.store.read_only import only_read
 from poolblend.training.devices import choose_device
 
 log = logging.getLogger(__name__)
 
-ELSEWHERE = "set another folder for submissions with --set output=DIR; the models need not move"
+ELSEWHERE = (
+    "set another folder for submissions with --set output=DIR, or name a file with --out FILE; the "
+    "models need not move"
+)
 
 
-def infer(config: Config, *, members_from: str | None = None, workers: Workers = 1) -> Path:
+def infer(
+    config: Config,
+    *,
+    members_from: str | None = None,
+    workers: Workers = 1,
+    out: str | Path | None = None,
+    end: float | None = None,
+) -> Path:
     """Write the submission, as `write_submission` does, and print what it holds; its path."""
-    path, text = write_submission(config, members_from=members_from, workers=workers)
+    path, text = write_submission(
+        config, members_from=members_from, workers=workers, out=out, end=end
+    )
     print(text)
     return path
 
 
 def write_submission(
-    config: Config, *, members_from: str | None = None, workers: Workers = 1
+    config: Config,
+    *,
+    members_from: str | None = None,
+    workers: Workers = 1,
+    out: str | Path | None = None,
+    end: float | None = None,
 ) -> tuple[Path, str]:
     """Predict the test rows with the members that have weight, and write the submission.
 
     Returns the submission's path, and the text that infer.py prints. `members_from` is the new
     folder of the files given to `blend`, if they have moved; `workers` is how many processes
-    predict. Needs the test table, the sample submission, the models and the blend card, but not the
+    predict. With `out`, the submission is written to that file alone, and the store is only read.
+    `end` is a time on the monotonic clock: without `out`, Stopped is raised before it, and the next
+    call continues; with `out`, each member is then the mean over those of its fold models that are
+    done. Needs the test table, the sample submission, the models and the blend card, but not the
     train table. Raises UserError for models that are damaged or were trained after the blend, and
     for a submission that would not be accepted.
     """
-    store = open_store(config)
+    with ExitStack() as stack:
+        store = open_store(config)
+        if out is None:
+            check_writable([store.submission_path.parent], ELSEWHERE)
+        else:
+            _check_out(config, out := Path(out).expanduser())
+            store = stack.enter_context(only_read(store))
+        return _write(config, store, members_from, workers, out, end)
+
+
+def _write(
+    config: Config,
+    store: Store,
+    members_from: str | None,
+    workers: Workers,
+    out: Path | None,
+    end: float | None,
+) -> tuple[Path, str]:
     moved_to = Path(members_from).expanduser() if members_from else None
     card, mixture = read_blend(store)
     members, task = card.used_members, card.task
-    check_writable([store.submission_path.parent], ELSEWHERE)
     tables = load_unlabelled(config, store, {name: m.origin for name, m in members.items()})
     filling = try_submission(task, tables, config.submission, card.metric)
     scorer = make_scorer(card.metric, task)
     ids = tables.test[tables.id]
     hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
     log.info("running %d of %d members", len(members), len(card.members))
-    pred_MNK = predict_members(config, store, tables, task, members, moved_to, workers)
+    pred_MNK = predict_members(config, store, tables, task, members, moved_to, workers, end)
     pred_NK = mixture.apply(pred_MNK)
     if filling.values == "probabilities" and mixture.space.name == "rank":
         log.info("the blend averages ranks: the submission holds ranks from 0 to 1")
     submission = fill_submission(task, filling, tables, config.submission, pred_NK, mixture.cuts)
     # pandas names a column that has no name; the file gets the header of the sample submission.
     submission.columns = header(config.data_dir / config.data.sample_submission)
-    path = store.write_submission(
+    if out is not None:
+        write_csv(out, submission)
+    path = out or store.write_submission(
         submission,
         lambda file: SubmissionCard(
             run=config.run,
@@ -121,6 +166,47 @@ def predict(config: Config, frame: pd.DataFrame, *, workers: Workers = 1) -> pd.
         names = ["label"] if one else [f"label_{target}" for target in task.targets]
         found |= {name: labels[:, k] for k, name in enumerate(names)}
     return pd.DataFrame(found, frame.index)
+
+
+def estimate(
+    config: Config, times: int, *, workers: Workers = 1, limit: float | None = None
+) -> float:
+    """Print how long the fold models take for the test rows, and for `times` as many; seconds.
+
+    Raises UserError where the latter is above `limit` seconds.
+    """
+    if times < 1:
+        raise UserError(f"--estimate {times}: expected how many times the test rows, from 1")
+    with only_read(open_store(config)) as store:
+        members = read_blend(store)[0].used_members
+        origins = {name: member.origin for name, member in members.items()}
+        rows = test_rows(config, load_unlabelled(config, store, origins))
+        hashes = table_hashes(config, "test")
+        jobs = plan_predictions(config, origins, "test", "predictions", hashes)
+        speeds = time_members(config, store, rows, origins)
+    n_rows = len(rows.ids_N)
+    now, then = (total(jobs, speeds, n, workers) for n in (n_rows, times * n_rows))
+    print(
+        f"about {duration(now)} for {len(jobs)} fold models and {n_rows:,} rows; "
+        f"about {duration(then)} for {times:,} times as many rows"
+    )
+    if limit is not None and then > limit:
+        raise UserError(
+            f"about {duration(then)} for {times * n_rows:,} rows are above the time limit of "
+            f"{duration(limit)}: blend fewer members, or members with shorter texts or a smaller "
+            "backbone"
+        )
+    return then
+
+
+def _check_out(config: Config, out: Path) -> None:
+    """Refuse a place where no submission can or should be written."""
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; name a file in it, such as {out}/submission.csv")
+    names = (config.data.train, config.data.test, config.data.sample_submission)
+    if out.exists() and out.resolve() in [(config.data_dir / name).resolve() for name in names]:
+        raise UserError(f"--out {out} is a table of the competition; name another file")
+    check_writable([out.parent], "name a file in another folder with --out")
 
 
 def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray:

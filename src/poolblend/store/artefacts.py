@@ -75,6 +75,7 @@ class Store:
         self, root: Path, run: str, output: Path | None = None, cache_gb: float | None = None
     ) -> None:
         self.root, self.run = root, run
+        self.read_only = False  # `store.read_only.only_read` makes one that is
         limit = None if cache_gb is None else cache_gb * GIGABYTE
         self.hidden_states = HiddenStatesFolder((output or root) / "cache" / run, limit)
         self.folds_path = root / "input" / run / "folds.csv"

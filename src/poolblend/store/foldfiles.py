@@ -79,7 +79,7 @@ class FoldFiles(NamedTuple):
             return None
         if card.place != (self.member, self.fold):
             raise self._damaged(f"{path} is damaged: it is not the card of this fold")
-        for file, expected in self._files(card):
+        for file, expected in self.files(card):
             size = file.stat().st_size if file.is_file() else None
             if size != expected.bytes:
                 found = "it is gone" if size is None else f"it has {size} bytes"
@@ -99,7 +99,7 @@ class FoldFiles(NamedTuple):
                 f"{self.member} fold {self.fold} is not finished (no {self.folder / CARD}); "
                 "train it"
             )
-        for file, expected in self._files(card):
+        for file, expected in self.files(card):
             wanted = model if file.is_relative_to(self.folder) else base
             wanted = oof if file == self.oof_path else wanted
             if wanted and sha256(file) != expected.sha256:
@@ -164,7 +164,7 @@ class FoldFiles(NamedTuple):
 
     def base_tensors(self, base: FoldBase) -> dict[str, torch.Tensor]:
         """The tensors of the fold's base, named as the fold model's; DamagedError for others."""
-        path = self._base_path(base)
+        path = self.base_path(base)
         if path.is_file() and sha256(path) != base.weights.sha256:
             raise self._damaged(f"{path} is damaged: {OTHER_HASH}", path)
         return self._of_base(base)
@@ -177,16 +177,17 @@ class FoldFiles(NamedTuple):
         except DamagedError as error:
             raise self._damaged(str(error)) from None
 
-    def _files(self, card: FoldCard) -> Iterator[tuple[Path, FileHash]]:
+    def files(self, card: FoldCard) -> Iterator[tuple[Path, FileHash]]:
         """The fold's files, each with its hash in the card."""
         base = card.files.base
         if base is not None:
-            yield self._base_path(base), base.weights
+            yield self.base_path(base), base.weights
         yield self.folder / WEIGHTS, card.files.weights
         yield from ((self.folder / name, file) for name, file in card.files.others.items())
         yield self.oof_path, card.files.oof
 
-    def _base_path(self, base: FoldBase) -> Path:
+    def base_path(self, base: FoldBase) -> Path:
+        """The weights that the fold's own leave out."""
         return self.folder.parents[1] / base.folder / WEIGHTS
 
     def _own(self, tensors: Mapping[str, torch.Tensor], base: FoldBase) -> dict[str, torch.Tensor]:
@@ -199,7 +200,7 @@ class FoldFiles(NamedTuple):
         }
 
     def _of_base(self, base: FoldBase) -> dict[str, torch.Tensor]:
-        path = self._base_path(base)
+        path = self.base_path(base)
         if not path.is_file():
             raise self._damaged(f"{path} is gone", path)
         return {f"{ENCODER}{name}": tensor for name, tensor in self._load(path).items()}

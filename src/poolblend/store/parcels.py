@@ -75,15 +75,17 @@ def _holds(root: Path, folder: str, parcel: Mapping[str, bytes]) -> bool:
 
 
 @contextmanager
-def marked(root: Path) -> Iterator[Path]:
+def marked(store: Store) -> Iterator[Path]:
     """A file in the store while the block runs: who sees it has the store's folder.
 
-    A store that cannot be written has none, so that nobody is taken to share it.
+    A store that is not or cannot be written has none, so that nobody is taken to share it.
     """
+    root = store.root
     marker = root / f".{uuid.uuid4().hex}.marker"
-    with suppress(OSError):
-        root.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+    if not store.read_only:
+        with suppress(OSError):
+            root.mkdir(parents=True, exist_ok=True)
+            marker.touch()
     try:
         yield marker
     finally:

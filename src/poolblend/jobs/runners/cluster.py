@@ -55,7 +55,7 @@ def open_cluster(
         able = [node for node in living if node["Resources"].get("CPU", 0) >= 1]
         resources = [node["Resources"] for node in able]
         room = nodes.room_of(resources, work.on_cluster, n_orders, cluster.most)
-        with marked(store.root) as marker:
+        with marked(store) as marker:
             seen = nodes.look_at(ray, living, marker)
         nodes.announce(len(able), room, seen, store)
         places = [node["NodeID"] for node in able]

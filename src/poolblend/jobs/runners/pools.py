@@ -93,6 +93,8 @@ def _announce(workers: int | Literal["auto"], plan: Plan, n_orders: int) -> None
 
 
 def _check_locks(store: Store) -> None:
+    if store.read_only:
+        return
     folder = nearest_folder(store.root)
     try:
         works = try_locking(folder)

@@ -6,6 +6,7 @@ Shape legend: N rows, K outputs, H width of the pooler.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,12 +17,12 @@ import pandas as pd
 
 from poolblend.cards.predictions import TableName
 from poolblend.config import OnCluster, Workers
-from poolblend.errors import UserError
+from poolblend.errors import Stopped, UserError
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.jobs.predict_job import PredictJob, Result, Tables, run
 from poolblend.jobs.runners.pools import open_pool
 from poolblend.jobs.runners.queue import Queue
-from poolblend.jobs.runners.seam import Line, Order, Outcome
+from poolblend.jobs.runners.seam import Line, Order, Outcome, Pool
 from poolblend.jobs.watch import Watch
 from poolblend.modeling.sources import Located
 from poolblend.store import DamagedError, Store, UnwritableError
@@ -30,6 +31,8 @@ from poolblend.store.predictions import from_table, to_table, vectors_table
 from poolblend.store.probe import COPIED, check_writable
 
 log = logging.getLogger(__name__)
+
+RESERVE = 1.2  # times the longest job so far: the next one may take so long
 
 
 class PredictWork:
@@ -148,30 +151,65 @@ class PredictWork:
 
 
 def predict_all(
-    jobs: Iterable[PredictJob], work: PredictWork, workers: Workers = 1
+    jobs: Iterable[PredictJob],
+    work: PredictWork,
+    workers: Workers = 1,
+    watch: Watch | None = None,
 ) -> Iterator[Result]:
-    """The jobs' results, in order; one process does each job when its result is asked for."""
-    jobs = list(jobs)
+    """The jobs' results, in order; one process does each job when its result is asked for.
+
+    Raises Stopped when the watch says so, after the results of all jobs that are done.
+    """
+    jobs, watch = list(jobs), watch or Watch()
     alone = workers == 1
     todo = [job for job in jobs if alone or job.kept(work.store) is None]
     orders = [Order(_name(job), _memory_kind(job, work.store), job) for job in todo]
     files = {_name(job): job.file(work.store) for job in todo}
     locks = {name: file.lock for name, file in files.items() if file is not None}
     left, made = {order.name for order in orders}, dict[str, Result | None]()
+    stopped: Stopped | None = None
     with open_pool(work, workers, len(todo), work.store) as (pool, _):
-        ends = Queue(orders, locks, Watch()).run(pool)
+        ends = Queue(orders, locks, watch).run(_Timed(pool, watch))
         for job in jobs:
             name = _name(job)
-            while name in left:
-                order, outcome = next(ends)
+            while name in left and stopped is None:
+                try:
+                    order, outcome = next(ends)
+                except Stopped as stop:
+                    stopped = stop
+                    break
                 if outcome.state == "lost":
                     raise UserError(f"{order.name}: {outcome.reason}, as did one before it")
                 left.remove(order.name)
                 made[order.name] = outcome.value
+            if name in left:
+                continue
             found = made.pop(name, None) or work.read(job, kept=name not in files)
             if found is None:
                 raise UserError(f"{name}: its file has vanished; run the command again")
             yield found
+    if stopped is not None:
+        raise stopped
+
+
+class _Timed:
+    """A pool whose watch learns how long a job takes: none is begun that would end too late."""
+
+    def __init__(self, pool: Pool, watch: Watch) -> None:
+        self.pool, self.watch = pool, watch
+        self.has_room, self.stop = pool.has_room, pool.stop
+        self._begun: dict[str, float] = {}
+
+    def submit(self, order: Order) -> None:
+        self._begun[order.name] = time.monotonic()
+        self.pool.submit(order)
+
+    def collect(self, seconds: float) -> list[tuple[Order, Outcome | Exception]]:
+        ended = self.pool.collect(seconds)
+        for order, _ in ended:
+            took = time.monotonic() - self._begun.pop(order.name)
+            self.watch.took("a job", RESERVE / 2 * took)  # the watch doubles it
+        return ended
 
 
 def _name(job: PredictJob) -> str:
