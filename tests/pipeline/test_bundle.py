@@ -19,7 +19,8 @@ from poolblend.loading.competition import open_store
 from poolblend.pipeline import bundling
 from poolblend.store import Store
 from poolblend.store import bundle as bundles
-from poolblend.store.bundle import NOTEBOOK, Bundle
+from poolblend.store import files
+from poolblend.store.bundle import MARKER, NOTEBOOK, Bundle
 from rig import toys
 from rig.audit import close, seen
 from rig.wheels import write_wheels
@@ -87,18 +88,14 @@ def test_it_holds_the_models_with_weight_and_no_links(bundle, settings, place):
     assert given.resolve_members() == settings.resolve_members()
 
 
-def test_its_wheel_is_all_of_the_code(bundle):
+def test_its_wheel_is_all_of_the_code_and_no_config_of_the_checkout(bundle):
     made = bundle()
     [wheel] = (made.dataset / "wheels").glob("poolblend-*.whl")
     with zipfile.ZipFile(wheel) as file:
         packed = {name for name in file.namelist() if ".dist-info" not in name}
-    sources = {
-        f"poolblend/{name}"
-        for folder, ends in (("src/poolblend", (".py", ".txt")), ("", (".yaml", ".ipynb")))
-        for name in names(ROOT / folder)
-        if name.endswith(ends) and (folder or name.split("/")[0] in ("configs", "notebooks"))
-    }
-    assert packed == sources
+    code = {name for name in names(ROOT / "src" / "poolblend") if name.endswith((".py", ".txt"))}
+    presets = {f"configs/presets/{name}" for name in names(ROOT / "configs" / "presets")}
+    assert packed == {f"poolblend/{name}" for name in code | presets}
 
 
 def test_half_precision_is_compared_with_full(bundle, settings, capsys):
@@ -198,6 +195,19 @@ def test_a_folder_that_is_something_else_stays(bundle, tmp_path):
     with pytest.raises(UserError, match="bundle exists and is no bundle; name a new folder"):
         bundle()
     assert names(tmp_path) == {"bundle/mine"}
+
+
+def test_after_a_kill_the_same_command_makes_the_bundle(bundle, tmp_path):
+    """Killed while the first dataset is written, and while an older one is removed."""
+    started = tmp_path / "bundle" / f".dataset.{files._machine()}-{2**30}.tmp"
+    started.mkdir(parents=True)
+    (started / "half").write_text("half")
+    made = bundle()
+    (made.dataset / MARKER).unlink()
+    shutil.rmtree(made.dataset / "models")
+    assert bundle().card() is not None
+    assert (made.dataset / "models").is_dir()
+    assert not started.exists()
 
 
 def test_members_from_elsewhere_and_damaged_models_are_refused(finished, tmp_path, place):

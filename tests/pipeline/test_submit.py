@@ -178,8 +178,40 @@ def test_what_the_tool_refuses_is_one_line_and_what_is_done_is_done(
     pipeline.submit(folder)
     after = [call[:2] for call in tool.calls()]
     assert after[-1] == ["competitions", "submit"]
-    once = {"create", "push", "submit"} - {command.split()[1]}
+    again = {"push"} if command == "kernels status" else {command.split()[1]}  # a run that failed
+    once = {"create", "push", "submit"} - again
     assert not [call for call in before if call in after and call[1] in once]
+    assert again <= {call[1] for call in after}
+
+
+def test_a_runs_name_is_not_taken_for_its_status(bundle, tool, monkeypatch):
+    """Kaggle's tool begins the line with the notebook's address."""
+    address = "me/poolblend-autocomplete-errors"
+    monkeypatch.setattr(bundling, "slug", lambda *_: address.removeprefix("me/"))
+    tool.answer("kernels status", f'{address} has status "KernelWorkerStatus.RUNNING"')
+    pipeline.submit(bundle())
+    assert [call[1] for call in tool.calls()] == ["create", "status", "push", "status"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("dataset/dataset-metadata.json", "[]", "its metadata names no dataset or competition"),
+        ("dataset/dataset-metadata.json", '{"id": "-p/x"}', "--owner '-p': expected the name"),
+        ("notebook/kernel-metadata.json", "{}", "its metadata names no dataset or competition"),
+        (
+            "notebook/kernel-metadata.json",
+            '{"competition_sources": ["--quiet"]}',
+            "--competition '--quiet': expected the name",
+        ),
+    ],
+)
+def test_metadata_that_cannot_be_used_is_one_line(bundle, tool, name, content, line):
+    folder = bundle()
+    (folder / name).write_text(content)
+    with pytest.raises(UserError, match=line):
+        pipeline.submit(folder)
+    assert tool.calls() == []
 
 
 def test_a_dry_run_sends_nothing_and_names_what_is_missing(bundle, tmp_path, monkeypatch, capsys):

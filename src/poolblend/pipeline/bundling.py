@@ -21,8 +21,8 @@ import numpy as np
 from poolblend.cards.blend import BlendCard, MemberOrigin
 from poolblend.cards.bundle import Agreement, BundleCard
 from poolblend.cards.provenance import Provenance
-from poolblend.config import Config, Workers
-from poolblend.config.settings import SHIPPED
+from poolblend.config import SHIPPED, Config, Workers
+from poolblend.config.presets import PRESETS
 from poolblend.ensembling.mixture import Mixture
 from poolblend.errors import UserError, quoted
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
@@ -68,8 +68,7 @@ def bundle(
     _check_members(store, blend)
     check_names(owner, competition)
     with tempfile.TemporaryDirectory(prefix="poolblend-") as scratch:
-        beside = {name: SHIPPED / name for name in ("configs", "notebooks")}
-        own = write_wheel(Path(scratch), beside)
+        own = write_wheel(Path(scratch), {"configs/presets": PRESETS})
         found = [own, *_lacking_wheels(Path(scratch), wheels)]
         with target.replaced(TEMPLATE) as new:
             there = write_dataset(
@@ -212,7 +211,7 @@ def _agreement(
     origins: Mapping[str, MemberOrigin] = {n: m.origin for n, m in blend.used_members.items()}
     hashes = table_hashes(config, "train") | {"folds_sha256": competition.data["folds_sha256"]}
     jobs = plan_predictions(config, origins, "train", "predictions", hashes)
-    full_MNK = np.zeros((len(names), len(rows.ids_N), len(task.outputs)))
+    full_MNK = np.full((len(names), len(rows.ids_N), len(task.outputs)), np.nan)
     half_MNK = full_MNK.copy()
     with only_read(there) as reading:
         work = PredictWork(reading, {"train": rows}, task.outputs, config.cluster)

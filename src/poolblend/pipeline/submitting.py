@@ -74,9 +74,9 @@ def _of_file(path: Path, competition: str | None, message: str | None) -> _Run:
 def _of_bundle(
     bundle: Bundle, owner: str | None, competition: str | None, message: str | None
 ) -> _Run:
-    card, (dataset, kernel) = bundle.card(), bundle.metadata()
-    owner = owner or dataset["id"].split("/")[0]
-    competition = competition or next(iter(kernel["competition_sources"]), None)
+    card, (its_owner, its_competition) = bundle.card(), bundle.addresses()
+    owner, competition = owner or its_owner, competition or its_competition
+    check_names(owner, competition)  # which the metadata's are, too, before they become arguments
     named = None if owner == OWNER else owner
     missing = [] if named else ["your name at Kaggle (--owner NAME)"]
     missing += [] if competition else ["the competition (--competition SLUG)"]
@@ -129,7 +129,7 @@ class _Handing:
                     raise
                 print(_kaggle(self._upload(new=False)))
             self._note(dataset=now)
-        status = _kaggle(["kaggle", "datasets", "status", self.dataset])
+        status = self._status("datasets", self.dataset)
         if "ready" in status.lower():
             return True
         print(f"dataset {self.dataset}: {status}; it takes minutes until notebooks can read it")
@@ -145,13 +145,14 @@ class _Handing:
             if found is None:
                 raise UserError(f"kaggle kernels push named no version: {_line(answer)}")
             self._note(notebook=now, version=int(found[1]))
-        status = _kaggle(["kaggle", "kernels", "status", self.kernel])
+        status = self._status("kernels", self.kernel)
         if "complete" in status.lower():
             return True
         if re.search("error|cancel", status, re.IGNORECASE):
+            self._note(notebook=None)
             raise UserError(
                 f"version {self.state.version} of the notebook failed: {_line(status)}; its log: "
-                f"kaggle kernels logs {self.kernel}"
+                f"kaggle kernels logs {self.kernel}; the same command pushes it again"
             )
         print(f"version {self.state.version} of the notebook is not done: {_line(status)}")
         return False
@@ -166,7 +167,11 @@ class _Handing:
         self._note(submitted=version)
         return True
 
-    def _note(self, **fields: str | int) -> None:
+    def _status(self, kind: str, address: str) -> str:
+        """What the tool says of it, without the address: a run's name may hold "error"."""
+        return _kaggle(["kaggle", kind, "status", address]).replace(address, "").strip()
+
+    def _note(self, **fields: str | int | None) -> None:
         self.state = HandedOver(**{**self.state.model_dump(), **fields})
         self.bundle.note(self.state)
 

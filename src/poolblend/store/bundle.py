@@ -29,7 +29,14 @@ from poolblend.cards.inputs import FileHash
 from poolblend.errors import UserError
 from poolblend.store.artefacts import Store
 from poolblend.store.cards import DamagedError, read_card, write_card
-from poolblend.store.files import flush, hash_file, no_half_files, sha256, write_text
+from poolblend.store.files import (
+    flush,
+    hash_file,
+    no_half_files,
+    sha256,
+    unfinished,
+    write_text,
+)
 from poolblend.store.foldfiles import CARD, ENCODER, WEIGHTS, FoldFiles, hashed_files
 
 MARKER = "poolblend-bundle.json"
@@ -70,8 +77,7 @@ class Bundle(NamedTuple):
 
         `template` is the notebook. Raises UserError for a folder that is something else.
         """
-        taken = self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir()))
-        if taken and not (self.dataset / MARKER).is_file():
+        if not self._may_be_replaced():
             raise UserError(f"{self.folder} exists and is no bundle; name a new folder")
         with no_half_files(self.dataset) as new:
             new.mkdir()
@@ -81,6 +87,13 @@ class Bundle(NamedTuple):
         with no_half_files(self.notebook / NOTEBOOK) as new_notebook:
             shutil.copyfile(template, new_notebook)
 
+    def _may_be_replaced(self) -> bool:
+        """Whether the folder is new, or a bundle, also one whose command was killed."""
+        own = (self.dataset / MARKER, self.notebook / NOTEBOOK)
+        if not self.folder.exists() or any(path.is_file() for path in own):
+            return True
+        return self.folder.is_dir() and set(self.folder.iterdir()) <= {*unfinished(self.folder)}
+
     def write_metadata(self, dataset: Mapping[str, Any], kernel: Mapping[str, Any]) -> None:
         """Write what Kaggle's tool reads."""
         for path, content in (
@@ -88,6 +101,18 @@ class Bundle(NamedTuple):
             (self.notebook / KERNEL_METADATA, kernel),
         ):
             write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def addresses(self) -> tuple[str, str | None]:
+        """The owner and the competition in the metadata; UserError where these cannot be read."""
+        dataset, kernel = self.metadata()
+        try:
+            owner, _, _ = dataset["id"].partition("/")
+            return str(owner), next(map(str, kernel["competition_sources"]), None)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self.folder}: its metadata names no dataset or competition ({error!r}); make it "
+                "again with poolblend bundle"
+            ) from None
 
     def metadata(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The metadata of dataset and notebook; UserError where they cannot be read."""

@@ -21,7 +21,8 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # of all files: equal contents make equal wheels
 def write_wheel(folder: Path, shipped: Mapping[str, Path]) -> Path:
     """Write the wheel of this poolblend into a folder; its path.
 
-    `shipped` are folders that lie beside the code, by the name that they have in the package.
+    `shipped` are folders that may lie beside the code, by the name that they have in the package:
+    no others of a checkout are packed, whose configs may be of anything.
     """
     contents: dict[str, bytes] = {}
     for name, place in {"": PACKAGE, **shipped}.items():
