@@ -11,6 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "poolblend"
 SCRIPTS = ("train", "blend", "infer")
+COMMANDS = sorted(
+    path.stem
+    for path in (SRC / "commands").glob("*.py")
+    if path.stem not in ("__init__", "command_line")
+)
 
 
 def imported(path, top_level_only=False):
@@ -46,10 +51,10 @@ def test_scripts_import_commands_alone(script):
 
 def test_commands_parse_arguments_and_call_the_pipeline():
     ours = {"poolblend.config", "poolblend.pipeline", "poolblend.commands.command_line"}
-    for path in modules("commands"):
-        if path.stem not in ("__init__", "command_line"):
-            names = {name for name in imported(path) if name.startswith("poolblend")}
-            assert names <= ours, path
+    for command in COMMANDS:
+        path = SRC / "commands" / f"{command}.py"
+        names = {name for name in imported(path) if name.startswith("poolblend")}
+        assert names <= ours, path
 
 
 def test_no_module_of_the_pipeline_has_the_name_of_a_function():
@@ -93,7 +98,7 @@ SEES["jobs"] = SEES["loading"] | {"loading"}
 SEES["report"] = SEES["doctor"] = SEES["jobs"] | {"jobs"}
 SEES["pipeline"] = SEES["jobs"] | {"jobs", "report", "doctor"}
 SEES["commands"] = SEES["pipeline"] | {"pipeline"}
-SEES["api"] = SEES["commands"]
+SEES["api"] = {"competition", "config", "errors", "jobs", "pipeline", "printing", "report", "store"}
 SEES["__main__"] = {"commands"}
 
 
@@ -167,13 +172,20 @@ def test_only_the_store_writes_files():
         assert not set(calls) & set(writers), path
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_help_is_given_without_the_heavy_libraries(script):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_given_without_the_heavy_libraries(name):
+    script = ROOT / f"{name}.py"
+    argv, typed = [script.name], f"python {script.name}"
+    start = f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    if name not in SCRIPTS:
+        argv, typed = ["poolblend", name], f"poolblend {name} "
+        start = "runpy.run_module('poolblend', run_name='__main__')"
     probe = (
         "import runpy, sys\n"
-        f"sys.argv = ['{script}.py', '--help']\n"
+        f"sys.path.insert(0, {str(ROOT / 'src')!r})\n"
+        f"sys.argv = {[*argv, '--help']!r}\n"
         "try:\n"
-        f"    runpy.run_path({str(ROOT / f'{script}.py')!r}, run_name='__main__')\n"
+        f"    {start}\n"
         "except SystemExit as stop:\n"
         "    assert stop.code in (0, None)\n"
         "heavy = {'torch', 'transformers', 'pandas', 'sklearn', 'optuna'} & set(sys.modules)\n"
@@ -181,7 +193,7 @@ def test_help_is_given_without_the_heavy_libraries(script):
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"python {script}.py" in done.stdout
+    assert typed in done.stdout
 
 
 def test_blend_fits_weights_without_torch():

@@ -21,13 +21,18 @@ class UserError(Exception):
     """
 
     def __str__(self) -> str:
-        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+        text = printable(super().__str__())
         half = LONGEST // 2
         return text if len(text) <= LONGEST else f"{text[:half]}…{text[1 - half :]}"
 
     def _render_traceback_(self) -> list[str]:
         """One line in a notebook, too: IPython asks an exception for this."""
         return [f"error: {self}"]
+
+
+def printable(text: str) -> str:
+    """The text with line breaks and control characters escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class PartlyFailedError(UserError):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from poolblend.competition.files import read_table
@@ -84,6 +86,10 @@ def test_a_folder_that_is_no_table_is_refused(folder: Path) -> None:
     write_parts(place, table, 2)
     table[:1].assign(more=1).to_parquet(place / "2.parquet", index=False)
     with refused(f"{place / '2.parquet'} has other columns than {place / '0.parquet'}, such as"):
+        load(folder, train="parts")
+    twice = pa.table([pa.array(["1"])] * 2, names=["text", "text"])
+    pa.parquet.write_table(twice, place / "2.parquet")
+    with refused(f"{place / '2.parquet'} has two columns 'text', expected one of each name"):
         load(folder, train="parts")
     (place / "2.parquet").write_bytes(b"\x80\x04a pickle")
     with refused("2.parquet cannot be read as parquet: it holds a pickle, which is never opened"):

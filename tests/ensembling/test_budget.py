@@ -155,6 +155,7 @@ def test_members_that_cost_nothing_are_always_allowed(five):
     assert 0 in kept
     found = levels(replace(five, budget=budget), LOG_LOSS, OPTIONS, "equal")
     assert found[0].members == ("m0",)
+    assert sum(level.limit is not None and level.limit >= 1 for level in found) >= 3
 
 
 def test_a_limit_below_every_member_is_refused(five):

@@ -17,9 +17,8 @@ from poolblend.cards.card import DamagedError
 from poolblend.errors import UserError
 from poolblend.loading.competition import open_store
 from poolblend.pipeline import bundling
-from poolblend.store import Store
+from poolblend.store import Store, files
 from poolblend.store import bundle as bundles
-from poolblend.store import files
 from poolblend.store.bundle import MARKER, NOTEBOOK, Bundle
 from rig import toys
 from rig.audit import close, seen

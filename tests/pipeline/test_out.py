@@ -10,6 +10,7 @@ import pytest
 
 from poolblend import config, pipeline
 from poolblend.commands import command_line, run
+from poolblend.competition.options import Join
 from poolblend.errors import UserError
 from poolblend.jobs.foldmodels import FoldModels
 from poolblend.loading.competition import open_store
@@ -100,6 +101,8 @@ def test_kept_test_predictions_are_read(blended, tmp_path, monkeypatch):
     [
         ("", "is a folder; name a file in it"),
         ("data/test.csv", "is a table of the competition; name another file"),
+        ("data/prompts.csv", "is a table of the competition; name another file"),
+        ("data/parts/1.parquet", "is a table of the competition; name another file"),
         ("toy.csv/submission.csv", "toy.csv cannot be written: Not a directory; name a file"),
     ],
 )
@@ -107,6 +110,8 @@ def test_a_place_that_cannot_be_written_is_one_line_before_the_work(
     blended, tmp_path, monkeypatch, name, line
 ):
     settings = blended()
+    data = {"train": "parts", "joins": [Join(train="prompts.csv", on="id")]}
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update=data)})
     monkeypatch.setattr(FoldModels, "_run", None)
     (tmp_path / "toy.csv").write_text("mine")
     before = seen(tmp_path)
@@ -121,6 +126,10 @@ def test_it_goes_with_nothing_that_writes_elsewhere(capsys):
             run("infer", ["--out", "mine.csv", *other])
         assert end.value.code == 2
         assert "not allowed with argument --out" in capsys.readouterr().err
+        with pytest.raises(SystemExit) as end:
+            run("infer", ["--time-limit", "1h", *other])
+        assert end.value.code == 2
+        assert "error: --time-limit does nothing with --verify-oof" in capsys.readouterr().err
 
 
 # --- a time limit -----------------------------------------------------------------------------

@@ -54,8 +54,8 @@ class HandedOver(Card):
     """How far a bundle has been handed over to Kaggle.
 
     `dataset` is the fingerprint of the bundle that was uploaded, `notebook` the hash of the
-    notebook that was pushed as `version`, None once that has failed; `submitted` is the last version
-    that was submitted.
+    notebook that was pushed as `version`, None once that has failed; `submitted` is the last
+    version that was submitted.
     """
 
     dataset: str | None = None

@@ -67,6 +67,8 @@ def main(arguments: Sequence[str]) -> None:
     args = command_line.parse(parser, arguments)
     settings = config.load(args.config, args.set, seed=args.seed)
     workers = args.workers
+    if args.time_limit and (args.verify_oof or args.vectors or args.pseudo_labels is not None):
+        parser.error("--time-limit does nothing with --verify-oof, --vectors or --pseudo-labels")
     time_limit = config.parse_duration(args.time_limit) if args.time_limit else None
     if args.verify_oof:
         pipeline.verify_oof(settings, workers=workers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -89,26 +89,25 @@ def _read(path: Path, needed: Collection[str]) -> pd.DataFrame:
 
 def _read_parts(folder: Path, needed: Collection[str]) -> pd.DataFrame:
     """The rows of all parts; UserError where their columns differ."""
-    first, *others = parts(folder)
-    tables = [_read_parquet(first, _read_bytes(first), needed)]
-    for path in others:
-        table = _read_parquet(path, _read_bytes(path), needed)
-        differing = list(table.columns.symmetric_difference(tables[0].columns))
-        if differing or len(table.columns) != len(tables[0].columns):
-            which = f", such as {quoted(differing[0])}" if differing else ""
+    paths = parts(folder)
+    tables = [_unique(path, _read_parquet(path, _read_bytes(path), needed)) for path in paths]
+    columns = tables[0].columns
+    for path, table in zip(paths, tables, strict=True):
+        differing = list(table.columns.symmetric_difference(columns))
+        if differing:
             raise UserError(
-                f"{path} has other columns than {first}{which}; expected the same in all files of "
-                "the folder: write them again, or move the file out of it"
+                f"{path} has other columns than {paths[0]}, such as {quoted(differing[0])}; "
+                "expected the same in all files of the folder: write them again, or move the file "
+                "out of it"
             )
-        tables.append(table[tables[0].columns])
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat([table[columns] for table in tables], ignore_index=True)
 
 
 def _named(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """The table with names of columns that differ; UserError where it has no rows."""
     if table.empty:
         raise UserError(f"{path} has no rows; expected a header and at least one row below it")
-    return table.set_axis(_unique(path, list(table.columns)), axis=1)
+    return _unique(path, table)
 
 
 def nearest(wanted: str, columns: Collection[str]) -> str | None:
@@ -159,8 +158,9 @@ def _no_file(path: Path) -> UserError:
     return UserError(f"no file {path}; {hint} the folder holds: {shown or 'no files'}")
 
 
-def _unique(path: Path, names: Sequence[str]) -> list[str]:
-    """The columns' names, those without one named as pandas does; UserError for repeated ones."""
+def _unique(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The table, its columns without a name named as pandas does; UserError for repeated names."""
+    names = list(table.columns)
     named = pd.Index([name for name in names if name])
     if named.has_duplicates:
         twice = quoted(named[named.duplicated()][0])
@@ -174,7 +174,7 @@ def _unique(path: Path, names: Sequence[str]) -> list[str]:
         while not name and made in named:
             made += ".1"
         filled.append(made)
-    return filled
+    return table.set_axis(filled, axis=1)
 
 
 def _read_parquet(path: Path, content: bytes, needed: Collection[str]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import yaml
 from poolblend.competition.drafting.findings import Finding
 from poolblend.config.settings import Config
 from poolblend.config.yaml_file import parse_value
+from poolblend.errors import printable
 from poolblend.printing import WIDTH, wrapped
 
 _BLANK = "\0"  # stands for a blank at which no line is broken
@@ -23,7 +24,7 @@ def draft_yaml(findings: Sequence[Finding], heading: str) -> str:
     The task always stands there, since the other keys are read beside it.
     """
     kept = [each for each in findings if each.key == "task" or not _is_usual(each)]
-    lines = wrapped(heading, "# ", "# ")
+    lines = wrapped(_comment(heading), "# ", "# ")
     for section in dict.fromkeys(["", *(_section(each) for each in kept)]):
         if section:
             lines.append(f"{section}:")
@@ -67,13 +68,18 @@ def _lines(finding: Finding, indent: str) -> Iterator[str]:
     """The key's line with the reason after it, or above it where that would be too long."""
     mark = "# " * (finding.state == "option")
     line = f"{indent}{mark}{finding.key.rpartition('.')[2]}: {_unbroken(finding.value)}"
-    reason = " ".join(f"{'guess: ' * (finding.state == 'guess')}{finding.reason}".split())
+    reason = _comment(f"{'guess: ' * (finding.state == 'guess')}{finding.reason}")
     if len(line) + len(reason) + 4 <= WIDTH:
         yield f"{line.replace(_BLANK, ' ')}  # {reason}"
     else:
         yield from wrapped(reason, f"{indent}# ", f"{indent}#   ")
         for part in wrapped(line.lstrip(), indent, f"{indent}{mark}  "):
             yield part.replace(_BLANK, " ")
+
+
+def _comment(text: str) -> str:
+    """The text on one line, of characters that YAML allows."""
+    return printable(" ".join(text.split()))
 
 
 def _unbroken(value: Any) -> str:

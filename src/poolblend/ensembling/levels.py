@@ -12,7 +12,7 @@ from poolblend.ensembling.honesty import cross_fit
 from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.options import Blend
 
-LEVELS = 8  # limits between the quickest member and all members
+LEVELS = 8  # limits between the quickest member that costs anything and all members
 
 
 class Level(NamedTuple):
@@ -38,12 +38,14 @@ def levels(
     """
     budget = matrix.budget
     assert budget is not None
-    least = min(cost.alone for cost in budget.costs)
-    most = budget.seconds(range(len(budget.costs)))
-    spread = np.geomspace(max(least, 1e-9), max(most, 1e-9), LEVELS)
-    limits = sorted({least, *map(float, spread), budget.limit})
+    alone = sorted(cost.alone for cost in budget.costs)
+    least, costly = alone[0], [seconds for seconds in alone if seconds > 0]
+    limits = {least, budget.limit}
+    if costly:  # members of other tools cost nothing
+        most = budget.seconds(range(len(budget.costs)))
+        limits |= {costly[0], *map(float, np.geomspace(costly[0], most, LEVELS))}
     found: dict[tuple[str, ...], Level] = {}
-    for limit in [each for each in limits if each >= least]:
+    for limit in sorted(each for each in limits if each >= least):
         level = _level(matrix, scorer, options, blender, seed, limit)
         if level.members not in found or limit == budget.limit:
             found[level.members] = level

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from poolblend.competition.files import read_table
+from poolblend.competition.files import is_table, read_table
 from poolblend.competition.tasks import Task
 from poolblend.ensembling.alignment import first_repeated, off_simplex
 from poolblend.errors import UserError, quoted, unknown
@@ -31,7 +31,6 @@ from poolblend.store.predictions import PREFIX
 
 log = logging.getLogger(__name__)
 
-ENDINGS = (".csv", ".parquet")
 RESERVED = r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])"
 NAME = re.compile(rf"(?!{RESERVED}(\.|$))[A-Za-z0-9_][A-Za-z0-9._-]{{0,99}}")
 UNNAMED = re.compile(
@@ -174,7 +173,7 @@ def _files(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in entries:
         name = path.stem
-        if path.name.startswith(".") or path.suffix.lower() not in ENDINGS or path.is_dir():
+        if path.name.startswith(".") or not is_table(path) or path.is_dir():
             continue
         if not NAME.fullmatch(name):
             raise UserError(

@@ -152,11 +152,11 @@ def predict(config: Config, frame: pd.DataFrame, *, workers: Workers = 1) -> pd.
     output, and where predictions become labels `label`, or `label_<target>` for each of
     several targets. Raises UserError for columns that are missing, and for members from elsewhere.
     """
-    store = open_store(config.model_copy(update={"cache_gb": 0.0}))
-    card, mixture = read_blend(store)
-    members, task = card.used_members, card.task
-    table = load_new(config, store, {name: m.origin for name, m in members.items()}, frame)
-    pred_NK = mixture.apply(predict_new(config, store, table, task, members, workers))
+    with only_read(open_store(config)) as store:
+        card, mixture = read_blend(store)
+        members, task = card.used_members, card.task
+        table = load_new(config, store, {name: m.origin for name, m in members.items()}, frame)
+        pred_NK = mixture.apply(predict_new(config, store, table, task, members, workers))
     id = config.data.id
     found: dict[Any, Any] = {id: frame[id].to_numpy()} if id in frame.columns else {}
     found |= {f"{PREFIX}{output}": pred_NK[:, k] for k, output in enumerate(task.outputs)}
@@ -203,8 +203,11 @@ def _check_out(config: Config, out: Path) -> None:
     """Refuse a place where no submission can or should be written."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name a file in it, such as {out}/submission.csv")
-    names = (config.data.train, config.data.test, config.data.sample_submission)
-    if out.exists() and out.resolve() in [(config.data_dir / name).resolve() for name in names]:
+    data, file = config.data, out.resolve()
+    names = [data.train, data.test, data.sample_submission, data.test_labels]
+    names += [name for join in data.joins for name in (join.table("train"), join.table("test"))]
+    tables = [(config.data_dir / name).resolve() for name in names if name]
+    if any(file.is_relative_to(table) for table in tables):  # which may be a folder
         raise UserError(f"--out {out} is a table of the competition; name another file")
     check_writable([out.parent], "name a file in another folder with --out")
 

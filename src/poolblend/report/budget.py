@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from poolblend.cards.blend import BudgetUse, Level
+from poolblend.competition.classes import listed
 from poolblend.config import Config
 from poolblend.ensembling.choice import Choice
 from poolblend.ensembling.honesty import Comparison
@@ -14,8 +13,6 @@ from poolblend.loading.prediction_costs import folds_of, measured_on
 from poolblend.printing import duration
 from poolblend.report.findings import quick_blender
 from poolblend.store import Store
-
-MOST_NAMES = 5  # in a sentence; the table of weights has all
 
 
 def budget_use(
@@ -37,34 +34,22 @@ def budget_use(
     weights_MK = comparison.reports[choice.blender].mixture.weights_MK
     used = [m for m in range(len(members)) if weights_MK[m].any()]
     blender = quick_blender(choice)
-    found = tuple(
-        Level(
-            limit=None if level.limit is None else level.limit * rows,
-            seconds=level.seconds * rows,
-            in_sample=level.in_sample,
-            honest=level.honest,
-            members=level.members,
-        )
-        for level in levels(
-            looked_at.matrix, looked_at.scorer, looked_at.options, blender, seed=config.seed
-        )
-    )
+    found = _levels(config, looked_at, blender, limit, rows)
     free = tuple(name for name in members if gathered.origins[name].oof_file is not None)
     timed = [card for name in members for card in folds_of(store, name, gathered)]
     needed, places = budget.seconds(used) * rows, measured_on(timed)
-    unlimited = found[-1]
     sentence = (
         f"Within {config.blend.budget} for {rows} rows: {len(used)} of {len(members)} members "
-        f"({_listed([members[m] for m in used])}), about {duration(needed)} as timed in training "
+        f"({listed([members[m] for m in used])}), about {duration(needed)} as timed in training "
         f"({'; '.join(places)}), without loading models and reading tokens. All "
-        f"members would take about {duration(unlimited.seconds)}, and {blender} of them scores "
-        f"{unlimited.honest:.4f}, honestly. Each fold's members were chosen without the fold, as "
+        f"members would take about {duration(found[-1].seconds)}, and {blender} of them scores "
+        f"{found[-1].honest:.4f}, honestly. Each fold's members were chosen without the fold, as "
         "its weights were; the best single member is the best that fits."
     )
     if len(places) > 1:
         sentence += " Seconds of different devices or machines are compared as if they were one's."
     if free:
-        sentence += f" Members of other tools count as free ({_listed(free)})."
+        sentence += f" Members of other tools count as free ({listed(free)})."
     return BudgetUse(
         limit=limit,
         rows=rows,
@@ -77,6 +62,20 @@ def budget_use(
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    some = ", ".join(names[:MOST_NAMES])
-    return some if len(names) <= MOST_NAMES else f"{some}, …"
+def _levels(
+    config: Config, looked_at: Comparison, blender: str, limit: float, rows: int
+) -> tuple[Level, ...]:
+    """The levels in seconds of so many rows; the budget's own has just the `limit` that is set."""
+    matrix, scorer, options = looked_at.matrix, looked_at.scorer, looked_at.options
+    assert matrix.budget is not None
+    own = matrix.budget.limit
+    return tuple(
+        Level(
+            limit=limit if each.limit == own else each.limit and each.limit * rows,
+            seconds=each.seconds * rows,
+            in_sample=each.in_sample,
+            honest=each.honest,
+            members=each.members,
+        )
+        for each in levels(matrix, scorer, options, blender, seed=config.seed)
+    )

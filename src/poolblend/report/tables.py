@@ -69,17 +69,19 @@ def blender_scores(card: BlendCard) -> pd.DataFrame:
 def budget_levels(card: BlendCard) -> pd.DataFrame:
     """A row per limit of time: the blend's time, members and scores under it."""
     assert card.budget is not None
-    rows = {
-        "no limit" if level.limit is None else f"{level.limit:.3g}": {
+    levels = card.budget.levels
+    limits = ["no limit" if level.limit is None else f"{level.limit:.3g}" for level in levels]
+    rows = [
+        {
             "takes": f"{level.seconds:.3g}",
             "members": str(len(level.members)),
             "in-sample": _score(level.in_sample),
             "honest": _score(level.honest),
             "": "<- the budget" if level.limit == card.budget.limit else "",
         }
-        for level in card.budget.levels
-    }
-    return _table(rows, "limit")
+        for level in levels
+    ]
+    return pd.DataFrame(rows, pd.Index(limits, name="limit"))  # some may be equal in three figures
 
 
 def show(card: BlendCard) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from poolblend.competition.classes import listed
 from poolblend.competition.drafting.findings import Given
 from poolblend.competition.files import header, is_table, read_table
 from poolblend.competition.names import words
@@ -21,7 +22,6 @@ ROLES: dict[Role, str] = {
 }
 NOUNS = {"sample": "sample submission", "train": "train table", "test": "test table"}
 OWN = ("folds.csv",)  # which training writes beside the tables
-SHOWN = 8
 
 
 class TableFiles(NamedTuple):
@@ -97,7 +97,7 @@ def _choose(
     noun = NOUNS[role]
     if found:
         raise UserError(
-            f"{folder} has {len(found)} files that may be the {noun}: {_listed(found)}; say which "
+            f"{folder} has {len(found)} files that may be the {noun}: {listed(found)}; say which "
             f"with --{role} NAME"
         )
     unread = [name for name in names if name not in tables and role_of(name) == role]
@@ -107,14 +107,10 @@ def _choose(
             "save it as CSV"
         )
     raise UserError(
-        f"no {noun} in {folder}, which holds: {_listed(tables) or 'no .csv or .parquet files'}; "
+        f"no {noun} in {folder}, which holds: {listed(tables) or 'no .csv or .parquet files'}; "
         f"name it with --{role} NAME"
     )
 
 
 def _columns(folder: Path, name: str) -> set[str]:
     return set(header(folder / name))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + ", …" * (len(names) > SHOWN)
