@@ -155,7 +155,13 @@ def test_members_that_cost_nothing_are_always_allowed(five):
     assert 0 in kept
     found = levels(replace(five, budget=budget), LOG_LOSS, OPTIONS, "equal")
     assert found[0].members == ("m0",)
-    assert sum(level.limit is not None and level.limit >= 1 for level in found) >= 3
+
+
+def test_levels_are_of_what_costs_something(five):
+    budget = Budget((*costs(4.0, 3.0, 2.0, 1.0), FREE), 1.0)
+    found = levels(replace(five, budget=budget), LOG_LOSS, OPTIONS, "equal")
+    assert [level.members for level in found[:3]] == [("m4",), ("m3", "m4"), ("m2", "m4")]
+    assert ("m0",) in [level.members for level in found]
 
 
 def test_a_limit_below_every_member_is_refused(five):

@@ -6,7 +6,7 @@ import pytest
 from poolblend import pipeline
 from poolblend.errors import UserError
 from poolblend.loading.competition import open_store
-from poolblend.report.tables import show
+from poolblend.report.tables import budget_levels, show
 from rig.edited import edit_card
 
 MEAN, MAX = "tiny-mean-s42", "tiny-max-s42"
@@ -57,6 +57,18 @@ def test_the_rows_may_be_those_of_a_hidden_table(timed):
     assert list(result.card.used_members) in ([MAX], [MEAN])  # both together would take 75 s
     assert result.card.budget.rows == 15
     assert result.card.budget.needed in (15, 60)
+
+
+def test_the_table_marks_the_budget_whatever_the_rows(timed):
+    card = pipeline.blend(timed("blend.budget=45s", "blend.budget_rows=39")).card
+    assert 45 / 39 * 39 != 45
+    assert show(card).count("<- the budget") == 1
+    (own,) = (level for level in card.budget.levels if level.limit == 45)
+    near = own.model_copy(update={"limit": 45.001})
+    use = card.budget.model_copy(update={"levels": (own, near)})
+    table = budget_levels(card.model_copy(update={"budget": use}))
+    assert list(table.index) == ["45", "45"]
+    assert list(table[""]) == ["<- the budget", ""]
 
 
 def test_a_budget_for_all_members_changes_nothing(timed):

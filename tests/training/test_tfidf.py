@@ -137,6 +137,7 @@ def _with(name, change):
         (lambda tensors: tensors.update(more=torch.ones(1)), "unexpected tensor more"),
         (lambda tensors: [tensors.pop(f"{name}.terms") for name in tfidf.ANALYSERS], "no n-grams"),
         (_with("weight_LF", torch.Tensor.double), "weight_LF is float64"),
+        (_with("weight_LF", torch.Tensor.bfloat16), "BFloat16"),
         (_with("weight_LF", lambda each: each[:, 1:]), "weight_LF is float32 of shape"),
         (_with("bias_L", lambda each: each.repeat(2)), "bias_L is float64 of shape"),
         (_with("words.idf", lambda each: each[1:]), "words.idf is float64 of shape"),

@@ -54,8 +54,10 @@ def with_budget(store: Store, gathered: Members, seconds: float, rows: int) -> M
         )
     costs: dict[str, Cost] = {}
     for name in gathered.matrix.members:
-        cards = folds_of(store, name, gathered)
-        cost = prediction_cost(cards) if cards else FREE
+        origin = gathered.origins[name]
+        cost: Cost | None = FREE
+        if not origin.oof_file:
+            cost = prediction_cost(finished_folds(store, name, len(origin.folds)))
         if cost is not None:
             costs[name] = cost
     untimed = [name for name in gathered.matrix.members if name not in costs]
@@ -77,8 +79,7 @@ def with_budget(store: Store, gathered: Members, seconds: float, rows: int) -> M
     return replace(gathered, matrix=replace(gathered.matrix, budget=budget))
 
 
-def folds_of(store: Store, name: str, gathered: Members) -> list[FoldCard]:
-    """The cards of a member's folds; [] for one of another tool."""
-    folds = range(len(gathered.origins[name].folds))
-    cards = (store.fold(name, fold).card() for fold in folds)
+def finished_folds(store: Store, name: str, n_folds: int) -> list[FoldCard]:
+    """The cards of a member's finished folds, of so many."""
+    cards = (store.fold(name, fold).card() for fold in range(n_folds))
     return [card for card in cards if card is not None]

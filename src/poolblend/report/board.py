@@ -20,7 +20,7 @@ from poolblend.errors import UserError
 from poolblend.jobs.blend_plan import check_unchanged
 from poolblend.loading.blend_members import gather
 from poolblend.loading.competition import Competition, load_competition
-from poolblend.loading.prediction_costs import measured_on, prediction_cost
+from poolblend.loading.prediction_costs import finished_folds, measured_on, prediction_cost
 from poolblend.loading.trained_members import describe_incomplete, fold_cards
 from poolblend.report.standings import Standing, standing
 from poolblend.store import Store, read_folds
@@ -104,7 +104,7 @@ def make_board(config: Config, store: Store, device: str) -> Board:
     standings = {name: standing(store, name, n_folds) for name in names}
     missing = _why_missing(config, store, standings, n_folds)
     cards = {
-        name: _finished_cards(store, name, n_folds)
+        name: finished_folds(store, name, n_folds)
         for name, each in standings.items()
         if len(each.scores) == n_folds
     }
@@ -177,11 +177,6 @@ def _why_missing(
         elif not each.scores and name not in missing:
             missing[name] = "not trained yet"
     return missing
-
-
-def _finished_cards(store: Store, name: str, n_folds: int) -> tuple[FoldCard, ...]:
-    cards = (store.fold(name, fold).card() for fold in range(n_folds))
-    return tuple(card for card in cards if card is not None)
 
 
 def _blended(store: Store, card: BlendCard | None) -> tuple[dict[str, BlendMember], dict[str, str]]:

@@ -9,7 +9,7 @@ from poolblend.ensembling.choice import Choice
 from poolblend.ensembling.honesty import Comparison
 from poolblend.ensembling.levels import levels
 from poolblend.loading.blend_members import Members
-from poolblend.loading.prediction_costs import folds_of, measured_on
+from poolblend.loading.prediction_costs import finished_folds, measured_on
 from poolblend.printing import duration
 from poolblend.report.findings import quick_blender
 from poolblend.store import Store
@@ -36,7 +36,11 @@ def budget_use(
     blender = quick_blender(choice)
     found = _levels(config, looked_at, blender, limit, rows)
     free = tuple(name for name in members if gathered.origins[name].oof_file is not None)
-    timed = [card for name in members for card in folds_of(store, name, gathered)]
+    timed = [
+        card
+        for name, origin in gathered.origins.items()
+        for card in finished_folds(store, name, len(origin.folds))
+    ]
     needed, places = budget.seconds(used) * rows, measured_on(timed)
     sentence = (
         f"Within {config.blend.budget} for {rows} rows: {len(used)} of {len(members)} members "

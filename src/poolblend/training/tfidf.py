@@ -61,7 +61,10 @@ class TfidfModel:
         cls, options: Tfidf, tensors: Mapping[str, Tensor], n_logits: int, n_columns: int
     ) -> TfidfModel:
         """The model of these tensors; ValueError where they are no such model's."""
-        left = {name: tensor.numpy() for name, tensor in tensors.items()}
+        try:
+            left = {name: tensor.numpy() for name, tensor in tensors.items()}
+        except TypeError as error:  # numpy has no bfloat16
+            raise ValueError(str(error)) from None
         vectorizers = {}
         for name in ANALYSERS:
             if getattr(options, name) is not None and f"{name}.terms" in left:
