@@ -179,8 +179,9 @@ def test_test_predictions_that_moved_are_found_by_name_and_hash(elsewhere, place
 def test_thresholds_fitted_in_the_blend_decide_the_submission(elsewhere):
     path, folder = elsewhere()
     settings = config.load(path, ["blend.fitter=equal", FITTERS, "blend.thresholds=fitted"])
-    card = pipeline.blend(settings, members_from=str(folder)).card
-    (cut,) = card.mixture.cuts
+    result = pipeline.blend(settings, members_from=str(folder))
+    assert ", with thresholds fitted on the other folds\n" in result.report
+    (cut,) = result.card.mixture.cuts
     assert 0 < cut < 0.99
     place = open_store(settings).blend_path
     edit_card(place, lambda card: card["mixture"].update(cuts=[0.99]))

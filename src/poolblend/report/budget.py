@@ -56,10 +56,12 @@ def budget_use(
     sentence = (
         f"Within {config.blend.budget} for {rows} rows: {len(used)} of {len(members)} members "
         f"({_listed([members[m] for m in used])}), about {duration(needed)} as timed in training "
-        f"({'; '.join(places)}), without loading models and reading tokens. All "
-        f"members would take about {duration(unlimited.seconds)}, and {blender} of them scores "
-        f"{unlimited.honest:.4f}, honestly. Each fold's members were chosen without the fold, as "
-        "its weights were; the best single member is the best that fits."
+        f"({'; '.join(places)}), without loading models and reading tokens. "
+        f"Without a limit, {blender} takes about {duration(unlimited.seconds)} "
+        f"({len(unlimited.members)} of {len(members)} members) and scores "
+        f"{unlimited.honest:.4f}, honestly. Each fold's "
+        "members were chosen without the fold, as its weights were; the best "
+        "single member is the best that fits."
     )
     if len(places) > 1:
         sentence += " Seconds of different devices or machines are compared as if they were one's."
