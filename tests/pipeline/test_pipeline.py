@@ -308,7 +308,7 @@ def test_other_train_ids_are_refused_before_anything_is_trained(toy):
 
 def test_a_blend_without_the_sample_of_the_training_is_told_so(toy):
     pipeline.train(config.load(toy(), ["data.sample_rows=40"]), poolers="mean")
-    lacking = r"it lacks 20 \(such as '[^']+'\) of them, and holds 0 others; give the same --set .*"
+    lacking = r"it lacks 20 of them \(such as '[^']+'\), and holds 0 others; give the same --set .*"
     with pytest.raises(UserError, match=lacking + r"data\.sample_rows"):
         pipeline.blend(config.load(toy()))
 

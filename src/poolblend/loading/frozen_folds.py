@@ -143,8 +143,8 @@ def _align(folds: pd.DataFrame, ids: pd.Series, store: Store, n: int | None) -> 
     missing, extra = set(ids) - set(folds["id"]), set(folds["id"]) - set(ids)
     if missing or extra:
         raise UserError(
-            f"{path} was made from other train ids: it lacks {_counted(missing)} of them, and "
-            f"holds {_counted(extra)} others; give the same --set as when it was made (such as "
+            f"{path} was made from other train ids: it lacks {_counted(missing, 'of them')}, "
+            f"and holds {_counted(extra, 'others')}; give the same --set as then (such as "
             f"data.sample_rows=200); {REMEDY}"
         )
     numbers = sorted(folds["fold"].unique())
@@ -157,6 +157,6 @@ def _align(folds: pd.DataFrame, ids: pd.Series, store: Store, n: int | None) -> 
     return folds.set_index("id")["fold"].loc[ids].to_numpy()
 
 
-def _counted(ids: set[str]) -> str:
+def _counted(ids: set[str], which: str) -> str:
     """How many, with an example."""
-    return f"{len(ids)} (such as '{min(ids)}')" if ids else "0"
+    return f"{len(ids)} {which}" + (f" (such as '{min(ids)}')" if ids else "")
