@@ -62,7 +62,7 @@ def test_repeats_conflicts_and_overlap_are_counted(logged) -> None:
     y = np.array([0, 1, 1, 0, 1, 1, 0, 1, 0, 1])
     assert logged(train, test, y) == [
         "train: 4 rows repeat a text, 2 of them exactly, in 3 sets that each share a fold",
-        "train: 2 sets have conflicting labels, such as ids 'r0' and 'r2'",
+        "train: sets with conflicting labels: 2, such as ids 'r0' and 'r2'",
         "test: 3 of 5 texts are in train, too, 2 of them exactly",
     ]
 
@@ -71,7 +71,7 @@ def test_any_differing_target_is_a_conflict(logged) -> None:
     y_NK = np.array([[1.0, 2.0], [1.0, 2.5], [3.0, 3.0], [3.0, 3.0]])
     lines = logged(frame("a", "a", "b", "b"), frame("x"), y_NK, "none")
     assert lines[0].endswith("2 sets, which may make OOF scores too good across folds")
-    assert lines[1] == "train: 1 sets have conflicting labels, such as ids 'r0' and 'r1'"
+    assert lines[1] == "train: sets with conflicting labels: 1, such as ids 'r0' and 'r1'"
 
 
 def test_without_repeats_nothing_is_logged(logged) -> None:

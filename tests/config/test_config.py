@@ -50,6 +50,7 @@ def test_every_config_shipped_is_valid_and_short(path):
         (["train.epochs=x"], r"train.epochs: 'x': input should be a valid integer \(.*or --set\)"),
         (["train.epochs=0"], "train.epochs: 0: input should be greater than or equal to 1"),
         (["members=[maxx]"], "unknown pooler 'maxx'; did you mean 'max'"),
+        (["members=[tfidff]"], "unknown pooler 'tfidff'; did you mean 'tfidf'"),
         (
             ["members=[{poler: max}]"],
             "members.0.pooler: this key is required|unknown key 'members.poler'",

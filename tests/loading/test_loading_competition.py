@@ -282,7 +282,7 @@ class TestEqualTexts:
         caplog.set_level(logging.INFO)
         repeated.load()
         assert "40 rows repeat a text, 20 of them exactly, in 20 sets" in caplog.text
-        assert "1 sets have conflicting labels, such as ids 'r010' and 'r050'" in caplog.text
+        assert "sets with conflicting labels: 1, such as ids 'r010' and 'r050'" in caplog.text
         assert "test: 2 of 15 texts are in train, too, 1 of them exactly" in caplog.text
         caplog.clear()
         repeated.load()

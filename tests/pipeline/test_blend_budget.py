@@ -41,8 +41,11 @@ def test_only_members_that_fit_are_blended_and_run(timed, caplog):
     (own,) = [level for level in use.levels if level.limit == 10]
     assert own.honest == result.reports["equal"].honest
     printed = show(result.card)
-    assert f"Within 10s for 8 rows: 1 of 2 members ({MAX}), about 8 s" in printed
+    text = " ".join(printed.split())
+    assert f"Within 10s for 8 rows: 1 of 2 members ({MAX}), about 8 s" in text
+    assert "Without a limit, equal takes about 40 s (2 of 2 members) and scores" in text
     assert printed.count("<- the budget") == 1
+    assert printed.splitlines() == [line.rstrip() for line in printed.splitlines()]
     with caplog.at_level("INFO", logger="poolblend"):
         pipeline.infer(settings)
     assert "running 1 of 2 members" in caplog.text
@@ -50,6 +53,14 @@ def test_only_members_that_fit_are_blended_and_run(timed, caplog):
     assert open_store(settings).read_blend().budget.sentence in pipeline.board(settings).replace(
         "\n", " "
     )
+
+
+def test_without_a_limit_only_members_with_weight_take_time(timed):
+    use = pipeline.blend(timed("blend.budget=2h", "blend.budget_rows=80", "blend.fitter=best")).card
+    assert len(use.budget.levels[-1].members) == 1
+    assert "(1 of 2 members) and scores" in use.budget.sentence
+    limit = next(line for line in show(use).splitlines() if "<- the budget" in line)
+    assert limit.startswith("7,200 ")
 
 
 def test_the_rows_may_be_those_of_a_hidden_table(timed):
@@ -99,7 +110,7 @@ def test_members_of_other_tools_are_free(timed, tmp_path):
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["blend.budget=1s"], "1 s are too short for every member: the quickest, tiny-max-s42, "),
+        (["blend.budget=1s"], "1 s is too short for every member: the quickest, tiny-max-s42, "),
         (["blend.budget=30"], "blend.budget: '30' has no unit: expected a duration such as"),
         (["blend.budget_rows=9"], "blend.budget_rows does nothing without blend.budget"),
     ],

@@ -141,7 +141,7 @@ def blend_path(run) -> Path:
 
 
 TRAIN = f"; train {MEMBER} fold 0 again with --overwrite"
-INFER = "run infer.py again (same --config), or delete"
+INFER = "run infer.py again (same --config and --set), or delete"
 KINDS = {
     "weights": Kind(
         in_fold("model.safetensors"),

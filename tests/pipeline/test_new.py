@@ -67,7 +67,7 @@ def test_only_what_is_guessed_or_unusual_stands_in_the_yaml(drafted):
     text = path.read_text()
     keys = re.findall(r"^ *([a-z_]+):", text, flags=re.M)
     assert keys == ["task", "metric", "max_length", "data", "dir", "text"]
-    assert "# guess: the longest; there are also keyword (1.0 words, 2 values, 32 % empty)" in (
+    assert "# guess: the longest; or all, as [keyword, text]: keyword (1.0 words, " in (
         " ".join(text.split())
     )
 

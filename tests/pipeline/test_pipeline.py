@@ -131,7 +131,7 @@ def test_the_blend_card_holds_weights_and_both_scores_of_every_blender(toy):
     assert all(searched >= entry.in_sample for entry in card.blenders.values())
     for member in card.members.values():
         assert len(member.fold_scores) == len(member.origin.folds) == 2
-    assert card.sentence in str(blend)
+    assert card.sentence in " ".join(str(blend).split())
     asked = pipeline.blend(config.load(toy(), ["folds.n=2", "blend.fitter=best"]))
     assert asked.card.blender == "best"
     assert sorted(entry.weight for entry in asked.card.members.values()) == [0, 1]
@@ -304,6 +304,13 @@ def test_other_train_ids_are_refused_before_anything_is_trained(toy):
         match=r"folds.csv was made from other train ids: it lacks 0 of them, and holds 10",
     ):
         pipeline.train(settings, poolers="mean", folds="1")
+
+
+def test_a_blend_without_the_sample_of_the_training_is_told_so(toy):
+    pipeline.train(config.load(toy(), ["data.sample_rows=40"]), poolers="mean")
+    lacking = r"it lacks 20 of them \(such as '[^']+'\), and holds 0 others; give the same --set .*"
+    with pytest.raises(UserError, match=lacking + r"data\.sample_rows"):
+        pipeline.blend(config.load(toy()))
 
 
 def test_folds_are_made_once_and_then_only_read(toy):

@@ -61,7 +61,7 @@ def log_repeats(
         row = int(differs_N.argmax())
         ids = [quoted(train[tables.id].iloc[k]) for k in (int(first_S[set_N[row]]), row)]
         conflicts = len(np.unique(set_N[differs_N]))
-        log.info("train: %d sets have conflicting labels, such as ids %s and %s", conflicts, *ids)
+        log.info("train: sets with conflicting labels: %d, such as ids %s and %s", conflicts, *ids)
     repeated = _shared(train, test, columns, normalised)
     if repeated:
         exact = _shared(train, test, columns, str)

@@ -54,7 +54,8 @@ class MemberSpec(Section):
     @classmethod
     def _a_name_alone_is_a_pooler_or_a_model(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return {"model" if value in MODELS else "pooler": value}
+            name = checked("pooler", value, also=tuple(MODELS))
+            return {"model" if name in MODELS else "pooler": name}
         return value
 
     @field_validator("pooler")

@@ -60,7 +60,7 @@ def backbones(run: Run) -> Iterator[Finding]:
         more = f" ({len(reasons) - 1} more)" if len(reasons) > 1 else ""
         yield fail(f"{reasons[0]}{more}", backbones.fix)
         return
-    yield ok(f"{len(located)} members trained on two rows, saved and loaded, offline")
+    yield ok(f"trained on two rows, saved and loaded, offline: {', '.join(located)}")
     pairs = zip(jobs, rehearsed, strict=True)
     slow = [tried.name for job, tried in pairs if tried.precision != job.precision]
     if slow:

@@ -39,9 +39,9 @@ def member_table(
     sign = -1.0 if scorer.better == "max" else 1.0
     each = dict(zip(matrix.members, member_inputs, strict=True))
     losses = _resampled(matrix, each, scorer, seed, resamples)
-    rows = {name: [sign * loss, np.nan, np.nan] for name, loss in losses.loss.items()}
+    rows = {name: [sign * loss + 0.0, np.nan, np.nan] for name, loss in losses.loss.items()}
     for name, drawn_R in losses.drawn_R.items():
-        rows[name][1:] = sorted(sign * np.quantile(drawn_R, [0.025, 0.975]))
+        rows[name][1:] = sorted(sign * np.quantile(drawn_R, [0.025, 0.975]) + 0.0)
     return _table(rows, ["score", "low", "high"])
 
 

@@ -73,7 +73,8 @@ def gather(
     if not trained and members_from is None:
         failures = describe_failures(config, store)
         raise UserError(
-            f"no finished fold of run {store.run} yet{failures}; run train.py first (same --config)"
+            f"no finished fold of run {store.run} yet{failures}; run train.py first "
+            "(same --config and --set)"
         )
     read = read_tables(config)
     _check_columns(config, read.tables.train)

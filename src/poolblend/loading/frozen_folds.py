@@ -39,7 +39,9 @@ def frozen_folds(
     """
     fold_N = _frozen(read, config, store, as_configured=make_folds)
     if fold_N is None and given_fold_N is None and not make_folds:
-        raise UserError(f"no folds at {store.folds_path} yet; run train.py first (same --config)")
+        raise UserError(
+            f"no folds at {store.folds_path} yet; run train.py first (same --config and --set)"
+        )
     if fold_N is None:
         with store.making():  # a second process waits, and reads what the first has made
             fold_N = _frozen(read, config, store, as_configured=make_folds)
@@ -140,10 +142,10 @@ def _align(folds: pd.DataFrame, ids: pd.Series, store: Store, n: int | None) -> 
         raise UserError(f"{path} holds id '{twice}' twice; {REMEDY}")
     missing, extra = set(ids) - set(folds["id"]), set(folds["id"]) - set(ids)
     if missing or extra:
-        example = min(missing or extra)
         raise UserError(
-            f"{path} was made from other train ids: it lacks {len(missing)} of them, and holds "
-            f"{len(extra)} others (such as '{example}'); {REMEDY}"
+            f"{path} was made from other train ids: it lacks {_counted(missing, 'of them')}, "
+            f"and holds {_counted(extra, 'others')}; give the same --set as then (such as "
+            f"data.sample_rows=200); {REMEDY}"
         )
     numbers = sorted(folds["fold"].unique())
     wanted = len(numbers) if n is None else n
@@ -153,3 +155,8 @@ def _align(folds: pd.DataFrame, ids: pd.Series, store: Store, n: int | None) -> 
             f"folds.n={wanted}; set folds.n to what the file holds, or use a new `run`"
         )
     return folds.set_index("id")["fold"].loc[ids].to_numpy()
+
+
+def _counted(ids: set[str], which: str) -> str:
+    """How many, with an example."""
+    return f"{len(ids)} {which}" + (f" (such as '{min(ids)}')" if ids else "")

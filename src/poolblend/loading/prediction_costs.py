@@ -73,7 +73,7 @@ def with_budget(store: Store, gathered: Members, seconds: float, rows: int) -> M
     except NothingAffordableError:
         name = min(costs, key=lambda name: costs[name].alone)
         raise UserError(
-            f"blend.budget: {seconds:g} s are too short for every member: the quickest, {name}, "
+            f"blend.budget: {seconds:g} s is too short for every member: the quickest, {name}, "
             f"takes about {costs[name].alone * rows:.3g} s for {rows} rows; allow more"
         ) from None
     return replace(gathered, matrix=replace(gathered.matrix, budget=budget))

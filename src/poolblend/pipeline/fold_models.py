@@ -138,7 +138,8 @@ def _members_with_models(config: Config, store: Store) -> dict[str, MemberOrigin
         what = "that are complete, as there is no blend card"
         if not here:
             raise UserError(
-                f"no member of run {store.run} is complete; run train.py first (same --config)"
+                f"no member of run {store.run} is complete; run train.py first "
+                "(same --config and --set)"
             )
     return _with_vectors(store, here, what)
 

@@ -35,6 +35,7 @@ def budget_use(
     used = [m for m in range(len(members)) if weights_MK[m].any()]
     blender = quick_blender(choice)
     found = _levels(config, looked_at, blender, limit, rows)
+    unlimited = found[-1]
     free = tuple(name for name in members if gathered.origins[name].oof_file is not None)
     timed = [
         card
@@ -45,10 +46,12 @@ def budget_use(
     sentence = (
         f"Within {config.blend.budget} for {rows} rows: {len(used)} of {len(members)} members "
         f"({listed([members[m] for m in used])}), about {duration(needed)} as timed in training "
-        f"({'; '.join(places)}), without loading models and reading tokens. All "
-        f"members would take about {duration(found[-1].seconds)}, and {blender} of them scores "
-        f"{found[-1].honest:.4f}, honestly. Each fold's members were chosen without the fold, as "
-        "its weights were; the best single member is the best that fits."
+        f"({'; '.join(places)}), without loading models and reading tokens. "
+        f"Without a limit, {blender} takes about {duration(unlimited.seconds)} "
+        f"({len(unlimited.members)} of {len(members)} members) and scores "
+        f"{unlimited.honest:.4f}, honestly. Each fold's "
+        "members were chosen without the fold, as its weights were; the best "
+        "single member is the best that fits."
     )
     if len(places) > 1:
         sentence += " Seconds of different devices or machines are compared as if they were one's."

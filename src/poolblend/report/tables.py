@@ -9,6 +9,7 @@ import pandas as pd
 
 from poolblend.cards.blend import BlendCard, Interval
 from poolblend.ensembling.choice import digits
+from poolblend.printing import aligned, wrapped
 
 MOST_FOLDS_SHOWN = 5  # a table with more is wider than a screen
 
@@ -35,7 +36,7 @@ def contributions(card: BlendCard) -> pd.DataFrame:
             "refitted": f"{member.refitted.low:.3f}..{member.refitted.high:.3f}",
             "error correlation": _share(member.error_correlation),
             "gain without it": gain,
-            "": f"  {member.without.verdict}",
+            "": member.without.verdict,
         }
         for (name, member), gain in zip(card.members.items(), gains, strict=True)
     }
@@ -70,10 +71,10 @@ def budget_levels(card: BlendCard) -> pd.DataFrame:
     """A row per limit of time: the blend's time, members and scores under it."""
     assert card.budget is not None
     levels = card.budget.levels
-    limits = ["no limit" if level.limit is None else f"{level.limit:.3g}" for level in levels]
+    limits = ["no limit" if level.limit is None else _seconds(level.limit) for level in levels]
     rows = [
         {
-            "takes": f"{level.seconds:.3g}",
+            "takes": _seconds(level.seconds),
             "members": str(len(level.members)),
             "in-sample": _score(level.in_sample),
             "honest": _score(level.honest),
@@ -86,27 +87,35 @@ def budget_levels(card: BlendCard) -> pd.DataFrame:
 
 def show(card: BlendCard) -> str:
     """All tables, and sentences on the value of the blend and its members."""
-    parts = [
-        f"{card.metric} of the members, out of fold ({_rows(card)})",
-        _text(member_scores(card)),
+    parts: list[str | pd.DataFrame] = [
+        f"{card.metric} of the members, out of fold ({_rows(card)}){_fitted_cuts(card)}",
+        member_scores(card),
     ]
     if len(card.members) > 1:
         parts += [
             f"what each member adds ({card.blender}); refitted: weights of {card.refitted_blender} "
             "on resampled rows, 5 to 95 %; error correlation: with the other members, on average; "
             f"gain without it: of the {card.without_blender} blend",
-            _text(contributions(card)),
+            contributions(card),
             card.diversity.sentence,
             f"{card.metric} of the blends; honest: each fold scored by a blend fitted without it",
-            _text(blender_scores(card)),
+            blender_scores(card),
         ]
     if card.budget:
         parts += [
             f"{card.budget.blender} under limits of time, in seconds for {card.budget.rows} rows; "
             "honest: members and weights of each fold's blend are chosen without the fold",
-            _text(budget_levels(card)),
+            budget_levels(card),
         ]
-    return "\n\n".join([*parts, card.sentence, *_notes(card)])
+    return "\n\n".join(map(_text, [*parts, card.sentence, *_notes(card)]))
+
+
+def _fitted_cuts(card: BlendCard) -> str:
+    """Says why these scores may differ from those of the training, which uses default cuts."""
+    if not card.form.cuts:
+        return ""
+    cuts = "cut points" if card.task.kind == "ordinal" else "thresholds"
+    return f", with {cuts} fitted on the other folds"
 
 
 def _rows(card: BlendCard) -> str:
@@ -165,5 +174,15 @@ def _table(rows: dict[str, dict[str, str]], index: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(index)
 
 
-def _text(table: pd.DataFrame) -> str:
-    return table.to_string(index_names=False)
+def _seconds(value: float) -> str:
+    """Three figures, or all of a larger number."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _text(part: str | pd.DataFrame) -> str:
+    """A wrapped paragraph, or a table with all columns on the right but words without a heading."""
+    if isinstance(part, str):
+        return "\n".join(wrapped(part, hanging=""))
+    numbers = [i for i, heading in enumerate(part.columns, 1) if heading]
+    rows = zip(part.index, *(part[heading] for heading in part.columns), strict=True)
+    return "\n".join(aligned([["", *part.columns], *rows], right=numbers))

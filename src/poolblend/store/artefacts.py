@@ -203,14 +203,14 @@ class Store:
 
     def read_blend(self) -> BlendCard:
         """The blend card; UserError if it is missing, damaged or of another run."""
-        again = "run blend.py again (same --config)"
+        again = "run blend.py again (same --config and --set)"
         try:
             card = read_card(self.blend_path, BlendCard)
         except DamagedError as error:
             raise DamagedError(f"{error}; {again}") from None
         if card is None:
             raise UserError(
-                f"no blend card at {self.blend_path}; run blend.py first (same --config)"
+                f"no blend card at {self.blend_path}; run blend.py first (same --config and --set)"
             )
         if card.run != self.run:
             raise DamagedError(f"{self.blend_path} is of another run, {card.run}; {again}")

@@ -138,7 +138,7 @@ def _check_checkpoint(folder: Path) -> None:
 
 def _submission(path: Path) -> Artefact:
     """The state of a submission: its hash must be the one in its card."""
-    again = f"run infer.py again (same --config), or delete {path.stem}.csv and .json"
+    again = f"run infer.py again (same --config and --set), or delete {path.stem}.csv and .json"
     try:
         if path.exists():
             card = read_card_of(path, SubmissionCard)

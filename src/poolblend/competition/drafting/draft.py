@@ -119,7 +119,8 @@ def _text(texts: Sequence[str], others: Sequence[Column], rows: int, given: str)
     if given:
         return Finding("data.text", value, given)
     if possible:
-        reason = f"the longest; there are also {describe(possible, rows)}"
+        joined = ", ".join([*(column.name for column in possible), *texts])
+        reason = f"the longest; or all, as [{joined}]: {describe(possible, rows)}"
         return Finding("data.text", value, reason, "guess")
     if len(texts) == 1:
         return Finding("data.text", value, "the only text")
