@@ -8,6 +8,7 @@ from poolblend.cards.backbone import (
     HeldOutLoss,
     MlmRows,
 )
+from poolblend.cards.bundle import Agreement, BundleCard, HandedOver
 from poolblend.cards.checkpoint import CheckpointCard
 from poolblend.cards.fold import (
     BackboneHashes,
@@ -157,6 +158,19 @@ def states_inputs():
     )
 
 
+def bundle_card():
+    return BundleCard(
+        run="toy",
+        tables=("test.csv", "sample_submission.csv"),
+        weights={"m": 1.0},
+        agreement=Agreement(
+            rows=9, largest=0.01, mean=0.001, metric="f1", score=0.5, half_score=0.25
+        ),
+        files={"config.yaml": FILE},
+        provenance=Provenance.here(),
+    )
+
+
 def examples():
     """A card of every kind, by its class."""
     note = {"member": "m", "fold": 0, "reason": "größer als 1", "written": "today"}
@@ -174,5 +188,7 @@ def examples():
         pseudo_card(),
         blend_card(),
         submission_card(FILE),
+        bundle_card(),
+        HandedOver(dataset=HASH, notebook=HASH, version=2, submitted=1),
     ]
     return {type(card): card for card in cards}
