@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from poolblend import config, pipeline
+from poolblend.cards import provenance
 from poolblend.errors import UserError
 from poolblend.pipeline import bundling
 from poolblend.store.bundle import Bundle
@@ -129,9 +131,11 @@ def test_the_steps_of_a_bundle_each_done_once(bundle, tool, capsys):
     assert "version 3 of me/poolblend-toy has been submitted already" in capsys.readouterr().out
 
 
-def test_made_again_it_is_a_new_version_of_dataset_and_notebook(bundle, tool):
+def test_made_again_it_is_a_new_version_of_dataset_and_notebook(bundle, tool, monkeypatch):
     pipeline.submit(bundle())
     tool.calls()
+    later = provenance.now() + timedelta(hours=1)  # cards have no parts of seconds
+    monkeypatch.setattr(provenance, "now", lambda: later)
     tool.answer("kernels push", "Kernel version 4 successfully pushed.  Please check url")
     pipeline.submit(bundle())
     done = [call[:2] for call in tool.calls()]
