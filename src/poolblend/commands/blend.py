@@ -18,6 +18,7 @@ from poolblend.commands import command_line
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Blend with these arguments, and print the blend and its members."""
     parser = command_line.parser("blend", __doc__, lists="blender")
     parser.add_argument(
         "--members",

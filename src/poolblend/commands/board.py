@@ -17,6 +17,7 @@ from poolblend.commands import command_line
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Print the board with these arguments."""
     parser = command_line.parser("board", __doc__)
     parser.add_argument(
         "--html", metavar="FILE", help="also write the board as one HTML page, with a picture"

@@ -15,6 +15,7 @@ from poolblend.commands import command_line
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Write the bundle with these arguments."""
     parser = command_line.parser("bundle", __doc__)
     parser.add_argument("--to", metavar="FOLDER", required=True, help="the folder to write")
     parser.add_argument("--owner", metavar="NAME", help="your name in Kaggle's addresses")

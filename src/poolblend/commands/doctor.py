@@ -12,6 +12,7 @@ from poolblend.commands import command_line
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Test this machine with these arguments."""
     parser = command_line.parser("doctor", __doc__)
     args = command_line.parse(parser, arguments)
     pipeline.doctor(config.load(args.config, args.set, seed=args.seed))

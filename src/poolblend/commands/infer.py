@@ -14,6 +14,7 @@ Models run on the GPU if there is one. Their test predictions are stored, so tha
 the same members does not compute them again.
 """
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from poolblend import config, pipeline
@@ -21,6 +22,33 @@ from poolblend.commands import command_line
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Infer with these arguments, or do what a flag names instead."""
+    parser = _parser()
+    args = command_line.parse(parser, arguments)
+    settings = config.load(args.config, args.set, seed=args.seed)
+    workers = args.workers
+    if args.time_limit and (args.verify_oof or args.vectors or args.pseudo_labels is not None):
+        parser.error("--time-limit does nothing with --verify-oof, --vectors or --pseudo-labels")
+    time_limit = config.parse_duration(args.time_limit) if args.time_limit else None
+    if args.verify_oof:
+        pipeline.verify_oof(settings, workers=workers)
+    elif args.estimate is not None:
+        pipeline.estimate(settings, args.estimate, workers=workers, limit=time_limit)
+    elif args.vectors:
+        pipeline.write_vectors(settings, workers=workers)
+    elif args.pseudo_labels is not None:
+        pipeline.write_pseudo_labels(settings, args.pseudo_labels, workers=workers)
+    else:
+        pipeline.infer(
+            settings,
+            members_from=args.members_from,
+            workers=workers,
+            out=args.out,
+            time_limit=time_limit,
+        )
+
+
+def _parser() -> ArgumentParser:
     parser = command_line.parser("infer", __doc__)
     command_line.add_workers(parser)
     instead = parser.add_mutually_exclusive_group()
@@ -64,25 +92,4 @@ def main(arguments: Sequence[str]) -> None:
         help="stop before this time, such as 8h30m or 45m; the same command continues. With --out, "
         "the submission is then written from the fold models that are done",
     )
-    args = command_line.parse(parser, arguments)
-    settings = config.load(args.config, args.set, seed=args.seed)
-    workers = args.workers
-    if args.time_limit and (args.verify_oof or args.vectors or args.pseudo_labels is not None):
-        parser.error("--time-limit does nothing with --verify-oof, --vectors or --pseudo-labels")
-    time_limit = config.parse_duration(args.time_limit) if args.time_limit else None
-    if args.verify_oof:
-        pipeline.verify_oof(settings, workers=workers)
-    elif args.estimate is not None:
-        pipeline.estimate(settings, args.estimate, workers=workers, limit=time_limit)
-    elif args.vectors:
-        pipeline.write_vectors(settings, workers=workers)
-    elif args.pseudo_labels is not None:
-        pipeline.write_pseudo_labels(settings, args.pseudo_labels, workers=workers)
-    else:
-        pipeline.infer(
-            settings,
-            members_from=args.members_from,
-            workers=workers,
-            out=args.out,
-            time_limit=time_limit,
-        )
+    return parser

@@ -16,6 +16,7 @@ from poolblend.commands import command_line
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Draft a config with these arguments, and print what was found."""
     parser = command_line.parser("new", __doc__, of_config=False)
     parser.add_argument(
         "--from",

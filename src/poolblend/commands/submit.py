@@ -16,6 +16,7 @@ from poolblend.commands import command_line
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Hand over with these arguments."""
     parser = command_line.parser("submit", __doc__, of_config=False)
     parser.add_argument("what", metavar="BUNDLE_OR_CSV", help="a bundle's folder, or a CSV")
     parser.add_argument("--owner", metavar="NAME", help="your name in Kaggle's addresses")

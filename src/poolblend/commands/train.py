@@ -19,6 +19,7 @@ fold that is damaged, or whose settings or data changed, is reported and not tra
 the other folds are trained; the exit status is then 1, and the same command tries the fold again.
 """
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from poolblend import config, pipeline
@@ -26,6 +27,38 @@ from poolblend.commands import command_line
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Train with these arguments, or do what a flag names instead."""
+    parser = _parser()
+    args = command_line.parse(parser, arguments)
+    settings = config.load(args.config, args.set, seed=args.seed)
+    time_limit = config.parse_duration(args.time_limit) if args.time_limit else None
+    chosen = {
+        "poolers": args.pooler,
+        "folds": args.fold,
+        "overwrite": args.overwrite,
+        "skip_failed": args.skip_failed,
+    }
+    if args.list:
+        pipeline.list_all()
+    elif args.screen:
+        pipeline.screen(settings, fold=args.fold, time_limit=time_limit, workers=args.workers)
+    elif args.dry_run:
+        pipeline.dry_run(settings, **chosen)
+    elif args.doctor:
+        pipeline.doctor(settings)
+    elif args.check:
+        pipeline.check(settings)
+    else:
+        pipeline.train(
+            settings,
+            **chosen,
+            standalone=args.standalone,
+            workers=args.workers,
+            time_limit=time_limit,
+        )
+
+
+def _parser() -> ArgumentParser:
     parser = command_line.parser("train", __doc__, lists="pooler")
     parser.add_argument(
         "--pooler",
@@ -86,30 +119,4 @@ def main(arguments: Sequence[str]) -> None:
     instead.add_argument(
         "--doctor", action="store_true", help="instead, test what the run needs on this machine"
     )
-    args = command_line.parse(parser, arguments)
-    settings = config.load(args.config, args.set, seed=args.seed)
-    time_limit = config.parse_duration(args.time_limit) if args.time_limit else None
-    chosen = {
-        "poolers": args.pooler,
-        "folds": args.fold,
-        "overwrite": args.overwrite,
-        "skip_failed": args.skip_failed,
-    }
-    if args.list:
-        pipeline.list_all()
-    elif args.screen:
-        pipeline.screen(settings, fold=args.fold, time_limit=time_limit, workers=args.workers)
-    elif args.dry_run:
-        pipeline.dry_run(settings, **chosen)
-    elif args.doctor:
-        pipeline.doctor(settings)
-    elif args.check:
-        pipeline.check(settings)
-    else:
-        pipeline.train(
-            settings,
-            **chosen,
-            standalone=args.standalone,
-            workers=args.workers,
-            time_limit=time_limit,
-        )
+    return parser

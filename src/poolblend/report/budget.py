@@ -35,7 +35,6 @@ def budget_use(
     used = [m for m in range(len(members)) if weights_MK[m].any()]
     blender = quick_blender(choice)
     found = _levels(config, looked_at, blender, limit, rows)
-    unlimited = found[-1]
     free = tuple(name for name in members if gathered.origins[name].oof_file is not None)
     timed = [
         card
@@ -43,16 +42,8 @@ def budget_use(
         for card in finished_folds(store, name, len(origin.folds))
     ]
     needed, places = budget.seconds(used) * rows, measured_on(timed)
-    sentence = (
-        f"Within {config.blend.budget} for {rows} rows: {len(used)} of {len(members)} members "
-        f"({listed([members[m] for m in used])}), about {duration(needed)} as timed in training "
-        f"({'; '.join(places)}), without loading models and reading tokens. "
-        f"Without a limit, {blender} takes about {duration(unlimited.seconds)} "
-        f"({len(unlimited.members)} of {len(members)} members) and scores "
-        f"{unlimited.honest:.4f}, honestly. Each fold's "
-        "members were chosen without the fold, as its weights were; the best "
-        "single member is the best that fits."
-    )
+    sentence = _sentence(config, rows, [members[m] for m in used], needed, places, len(members))
+    sentence += _without_limit(found[-1], blender, len(members))
     if len(places) > 1:
         sentence += " Seconds of different devices or machines are compared as if they were one's."
     if free:
@@ -66,6 +57,31 @@ def budget_use(
         free=free,
         measured_on=places,
         sentence=sentence,
+    )
+
+
+def _sentence(
+    config: Config,
+    rows: int,
+    used: list[str],
+    needed: float,
+    places: tuple[str, ...],
+    n_members: int,
+) -> str:
+    return (
+        f"Within {config.blend.budget} for {rows} rows: {len(used)} of {n_members} members "
+        f"({listed(used)}), about {duration(needed)} as timed in training "
+        f"({'; '.join(places)}), without loading models and reading tokens."
+    )
+
+
+def _without_limit(unlimited: Level, blender: str, n_members: int) -> str:
+    return (
+        f" Without a limit, {blender} takes about {duration(unlimited.seconds)} "
+        f"({len(unlimited.members)} of {n_members} members) and scores "
+        f"{unlimited.honest:.4f}, honestly. Each fold's "
+        "members were chosen without the fold, as its weights were; the best "
+        "single member is the best that fits."
     )
 
 
