@@ -23,7 +23,9 @@ SURROUNDINGS = {
 
 def _forking():
     """multiprocessing's, whose server is started with the first child and has no threads yet."""
-    paths = [str(TESTS), str(TESTS.parent / "src"), os.environ.get("PYTHONPATH", "")]
+    paths = [str(TESTS), str(TESTS.parent / "src")]
+    # Those that are there already: of an earlier call, or the user's.
+    paths += [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p not in paths]
     os.environ |= SURROUNDINGS | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     forking = multiprocessing.get_context("forkserver")
     forking.set_forkserver_preload(["rig.preloaded"])
@@ -82,8 +84,14 @@ def answer(work, *args, log):
     """What a child tells that does this, and nothing else."""
     child = Child(work, *args, log=log)
     if child.wait():
-        raise RuntimeError(f"{work.__name__} failed: see {log}")
+        raise failure(work.__name__, log)
     return child.told[-1][1]
+
+
+def failure(name, log):
+    """The error of a child that failed, with the end of its log."""
+    lines = log.read_text(errors="replace").splitlines()
+    return RuntimeError("\n".join([f"{name} failed: see {log}, which ends with", *lines[-20:]]))
 
 
 def _live(work, args, log, writer):

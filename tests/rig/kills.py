@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rig import looking, runs
-from rig.children import Child, answer
+from rig.children import Child, answer, failure
 from rig.operations import Operations
 
 SOON = 1.0  # seconds
@@ -80,7 +80,7 @@ class Scene:
         self.reset()
         child = self.start()
         if child.wait():
-            raise RuntimeError(f"{self.name} failed: see {self.log}")
+            raise failure(self.name, self.log)
         return child
 
     def know(self):

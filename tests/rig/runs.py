@@ -6,7 +6,7 @@ They tell of every phase they enter, as ("phase", name), and of whatever they ha
 
 import functools
 import os
-import sys
+from importlib import import_module
 from pathlib import Path
 
 from poolblend import config, pipeline
@@ -20,6 +20,9 @@ from poolblend.store.kept import KeptFile
 from poolblend.training.fit import Fit
 from rig import toys
 from rig.looking import find
+
+# Not every process has imported it before, and its package has a function of the same name.
+search = import_module("poolblend.ensembling.blenders.search")
 
 STARTING, BETWEEN = "starting", "between"
 
@@ -35,7 +38,7 @@ class Narrator:
             (Checkpoints, "drop", "checkpoint"),
             (finetune, "predict", "predicting a fold"),
             (FoldFiles, "save", "saving a fold"),
-            (sys.modules["poolblend.ensembling.blenders.search"], "sampler", "Optuna's search"),
+            (search, "sampler", "Optuna's search"),
             (Store, "write_blend", "blend card"),
             (submission, "_hidden_score", "scoring"),
             (KeptFile, "keep", "test predictions"),
