@@ -166,10 +166,14 @@ def truth(grid: Grid) -> np.ndarray:
 
 def accuracy(y: np.ndarray, oof: np.ndarray, resamples: int = 1000) -> tuple[float, float, float]:
     """Of the classes with the largest share, with a 95 % bootstrap interval over rows."""
-    hit = (oof.argmax(axis=1) == y).astype(float)
+    return mean(oof.argmax(axis=1) == y, resamples)
+
+
+def mean(values_N: np.ndarray, resamples: int = 1000) -> tuple[float, float, float]:
+    """With a 95 % bootstrap interval over rows."""
     rng = np.random.default_rng(0)
-    drawn = rng.choice(hit, (resamples, len(hit))).mean(axis=1)
-    return (float(hit.mean()), *np.quantile(drawn, [0.025, 0.975]).tolist())
+    drawn = rng.choice(values_N.astype(float), (resamples, len(values_N))).mean(axis=1)
+    return (float(values_N.mean()), *np.quantile(drawn, [0.025, 0.975]).tolist())
 
 
 # --- measuring ----------------------------------------------------------------------------------

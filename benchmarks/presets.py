@@ -7,21 +7,24 @@
 A fifth of the rows is kept as the test table. train.py and infer.py are real commands in a new
 folder, whose seconds hold imports, loading and saving. The honest accuracy of the blend, which auto
 chooses, has a 95 % bootstrap interval over rows; the best member's is honest, too: in each fold the
-member that is best on the others. The size is that of all fold models and the bases they share.
+member that is best on the others. The last lines compare the presets' blends in pairs, on the same
+rows. The size is that of all fold models and the bases they share.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import yaml
 
 from bench import ROOT, load_table, machine, timed
-from grids import accuracy, run_all, write_tables
+from grids import mean, run_all, write_tables
 from poolblend import config, pipeline
 from poolblend.config.presets import known_presets
 
@@ -33,7 +36,7 @@ class Measured(NamedTuple):
 
     train: float  # seconds
     predict: float  # seconds
-    score: tuple[float, float, float]  # of the blend, and the ends of its interval
+    hit_N: np.ndarray  # whether the blend has the row's class right
     member: str
     member_score: float
     blend: str
@@ -89,7 +92,7 @@ def measure(preset: str, data: Path, sets: list[str]) -> Measured:
         return Measured(
             train_seconds,
             infer_seconds,
-            accuracy(result.matrix.y, result.used.honest_pred_NK),
+            result.used.honest_pred_NK.argmax(axis=1) == result.matrix.y,
             card.choice.member,
             card.choice.member_score,
             card.blender,
@@ -105,12 +108,15 @@ def table(found: dict[str, Measured]) -> list[str]:
         f"{'honest accuracy of the blend':38}  {'size':>8}  best member"
     ]
     for preset, one in found.items():
-        score, low, high = one.score
+        score, low, high = mean(one.hit_N)
         honest = f"{score:.4f} ({low:.4f} to {high:.4f}), {one.blend}"
         lines.append(
             f"{preset:8}  {one.n_folds:11}  {one.train:7.1f} s  {one.predict:7.1f} s  "
             f"{honest:38}  {one.size / 1e6:5.0f} MB  {one.member} {one.member_score:.4f}"
         )
+    for before, after in itertools.combinations(found, 2):
+        gain, low, high = mean(found[after].hit_N * 1.0 - found[before].hit_N)
+        lines.append(f"{after} over {before}: {gain:+.4f} ({low:+.4f} to {high:+.4f})")
     return lines
 
 

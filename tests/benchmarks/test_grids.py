@@ -93,7 +93,9 @@ def test_the_presets_at_a_tiny_size(tiny_backbone):
     flags = [f"--set={item}" for item in sets]
     lines = output("presets.py", "--rows", 60, "--only", "fast,best", *flags).splitlines()
     assert lines[0].startswith("60 rows; ")
-    fast, best = (line.split() for line in lines[2:])
+    fast, best = (line.split() for line in lines[2:4])
     assert fast[:2] == ["fast", str(2 * 3)]  # members and folds
     assert best[:2] == ["best", str(2 * 2 * 5)]
-    assert all(" MB  tiny-" in line for line in lines[2:])
+    assert all(" MB  tiny-" in line for line in lines[2:4])
+    gain = float(best[6]) - float(fast[6])
+    assert lines[4].startswith(f"best over fast: {gain:+.4f} (")
