@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,6 +54,18 @@ def grouped(reasons: Mapping[tuple[str, int], str]) -> Iterator[str]:
     for (name, reason), group in groupby(ordered, key=lambda item: (item[0][0], item[1])):
         folds = ", ".join(str(fold) for (_, fold), _ in group)
         yield f"{name} fold {folds}: {reason}"
+
+
+def hide_bars() -> bool | None:
+    """tqdm's `disable`: shown on terminals and in notebooks, unless TQDM_DISABLE is set.
+
+    tqdm reads the variable only where `disable` is not given, and takes a notebook for a file.
+    """
+    if os.environ.get("TQDM_DISABLE"):
+        return True
+    ipython = sys.modules.get("IPython")
+    in_notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+    return False if in_notebook else None
 
 
 class AboveBars(logging.StreamHandler):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from poolblend import config, pipeline
@@ -128,6 +129,26 @@ def test_the_default_config_is_named_after_the_folder(tmp_path, monkeypatch):
     end = pipeline.new(str(tmp_path / "Essays (2, new)"))
     assert end.startswith("config: configs/Essays-2-new.yaml\n")
     assert config.load(tmp_path / "configs" / "Essays-2-new.yaml").run == "Essays-2-new"
+
+
+def test_a_folder_of_parquet_is_a_table(tmp_path):
+    folder = tmp_path / "tweets"
+    keys = write_shape(folder, "tweets")
+    for name in ("train", "test"):
+        frame = pd.read_csv(folder / f"{name}.csv")
+        (folder / f"{name}.csv").unlink()
+        (folder / name).mkdir()
+        (folder / name / "_SUCCESS").touch()
+        for number, part in enumerate((frame[:5], frame[5:])):
+            part.to_parquet(folder / name / f"part-{number}.parquet")
+    (folder / "images").mkdir()
+    pipeline.new(str(folder), str(tmp_path / "a.yaml"))
+    settings = config.load(tmp_path / "a.yaml")
+    assert (settings.data.train, settings.data.test) == ("train", "test")
+    assert {key: value(settings, key) for key in keys} == keys
+    (folder / "train" / "notes.txt").touch()
+    with refused("train is a folder that holds 'notes.txt', expected parquet files alone"):
+        pipeline.new(str(folder), str(tmp_path / "b.yaml"))
 
 
 def test_a_draft_whose_tables_cannot_be_read_is_kept_and_says_why(tmp_path):

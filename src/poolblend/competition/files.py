@@ -122,6 +122,16 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in (".csv", ".parquet")
 
 
+def is_readable(path: Path) -> bool:
+    """Whether `path` is there as a table: a file by its name, a folder by what it holds."""
+    if not path.is_dir():
+        return is_table(path)
+    try:
+        return bool(parts(path))
+    except UserError:
+        return False
+
+
 def _is_csv(path: Path) -> bool:
     if not is_table(path):
         raise UserError(f"{path} ends in '{path.suffix}'; expected a .csv or .parquet file")

@@ -24,6 +24,7 @@ import poolblend
 from poolblend import config
 from poolblend.errors import UserError
 from poolblend.loading.competition import open_store
+from poolblend.printing import hide_bars
 from poolblend.report.packages import require_packages
 from poolblend.report.page import page
 from poolblend.report.tables import show
@@ -120,7 +121,7 @@ def _run(notebook: NotebookNode) -> None:
     with (
         # A new folder instead of the user's IPython profile, which may not be writable.
         TemporaryDirectory(prefix="poolblend-", ignore_cleanup_errors=True) as folder,
-        tqdm(total=n_cells, desc="report", unit="cell", disable=None) as bar,
+        tqdm(total=n_cells, desc="report", unit="cell", disable=hide_bars()) as bar,
         ThreadPoolExecutor(1) as pool,
     ):
         # Without folders of kernels, `python3` is this interpreter.

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from poolblend.modeling.layers import checkpoint_activations
 from poolblend.modeling.model import TextModel
+from poolblend.printing import hide_bars
 from poolblend.training import state
 from poolblend.training.batches import Encoded, padding_share, plan_steps
 from poolblend.training.devices import (
@@ -203,7 +204,7 @@ class Fit:
             initial=self.steps_done,
             desc=progress,
             unit=" step",
-            disable=None if progress else True,
+            disable=hide_bars() if progress else True,
         ) as bar:
             while self.position.epoch < self.options.epochs:
                 epoch = self.position.epoch

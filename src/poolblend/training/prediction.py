@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from poolblend.modeling.model import Batch, TextModel
+from poolblend.printing import hide_bars
 from poolblend.training.batches import (
     Encoded,
     collate,
@@ -228,11 +229,12 @@ def each_batch(
     waiting = prediction_batches(lengths, batch_tokens)
     training = model.training
     model.eval()
+    hidden = hide_bars() if progress else True
     with (
         torch.no_grad(),  # under inference_mode, autocast would cast all weights in every batch
         _castable(model if dtype is not None else None),
         torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
-        tqdm(total=len(rows), desc=progress, unit="row", disable=None if progress else True) as bar,
+        tqdm(total=len(rows), desc=progress, unit="row", disable=hidden) as bar,
     ):
         while waiting:
             batch = waiting[0]

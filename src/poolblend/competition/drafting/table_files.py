@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from poolblend.competition.classes import listed
 from poolblend.competition.drafting.findings import Given
-from poolblend.competition.files import header, is_table, read_table
+from poolblend.competition.files import header, is_readable, parts, read_table
 from poolblend.competition.names import words
 from poolblend.errors import UserError
 
@@ -25,7 +25,7 @@ OWN = ("folds.csv",)  # which training writes beside the tables
 
 
 class TableFiles(NamedTuple):
-    """Names of files in the folder; `others` are its further tables."""
+    """Names of files in the folder, or of folders of parquet; `others` are its further tables."""
 
     sample: str
     train: str
@@ -44,8 +44,8 @@ def find_table_files(folder: Path, given: Given) -> TableFiles:
             f"no folder {folder}; --from takes the folder with the competition's train, test and "
             "sample submission"
         )
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    tables = [name for name in names if is_table(Path(name)) and not name.startswith(".")]
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    tables = [name for name in names if is_readable(folder / name)]
 
     def chosen(role: Role, name: str | None, rank: Callable[[str], tuple[int, ...]]) -> str:
         return name or _choose(role, folder, names, tables, rank)
@@ -101,6 +101,8 @@ def _choose(
             f"with --{role} NAME"
         )
     unread = [name for name in names if name not in tables and role_of(name) == role]
+    if unread and (folder / unread[0]).is_dir():
+        parts(folder / unread[0])  # says what else it holds
     if unread:
         raise UserError(
             f"no {noun} in {folder}: {unread[0]} is not a .csv or .parquet file; unpack it, or "

@@ -12,6 +12,7 @@ from typing import Any
 from tqdm.std import tqdm
 
 from poolblend.jobs.runners.seam import Outcome, Work
+from poolblend.printing import hide_bars
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class Progress:
     def __init__(self, n: int) -> None:
         self._n, self._done, self._failed = n, 0, 0
         self._began = self._told = time.monotonic()
-        self._bar = tqdm(total=n, unit="job", disable=None, leave=False, file=sys.stderr)
+        self._bar = tqdm(total=n, unit="job", disable=hide_bars(), leave=False, file=sys.stderr)
 
     def count(self, outcome: Outcome | Exception) -> None:
         """An order has ended."""
