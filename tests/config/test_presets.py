@@ -32,10 +32,10 @@ def test_a_preset_lies_between_the_defaults_and_what_the_config_says(write):
 
 
 def test_lists_are_replaced_and_null_is_a_value(write):
-    path = write("preset: best\nmembers: [max]\nseeds: null\ntrain: {rdrop: 0.0}\n")
+    path = write("preset: best\nmembers: [max]\nseeds: null\ntrain: {freeze_layers: null}\n")
     settings = config.load(path)
     assert [member.name for member in settings.resolve_members()] == ["minilm-max-s42"]
-    assert settings.train.rdrop == 0.0
+    assert settings.train.freeze_layers is None
     assert settings.train.epochs == read_preset("best")["train"]["epochs"]
 
 
