@@ -59,12 +59,15 @@ class TestWeightsPerOutput:
     @pytest.mark.parametrize("scorer", [MACRO, MCRMSE], ids=lambda scorer: scorer.name)
     def test_are_those_of_each_output_alone(self, scorer: Scorer, space: str) -> None:
         given, form = seen(scorer), Form(space, cuts=scorer is MACRO)
-        options = Blend(weights="per_output")
+        thresholds = "fitted" if form.cuts else "default"
+        options = Blend(weights="per_output", thresholds=thresholds)
         together = fit_blends(self.names, given, scorer, options, form=form)
         for k, output in enumerate(given.outputs):
             y = given.y[:, k] if scorer is MACRO else given.y[:, [k]]
             alone = matrix(y, given.oof_MNK[:, :, [k]], (output,))
-            each = fit_blends(self.names, alone, scorer.of_output(k), Blend(), form=form)
+            each = fit_blends(
+                self.names, alone, scorer.of_output(k), Blend(thresholds=thresholds), form=form
+            )
             for name in self.names:
                 mine, theirs = each[name].mixture, together[name].mixture
                 np.testing.assert_allclose(theirs.weights_MK[:, [k]], mine.weights_MK, atol=1e-12)
@@ -121,7 +124,7 @@ class TestTheForm:
             given = seen(scorer, seed, M=2)
             if scorer.task.probabilistic:  # balanced, calibrated, and of one opinion
                 rng = np.random.default_rng(seed)
-                p_N = rng.random(160)
+                p_N = rng.uniform(0.1, 0.9, 160)
                 y = (rng.random(160) < p_N).astype(np.int64)
                 near_MN = np.clip(p_N + 0.02 * rng.normal(size=(2, 160)), 0.02, 0.98)
                 given = matrix(y, near_MN[:, :, None])

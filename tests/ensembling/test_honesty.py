@@ -103,8 +103,24 @@ def test_each_fold_is_predicted_and_decided_by_its_own_mixture(case: str, name: 
     assert report.optimism == pytest.approx(report.in_sample - report.honest, abs=1e-12)
 
 
+@pytest.mark.parametrize("shift", [0.0, -1.5])
+def test_the_best_member_is_scored_as_it_would_be_alone(shift: float) -> None:
+    """What suits the equal blend, fitted thresholds or not, may not suit the member."""
+    rng = np.random.default_rng(4)
+    signal_N = rng.normal(size=300)
+    y = (rng.random(300) < expit(3 * signal_N)).astype(np.int64)
+    good_N = expit(3 * signal_N + shift)  # with a shift, few are above one half
+    given = matrix(y, np.stack([good_N, *rng.random((3, 300))])[:, :, None])
+    options = Blend(fitters=["equal"], space="plain")
+    best = compare(given, F1, options).reports["best"]
+    assert (best.fold_weights_FM[:, 0] == 1).all()
+    alone = compare(given.subset(given.members[:1]), F1, options).reports["equal"]
+    assert best.honest == alone.honest
+    assert (best.mixture.cuts is None) == (alone.mixture.cuts is None)
+
+
 def test_each_fold_chooses_its_space_for_itself() -> None:
-    given = seen(1, [0.6, 0.8, 1.0])
+    given = seen(2, [0.6, 0.8, 1.0])
     report = compare(given, AUC, OPTIONS.model_copy(update={"fitters": ["equal"]})).reports["equal"]
     spaces = [mixture.space.name for mixture in report.fold_mixtures]
     assert spaces == [

@@ -246,7 +246,7 @@ def test_slices_and_what_each_member_brings_are_told(elsewhere):
     assert list(blend.findings.without.index) == list(blend.matrix.members)
     assert blend.card == open_store(settings).read_blend()
     told = str(blend)
-    assert "gain without it" in told
+    assert "loss without it" in told
     assert "decide" in blend.card.diversity.sentence
     assert "gain over equal" in told
     assert "target" in told

@@ -168,6 +168,6 @@ def test_tables_have_the_cards_numbers_and_escape_names_in_html():
     assert table.loc["<script>"].tolist() == ["0.7124", "0.7000..0.7500", "0.7000", "undefined"]
     assert "<script>" not in table.to_html()
     assert tables.blender_scores(card).loc["equal", "honest"] == "0.7000"
-    gains = tables.contributions(card)["gain without it"]
-    assert gains.tolist() == ["-0.1000 (-0.2000..-0.0500)"]
+    losses = tables.contributions(card)["loss without it"]
+    assert losses.tolist() == ["+0.1000 (+0.0500..+0.2000)"]
     assert tables.show(card).endswith("One member.\n\nNot in this blend: knn lacks fold 1 of 2.")

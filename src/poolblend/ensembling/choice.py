@@ -18,8 +18,9 @@ class Choice:
     """The chosen blender, and what each blender gains, with 95 % intervals.
 
     `over_member` and `over_equal` hold every blender's gain, positive when better, over the best
-    single member and over equal weights. `member` is the best on all rows; `member_score` is the
-    honest score of picking the best member without the fold that is scored, as blends are fitted.
+    single member and over equal weights. `member` is the best on all rows, where it scores
+    `member_overall`; `member_score` is the honest score of picking the best member without the fold
+    that is scored, as blends are fitted.
     """
 
     blender: str
@@ -27,6 +28,7 @@ class Choice:
     metric: str
     honest: float
     member: str
+    member_overall: float
     member_score: float
     over_member: dict[str, Gain]
     over_equal: dict[str, Gain]
@@ -49,14 +51,15 @@ def choose(
     blender: str = "auto",
     *,
     resamples: int = RESAMPLES,
-    member: str | None = None,
+    member: tuple[str, float] | None = None,
 ) -> Choice:
     """Choose the blender asked for, or the simplest within one standard error of the best.
 
-    The standard error is that of the paired difference under a bootstrap over rows or groups
-    (Breiman et al. 1984, sec. 3.4.3, for the rule); intervals are the bootstrap's middle 95 %.
+    The standard error is that of the paired difference under a bootstrap over rows or groups;
+    intervals are the bootstrap's middle 95 %.
     Both are widened for what a fit adds to them (`fitted_widening`). `member` is the best single
-    one where it is known. Raises UserError for a blender without a report.
+    one with its score on all rows, where they are known. Raises UserError for a blender without a
+    report.
     """
     reports, matrix = comparison.reports, comparison.matrix
     if len(matrix.members) == 1:
@@ -72,14 +75,15 @@ def choose(
         seed=comparison.seed,
         resamples=resamples,
     )
-    name = _simplest_within_noise(pairs) if blender == "auto" else blender
-    single = _single(reports)
+    name = (pairs.simplest(by_simplicity()) or "equal") if blender == "auto" else blender
+    single, (best, overall) = _single(reports), member or _best_allowed(comparison)
     return Choice(
         blender=name,
         automatic=blender == "auto",
         metric=comparison.scorer.name,
         honest=reports[name].honest,
-        member=member or matrix.members[_best_allowed(comparison)],
+        member=best,
+        member_overall=overall,
         member_score=reports[single].honest,
         over_member={each: pairs.gain(single, each) for each in reports},
         over_equal={each: pairs.gain("equal", each) for each in reports},
@@ -88,25 +92,17 @@ def choose(
     )
 
 
-def _best_allowed(comparison: Comparison) -> int:
-    """The place of the member that scores best alone, of those that a budget allows."""
+def _best_allowed(comparison: Comparison) -> tuple[str, float]:
+    """The member that scores best alone, of those that a budget allows, and its score."""
     losses_M, budget = comparison.member_losses, comparison.matrix.budget
     allowed = range(len(losses_M)) if budget is None else budget.alone
-    return min(allowed, key=losses_M.__getitem__)
+    best = min(allowed, key=losses_M.__getitem__)
+    sign = -1 if comparison.scorer.better == "max" else 1
+    return comparison.matrix.members[best], sign * float(losses_M[best]) + 0.0
 
 
 def _single(blenders: Collection[str]) -> str:
     return "best" if "best" in blenders else "equal"  # of one member, equal weights are that one
-
-
-def _simplest_within_noise(pairs: Resamples) -> str:
-    leader = min(pairs.loss, key=lambda name: pairs.loss[name])
-    return next(
-        name
-        for name in by_simplicity()
-        if name in pairs.loss
-        and pairs.loss[name] - pairs.loss[leader] <= pairs.standard_error(name, leader)
-    )
 
 
 def sentence(choice: Choice) -> str:
@@ -122,8 +118,8 @@ def sentence(choice: Choice) -> str:
     text = (
         f"Chose {choice.blender}, {how}: honest {metric} {honest} against "
         f"{choice.member_score:.4f} of the best single member (picked without the scored fold; on "
-        f"all rows it is {choice.member}); a gain of {show_gain(choice.gain)}, "
-        f"{_verdict(choice.gain, 'blending')}."
+        f"all rows it is {choice.member} with {choice.member_overall:.4f}); a gain of "
+        f"{show_gain(choice.gain)}, {_verdict(choice.gain, 'blending')}."
     )
     if choice.blender == "equal":
         return text

@@ -45,6 +45,17 @@ def member_table(
     return _table(rows, ["score", "low", "high"])
 
 
+def fold_scores(matrix: OofMatrix, scorer: Scorer, inputs: np.ndarray) -> list[float | None]:
+    """The score of metric inputs within each fold, in rising order; None where it is undefined."""
+    scores: list[float | None] = []
+    for held_N in fold_masks(matrix):
+        try:
+            scores.append(scorer.score_inputs(matrix.y[held_N], inputs[held_N]))
+        except UndefinedScoreError:
+            scores.append(None)
+    return scores
+
+
 def leave_one_out(
     matrix: OofMatrix,
     scorer: Scorer,

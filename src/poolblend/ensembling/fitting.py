@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -24,9 +23,11 @@ from poolblend.ensembling.problem import (
     inner_folds,
     starting_blenders,
 )
+from poolblend.ensembling.resampling import Resamples
 from poolblend.errors import UserError
 
 BEST = "best"
+FORM_RESAMPLES = 50  # for a standard error; quantiles need more
 
 
 class Form(NamedTuple):
@@ -88,7 +89,17 @@ def fit_blends(
             made[name] = BLENDERS[name](problem)
         if name in names:
             made_of = {part.output: made[name] for part, made in zip(parts, fits, strict=True)}
-            fitted[name] = _joined(made_of, space, form, matrix, scorer)
+            mixture = _joined(made_of, space, matrix)
+            cuts = form.cuts
+            if name == BEST:
+                # What suits the equal blend may not suit a member alone: with the blend's form, the
+                # member that blends are compared with would be worse than it is.
+                cuts = _fits_own_cuts(mixture, matrix, scorer, options)
+            if cuts:
+                fits_cuts = fit_cuts(scorer, matrix.y, mixture.apply(matrix.oof_MNK))
+                mixture = replace(mixture, cuts=fits_cuts)
+            searches = {output: fit.history for output, fit in made_of.items() if fit.history}
+            fitted[name] = Fitted(mixture, searches)
     return fitted
 
 
@@ -141,31 +152,40 @@ def _of_all_members(fit: Fitted, kept: Sequence[int], matrix: OofMatrix, kind: s
 
 
 def choose_form(matrix: OofMatrix, scorer: Scorer, options: Blend) -> Form:
-    """The space and the treatment of cuts under which the equal blend scores best.
+    """The simplest space and treatment of cuts within one standard error of the best.
 
-    Each is scored on rows on which neither cuts nor ranks were fitted. The simplest is kept unless
-    another leads by more than two standard errors of the difference between folds.
+    Each is scored with the equal blend, on rows on which neither cuts nor ranks were fitted. The
+    standard error is that of the paired difference under a bootstrap over rows or groups.
     """
-    chosen, *others = forms = _forms(scorer, options)
+    simplest, *others = forms = _forms(scorer, options)
     if not others:
-        return chosen
+        return simplest
     y, fold_N = matrix.y, inner_folds(matrix.fold_N)
     folds = [fold_N == fold for fold in np.unique(fold_N)]
     inputs = {form: cross_fitted(matrix.oof_MNK, y, folds, scorer, form) for form in forms}
     losses = {form: scorer.loss_or_inf(y, inputs[form], fold_N) for form in forms}
-    fold_losses = {
-        form: np.array([scorer.loss_or_inf(y[rows], inputs[form][rows]) for rows in folds])
-        for form in forms
-    }
-    for form in others:
-        with np.errstate(invalid="ignore"):  # infinite where the metric is undefined
-            gains = fold_losses[chosen] - fold_losses[form]
-        gains = gains[np.isfinite(gains)]
-        if len(gains) < 2 or not losses[form] < losses[chosen]:
-            continue
-        if gains.mean() > 2 * gains.std(ddof=1) / math.sqrt(len(gains)):
-            chosen = form
-    return chosen
+    if losses[simplest] == min(losses.values()):
+        return simplest
+    named = {f"{form.space} {form.cuts}": form for form in forms}
+    try:
+        pairs = Resamples(
+            y,
+            {name: inputs[form] for name, form in named.items()},
+            scorer,
+            fold_N=fold_N,
+            group_N=matrix.group_N,
+            resamples=FORM_RESAMPLES,
+        )
+    except UserError:  # the metric is undefined on most resamples
+        return simplest
+    return named.get(pairs.simplest(named) or "", simplest)
+
+
+def _fits_own_cuts(mixture: Mixture, matrix: OofMatrix, scorer: Scorer, options: Blend) -> bool:
+    """Whether cuts are fitted to the mixture's predictions, by `choose_form` for them alone."""
+    pred_MNK = mixture.apply(matrix.oof_MNK)[None]
+    alone = replace(matrix, oof_MNK=pred_MNK, members=(BEST,), budget=None)
+    return choose_form(alone, scorer, options.model_copy(update={"space": "plain"})).cuts
 
 
 def cross_fitted(
@@ -247,29 +267,24 @@ def _with_starts(names: Sequence[str]) -> list[str]:
 
 
 def _space_of(name: str, form: Form, kind: str) -> str:
-    """A blender's own space, or plain values where a task has no logits."""
+    """A blender's own space; plain values for one member alone, or where a task has no logits."""
+    if name == BEST:
+        return "plain"
     own = BLENDERS[name].space
     if own is None:
         return form.space
     return own if own in SPACES[kind] else "plain"
 
 
-def _joined(
-    fits: dict[str, BlendFit], space: Space, form: Form, matrix: OofMatrix, scorer: Scorer
-) -> Fitted:
-    """One mixture from one fit for all outputs, or from one for each."""
+def _joined(fits: dict[str, BlendFit], space: Space, matrix: OofMatrix) -> Mixture:
+    """One mixture, without cuts, from one fit for all outputs, or from one for each."""
     K = len(matrix.outputs)
     weights_MK = np.stack([fit.weights_M for fit in fits.values()], axis=1)
     intercepts = [
         np.zeros(1) if fit.intercept_K is None else fit.intercept_K for fit in fits.values()
     ]
-    mixture = Mixture(
+    return Mixture(
         space,
         np.broadcast_to(weights_MK, (len(weights_MK), K)).copy(),
         np.broadcast_to(np.concatenate(intercepts), (K,)).copy(),
     )
-    if form.cuts:
-        cuts = fit_cuts(scorer, matrix.y, mixture.apply(matrix.oof_MNK))
-        mixture = replace(mixture, cuts=cuts)
-    searches = {output: fit.history for output, fit in fits.items() if fit.history}
-    return Fitted(mixture, searches)

@@ -70,7 +70,8 @@ def score_on_all(
     reports = rescore(comparison.reports, matrix, scorer, READ_AT_ONCE)
     whole = replace(comparison, matrix=matrix, reports=reports)
     asked = "auto" if choice.automatic else choice.blender
-    chosen = choose(whole, asked, resamples=resamples, member=choice.member)
+    best = choice.member, choice.member_overall
+    chosen = choose(whole, asked, resamples=resamples, member=best)
     scores = {
         name: replace(
             report,

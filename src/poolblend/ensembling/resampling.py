@@ -169,6 +169,21 @@ class Resamples:
         difference_R = self.drawn_R[before] - self.drawn_R[after]
         return self._widening(before, after) * float(np.std(difference_R, ddof=1))
 
+    def simplest(self, names: Iterable[str]) -> str | None:
+        """The first of `names` within one standard error of the best; None if none has a loss.
+
+        The simplest stand first. Breiman et al., Classification and Regression Trees, 1984, 3.4.3.
+        """
+        known = [name for name in names if name in self._inputs]
+        if not known:
+            return None
+        leader = min(known, key=self.loss.__getitem__)
+        return next(
+            name
+            for name in known
+            if self.loss[name] - self.loss[leader] <= self.standard_error(name, leader)
+        )
+
     def _widening(self, before: str, after: str) -> float:
         pair = self._inputs[before], self._inputs[after]
         return fitted_widening(self._y, *pair, self._scorer, self._group_N)

@@ -34,6 +34,7 @@ def leaderboard(config: Config) -> pd.DataFrame:
     rows = {name: _of_folds(standing(store, name, board.n_folds)) for name in names}
     for each in board.members:
         score = dict(zip(("score", "low", "high"), each.score, strict=True))
+        score |= {"mean": each.fold_mean, "sd": each.fold_sd}
         seconds = {"seconds": each.train_seconds, "predict_seconds": each.predict_seconds}
         rows[each.member] = {**rows.get(each.member, {}), **score, **seconds, "weight": each.weight}
     for name, why in board.missing.items():

@@ -22,11 +22,10 @@ from poolblend.cards.blend import (
     Weighting,
 )
 from poolblend.cards.provenance import Provenance
-from poolblend.competition.metrics import UndefinedScoreError
 from poolblend.config import Config
 from poolblend.ensembling.blenders import by_simplicity
 from poolblend.ensembling.choice import Choice, sentence
-from poolblend.ensembling.contributions import stability_table
+from poolblend.ensembling.contributions import fold_scores, stability_table
 from poolblend.ensembling.diversity import (
     ambiguity,
     disagreement,
@@ -35,10 +34,8 @@ from poolblend.ensembling.diversity import (
     q_statistic,
 )
 from poolblend.ensembling.honesty import Comparison, Honest
-from poolblend.ensembling.matrix import OofMatrix
 from poolblend.ensembling.slices import slice_sentence
 from poolblend.loading.blend_members import Members
-from poolblend.loading.competition import Competition
 from poolblend.report.result import Findings
 
 
@@ -61,7 +58,7 @@ def blend_card(
             origin=gathered.origins[name],
             weight=float(used.weights_M[m]),
             **_row(findings.scores, name),
-            fold_scores=_fold_scores(competition, matrix, comparison.member_inputs[m]),
+            fold_scores=fold_scores(matrix, competition.scorer, comparison.member_inputs[m]),
             without=LossWithout(**_row(findings.without, name)),
             refitted=Refitted(**_row(stability, name)),
             error_correlation=_mean_with_others(error_corr_MM, m),
@@ -173,16 +170,3 @@ def _mean_with_others(error_corr_MM: np.ndarray, m: int) -> float | None:
     others = np.delete(error_corr_MM[m], m)
     known = others[np.isfinite(others)]
     return float(known.mean()) if known.size else None
-
-
-def _fold_scores(
-    competition: Competition, matrix: OofMatrix, inputs: np.ndarray
-) -> list[float | None]:
-    scores: list[float | None] = []
-    for fold in range(competition.n_folds):
-        rows = matrix.fold_N == fold
-        try:
-            scores.append(competition.scorer.score_inputs(matrix.y[rows], inputs[rows]))
-        except UndefinedScoreError:
-            scores.append(None)
-    return scores

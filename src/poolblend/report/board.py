@@ -12,7 +12,7 @@ from poolblend.cards.blend import BlendCard, BlendMember
 from poolblend.cards.fold import FoldCard
 from poolblend.competition.metrics import METRICS
 from poolblend.config import Config
-from poolblend.ensembling.contributions import member_table
+from poolblend.ensembling.contributions import fold_scores, member_table
 from poolblend.ensembling.costs import on_frontier
 from poolblend.ensembling.fitting import Form, cross_fitted
 from poolblend.ensembling.honesty import fold_masks
@@ -36,6 +36,13 @@ class Value(NamedTuple):
     high: float | None
 
 
+class Scores(NamedTuple):
+    """Of one member: over all rows, and within each fold (None: undefined)."""
+
+    overall: Value
+    folds: Sequence[float | None]
+
+
 @dataclass(frozen=True)
 class MemberRow:
     """One member; None for what is unknown or, without a blend, undefined.
@@ -49,6 +56,7 @@ class MemberRow:
     member: str
     outside: bool
     score: Value
+    fold_mean: float | None
     fold_sd: float | None
     train_seconds: float | None
     predict_seconds: float | None
@@ -110,7 +118,10 @@ def make_board(config: Config, store: Store, device: str) -> Board:
     }
     blended, changed = _blended(store, card)
     missing |= changed
-    scores = {name: Value(each.score, each.low, each.high) for name, each in blended.items()}
+    scores = {
+        name: Scores(Value(each.score, each.low, each.high), each.fold_scores)
+        for name, each in blended.items()
+    }
     unscored = [name for name in cards if name not in scores]
     if unscored:
         scored, refused = _stored_scores(config, store, unscored, card)
@@ -193,8 +204,8 @@ def _blended(store: Store, card: BlendCard | None) -> tuple[dict[str, BlendMembe
 
 def _stored_scores(
     config: Config, store: Store, names: Sequence[str], card: BlendCard | None
-) -> tuple[dict[str, Value], dict[str, str]]:
-    """The scores of complete members over all rows, and why some have none.
+) -> tuple[dict[str, Scores], dict[str, str]]:
+    """The scores of complete members, and why some have none.
 
     Cuts are cross-fitted if the blend's are.
     """
@@ -217,16 +228,11 @@ def _stored_scores(
     table = member_table(
         matrix, scorer, inputs, seed=config.seed, resamples=config.blend.resamples
     ).astype(object)
-    known = table.where(table.notna(), None).to_dict("index")
-    return {str(name): Value(**row) for name, row in _renamed(known).items()}, refused
-
-
-def _renamed(rows: Mapping[object, dict]) -> dict[object, dict]:
-    """The rows of a table of scores as fields of `Value`."""
+    known = table.where(table.notna(), None)[["score", "low", "high"]].to_numpy().tolist()
     return {
-        name: {"value": row["score"], "low": row["low"], "high": row["high"]}
-        for name, row in rows.items()
-    }
+        name: Scores(Value(*row), fold_scores(matrix, scorer, each))
+        for name, row, each in zip(matrix.members, known, inputs, strict=True)
+    }, refused
 
 
 def _check(store: Store, name: str, competition: Competition) -> None:
@@ -237,19 +243,19 @@ def _check(store: Store, name: str, competition: Competition) -> None:
 
 
 def _row(
-    name: str, score: Value, cards: Sequence[FoldCard], blended: BlendMember | None
+    name: str, scores: Scores, cards: Sequence[FoldCard], blended: BlendMember | None
 ) -> MemberRow:
     outside = blended is not None and blended.origin.oof_file is not None
     if outside:
         cards = ()  # of a trained member of the same name
     cost = prediction_cost(cards) if cards else None
-    fold_scores = [card.score for card in cards] if blended is None else list(blended.fold_scores)
-    known = [each for each in fold_scores if each is not None]
+    known = [each for each in scores.folds if each is not None]
     without = None if blended is None else blended.without
     return MemberRow(
         member=name,
         outside=outside,
-        score=score,
+        score=scores.overall,
+        fold_mean=statistics.mean(known) if known else None,
         fold_sd=statistics.stdev(known) if len(known) > 1 else None,
         train_seconds=sum(card.seconds for card in cards) if cards else None,
         predict_seconds=None if cost is None else ROWS * cost.alone,

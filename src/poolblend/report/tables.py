@@ -27,18 +27,18 @@ def member_scores(card: BlendCard) -> pd.DataFrame:
 
 
 def contributions(card: BlendCard) -> pd.DataFrame:
-    """A row per member: its weight, the weights of refits, and the blend's gain without it."""
+    """A row per member: its weight, the weights of refits, and what the blend loses without it."""
     members = card.members.values()
-    gains = _gains((member.without for member in members), sign=-1)
+    losses = _gains(member.without for member in members)
     rows = {
         name: {
             "weight": _share(member.weight),
             "refitted": f"{member.refitted.low:.3f}..{member.refitted.high:.3f}",
             "error correlation": _share(member.error_correlation),
-            "gain without it": gain,
+            "loss without it": loss,
             "": member.without.verdict,
         }
-        for (name, member), gain in zip(card.members.items(), gains, strict=True)
+        for (name, member), loss in zip(card.members.items(), losses, strict=True)
     }
     return _table(rows, "member")
 
@@ -95,7 +95,7 @@ def show(card: BlendCard) -> str:
         parts += [
             f"what each member adds ({card.blender}); refitted: weights of {card.refitted_blender} "
             "on resampled rows, 5 to 95 %; error correlation: with the other members, on average; "
-            f"gain without it: of the {card.without_blender} blend",
+            f"loss without it: of the {card.without_blender} blend",
             contributions(card),
             card.diversity.sentence,
             f"{card.metric} of the blends; honest: each fold scored by a blend fitted without it",
@@ -148,10 +148,10 @@ def _notes(card: BlendCard) -> Iterable[str]:
         yield f"Not in this blend: {left_out}."
 
 
-def _gains(intervals: Iterable[Interval], sign: int = 1) -> list[str]:
+def _gains(intervals: Iterable[Interval]) -> list[str]:
     """Gains with their intervals, with enough digits to distinguish the ends of a typical one."""
     ends = np.array([[each.value, each.low, each.high] for each in intervals], dtype=float)
-    ends = ends * sign + 0.0
+    ends += 0.0  # no negative zeros
     width = np.abs(ends[:, 2] - ends[:, 1])
     places = digits(float(np.median(width[width > 0]))) if (width > 0).any() else 4
     return [
