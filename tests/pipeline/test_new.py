@@ -112,6 +112,13 @@ def test_no_name_in_a_table_makes_a_draft_that_cannot_be_read(tmp_path):
     assert config.load(tmp_path / "odd.yaml").data.target == [name]
 
 
+def test_an_id_that_train_lacks_is_refused_before_anything_is_written(tmp_path):
+    write_shape(tmp_path / "tweets", "tweets")
+    with refused("unknown column 'foo' in "):
+        pipeline.new(str(tmp_path / "tweets"), str(tmp_path / "a.yaml"), id="foo")
+    assert not (tmp_path / "a.yaml").exists()
+
+
 def test_an_existing_config_is_not_overwritten(tmp_path):
     write_shape(tmp_path / "tweets", "tweets")
     path = tmp_path / "mine.yaml"

@@ -18,7 +18,7 @@ from poolblend.jobs.starting import prepare, set_up
 from poolblend.printing import AboveBars
 from poolblend.registry import declared
 
-CONTINUE = "the same command continues with what is missing"
+CONTINUE = "the same command continues from what is stored"
 # In help texts and messages, which name the commands as the scripts of a checkout.
 SCRIPT = re.compile(r"(?:python )?\b(train|blend|infer)\.py\b")
 

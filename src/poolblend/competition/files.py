@@ -161,11 +161,11 @@ def _no_file(path: Path) -> UserError:
         )
     if not path.parent.is_dir():
         return UserError(f"no file {path}: there is no folder {path.parent}; check the path")
-    names = sorted(p.name for p in path.parent.iterdir() if p.is_file())
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    names = sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))
+    near = difflib.get_close_matches(path.name, names, n=1)
     hint = f"did you mean '{near[0]}'?" if near else "check the path:"
     shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-    return UserError(f"no file {path}; {hint} the folder holds: {shown or 'no files'}")
+    return UserError(f"no file {path}; {hint} the folder holds: {shown or 'nothing'}")
 
 
 def _unique(path: Path, table: pd.DataFrame) -> pd.DataFrame:

@@ -116,7 +116,8 @@ def _find(path: str | Path | None) -> Path:
                 wrong = "is a folder" if stat.S_ISDIR(kind) else "is not a regular file"
     except (OSError, ValueError, RuntimeError) as error:  # a loop of links; a NUL; no such home
         wrong = getattr(error, "strerror", None) or str(error)
-    known = ", ".join(sorted(p.name for p in QUICKSTART.parent.glob("*.yaml")))
+    folders = [root / "configs" for root in (ROOT, SHIPPED)]
+    known = ", ".join(sorted({p.name for folder in folders for p in folder.glob("*.yaml")}))
     raise UserError(
         f"config file {path}: {wrong}; configs/ holds: {known}"
         if wrong

@@ -6,6 +6,7 @@ Shape legend: N rows, M members, K outputs.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import Competition, table_hashes
 from poolblend.loading.outside import Predictions, find_moved, read_predictions
 from poolblend.loading.texts import Texts
+from poolblend.printing import duration
 from poolblend.store import Store
 
 log = logging.getLogger(__name__)
@@ -147,12 +149,15 @@ def _add_up(
     end: float | None = None,
 ) -> None:
     """Add each member's mean over its fold models, in place; `end` as `predict_members` says."""
-    names, done = list(origins), Counter[str]()
+    names, done, began = list(origins), Counter[str](), time.monotonic()
     try:
-        for job, pred_NK, _ in predict_all(jobs, work, workers, Watch(end)):
+        for job, pred_NK, kept in predict_all(jobs, work, workers, Watch(end)):
             name = job.origin.member
             pred_MNK[names.index(name)] += pred_NK / len(origins[name].folds)
             done[name] += 1
+            if not kept and len(jobs) > 1:
+                passed = duration(time.monotonic() - began)
+                log.info("[%d/%d] %s: predicted (%s)", done.total(), len(jobs), job.origin, passed)
     except Stopped as stop:
         if not work.store.read_only or stop.status:
             raise

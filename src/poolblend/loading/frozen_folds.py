@@ -20,7 +20,10 @@ from poolblend.store import Store, read_folds, write_folds
 
 log = logging.getLogger(__name__)
 
-REMEDY = "restore the file or the data; or use a new `run`, which makes new folds"
+NEW_RUN = (
+    "use a new `run`, which makes new folds (--set run=NAME --set data.dir=FOLDER, the tables')"
+)
+REMEDY = f"restore the file or the data; or {NEW_RUN}"
 
 
 def frozen_folds(
@@ -85,7 +88,7 @@ def _frozen(
         if changes:
             raise UserError(
                 f"{path} was made with other settings: {'; '.join(changes)}; restore these, or "
-                "use a new `run`, which makes new folds"
+                f"{NEW_RUN}"
             )
     return fold_N
 
@@ -152,7 +155,7 @@ def _align(folds: pd.DataFrame, ids: pd.Series, store: Store, n: int | None) -> 
     if numbers != list(range(wanted)):
         raise UserError(
             f"{path} holds the folds {', '.join(map(str, numbers))}, the config asks for "
-            f"folds.n={wanted}; set folds.n to what the file holds, or use a new `run`"
+            f"folds.n={wanted}; set folds.n to what the file holds, or {NEW_RUN}"
         )
     return folds.set_index("id")["fold"].loc[ids].to_numpy()
 

@@ -48,6 +48,8 @@ def draft_config(folder: Path, given: Given) -> Draft:
 
 def _look(folder: Path, files: TableFiles, given: Given) -> Found:
     sample, train, test = (read_table(folder / name) for name in files[:3])
+    if given.id not in (None, "null"):
+        check_columns(folder / files.train, train, [given.id])
     id = find_id(train, test, sample, given.id)
     id_column = str(sample.columns[0]) if id.value is None else id.value
     target = find_targets(folder / files.train, train, test, sample, id_column, given.target)
