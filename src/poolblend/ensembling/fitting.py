@@ -90,14 +90,9 @@ def fit_blends(
         if name in names:
             made_of = {part.output: made[name] for part, made in zip(parts, fits, strict=True)}
             mixture = _joined(made_of, space, matrix)
-            cuts = form.cuts
-            if name == BEST:
-                # What suits the equal blend may not suit a member alone: with the blend's form, the
-                # member that blends are compared with would be worse than it is.
-                cuts = _fits_own_cuts(mixture, matrix, scorer, options)
-            if cuts:
-                fits_cuts = fit_cuts(scorer, matrix.y, mixture.apply(matrix.oof_MNK))
-                mixture = replace(mixture, cuts=fits_cuts)
+            if _fits_cuts(name, mixture, matrix, scorer, options, form):
+                cuts = fit_cuts(scorer, matrix.y, mixture.apply(matrix.oof_MNK))
+                mixture = replace(mixture, cuts=cuts)
             searches = {output: fit.history for output, fit in made_of.items() if fit.history}
             fitted[name] = Fitted(mixture, searches)
     return fitted
@@ -181,8 +176,15 @@ def choose_form(matrix: OofMatrix, scorer: Scorer, options: Blend) -> Form:
     return named.get(pairs.simplest(named) or "", simplest)
 
 
-def _fits_own_cuts(mixture: Mixture, matrix: OofMatrix, scorer: Scorer, options: Blend) -> bool:
-    """Whether cuts are fitted to the mixture's predictions, by `choose_form` for them alone."""
+def _fits_cuts(
+    name: str, mixture: Mixture, matrix: OofMatrix, scorer: Scorer, options: Blend, form: Form
+) -> bool:
+    """Whether cuts are fitted: as the form says, but the best member decides for itself.
+
+    What suits the equal blend may not suit a member alone, which would then seem worse than it is.
+    """
+    if name != BEST:
+        return form.cuts
     pred_MNK = mixture.apply(matrix.oof_MNK)[None]
     alone = replace(matrix, oof_MNK=pred_MNK, members=(BEST,), budget=None)
     return choose_form(alone, scorer, options.model_copy(update={"space": "plain"})).cuts
