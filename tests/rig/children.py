@@ -103,6 +103,8 @@ def _live(work, args, log, writer):
     # Whatever shell began this may have told background jobs to ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A server that was started for workers has them blocked.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     with Path(log).open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
