@@ -27,7 +27,7 @@ from poolblend.ensembling.resampling import Resamples
 from poolblend.errors import UserError
 
 BEST = "best"
-FORM_RESAMPLES = 50  # for a standard error; quantiles need more
+FORM_RESAMPLES = 30  # for a standard error; quantiles need more
 
 
 class Form(NamedTuple):
@@ -159,9 +159,10 @@ def choose_form(matrix: OofMatrix, scorer: Scorer, options: Blend) -> Form:
     folds = [fold_N == fold for fold in np.unique(fold_N)]
     inputs = {form: cross_fitted(matrix.oof_MNK, y, folds, scorer, form) for form in forms}
     losses = {form: scorer.loss_or_inf(y, inputs[form], fold_N) for form in forms}
-    if losses[simplest] == min(losses.values()):
+    leader = min(forms, key=losses.__getitem__)  # of equals, the simplest
+    named = {f"{form.space} {form.cuts}": form for form in forms[: forms.index(leader) + 1]}
+    if len(named) == 1:
         return simplest
-    named = {f"{form.space} {form.cuts}": form for form in forms}
     try:
         pairs = Resamples(
             y,
