@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,15 @@ class Member(NamedTuple):
         return "-".join(filter(None, (self.pooler, self.variant, f"s{self.seed}")))
 
 
+def name_of(spec: dict[str, Any]) -> str:
+    """The name of a member that a config describes."""
+    if "model" in spec:
+        return Member(spec["model"], "logistic", 42).name
+    return Member(spec["pooler"], spec.get("tag", ""), spec["seed"]).name
+
+
 def member_of(name: str) -> Member:
+    """The member of this name, as `Member.name` makes it."""
     pooler, variant, seed = re.fullmatch(r"([a-z_]+)-(?:([a-z]+)-)?s(\d+)", name).groups()
     return Member(pooler, variant or "", int(seed))
 

@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import bench  # noqa: F401 - lets poolblend be imported
+import bench  # also lets poolblend be imported
 import poolblend as pb
 from poolblend import config
 from poolblend.commands import command_line
 from pooler_grid import STUDIED, Studied, members, rows_of, settings
-from pooler_matrix import STORED
+from pooler_matrix import STORED, name_of
 
 RATES = (5e-5, 1e-4, 2e-4, 4e-4)
 TUNED = ("mean", "cls", "max")
@@ -46,9 +46,8 @@ def main() -> None:
     parser.add_argument("command", choices=("tune", "train", "draw"))
     parser.add_argument("competition", nargs="?", choices=tuple(STUDIED))
     parser.add_argument("--data", type=Path, help="the folder with the competition's CSVs")
-    parser.add_argument(
-        "--store", type=Path, default=Path("pooler-study"), help="of unfinished rounds"
-    )
+    place = bench.ROOT / "cache" / "pooler-study"
+    parser.add_argument("--store", type=Path, default=place, help="of unfinished rounds")
     parser.add_argument(
         "--time-limit", default="100h", help="begin no round after it; default: 100h"
     )
@@ -79,7 +78,7 @@ def train(studied: Studied, args: argparse.Namespace) -> None:
     rows, _, test = rows_of(studied, args.data)
     there = set(pd.read_csv(folder / "members.csv")["member"]) if folder.exists() else set()
     for seed, round_ in itertools.groupby(members(studied), lambda member: member.get("seed", 0)):
-        waiting = [member for member in round_ if called(member) not in there]
+        waiting = [member for member in round_ if name_of(member) not in there]
         if not waiting:
             continue
         if time.monotonic() > end:
@@ -95,15 +94,6 @@ def train(studied: Studied, args: argparse.Namespace) -> None:
         run.submit_file(workers=args.workers)
         add(folder, run, place, len(waiting))
         shutil.rmtree(place)
-
-
-def called(member: dict[str, Any]) -> str:
-    """The member's name in the matrix."""
-    if "model" in member:
-        return "tfidf-logistic-s42"
-    return "-".join(
-        [member["pooler"], *([member["tag"]] if "tag" in member else []), f"s{member['seed']}"]
-    )
 
 
 def run_of(

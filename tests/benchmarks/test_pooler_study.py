@@ -7,7 +7,7 @@ import pytest
 import pooler_answers as answers
 import pooler_matrix
 from pooler_grid import POOLERS, SEEDS, STUDIED, members
-from pooler_matrix import estimate, holm, load, member_of
+from pooler_matrix import estimate, holm, load, member_of, name_of
 
 N = 400
 POOLER, SEED, OWN = 0.5, 0.3, 0.8  # standard deviations of log odds
@@ -23,11 +23,10 @@ def folder(tmp_path_factory):
     of_seed = {seed: SEED * rng.normal(size=N) for seed in range(1, 9)}
     table = {"id": np.arange(N).astype(str), "fold": np.arange(N) % 3, "target": y_N}
     for member in members(STUDIED["trec"]):
+        name = name_of(member)
         if "model" in member:
-            name, odds_N = "tfidf-logistic-s42", signal_N + 2 * rng.normal(size=N)
+            odds_N = signal_N + 2 * rng.normal(size=N)
         else:
-            name = "-".join([member["pooler"], *([member["tag"]] if "tag" in member else [])])
-            name += f"-s{member['seed']}"
             chance_N = OWN * rng.normal(size=N) + of_seed[member["seed"]]
             odds_N = signal_N + of_pooler[member["pooler"]] + chance_N
         table[name] = (1 / (1 + np.exp(-odds_N))).astype(np.float32)
