@@ -169,7 +169,9 @@ class TextModel(nn.Module):
         )
         if last_only:
             return (output.last_hidden_state,)
-        return tuple(output.hidden_states[layer] for layer in layers)
+        # In some encoders of transformers 5.0, the last of these lacks the encoder's final norm.
+        states = (*output.hidden_states[:-1], output.last_hidden_state)
+        return tuple(states[layer] for layer in layers)
 
     def _read_on(
         self,
