@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -47,60 +48,78 @@ CURVES = (
 def write(folder: Path, page: Path = PAGE, figures: Path = FIGURES) -> None:
     """Write the page's tables and figures from the matrices below `folder`."""
     names = sorted(path.parent.name for path in folder.glob("*/oof.parquet"))
-    matrices = {name: load(name, folder) for name in names}
-    costs = {name: pd.read_csv(folder / name / "members.csv") for name in names}
-    orders = {name: _order(matrix) for name, matrix in matrices.items()}
-    curves = {name: _curves(matrix) for name, matrix in matrices.items()}
-    correlations = {
-        name: estimate(answers.error_correlations, matrix.of_seeds(4))
-        for name, matrix in matrices.items()
-    }
-    components = {
-        name: estimate(answers.components, matrix.of_seeds(6)) for name, matrix in matrices.items()
-    }
+    studied = {name: Answers(name, folder) for name in names}
     blocks: dict[str, list[str]] = {}
-    for name, matrix in matrices.items():
-        for block, lines in (
-            ("order", order_table(orders[name], costs[name])),
-            ("pairs", pairs_table(matrix)),
-            ("components", components_table(components[name])),
-            ("errors", errors_table(correlations[name])),
-            ("curves", curves_table(curves[name])),
-            ("schemes", schemes_table(matrix)),
-            ("fives", fives_table(matrix)),
-            ("fitted", fitted_table(matrix)),
-            ("variants", variants_table(matrix)),
-            ("partners", partners_table(matrix)),
-        ):
+    for name, each in studied.items():
+        for block, lines in each.tables().items():
             if lines:
                 blocks.setdefault(block, []).append("\n".join([f"*{name}*", "", *lines]))
-    for title, (alternative, figure) in {
-        "order": ("The poolers' log losses", order_figure(orders)),
-        "components": ("Shares of the variance", components_figure(components)),
-        "errors": ("Correlations of errors", errors_figure(correlations)),
-        "curves": ("Gains of equal blends by size", curves_figure(curves)),
-    }.items():
+    for title, (alternative, draw, what) in FIGURES_OF.items():
+        figure = draw({name: getattr(each, what) for name, each in studied.items()})
         (figures / f"poolers-{title}.svg").write_text(to_svg(figure), encoding="utf-8")
         blocks[title].insert(0, f"![{alternative}](figures/poolers-{title}.svg)")
-    text = page.read_text(encoding="utf-8")
+    page.write_text(_filled(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
+
+
+def _filled(text: str, blocks: dict[str, list[str]]) -> str:
+    """The page's text with each block between its two markers."""
     for block, parts in blocks.items():
         content = "\n\n".join(parts)
         pattern = rf"(<!-- {block} -->\n).*?(<!-- /{block} -->)"
         text, n = re.subn(pattern, lambda m, c=content: f"{m[1]}\n{c}\n\n{m[2]}", text, flags=re.S)
-        assert n == 1, f"{page} has no place for {block}"
-    page.write_text(text, encoding="utf-8")
+        assert n == 1, f"the page has no place for {block}"
+    return text
+
+
+class Answers:
+    """What the page says of one competition; what figures and tables share is computed once."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.matrix = load(name, folder)
+        self.costs = pd.read_csv(folder / name / "members.csv")
+
+    @cached_property
+    def order(self) -> dict[str, Estimate]:
+        """The poolers' scores, and their log loss minus that of `mean`."""
+        part = self.matrix.of_seeds(4)
+        scores = {
+            score: estimate(lambda m, s=score: answers.single(m, s), part)
+            for score in answers.SCORES
+        }
+        return scores | {"minus mean's": estimate(answers.over_mean, part)}
+
+    @cached_property
+    def components(self) -> Estimate:
+        return estimate(answers.components, self.matrix.of_seeds(6))
+
+    @cached_property
+    def correlations(self) -> Estimate:
+        return estimate(answers.error_correlations, self.matrix.of_seeds(4))
+
+    @cached_property
+    def curves(self) -> list[Estimate]:
+        return [
+            answers.curve(self.matrix.of_seeds(n), scheme, poolers, sizes)
+            for scheme, poolers, n, sizes in CURVES
+        ]
+
+    def tables(self) -> dict[str, list[str]]:
+        """The lines of each block's table; none where the competition has no such members."""
+        return {
+            "order": order_table(self.order, self.costs),
+            "pairs": pairs_table(self.matrix),
+            "components": components_table(self.components),
+            "errors": errors_table(self.correlations),
+            "curves": curves_table(self.curves),
+            "schemes": schemes_table(self.matrix),
+            "fives": fives_table(self.matrix),
+            "fitted": fitted_table(self.matrix),
+            "variants": variants_table(self.matrix),
+            "partners": partners_table(self.matrix),
+        }
 
 
 # --- tables -------------------------------------------------------------------------------------
-
-
-def _order(matrix: Matrix) -> dict[str, Estimate]:
-    """The poolers' scores, and their log loss minus that of `mean`."""
-    part = matrix.of_seeds(4)
-    scores = {
-        score: estimate(lambda m, s=score: answers.single(m, s), part) for score in answers.SCORES
-    }
-    return scores | {"minus mean's": estimate(answers.over_mean, part)}
 
 
 def order_table(order: dict[str, Estimate], costs: pd.DataFrame) -> list[str]:
@@ -151,13 +170,6 @@ def components_table(found: Estimate) -> list[str]:
 def errors_table(found: Estimate) -> list[str]:
     rows = [[kind, _shown(found, q)] for q, kind in enumerate(answers.KINDS)]
     return _table(["two members", "correlation of their errors"], rows)
-
-
-def _curves(matrix: Matrix) -> list[Estimate]:
-    return [
-        answers.curve(matrix.of_seeds(n), scheme, poolers, sizes)
-        for scheme, poolers, n, sizes in CURVES
-    ]
 
 
 def curves_table(curves: Sequence[Estimate]) -> list[str]:
@@ -300,3 +312,12 @@ def curves_figure(curves: dict[str, list[Estimate]]):
         axes.grid(True, axis="y")
     note = "Solid: the five poolers of medium. Dotted: seeds of mean and max, or all ten poolers."
     return finish(figure, "What equal blends gain", note)
+
+
+# A block's alternative text, how its figure is drawn, and from which of the answers.
+FIGURES_OF = {
+    "order": ("The poolers' log losses", order_figure, "order"),
+    "components": ("Shares of the variance", components_figure, "components"),
+    "errors": ("Correlations of errors", errors_figure, "correlations"),
+    "curves": ("Gains of equal blends by size", curves_figure, "curves"),
+}
