@@ -28,6 +28,8 @@ def column(name, values):
         (column("y", [0, 1, 0, 0]), column("y", ["0.0"]), "binary", "roc_auc"),
         (column("y", ["no", "yes"]), column("y", ["no"]), "binary", "accuracy"),
         (column("y", list("abcabc")), column("y", ["a"]), "multiclass", "accuracy"),
+        (column("y", list("abcdabcd")), column("y", ["a b c", "c b d"]), "multiclass", "map3"),
+        (column("y", list("abcdabcd")), column("y", ["a b", "c b d"]), "multiclass", "accuracy"),
         (column("score", [0, 1, 2, 3]), column("score", [1]), "ordinal", "qwk"),
         (column("grade", [2, 4, 6]), column("grade", [2]), "ordinal", "qwk"),
         (column("y", [1, 2, 3]), column("y", [1]), "ordinal", "qwk"),

@@ -96,6 +96,16 @@ def test_predictions_that_are_not_finite_are_refused(name: str, kind: str) -> No
             make_scorer(name, TASKS[kind]).score(y, spoilt_NK)
 
 
+def precision_at(k: int, y: np.ndarray, pred_NK: np.ndarray) -> float:
+    """MAP@k, written out: one true class a row."""
+    total = 0.0
+    for truth, pred_K in zip(y.tolist(), pred_NK.tolist(), strict=True):
+        ranked = sorted(range(len(pred_K)), key=lambda k, pred_K=pred_K: (-pred_K[k], k))
+        if truth in ranked[:k]:
+            total += 1 / (1 + ranked.index(truth))
+    return total / len(y)
+
+
 # What scikit-learn and scipy say, from encoded targets, labels and predictions.
 REFERENCES = {
     ("accuracy", "binary"): lambda y, t, p: sk.accuracy_score(y, t),
@@ -118,6 +128,9 @@ REFERENCES = {
     ("roc_auc_macro", "multilabel"): lambda y, t, p: sk.roc_auc_score(y, p, average="macro"),
     ("mcc", "binary"): lambda y, t, p: sk.matthews_corrcoef(y, t),
     ("mcc", "multiclass"): lambda y, t, p: sk.matthews_corrcoef(y, t),
+    ("map3", "multiclass"): lambda y, t, p: precision_at(3, y, p),
+    ("map5", "multiclass"): lambda y, t, p: precision_at(5, y, p),
+    ("map25", "multiclass"): lambda y, t, p: precision_at(25, y, p),
     ("qwk", "ordinal"): lambda y, t, p: sk.cohen_kappa_score(
         y, t, labels=range(4), weights="quadratic"
     ),
@@ -142,6 +155,18 @@ def test_scores_are_those_of_scikit_learn_and_scipy(name: str, kind: str) -> Non
         wanted = REFERENCES[name, kind](y, TASKS[kind].labels(pred_NK), pred_NK)
         found = make_scorer(name, TASKS[kind]).score(y, pred_NK)
         assert found == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_map_counts_the_k_most_probable_of_many_classes_ties_included(data: st.DataObject) -> None:
+    N, K = data.draw(st.integers(1, 12)), data.draw(st.integers(3, 40))
+    task = Task("multiclass", ("label",), tuple(map(str, range(K))))
+    pred_NK = data.draw(arrays(np.float64, (N, K), elements=st.sampled_from([0.0, 0.1, 0.2, 0.5])))
+    y = data.draw(arrays(np.int64, N, elements=st.integers(0, K - 1)))
+    for k in (3, 5, 25):
+        found = make_scorer(f"map{k}", task).score(y, pred_NK)
+        assert found == pytest.approx(precision_at(k, y, pred_NK), rel=1e-12, abs=1e-12)
 
 
 class TestShares:

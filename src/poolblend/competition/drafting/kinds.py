@@ -17,6 +17,7 @@ from poolblend.competition.drafting.findings import Finding, State
 from poolblend.competition.metrics import METRICS
 from poolblend.competition.names import words
 from poolblend.competition.positive import find_positive
+from poolblend.competition.sample import find_top
 from poolblend.competition.tasks import make_task
 from poolblend.errors import UserError
 
@@ -89,6 +90,7 @@ def _of_several(targets: pd.DataFrame) -> tuple[str, str, State]:
 def find_metric(task: Finding, targets: pd.DataFrame, cells: pd.DataFrame) -> Finding:
     """`metric`: a guess by the task, the sample's cells and how even the labels are."""
     kind, reason = task.value, f"usual for {task.value} tasks"
+    size = _labels_in_a_cell(targets, cells)
     metric = {"ordinal": "qwk", "multiclass": "accuracy", "multilabel": "f1_macro"}.get(kind, "")
     if kind == "regression":
         metric = "rmse" if len(targets.columns) == 1 else "mcrmse"
@@ -102,8 +104,20 @@ def find_metric(task: Finding, targets: pd.DataFrame, cells: pd.DataFrame) -> Fi
         metric, reason = "roc_auc_macro", "the sample holds fractions: probabilities"
     elif kind == "multiclass" and len(cells.columns) > 1:
         metric, reason = "log_loss", "the sample has a column for each class: probabilities"
+    elif kind == "multiclass" and f"map{size}" in METRICS:
+        metric, reason = f"map{size}", f"a cell of the sample holds {size} labels"
     others = [name for name in METRICS if kind in METRICS[name].tasks and name != metric]
     return Finding("metric", metric, f"{reason}; or {', '.join(others)}", "guess")
+
+
+def _labels_in_a_cell(targets: pd.DataFrame, cells: pd.DataFrame) -> int:
+    """How many labels of the only target a cell of the sample holds; 1 where that is unclear."""
+    if len(cells.columns) > 1 or len(targets.columns) > 1:
+        return 1
+    try:
+        return find_top(cells.iloc[:, 0], sorted(set(targets.iloc[:, 0].dropna())), None).size
+    except UserError:  # cells of different lengths, or with unknown labels
+        return 1
 
 
 def find_positive_label(targets: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Finding]:

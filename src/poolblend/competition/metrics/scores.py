@@ -82,6 +82,35 @@ def roc_auc_macro(
     return _mean_over_columns(_auc, pairs, y_NK.astype(np.int64), y_pred, fold_N)
 
 
+def _mean_of_inverse_places(y_true: np.ndarray, y_pred: np.ndarray, k: int) -> float:
+    """The mean of 1 / place of each row's class among the k most probable, 0 where it is not.
+
+    Of equal probabilities the first class comes first, as in a submission's cells.
+    """
+    own_N = np.take_along_axis(y_pred, y_true[:, None], axis=1)
+    first_NK = np.arange(y_pred.shape[1]) < y_true[:, None]
+    place_N = 1 + ((y_pred > own_N) | ((y_pred == own_N) & first_NK)).sum(axis=1)
+    return float(np.where(place_N <= k, 1 / place_N, 0.0).mean())
+
+
+@register("map3", better="max", inputs="scores", tasks=("multiclass",))
+def map3(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    """MAP@3: mean of 1 / place of the true class, 0 where it is not among the 3 most probable."""
+    return _mean_of_inverse_places(y_true, y_pred, 3)
+
+
+@register("map5", better="max", inputs="scores", tasks=("multiclass",))
+def map5(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    """MAP@5: the same of the 5 most probable classes."""
+    return _mean_of_inverse_places(y_true, y_pred, 5)
+
+
+@register("map25", better="max", inputs="scores", tasks=("multiclass",))
+def map25(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    """MAP@25: the same of the 25 most probable classes."""
+    return _mean_of_inverse_places(y_true, y_pred, 25)
+
+
 @register("rmse", better="min", inputs="scores", tasks=("regression",), mean_of="rmse")
 def rmse(y_true: np.ndarray, y_pred: np.ndarray) -> float:
     """Root of the mean squared error over all targets together."""
