@@ -59,10 +59,10 @@ class Studied:
 
 STUDIED = {
     "trec": Studied(
-        "trec", "question", "label", "multiclass", "accuracy", 64, 14, 1000, 600, 2e-4, True
+        "trec", "question", "label", "multiclass", "accuracy", 64, 14, 1000, 600, 4e-4, True
     ),
     "disaster-tweets": Studied(
-        "disaster-tweets", "text", "target", "binary", "f1", 96, 32, 700, 600, 2e-4, False
+        "disaster-tweets", "text", "target", "binary", "f1", 96, 37, 700, 600, 2e-4, False
     ),
 }
 

@@ -34,7 +34,7 @@ from poolblend.commands import command_line
 from pooler_grid import STUDIED, Studied, members, rows_of, settings
 from pooler_matrix import STORED, name_of
 
-RATES = (5e-5, 1e-4, 2e-4, 4e-4)
+RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
 TUNED = ("mean", "cls", "max")
 RUN = "study"
 
