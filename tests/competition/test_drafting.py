@@ -74,6 +74,7 @@ def test_several_targets_are_told_apart_by_their_rows(rows, task):
         ("id,Spam", ["spam"], "sure"),
         ("id,label,Usage", ["label"], "sure"),
         ("id,1,2,3", ["label"], "sure"),
+        ("id,label:spam", ["{label}:{spam}"], "sure"),
         ("id,both", ["both"], "guess"),
         ("id,prediction", ["label"], "guess"),
     ],

@@ -312,6 +312,38 @@ NO_IDS = {
 }
 
 
+class TestJointTarget:
+    """A template of `data.target` makes one label of several columns."""
+
+    @pytest.fixture
+    def joint(self, folder: Path) -> Path:
+        table = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False)
+        table.loc[table["id"] == "4", "keyword"] = "calm"
+        table.to_csv(folder / "train.csv", index=False)
+        (folder / "sample.csv").write_text("id,keyword:target\n3,fire:1\n2,NA:1\n")
+        return folder
+
+    def test_the_label_is_the_filled_template_and_no_column_of_test(self, joint: Path) -> None:
+        tables = load(joint, target=["{keyword}:{target}"])
+        assert tables.train["keyword:target"].tolist() == ["fire:1", "calm:0", "NA:1", "flood:0"]
+        assert tables.test.columns.tolist() == ["id", "text"]
+
+    def test_a_gap_a_repeated_name_and_a_column_that_is_read_are_refused(self, joint: Path) -> None:
+        with refused("column 'keyword' is read as text, number or category, and also named as id"):
+            load(joint, target=["{keyword}:{target}"], text=["keyword", "text"])
+        with refused("unknown column 'targets' in"):
+            load(joint, target=["{keyword}:{targets}"], text=["text"])
+        path = joint / "train.csv"
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table.assign(**{"keyword:target": "x"}).to_csv(path, index=False)
+        with refused("has a column 'keyword:target', as the template"):
+            load(joint, target=["{keyword}:{target}"])
+        table.loc[2, "keyword"] = ""
+        table.to_csv(path, index=False)
+        with refused("1 empty cells in target column 'keyword', the first in row 4"):
+            load(joint, target=["{keyword}:{target}"])
+
+
 @pytest.fixture
 def no_ids(tmp_path: Path) -> Path:
     """Tables without ids: rows of train are numbered, those of test found by the sample."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from poolblend import text_spec
+from poolblend.competition.templates import is_template, without_braces
 from poolblend.errors import quoted
 from poolblend.options import PathText, Section, Seed, checked, repeated
 
@@ -43,7 +44,8 @@ class Data(Section):
     text: list[str] = Field(["text"])
     join: text_spec.Join = "separator"  # pair: as the tokenizer joins two texts
     joins: list[Join] = Field([])  # further tables, looked up by a key
-    target: list[str] = Field(["target"])  # a column, or several
+    # A column; several; or a template whose filled text is the label: "{category}:{kind}".
+    target: list[str] = Field(["target"])
     # The binary label that counts as 1; default: found by column names and known words.
     positive: int | float | str | None = None
     classes: list[int | float | str] | None = None  # labels that may occur; others are refused
@@ -56,6 +58,11 @@ class Data(Section):
     sample_rows: int | None = Field(None, ge=2)  # train on a seeded random subset, to try things
     # Whether "[CLS]" or "</s>" inside a text is ordinary text or the tokenizer's special token.
     special_tokens: text_spec.SpecialTokens = "text"
+
+    @property
+    def targets(self) -> list[str]:
+        """The targets' names: columns, or the one that a template fills, named without braces."""
+        return [without_braces(self.target[0])] if is_template(self.target) else self.target
 
     @field_validator("text", "target", "soft", "numeric", "categorical", mode="before")
     @classmethod

@@ -46,7 +46,7 @@ def empty_sample(test: pd.DataFrame, data: Data) -> pd.DataFrame:
     if ids and data.id not in test:
         raise unknown("column", data.id, map(str, test.columns), "of test, as id")
     rows = test[ids] if ids else pd.DataFrame({"id": range(len(test))})
-    return rows.assign(**dict.fromkeys(data.target))
+    return rows.assign(**dict.fromkeys(data.targets))
 
 
 def groups(task: Task, values: str) -> list[Group]:

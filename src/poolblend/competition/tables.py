@@ -35,7 +35,7 @@ from poolblend.competition.joins import (
 )
 from poolblend.competition.options import Data, Folds, Submission
 from poolblend.competition.tasks import SINGLE
-from poolblend.competition.templates import text_columns
+from poolblend.competition.templates import is_template, target_table, text_columns
 from poolblend.errors import UserError, quoted
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def load_tables(
     """
     texts = text_columns(data.text)
     inputs = [*texts, *data.numeric, *data.categorical]
-    answers = [*data.target, *data.soft, *([data.weight] if data.weight else [])]
+    answers = [*text_columns(data.target), *data.soft, *([data.weight] if data.weight else [])]
     columns = [*inputs, *answers, *([folds.groups] if folds.groups else [])]
     id, sample_ids = _id_column(folder, data, columns)
     _check_inputs(inputs, [id, *answers])
@@ -106,7 +106,7 @@ def load_tables(
         rng = np.random.default_rng(folds.seed)
         kept = np.sort(rng.choice(len(train), data.sample_rows, replace=False))
         train = train.iloc[kept].reset_index(drop=True)
-    test = test.drop(columns=data.target, errors="ignore")
+    test = test.drop(columns=[*text_columns(data.target), *data.targets], errors="ignore")
     missing = {c: int(train[c].isna().sum() + test[c].isna().sum()) for c in texts}
     empty_texts = dict.fromkeys(texts, "")
     train, test = train.fillna(empty_texts), test.fillna(empty_texts)
@@ -204,8 +204,11 @@ def _parse_train(
 ) -> None:
     """Parse and check targets, soft labels, weights and groups in place, and check the numbers."""
     classes = data.classes if kind in SINGLE and len(data.target) == 1 else None
-    for target in data.target:
-        _check_no_gaps(path, train[target], "target")
+    for column in text_columns(data.target):
+        _check_no_gaps(path, train[column], "target")
+    if is_template(data.target):
+        _add_joint_target(path, train, data)
+    for target in data.targets:
         train[target] = parse_column(train[target])
         if classes is not None:
             _check_labels(path, train[target], classes)
@@ -224,6 +227,17 @@ def _parse_train(
         stripped = train[groups].str.strip()
         _check_no_gaps(path, stripped.where(stripped != ""), "group")
         train[groups] = stripped
+
+
+def _add_joint_target(path: Path, train: pd.DataFrame, data: Data) -> None:
+    """Add the column that the template of `data.target` fills, in place."""
+    (name,) = data.targets
+    if name in train:
+        raise UserError(
+            f"{path} has a column '{name}', as the template {quoted(data.target[0])} would be "
+            f"called; let data.target name the column, or write the template otherwise"
+        )
+    train[name] = target_table(train, data.target)[name]
 
 
 def _check_groups(groups: str | None, others: Sequence[str]) -> None:

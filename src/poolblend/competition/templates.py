@@ -1,11 +1,18 @@
-"""Text templates: "{keyword} [SEP] {text}" names columns, and is filled with each row's cells."""
+"""Templates: "{keyword} [SEP] {text}" names columns, and is filled with each row's cells.
+
+Texts can be made so, and a target of several columns: "{category}:{kind}".
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from poolblend.errors import UserError, quoted, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A doubled brace is one brace in the text. A field may not hold a format.
 PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -13,12 +20,12 @@ NO_COLUMN = re.compile(r"[.!:\[\]]")
 
 
 def is_template(text: Sequence[str]) -> bool:
-    """Whether `data.text` is a template: a single entry that holds an opening brace."""
+    """Whether `data.text` or `data.target` is a template: a single entry with an opening brace."""
     return len(text) == 1 and "{" in text[0]
 
 
 def text_columns(text: Sequence[str]) -> list[str]:
-    """The columns that texts are made of: a template's in order of first use, else `text` itself.
+    """The columns that `text` names: a template's in order of first use, else `text` itself.
 
     Raises UserError for a template that is malformed or names no column.
     """
@@ -30,6 +37,22 @@ def text_columns(text: Sequence[str]) -> list[str]:
             f"template {quoted(text[0])} names no column; write one in braces, such as {{text}}"
         )
     return list(dict.fromkeys(names))
+
+
+def without_braces(template: str) -> str:
+    """The template with its columns' names in place of their fields: `category:kind`."""
+    return fill(template, {name: [name] for name in text_columns([template])})[0]
+
+
+def target_table(table: pd.DataFrame, target: Sequence[str]) -> pd.DataFrame:
+    """The target columns of `table`; where `target` is a template, the one column that it fills."""
+    import pandas as pd
+
+    columns = text_columns(target)
+    if not is_template(target):
+        return table[columns]
+    cells = fill(target[0], {name: table[name].tolist() for name in columns})
+    return pd.DataFrame({without_braces(target[0]): cells}, index=table.index)
 
 
 def fill(template: str, columns: Mapping[str, Sequence[str]]) -> list[str]:

@@ -70,7 +70,7 @@ def _with_targets(config: Config, tables: Tables) -> CompetitionTables:
     """Add task, metric and targets; UserError if they do not fit each other."""
     data = config.data
     train = tables.train.set_index(tables.id, drop=False)  # the index names rows in messages
-    task, positive = make_task(config.task, train, data.target, data.positive, data.classes), None
+    task, positive = make_task(config.task, train, data.targets, data.positive, data.classes), None
     if task.kind == "binary":
         columns = [str(column) for column in tables.sample.columns.drop(tables.id)]
         positive = find_positive(task, data.positive, columns)

@@ -21,6 +21,7 @@ from poolblend.competition.files import header
 from poolblend.competition.metrics import Scorer, make_scorer
 from poolblend.competition.submission import decided_labels, fill_submission, try_submission
 from poolblend.competition.tables import parse_column, read_table
+from poolblend.competition.templates import target_table, text_columns
 from poolblend.config import Config, Workers
 from poolblend.ensembling.resampling import bootstrap
 from poolblend.errors import UserError
@@ -214,16 +215,16 @@ def _check_out(config: Config, out: Path) -> None:
 
 def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray:
     """The labels of `data.test_labels` in the order of `ids`, as the scorer needs them."""
-    task = scorer.task
+    target = config.data.target
     path = config.data_dir / str(config.data.test_labels)
     labels, id = read_table(path), str(ids.name)
-    lacking = {id, *task.targets} - set(labels)
+    lacking = {id, *text_columns(target)} - set(labels)
     if lacking:
         raise UserError(f"{path} has no column '{min(lacking)}', which scoring needs")
     labels = labels.set_index(id)
     if labels.index.has_duplicates or set(labels.index) != set(ids):
         raise UserError(f"the ids of {path} are not those of the test table, each once")
-    return scorer.truth(labels.loc[ids, list(task.targets)].apply(parse_column))
+    return scorer.truth(target_table(labels.loc[ids], target).apply(parse_column))
 
 
 def _hidden_score(scorer: Scorer, y: np.ndarray, inputs: np.ndarray) -> str:

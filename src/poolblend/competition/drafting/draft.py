@@ -26,6 +26,7 @@ from poolblend.competition.drafting.table_files import TableFiles, find_table_fi
 from poolblend.competition.drafting.targets import are_columns, find_targets
 from poolblend.competition.files import read_table
 from poolblend.competition.joins import check_columns, read_joined
+from poolblend.competition.templates import is_template, target_table, text_columns
 from poolblend.errors import UserError
 
 FOREIGN = 0.3  # share of letters that are not Latin, from which an English encoder is unfit
@@ -55,7 +56,8 @@ def _look(folder: Path, files: TableFiles, given: Given) -> Found:
     target = find_targets(folder / files.train, train, test, sample, id_column, given.target)
     targets: list[str] = target.value
     asked = [c for c in sample if c != id_column and (c not in test or c in targets)]
-    yield from _task(train[targets], sample[asked])
+    whole = train.dropna(subset=text_columns(targets)) if is_template(targets) else train
+    yield from _task(target_table(whole, targets), sample[asked])
     keys = ("data.sample_submission", "data.train", "data.test")
     for key, name, table in zip(keys, files[:3], (sample, train, test), strict=True):
         yield Finding(key, name, f"{len(table):,} rows")
@@ -69,7 +71,9 @@ def _look(folder: Path, files: TableFiles, given: Given) -> Found:
         test = read_joined(folder, files.test, joins, "test", [])
         reason = f"a key of both tables; adds {listed([c for c in train if c not in own])}"
         yield Finding("data.joins", [join.model_dump(exclude_none=True) for join in joins], reason)
-    yield from _inputs(folder / files.train, train, test, {id_column, *targets}, given)
+    yield from _inputs(
+        folder / files.train, train, test, {id_column, *text_columns(targets)}, given
+    )
 
 
 def _task(targets: pd.DataFrame, cells: pd.DataFrame) -> Found:

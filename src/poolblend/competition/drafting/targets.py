@@ -11,6 +11,7 @@ from poolblend.competition.classes import listed
 from poolblend.competition.drafting.findings import Finding
 from poolblend.competition.joins import check_columns
 from poolblend.competition.names import match_names, words
+from poolblend.competition.templates import NO_COLUMN, text_columns
 from poolblend.errors import UserError
 
 # Words of a column's name that say that it is the target.
@@ -26,12 +27,12 @@ def find_targets(
     id: str,
     given: Sequence[str] | None,
 ) -> Finding:
-    """`data.target`: a list of columns. The sample's first column `id` holds the ids.
+    """`data.target`: columns, or a template of two. The sample's first column `id` holds the ids.
 
     Raises UserError, which names the table of `path`, where no column or several could be it.
     """
     if given:
-        check_columns(path, train, given)
+        check_columns(path, train, text_columns(given))
         return Finding("data.target", list(given), "as given")
     asked = [column for column in map(str, sample.columns) if column != id]
     only = [column for column in map(str, train.columns) if column not in test and column != id]
@@ -53,6 +54,8 @@ def _named(train: pd.DataFrame, asked: Sequence[str], only: Sequence[str]) -> Fi
     """The columns that `only` train has and the sample names, itself or by their labels."""
     if named := [column for column in asked if column in only]:
         return Finding("data.target", named, "in the sample and train, not in test")
+    if joint := _joint(asked, only):
+        return Finding("data.target", [joint], "the sample's column is named after both")
     if alike := _alike(asked, only):
         reason = f"named like the sample's {listed(asked)}; not in test"
         return Finding("data.target", alike, reason)
@@ -74,6 +77,17 @@ def _guessed(train: pd.DataFrame, asked: Sequence[str], only: Sequence[str]) -> 
     ):
         if columns:
             return Finding("data.target", columns, reason, "guess")
+    return None
+
+
+def _joint(asked: Sequence[str], only: Sequence[str]) -> str | None:
+    """The template of two columns with a separator between, as `Category:Kind` names them."""
+    named = [column for column in only if not NO_COLUMN.search(column)]
+    for first in named if len(asked) == 1 else ():
+        for second in named:
+            between = asked[0].removeprefix(first).removesuffix(second)
+            if between and first + between + second == asked[0] and not words(between):
+                return f"{{{first}}}{between}{{{second}}}"
     return None
 
 
