@@ -1,6 +1,8 @@
 """Members with frozen layers share one copy of their backbone: the same predictions, less disk."""
 
+import re
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -13,6 +15,7 @@ from poolblend.errors import UserError
 from poolblend.jobs.bases import keep_base
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.loading.models import locate_backbone
+from poolblend.modeling.adapters import changed_weights
 from poolblend.store.backbones import BackboneFiles
 from poolblend.store.foldfiles import WEIGHTS, FoldFiles, hashed_files, write_card
 from rig.fold_models import fold_models
@@ -191,3 +194,56 @@ def test_each_base_is_read_once_for_the_folds_that_stand_on_it(settings, monkeyp
     store = open_store(settings)
     predicted(settings, store)
     assert len(reads) == 1
+
+
+class TestAdapters:
+    """A fold model trained by low-rank adapters holds these, not the weights that they change."""
+
+    ADAPTED = "tiny-max-lora-s42"
+
+    @pytest.fixture
+    def adapted(self, toy):
+        member = "members=[{pooler: max, tag: lora, train: {lora: {r: 2, alpha: 12}, lr: 0.02}}]"
+        path = toy(n=24, n_test=8, metric="log_loss", submission="probabilities")
+        return config.load(path, [member, "folds.n=2", "train.epochs=1"])
+
+    def predictions(self, settings):
+        store = open_store(settings)
+        test = load_competition(settings, store).tables.test
+        models = fold_models(settings, store, test, "test")
+        return [models.predict(self.ADAPTED, fold, np.arange(len(test))) for fold in (0, 1)]
+
+    def test_they_predict_the_bits_of_merged_weights_without_peft(
+        self, adapted, tmp_path, monkeypatch, capsys
+    ):
+        pipeline.train(adapted)
+        alone = adapted.model_copy(update={"store": str(tmp_path / "alone")})
+        pipeline.train(alone, standalone=True)
+        slim, whole = weights(adapted, self.ADAPTED), weights(alone, self.ADAPTED)
+        changed = changed_weights({name for name in slim if ".lora_" in name})
+        assert changed
+        assert slim.keys() & whole.keys() == {n for n in whole if not n.startswith("encoder.")}
+        (base,) = bases(adapted)
+        pretrained = load_file(base / WEIGHTS)
+        assert all(not whole[n].equal(pretrained[n.removeprefix("encoder.")]) for n in changed)
+        monkeypatch.setitem(sys.modules, "peft", None)
+        both = zip(self.predictions(adapted), self.predictions(alone), strict=True)
+        assert all(np.array_equal(one, other) for one, other in both)
+        pipeline.blend(adapted)
+        pipeline.verify_oof(adapted)
+        found = re.findall(r"difference (\S+) over", capsys.readouterr().out)
+        assert found == ["0", "0"]
+
+    def test_half_of_an_adapter_is_refused_in_a_line(self, adapted, monkeypatch):
+        pipeline.train(adapted)
+        pipeline.blend(adapted)
+        whole = FoldFiles.tensors
+
+        def lacking(self):
+            tensors = whole(self)
+            del tensors[next(name for name in tensors if name.endswith(".lora_B"))]
+            return tensors
+
+        monkeypatch.setattr(FoldFiles, "tensors", lacking)
+        with pytest.raises(UserError, match=f"the weights of {self.ADAPTED} fold 0 do not fit"):
+            pipeline.verify_oof(adapted)

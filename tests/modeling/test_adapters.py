@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 from torch.testing import assert_close
 
 from poolblend.errors import UserError
-from poolblend.modeling.adapters import add_lora, merge_for_good, merged
+from poolblend.modeling.adapters import add_factors, add_lora, merge_for_good, merged
 from poolblend.modeling.layers import layer_depths
 from poolblend.training.optimizers import OPTIMIZERS, parameter_groups
 from rig.families import FAMILIES, depth_of
@@ -38,6 +38,7 @@ def test_only_adapters_pooler_and_head_learn_and_merging_keeps_what_they_learnt(
     encoder, plain = model.encoder, family_model(name).encoder
     with torch.no_grad():
         unadapted = model(batch)
+    pretrained = {key: value.clone() for key, value in encoder.state_dict().items()}
     add_lora(encoder, **LORA)
     assert type(encoder) is type(plain)
     assert_close(model(batch), unadapted)  # adapters begin as nothing
@@ -52,13 +53,17 @@ def test_only_adapters_pooler_and_head_learn_and_merging_keeps_what_they_learnt(
     with torch.no_grad():
         adapted = model(batch)
         assert (adapted - unadapted).abs().max() > 1e-3
-        merge_for_good(encoder)
+        factors = merge_for_good(encoder)
         assert_close(model(batch), adapted, rtol=1e-4, atol=1e-5)
     assert all(parameter.requires_grad for parameter in encoder.parameters())
     assert encoder.state_dict().keys() == plain.state_dict().keys()
     assert [str(module) for module in encoder.modules()] == [str(m) for m in plain.modules()]
     assert vars(encoder).keys() == vars(plain).keys()
     plain.load_state_dict(load(save(encoder.state_dict())))
+    plain.load_state_dict(pretrained)
+    add_factors(plain, factors, LORA["alpha"] / LORA["r"])
+    merged_weights = encoder.state_dict()
+    assert all(value.equal(merged_weights[key]) for key, value in plain.state_dict().items())
 
 
 @every_family

@@ -38,8 +38,9 @@ class Member(Section):
 
     @property
     def has_frozen_part(self) -> bool:
-        """Whether some layers of the encoder stay as its backbone has them."""
-        return self.head.frozen or self.train.freeze_layers is not None
+        """Whether some weights of the encoder stay as its backbone has them."""
+        train = self.train
+        return self.head.frozen or train.freeze_layers is not None or train.lora is not None
 
     @property
     def applied_train(self) -> Train:

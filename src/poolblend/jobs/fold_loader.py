@@ -14,6 +14,7 @@ from poolblend.errors import UserError
 from poolblend.jobs.tfidf_folds import load_model
 from poolblend.loading.models import new_objective
 from poolblend.modeling import backbone
+from poolblend.modeling.adapters import DOWN, UP, add_factors
 from poolblend.modeling.heads import SUPPORT
 from poolblend.modeling.model import TextModel, build_model
 from poolblend.modeling.options import Head
@@ -67,14 +68,21 @@ class FoldLoader:
         if (base := card.files.base) is not None:
             kept = self._bases.get(base, lambda: files.base_tensors(base))
             tensors = {name: kept[name] for name in model.state_dict() if name in kept} | tensors
+        factors = {name: tensors.pop(name) for name in list(tensors) if name.endswith((DOWN, UP))}
         try:
             model.load_state_dict(tensors)
-        except RuntimeError as error:
+            add_factors(model, factors, _lora_scale(card.member))
+        except (RuntimeError, AttributeError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"the weights of {card.member.name} fold {card.fold} do not fit its card: {reason}"
             ) from None
         return card, model
+
+
+def _lora_scale(member: Member) -> float:
+    lora = member.train.lora
+    return 1.0 if lora is None else lora.alpha / lora.r
 
 
 def _with_head(

@@ -18,10 +18,13 @@ from poolblend.jobs.job import BackboneJob, FoldJob, Job
 from poolblend.jobs.pretrain import pretrain
 from poolblend.jobs.scoring import score, shown, why_undefined
 from poolblend.jobs.tfidf_folds import fit_fold
+from poolblend.modeling.adapters import changed_weights
+from poolblend.modeling.model import TextModel
 from poolblend.modeling.sources import Located
 from poolblend.store.predictions import to_table
 from poolblend.training.devices import choose_device, resolve_precision
 from poolblend.training.encoding import digest
+from poolblend.training.tfidf import TfidfModel
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ def run(job: Job, context: Context, place: str = "") -> None:
     if located is not None and job.encoder_member.has_frozen_part and not job.standalone:
         base = context.base(job.encoder_member, located)
     files.save(
-        tensors=fitted.model.state_dict(),
+        tensors=fitted.model.state_dict() if base is None else _own_tensors(fitted.model),
         parts=() if fitted.base is None else fitted.base.parts,
         oof=to_table(context.ids.iloc[valid], fitted.pred_NK, competition.task.outputs, job.fold),
         make_card=lambda hashes: _card(job, context, located, fitted, scored, seconds, hashes),
@@ -64,6 +67,13 @@ def run(job: Job, context: Context, place: str = "") -> None:
     if scored is None:
         message += f", {why_undefined(competition, valid, fitted.pred_NK)}"
     log.info("%s: %s %s (%.0f s)", label, competition.scorer.name, message, seconds)
+
+
+def _own_tensors(model: TextModel | TfidfModel) -> dict[str, torch.Tensor]:
+    """The model's tensors; of weights that adapters changed, the adapters' factors."""
+    tensors, factors = dict(model.state_dict()), getattr(model, "factors", None) or {}
+    changed = changed_weights(factors)
+    return {name: tensors[name] for name in tensors if name not in changed} | dict(factors)
 
 
 def _card(

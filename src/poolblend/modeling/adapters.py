@@ -1,20 +1,25 @@
 """Low-rank adapters (LoRA) of an encoder's linear layers; its own weights are frozen.
 
-Source: Hu et al. 2021, arXiv:2106.09685; the layers are peft's.
+A stored fold model holds an adapter's two factors, `<weight>.lora_A` and `<weight>.lora_B`, instead
+of the weight that they change. Source: Hu et al. 2021, arXiv:2106.09685; the layers are peft's.
+
+Shapes: R rank of the adapter, I and O inputs and outputs of the layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from poolblend.errors import UserError, unknown
 from poolblend.modeling.layers import module_depths
+
+DOWN, UP = ".lora_A", ".lora_B"  # ends of the names of factors (R, I) and (O, R)
 
 
 def check_lora(encoder: Any, modules: Sequence[str] | None) -> None:
@@ -66,13 +71,42 @@ def merged(encoder: Any) -> Iterator[None]:
                 layer.get_base_layer().weight.copy_(weight)
 
 
-def merge_for_good(encoder: Any) -> None:
-    """Add the adapters to the weights and remove them; all weights are trainable again."""
+def merge_for_good(encoder: Any) -> dict[str, Tensor]:
+    """Add the adapters to the weights and remove them; all weights are trainable again.
+
+    Returns the adapters' factors, by the names of the weights that they changed.
+    """
+    factors = {}
     for name, layer in _adapted(encoder):
+        for end, parts in ((DOWN, layer.lora_A), (UP, layer.lora_B)):
+            (part,) = parts.values()
+            factors[f"{name}.weight{end}"] = part.weight.detach()
         layer.merge()
         encoder.set_submodule(name, layer.get_base_layer())
     vars(encoder).pop("peft_config", None)
     encoder.requires_grad_(True)
+    return factors
+
+
+def changed_weights(factors: Iterable[str]) -> set[str]:
+    """The names of the weights that factors of these names change."""
+    return {name.removesuffix(DOWN).removesuffix(UP) for name in factors}
+
+
+def add_factors(model: nn.Module, factors: Mapping[str, Tensor], scale: float) -> None:
+    """Add B @ A * `scale` to each weight of which `factors` hold both, as peft merges them.
+
+    Raises KeyError where one is missing, AttributeError and RuntimeError for a weight of another
+    name or shape.
+    """
+    for name in sorted(changed_weights(factors)):
+        weight = model.get_parameter(name)
+        down_RI, up_OR = (factors[f"{name}{end}"].to(weight) for end in (DOWN, UP))
+        change = up_OR @ down_RI
+        if isinstance(model.get_submodule(name.rpartition(".")[0]), Conv1D):  # stored transposed
+            change = change.T
+        with torch.no_grad():
+            weight.add_(change * scale)
 
 
 def _adapted(encoder: Any) -> list[tuple[str, Any]]:

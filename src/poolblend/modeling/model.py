@@ -69,6 +69,7 @@ class TextModel(nn.Module):
 
     _frozen: tuple[nn.Module, ...] = ()
     passed_over: PassedOver | None = None  # layers that a batch's states stand for; None: all
+    factors: Mapping[str, Tensor] | None = None  # of adapters that were merged into the weights
 
     def __init__(
         self,

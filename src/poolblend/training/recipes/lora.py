@@ -33,8 +33,8 @@ class Lora(Section):
 class LoraAdapters(Recipe):
     """Train low-rank adapters (r, alpha, dropout, modules) instead of the encoder's weights.
 
-    They are merged into the weights when the model is saved. Source: Hu et al. 2021,
-    arXiv:2106.09685.
+    A fold model holds the adapters beside the run's one copy of the encoder, and is merged when it
+    is loaded. Source: Hu et al. 2021, arXiv:2106.09685.
     """
 
     lora: Lora | None = Field(None, examples=[{"r": 2, "alpha": 64.0}])
@@ -64,4 +64,5 @@ class LoraAdapters(Recipe):
     def finish(self, model: TextModel) -> None:
         from poolblend.modeling.adapters import merge_for_good
 
-        merge_for_good(model.encoder)
+        factors = merge_for_good(model.encoder)
+        model.factors = {f"encoder.{name}": tensor for name, tensor in factors.items()}
