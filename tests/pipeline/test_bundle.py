@@ -349,8 +349,10 @@ def test_the_notebook_says_what_it_lacks(kaggle, monkeypatch):
     assert f"no folder below {kaggle.root} has test.csv and sample_submission.csv" in done.stderr
 
 
-def test_the_metadata_says_whose_it_is(bundle):
+def test_the_metadata_says_whose_it_is(bundle, capsys):
     made = bundle(owner=None, competition=None)
+    missing = "still to be given, here or to poolblend submit: --owner, --competition"
+    assert missing in capsys.readouterr().out
     dataset, kernel = made.metadata()
     assert dataset["id"] == "INSERT_OWNER_HERE/poolblend-toy-models"
     assert kernel["competition_sources"] == []

@@ -92,6 +92,9 @@ def bundle(
     if agreement is not None:
         print(agreement.describe())
     print(f"\nbundle: {target.folder} ({len(card.files)} files, {size / 1e9:.2f} GB)")
+    missing = {"--owner": owner, "--competition": competition}
+    if flags := [flag for flag, given in missing.items() if not given]:
+        print(f"still to be given, here or to poolblend submit: {', '.join(flags)}")
     return target.folder
 
 
