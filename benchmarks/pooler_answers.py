@@ -37,27 +37,27 @@ def calibration_error(matrix: Matrix, pred_NK: np.ndarray) -> float:
     return float(sum(abs(part.sum()) for part in parts) / len(gap_N))
 
 
-SCORES: dict[str, Callable[[Matrix, np.ndarray], float]] = {
-    "log loss": lambda matrix, pred_NK: matrix.loss(pred_NK),
-    "accuracy": lambda matrix, pred_NK: matrix.accuracy(pred_NK),
+# Of each row where a score is a mean over rows.
+SCORES: dict[str, Callable[[Matrix, np.ndarray], np.ndarray | float]] = {
+    "log loss": Matrix.loss_N,
+    "accuracy": Matrix.right_N,
     "calibration error": calibration_error,
 }
 
 
 def single(matrix: Matrix, score: str) -> np.ndarray:
-    """The mean score of each pooler's members (P,)."""
-    return np.array(
-        [
-            np.mean([SCORES[score](matrix, matrix.pred(p, s)) for s in matrix.seeds_of(p)])
-            for p in POOLERS
-        ]
-    )
+    """The mean score of each pooler's members (P,), or of each row (N, P)."""
+    by_pooler = [
+        np.mean([SCORES[score](matrix, matrix.pred(p, s)) for s in matrix.seeds_of(p)], axis=0)
+        for p in POOLERS
+    ]
+    return np.stack(by_pooler, axis=-1)
 
 
 def over_mean(matrix: Matrix) -> np.ndarray:
-    """Each pooler's mean log loss, minus that of `mean`."""
-    loss_P = single(matrix, "log loss")
-    return loss_P - loss_P[POOLERS.index("mean")]
+    """Each pooler's mean log loss of each row (N, P), minus that of `mean`."""
+    loss_NP = single(matrix, "log loss")
+    return loss_NP - loss_NP[:, [POOLERS.index("mean")]]
 
 
 class Difference(NamedTuple):
@@ -76,8 +76,8 @@ def differences(matrix: Matrix) -> list[Difference]:
     first, second = np.array(pairs).T
 
     def statistic(part: Matrix) -> np.ndarray:
-        loss_P = single(part, "log loss")
-        return loss_P[first] - loss_P[second]
+        loss_NP = single(part, "log loss")
+        return loss_NP[:, first] - loss_NP[:, second]
 
     found = estimate(statistic, matrix)
     corrected = holm(found.p_values())
@@ -183,20 +183,21 @@ SCHEMES = {
 
 
 def blend_losses(matrix: Matrix, blends: Blends) -> np.ndarray:
-    """The mean log loss of the equal blends, and their mean gain over their own members."""
+    """Equal blends' mean log loss of each row, and their gain over their own members: (N, 2)."""
     losses = []
     for blend in blends:
-        alone = np.mean([matrix.loss(pred_NK) for pred_NK in blend])
-        losses.append((matrix.loss(np.mean(blend, axis=0)), alone))
-    loss, alone = np.mean(losses, axis=0)
-    return np.array([loss, alone - loss])
+        alone_N = np.mean([matrix.loss_N(pred_NK) for pred_NK in blend], axis=0)
+        loss_N = matrix.loss_N(np.mean(blend, axis=0))
+        losses.append((loss_N, alone_N - loss_N))
+    return np.mean(losses, axis=0).T
 
 
 def curve(matrix: Matrix, scheme: str, poolers: Sequence[str], sizes: Sequence[int]) -> Estimate:
     """The gain of equal blends of the scheme over their members, for each size."""
 
-    def statistic(part: Matrix) -> list[float]:
-        return [blend_losses(part, SCHEMES[scheme](part, poolers, m))[1] for m in sizes]
+    def statistic(part: Matrix) -> np.ndarray:
+        gains = [blend_losses(part, SCHEMES[scheme](part, poolers, m))[:, 1] for m in sizes]
+        return np.column_stack(gains)
 
     return estimate(statistic, matrix)
 
@@ -208,8 +209,10 @@ def scheme_differences(matrix: Matrix, m: int) -> Estimate:
     """
 
     def statistic(part: Matrix) -> np.ndarray:
-        gains = [blend_losses(part, make(part, FIVE, m))[1] for make in SCHEMES.values()]
-        return np.array([gains[2] - gains[0], gains[2] - gains[1], gains[0] - gains[1]])
+        one, same, both_N = (
+            blend_losses(part, make(part, FIVE, m))[:, 1] for make in SCHEMES.values()
+        )
+        return np.column_stack([both_N - one, both_N - same, one - same])
 
     return estimate(statistic, matrix)
 
@@ -217,9 +220,10 @@ def scheme_differences(matrix: Matrix, m: int) -> Estimate:
 def five_of_each(matrix: Matrix) -> Estimate:
     """Log loss of five seeds of each pooler of `FIVE`, minus that of the five with a seed each."""
 
-    def statistic(part: Matrix) -> list[float]:
-        mixed = blend_losses(part, both(part, FIVE, 5))[0]
-        return [blend_losses(part, one_pooler(part, [pooler], 5))[0] - mixed for pooler in FIVE]
+    def statistic(part: Matrix) -> np.ndarray:
+        mixed_N = blend_losses(part, both(part, FIVE, 5))[:, 0]
+        same = [blend_losses(part, one_pooler(part, [pooler], 5))[:, 0] for pooler in FIVE]
+        return np.column_stack([each_N - mixed_N for each_N in same])
 
     return estimate(statistic, matrix)
 
@@ -230,18 +234,14 @@ def five_of_each(matrix: Matrix) -> Estimate:
 def variant_differences(matrix: Matrix, variants: Sequence[tuple[str, str]]) -> Estimate:
     """The log loss of each (pooler, variant) minus the plain pooler's under the same seeds."""
 
-    def statistic(part: Matrix) -> list[float]:
-        return [
-            float(
-                np.mean(
-                    [
-                        part.loss(part.pred(pooler, s, variant)) - part.loss(part.pred(pooler, s))
-                        for s in part.seeds_of(pooler, variant)
-                    ]
-                )
-            )
-            for pooler, variant in variants
-        ]
+    def difference_N(part: Matrix, pooler: str, variant: str) -> np.ndarray:
+        seeds = part.seeds_of(pooler, variant)
+        varied = [part.loss_N(part.pred(pooler, seed, variant)) for seed in seeds]
+        plain = [part.loss_N(part.pred(pooler, seed)) for seed in seeds]
+        return np.mean(varied, axis=0) - np.mean(plain, axis=0)
+
+    def statistic(part: Matrix) -> np.ndarray:
+        return np.column_stack([difference_N(part, *each) for each in variants])
 
     return estimate(statistic, matrix)
 
@@ -258,7 +258,7 @@ PARTNERS = (
 def partners(matrix: Matrix) -> Estimate:
     """Log loss of an equal blend of `mean` and each of `PARTNERS`, minus that of `mean` alone."""
 
-    def statistic(part: Matrix) -> list[float]:
+    def statistic(part: Matrix) -> np.ndarray:
         seeds = part.seeds_of("mean")
         pairs = [(s, t) for s in seeds for t in seeds if s != t]
         tfidf = part.predictions[Member("tfidf", "logistic", 42)]
@@ -275,9 +275,9 @@ def partners(matrix: Matrix) -> Estimate:
             for (s, _), other in zip(pairs, partner, strict=True):
                 own = part.pred("mean", s)
                 for each in other if other.ndim == 3 else [other]:
-                    gains.append(part.loss((own + each) / 2) - part.loss(own))
-            found.append(float(np.mean(gains)))
-        return found
+                    gains.append(part.loss_N((own + each) / 2) - part.loss_N(own))
+            found.append(np.mean(gains, axis=0))
+        return np.column_stack(found)
 
     return estimate(statistic, matrix)
 

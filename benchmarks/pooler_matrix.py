@@ -96,11 +96,9 @@ class Matrix:
         right_N = pred_NK[np.arange(len(self.y_N)), self.y_N]
         return -np.log(np.clip(right_N, SMALLEST, 1))
 
-    def loss(self, pred_NK: np.ndarray) -> float:
-        return float(self.loss_N(pred_NK).mean())
-
-    def accuracy(self, pred_NK: np.ndarray) -> float:
-        return float((pred_NK.argmax(axis=1) == self.y_N).mean())
+    def right_N(self, pred_NK: np.ndarray) -> np.ndarray:
+        """1 where the likeliest class is the row's own, else 0."""
+        return (pred_NK.argmax(axis=1) == self.y_N).astype(float)
 
 
 def load(name: str, folder: Path = STORED) -> Matrix:
@@ -151,6 +149,9 @@ def estimate(
 ) -> Estimate:
     """The statistic, a function of a matrix, with intervals by a jackknife over rows and seeds.
 
+    It returns Q values, or (N, Q) of which they are the means over rows: then it need not be
+    computed again without each group of rows.
+
     Leaving out each of 40 groups of rows in turn, and then each seed (of all poolers at once, which
     share the order of the rows under it), gives two variances, which are added: chance that rows
     and seeds have in common is counted twice, so that intervals are somewhat wide. The degrees of
@@ -158,12 +159,18 @@ def estimate(
 
     A bootstrap would draw the same seed twice, and a model blended with itself gains nothing.
     """
-    value_Q = np.asarray(statistic(matrix), dtype=float)
-    groups = np.unique(matrix.group_N)
-    by_row_GQ = np.array([statistic(matrix.rows(matrix.group_N != group)) for group in groups])
-    by_seed_SQ = np.array([statistic(matrix.without_seed(seed)) for seed in matrix.seeds])
+    found = np.asarray(statistic(matrix), dtype=float)
+    others = [matrix.group_N != group for group in np.unique(matrix.group_N)]
+    if found.ndim == 2:
+        value_Q = found.mean(axis=0)
+        by_row_GQ = np.array([found[kept_N].mean(axis=0) for kept_N in others])
+    else:
+        value_Q = found
+        by_row_GQ = np.array([statistic(matrix.rows(kept_N)) for kept_N in others])
+    by_seed = [np.asarray(statistic(matrix.without_seed(seed))) for seed in matrix.seeds]
+    by_seed_SQ = np.array([each.mean(axis=0) if each.ndim == 2 else each for each in by_seed])
     variance_2Q = np.array([_variance(by_row_GQ), _variance(by_seed_SQ)])
-    freedom_2 = np.array([len(groups) - 1, len(matrix.seeds) - 1])
+    freedom_2 = np.array([len(others) - 1, len(matrix.seeds) - 1])
     error_Q = np.sqrt(variance_2Q.sum(axis=0))
     with np.errstate(invalid="ignore", divide="ignore"):
         below_Q = (variance_2Q**2 / freedom_2[:, None]).sum(axis=0)
