@@ -169,6 +169,66 @@ def test_map_counts_the_k_most_probable_of_many_classes_ties_included(data: st.D
         assert found == pytest.approx(precision_at(k, y, pred_NK), rel=1e-12, abs=1e-12)
 
 
+class TestMeanOverGroups:
+    """With `by`, the score is the mean of the scores of the groups' rows."""
+
+    @pytest.fixture
+    def frame(self) -> pd.DataFrame:
+        y, _ = draw("binary", 3, 90)
+        rule = np.random.default_rng(3).choice(["no ads", "be kind", "on topic"], 90)
+        return pd.DataFrame({"target": y, "rule": rule})
+
+    def test_it_is_the_plain_mean_of_the_groups_own_scores(self, frame: pd.DataFrame) -> None:
+        pred_NK = draw("binary", 3, 90)[1]
+        for name, reference in (("roc_auc", sk.roc_auc_score), ("log_loss", sk.log_loss)):
+            scorer = make_scorer(name, TASKS["binary"], "rule")
+            scorer.check_groups(frame)
+            parts = [
+                reference(part["target"], pred_NK[part.index, 0])
+                for _, part in frame.groupby("rule")
+            ]
+            found = scorer.score(scorer.truth(frame), pred_NK)
+            assert found == pytest.approx(np.mean(parts), rel=1e-12)
+
+    def test_within_a_group_rows_of_one_fold_are_compared(self, frame: pd.DataFrame) -> None:
+        y, pred_NK = draw("binary", 3, 90)
+        fold_N = np.arange(90) % 3
+        scorer = make_scorer("roc_auc", TASKS["binary"], "rule")
+        alone = make_scorer("roc_auc", TASKS["binary"])
+        parts = [
+            alone.score_inputs(y[rows], pred_NK[rows, 0], fold_N[rows])
+            for rows in frame.groupby("rule").indices.values()
+        ]
+        found = scorer.score_inputs(scorer.truth(frame), pred_NK[:, 0], fold_N)
+        assert found == pytest.approx(np.mean(parts), rel=1e-12)
+
+    def test_a_group_of_one_class_is_refused_but_left_out_where_it_is_part_of_one(
+        self, frame: pd.DataFrame
+    ) -> None:
+        scorer = make_scorer("roc_auc", TASKS["binary"], "rule")
+        y_N2, pred_NK = scorer.truth(frame), draw("binary", 3, 90)[1]
+        kept_N = (y_N2[:, 1] > 0) | (y_N2[:, 0] == 1)
+        with refused("metric_by: within rule 'be kind' roc_auc of 'target' is undefined on these"):
+            scorer.check_groups(frame[kept_N])
+        others_N = y_N2[:, 1] > 0
+        wanted = scorer.score(y_N2[others_N], pred_NK[others_N])
+        assert scorer.score(y_N2[kept_N], pred_NK[kept_N]) == wanted
+        with refused("all rows are of one class"):
+            scorer.score(y_N2[~others_N & kept_N], pred_NK[~others_N & kept_N])
+
+    def test_what_has_no_such_mean_is_refused(self, frame: pd.DataFrame) -> None:
+        with refused("metric_by=rule is for a binary task's log_loss, roc_auc, this is f1"):
+            make_scorer("f1", TASKS["binary"], "rule")
+        with refused("this is rmse of a regression task"):
+            make_scorer("rmse", TASKS["regression"], "rule")
+        with refused("unknown column 'rul' in metric_by; did you mean 'rule'?"):
+            make_scorer("roc_auc", TASKS["binary"], "rul").truth(frame)
+        with refused("metric_by: column 'rule' has 1 empty cells"):
+            make_scorer("roc_auc", TASKS["binary"], "rule").truth(
+                frame.assign(rule=frame["rule"].where(frame.index > 0))
+            )
+
+
 class TestShares:
     """Rows may be shared among classes: log loss is then the cross-entropy."""
 

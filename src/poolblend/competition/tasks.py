@@ -91,7 +91,9 @@ class Task:
         return normalise_shares(np.stack(columns, axis=1), frame.index.tolist(), place, remedy)
 
     def hard(self, y: np.ndarray) -> np.ndarray:
-        """Shares (N, K) of a multiclass task as `encode` writes them; other targets unchanged."""
+        """What a scorer compares with, as `encode` writes it: shares, or targets beside groups."""
+        if self.kind == "binary" and y.ndim == 2:
+            return y[:, 0]
         return y.argmax(axis=1) if self.kind == "multiclass" and y.ndim == 2 else y
 
     @property

@@ -35,7 +35,7 @@ ADDED, GAP = 25, 1e-9  # members at a time; how near the least loss is near enou
 
 def truth(task: Task, y: np.ndarray) -> np.ndarray:
     """Encoded targets as perfect predictions, float64 (N, K): values, 0 and 1, or shares."""
-    learned = task.training_targets(y)
+    learned = task.training_targets(task.hard(y) if task.kind == "binary" else y)
     if task.kind == "multiclass" and learned.ndim == 1:
         return (learned[:, None] == np.arange(len(task.classes))).astype(np.float64)
     return learned.reshape(len(y), -1).astype(np.float64)

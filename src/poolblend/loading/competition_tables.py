@@ -75,7 +75,7 @@ def _with_targets(config: Config, tables: Tables) -> CompetitionTables:
         columns = [str(column) for column in tables.sample.columns.drop(tables.id)]
         positive = find_positive(task, data.positive, columns)
         task = with_positive(task, positive.label)
-    scorer = make_scorer(config.metric, task)
+    scorer = make_scorer(config.metric, task, config.metric_by)
     read = CompetitionTables(
         tables=tables,
         task=task,
@@ -86,6 +86,8 @@ def _with_targets(config: Config, tables: Tables) -> CompetitionTables:
         soft_NK=soft_labels(task, train, data.soft, tables.id),
         positive=positive,
     )
+    if scorer.by is not None:
+        scorer.check_groups(train)
     reason = why_undefined(scorer, read.scored)
     if reason:
         raise UserError(f"{reason}; choose another metric, or remove the rows or targets")

@@ -20,7 +20,7 @@ from poolblend.cards.submission import BlendInUse, SubmissionCard
 from poolblend.competition.files import header
 from poolblend.competition.metrics import Scorer, make_scorer
 from poolblend.competition.submission import decided_labels, fill_submission, try_submission
-from poolblend.competition.tables import parse_column, read_table
+from poolblend.competition.tables import Unlabelled, parse_column, read_table
 from poolblend.competition.templates import target_table, text_columns
 from poolblend.config import Config, Workers
 from poolblend.ensembling.resampling import bootstrap
@@ -109,9 +109,8 @@ def _write(
     members, task = card.used_members, card.task
     tables = load_unlabelled(config, store, {name: m.origin for name, m in members.items()})
     filling = try_submission(task, tables, config.submission, card.metric)
-    scorer = make_scorer(card.metric, task)
-    ids = tables.test[tables.id]
-    hidden_y = _hidden_labels(config, scorer, ids) if config.data.test_labels else None
+    scorer = make_scorer(card.metric, task, config.metric_by)
+    hidden_y = _hidden_labels(config, scorer, tables) if config.data.test_labels else None
     log.info("running %d of %d members", len(members), len(card.members))
     pred_MNK = predict_members(config, store, tables, task, members, moved_to, workers, end)
     pred_NK = mixture.apply(pred_MNK)
@@ -213,18 +212,21 @@ def _check_out(config: Config, out: Path) -> None:
     check_writable([out.parent], "name a file in another folder with --out")
 
 
-def _hidden_labels(config: Config, scorer: Scorer, ids: pd.Series) -> np.ndarray:
-    """The labels of `data.test_labels` in the order of `ids`, as the scorer needs them."""
-    target = config.data.target
+def _hidden_labels(config: Config, scorer: Scorer, tables: Unlabelled) -> np.ndarray:
+    """The labels of `data.test_labels` in the order of test's rows, as the scorer needs them."""
+    target, id, ids = config.data.target, tables.id, tables.test[tables.id]
     path = config.data_dir / str(config.data.test_labels)
-    labels, id = read_table(path), str(ids.name)
+    labels = read_table(path)
     lacking = {id, *text_columns(target)} - set(labels)
     if lacking:
         raise UserError(f"{path} has no column '{min(lacking)}', which scoring needs")
     labels = labels.set_index(id)
     if labels.index.has_duplicates or set(labels.index) != set(ids):
         raise UserError(f"the ids of {path} are not those of the test table, each once")
-    return scorer.truth(target_table(labels.loc[ids], target).apply(parse_column))
+    answers = target_table(labels.loc[ids], target).apply(parse_column).reset_index(drop=True)
+    if scorer.by is not None and scorer.by in tables.test:
+        answers[scorer.by] = tables.test[scorer.by].to_numpy()
+    return scorer.truth(answers)
 
 
 def _hidden_score(scorer: Scorer, y: np.ndarray, inputs: np.ndarray) -> str:

@@ -123,7 +123,8 @@ def _cross_fitted(card: BlendCard, gathered: Members) -> list[Mixture]:
     """For each fold, the mixture that the card's blender fits without it, as in blend.py."""
     options = Blend(**card.options.model_dump(exclude={"seed"}))
     matrix = sample_rows(gathered.matrix)
-    scorer = make_scorer(card.metric, gathered.competition.task)
+    competition = gathered.competition
+    scorer = make_scorer(card.metric, competition.task, competition.scorer.by)
     # blend.py fits very many classes in this way, too, unless stack is among the blenders.
     compactable = "stack" not in card.blenders and compact.is_compactable(matrix, scorer)
     if compactable:

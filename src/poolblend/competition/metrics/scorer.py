@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from poolblend.competition.tasks import Task
-from poolblend.errors import UserError
+from poolblend.errors import UserError, quoted, unknown
 from poolblend.registry import Registry
 
 if TYPE_CHECKING:
@@ -88,11 +88,14 @@ class UndefinedScoreError(UserError):
 class Scorer:
     """A metric bound to a task: scores pred_NK against y as `Task.encode` writes it.
 
-    A multiclass task's y may also be shares (N, K) where the metric has `share_function`.
+    A multiclass task's y may also be shares (N, K) where the metric has `share_function`. With
+    `by`, a column, the score is the mean over the groups of its values; y is then (N, 2), encoded
+    targets and numbers of groups.
     """
 
     metric: Metric
     task: Task
+    by: str | None = None
 
     @property
     def name(self) -> str:
@@ -105,7 +108,11 @@ class Scorer:
         return self.metric.better
 
     def truth(self, frame: pd.DataFrame) -> np.ndarray:
-        """The encoded targets, or shares where rows are shared and the metric supports shares."""
+        """What predictions are scored against: encoded targets, or shares where rows are shared and
+        the metric supports shares; with `by`, the groups' numbers besides.
+        """
+        if self.by is not None:
+            return np.column_stack([self.task.encode(frame), self._numbered_groups(frame)])
         if self.task.one_hot and self.metric.share_function:
             share_NK = self.task.shares(frame)
             if (share_NK.max(axis=1) < 1).any():
@@ -136,6 +143,8 @@ class Scorer:
         Out-of-fold predictions need their folds `fold_N`: a metric that compares rows with each
         other is computed within folds and averaged. None: one model predicted all rows.
         """
+        if self.by is not None:
+            return self._mean_over_groups(y, inputs, fold_N)
         steps_C = self.task.steps_C if self.metric.by_value else None
         if steps_C is not None and steps_C[-1] >= len(steps_C):  # without gaps, steps are indices
             y, inputs = steps_C[y], steps_C[inputs]
@@ -152,6 +161,45 @@ class Scorer:
                 f"{len(y)} rows: {error}",
                 error.column,
             ) from None
+
+    def check_groups(self, frame: pd.DataFrame) -> None:
+        """Raise UserError for a group of `by` whose rows alone have no score."""
+        y_N2 = self.truth(frame)
+        for group, value in enumerate(np.unique(frame[self.by].to_numpy(str))):
+            y_N = y_N2[y_N2[:, 1] == group, 0]
+            try:
+                replace(self, by=None).score_inputs(y_N, y_N.astype(np.float64))
+            except UndefinedScoreError as error:
+                raise UserError(
+                    f"metric_by: within {self.by} {quoted(value)} {error}; leave these rows out, "
+                    "or choose another column"
+                ) from None
+
+    def _numbered_groups(self, frame: pd.DataFrame) -> np.ndarray:
+        """Numbers (N,) of the groups, in the sorted order of their values."""
+        if self.by not in frame:
+            raise unknown("column", self.by, map(str, frame.columns), "in metric_by")
+        empty = int(frame[self.by].isna().sum())
+        if empty:
+            raise UserError(f"metric_by: column '{self.by}' has {empty} empty cells; fill them")
+        return np.unique(frame[self.by].to_numpy(str), return_inverse=True)[1]
+
+    def _mean_over_groups(
+        self, y_N2: np.ndarray, inputs: np.ndarray, fold_N: np.ndarray | None
+    ) -> float:
+        """The mean of the groups' scores, without those that have none on this part of the rows."""
+        alone, undefined = replace(self, by=None), None
+        scores: list[float] = []
+        for group in np.unique(y_N2[:, 1]):
+            rows_N = y_N2[:, 1] == group
+            held_N = None if fold_N is None else fold_N[rows_N]
+            try:
+                scores.append(alone.score_inputs(y_N2[rows_N, 0], inputs[rows_N], held_N))
+            except UndefinedScoreError as error:
+                undefined = error
+        if not scores and undefined is not None:
+            raise undefined
+        return float(np.mean(scores))
 
     def loss_inputs(
         self, y: np.ndarray, inputs: np.ndarray, fold_N: np.ndarray | None = None
@@ -194,12 +242,22 @@ class Scorer:
         return make_scorer(self.metric.mean_of, Task(kind, (self.task.targets[k],), classes))
 
 
-def make_scorer(metric: str, task: Task) -> Scorer:
-    """The scorer of a registered metric; raises UserError where it does not fit the task."""
+def make_scorer(metric: str, task: Task, by: str | None = None) -> Scorer:
+    """The scorer of a registered metric, with `by` its mean over the groups of a column's values.
+
+    Raises UserError where the metric does not fit the task, or has no mean over groups.
+    """
     entry = METRICS[metric]
     if task.kind not in entry.tasks:
         fitting = ", ".join(name for name in METRICS if task.kind in METRICS[name].tasks)
         raise UserError(
             f"metric '{metric}' does not fit a {task.kind} task; choose one of: {fitting}"
         )
-    return Scorer(entry, task)
+    if by is not None and (task.kind != "binary" or entry.inputs != "scores"):
+        able = [name for name in METRICS if METRICS[name].inputs == "scores"]
+        fitting = ", ".join(name for name in able if "binary" in METRICS[name].tasks)
+        raise UserError(
+            f"metric_by={by} is for a binary task's {fitting}, this is {metric} of a {task.kind} "
+            "task; leave it out"
+        )
+    return Scorer(entry, task, by)
