@@ -193,11 +193,15 @@ def blend_losses(matrix: Matrix, blends: Blends) -> np.ndarray:
 
 
 def curve(matrix: Matrix, scheme: str, poolers: Sequence[str], sizes: Sequence[int]) -> Estimate:
-    """The gain of equal blends of the scheme over their members, for each size."""
+    """The gain of equal blends of the scheme over their members, for each size.
+
+    The last value is what each further member adds, on average from the least to the largest size.
+    """
 
     def statistic(part: Matrix) -> np.ndarray:
         gains = [blend_losses(part, SCHEMES[scheme](part, poolers, m))[:, 1] for m in sizes]
-        return np.column_stack(gains)
+        slope_N = (gains[-1] - gains[0]) / (sizes[-1] - sizes[0])
+        return np.column_stack([*gains, slope_N])
 
     return estimate(statistic, matrix)
 

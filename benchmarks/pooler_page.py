@@ -86,7 +86,7 @@ class Answers:
             score: estimate(lambda m, s=score: answers.single(m, s), part)
             for score in answers.SCORES
         }
-        return scores | {"minus mean's": estimate(answers.over_mean, part)}
+        return scores | {"log loss, minus mean's": estimate(answers.over_mean, part)}
 
     @cached_property
     def components(self) -> Estimate:
@@ -178,8 +178,8 @@ def curves_table(curves: Sequence[Estimate]) -> list[str]:
     for (scheme, poolers, _, has), found in zip(CURVES, curves, strict=True):
         which = f"{len(poolers)} poolers" if len(poolers) > 2 else " and ".join(poolers)
         cells = [_shown(found, has.index(m), signed=True) if m in has else "" for m in sizes]
-        rows.append([f"{scheme} ({which})", *cells])
-    return _table(["blends", *(f"m = {m}" for m in sizes)], rows)
+        rows.append([f"{scheme} ({which})", *cells, _shown(found, -1, signed=True)])
+    return _table(["blends", *(f"m = {m}" for m in sizes), "each further member"], rows)
 
 
 def schemes_table(matrix: Matrix) -> list[str]:
@@ -206,7 +206,8 @@ def fives_table(matrix: Matrix) -> list[str]:
 def fitted_table(matrix: Matrix) -> list[str]:
     rows: dict[str, list[str]] = {name: [name] for name in answers.FITTERS}
     for _, name, gain, low, high in answers.fitted(matrix.of_seeds(4), FITTED_SIZES, DRAWS, TRIALS):
-        rows[name].append(f"{gain:+.4f} ({low:+.4f} to {high:+.4f})")
+        cell = f"{gain:+.4f} ({low:+.4f} to {high:+.4f})"
+        rows[name].append(cell.replace("-", "−"))
     return _table(["weights by", *(f"m = {m}" for m in FITTED_SIZES)], list(rows.values()))
 
 
@@ -243,7 +244,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 @theme()
 def order_figure(orders: dict[str, dict[str, Estimate]]):
     """The poolers' log losses beside that of `mean`, the best on top, for each competition."""
-    losses = {name: order["minus mean's"] for name, order in orders.items()}
+    losses = {name: order["log loss, minus mean's"] for name, order in orders.items()}
     ranks = [np.argsort(np.argsort(each.value)) for each in losses.values()]
     order_P = np.argsort(np.mean(ranks, axis=0))
     figure, all_axes = row_axes([POOLERS[p] for p in order_P], [3.2] * len(orders))
@@ -260,7 +261,7 @@ def order_figure(orders: dict[str, dict[str, Estimate]]):
 @theme()
 def components_figure(components: dict[str, Estimate]):
     """Shares of the variance of a prediction."""
-    figure = new_figure(7, 1.1 + 0.5 * len(components))
+    figure = new_figure(7, 1.9 + 0.4 * len(components))
     axes = figure.subplots()
     left = np.zeros(len(components))
     names = ("pooler", "seed, in common to all poolers", "each training's own chance")
@@ -286,18 +287,25 @@ def errors_figure(correlations: dict[str, Estimate]):
 @theme()
 def curves_figure(curves: dict[str, list[Estimate]]):
     """What equal blends gain over their own members, by their size."""
-    figure = new_figure(4.2 * len(curves), 3.6)
+    figure = new_figure(max(6.4, 4.2 * len(curves)), 4.8)
     all_axes = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, (name, found) in zip(all_axes, curves.items(), strict=True):
         for n, ((scheme, _, _, sizes), each) in enumerate(zip(CURVES, found, strict=True)):
             colour, thin = SERIES[n % 3], n >= 3
             shift = 0.06 * (n % 3 - 1)
-            x = np.array(sizes) + shift
+            x, n_sizes = np.array(sizes) + shift, len(sizes)
             if not thin:
-                axes.vlines(x, each.low, each.high, color=colour, alpha=0.4, linewidth=2.4)
+                axes.vlines(
+                    x,
+                    each.low[:n_sizes],
+                    each.high[:n_sizes],
+                    color=colour,
+                    alpha=0.4,
+                    linewidth=2.4,
+                )
             axes.plot(
                 x,
-                each.value,
+                each.value[:n_sizes],
                 color=colour,
                 marker=MARKERS[n % 3],
                 markersize=0 if thin else 5,
@@ -305,7 +313,6 @@ def curves_figure(curves: dict[str, list[Estimate]]):
                 linestyle=":" if thin else "-",
                 label=None if thin or axes is not all_axes[0] else scheme,
             )
-        axes.axhline(0, color=INK, linewidth=1)
         axes.set_xlabel("m, members of the blend")
         axes.set_ylabel("gain in log loss over its members")
         axes.set_title(name, color=MUTED)

@@ -129,7 +129,7 @@ def _value(text: str) -> Any:
 def add(folder: Path, run: pb.Run, place: Path, n: int) -> None:
     """Add the round's members to the matrix in `folder`, all files at once at the end."""
     oof = run.oof()
-    prefix = f"{run.config.resolve_members()[0].name.split('-')[0]}-"
+    prefix = f"{run.config.backbone.name}-"
     names = {column: column.removeprefix(prefix) for column in oof.columns[3:]}
     oof = _with(folder / "oof.parquet", oof.rename(columns=names), 3)
     fold_files = sorted(place.glob(f"oof/{RUN}/*/test_fold*.parquet"))
