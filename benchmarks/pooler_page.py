@@ -28,8 +28,8 @@ from poolblend.report.plots.style import (
     theme,
     to_svg,
 )
-from pooler_grid import POOLERS, VARIANTS
-from pooler_matrix import ROOT, Estimate, Matrix, estimate, load
+from pooler_grid import POOLERS, STUDIED, VARIANTS, members
+from pooler_matrix import ROOT, Estimate, Matrix, estimate, load, name_of
 
 PAGE = ROOT / "docs" / "pooler-study.md"
 FIGURES = ROOT / "docs" / "figures"
@@ -46,9 +46,9 @@ CURVES = (
 
 
 def write(folder: Path, page: Path = PAGE, figures: Path = FIGURES) -> None:
-    """Write the page's tables and figures from the matrices below `folder`."""
-    names = sorted(path.parent.name for path in folder.glob("*/oof.parquet"))
-    studied = {name: Answers(name, folder) for name in names}
+    """Write the page's tables and figures from the whole matrices below `folder`."""
+    names = sorted(path.parent.name for path in folder.glob("*/members.csv"))
+    studied = {name: Answers(name, folder) for name in names if _is_whole(name, folder)}
     blocks: dict[str, list[str]] = {}
     for name, each in studied.items():
         for block, lines in each.tables().items():
@@ -59,6 +59,15 @@ def write(folder: Path, page: Path = PAGE, figures: Path = FIGURES) -> None:
         (figures / f"poolers-{title}.svg").write_text(to_svg(figure), encoding="utf-8")
         blocks[title].insert(0, f"![{alternative}](figures/poolers-{title}.svg)")
     page.write_text(_filled(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
+
+
+def _is_whole(name: str, folder: Path) -> bool:
+    """Whether all of the competition's members are in its matrix; says so where they are not."""
+    wanted = {name_of(member) for member in members(STUDIED[name])}
+    there = wanted & set(pd.read_csv(folder / name / "members.csv")["member"])
+    if there < wanted:
+        print(f"{name} is left out: {len(there)} of {len(wanted)} members are trained")
+    return there == wanted
 
 
 def _filled(text: str, blocks: dict[str, list[str]]) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 import pooler_answers as answers
 import pooler_matrix
+import pooler_page
 from pooler_grid import POOLERS, SEEDS, STUDIED, members
 from pooler_matrix import estimate, holm, load, member_of, name_of
 
@@ -99,3 +100,14 @@ def test_fitted_weights_are_scored_on_rows_that_they_were_not_fitted_on(matrix):
     found = list(answers.fitted(matrix.of_seeds(4), [2], draws=1, trials=5))
     assert [each[:2] for each in found] == [(2, name) for name in answers.FITTERS]
     assert all(low < gain < high for _, _, gain, low, high in found)
+
+
+def test_a_competition_is_left_off_the_page_until_all_its_members_are_trained(
+    folder, tmp_path, capsys
+):
+    assert pooler_page._is_whole("trec", folder)
+    costs = pd.read_csv(folder / "trec" / "members.csv")
+    (tmp_path / "trec").mkdir()
+    costs[:-2].to_csv(tmp_path / "trec" / "members.csv", index=False)
+    assert not pooler_page._is_whole("trec", tmp_path)
+    assert f"{len(costs) - 2} of {len(costs)} members are trained" in capsys.readouterr().out

@@ -152,7 +152,7 @@ def test_of_very_many_classes_the_weights_are_those_that_the_blend_fits(monkeypa
         metric="log_loss",
         options=FitOptions(space="auto", weights="shared", thresholds="auto", trials=8, seed=42),
     )
-    gathered = SimpleNamespace(matrix=matrix, competition=SimpleNamespace(task=task))
+    gathered = SimpleNamespace(matrix=matrix, competition=SimpleNamespace(task=task, scorer=scorer))
     for made, fitted in zip(
         pseudo._cross_fitted(card, gathered), report.fold_mixtures, strict=True
     ):

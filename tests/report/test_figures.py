@@ -35,7 +35,8 @@ def test_a_finished_run_is_drawn_with_the_same_bytes_each_time(finished, figures
 
 def test_the_documents_pictures_are_small_and_hold_no_date():
     files = sorted((ROOT / "docs" / "figures").iterdir())
-    assert [file.name for file in files] == ["blend.svg", "errors.svg"]
+    study = [f"poolers-{name}.svg" for name in ("components", "curves", "errors", "order")]
+    assert [file.name for file in files] == ["blend.svg", "errors.svg", *study]
     for file in files:
         svg = file.read_text(encoding="utf-8")
         assert ElementTree.fromstring(svg).tag.endswith("svg")
