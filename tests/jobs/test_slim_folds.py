@@ -8,6 +8,7 @@ from threading import Barrier
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from poolblend import config, pipeline
@@ -247,3 +248,13 @@ class TestAdapters:
         monkeypatch.setattr(FoldFiles, "tensors", lacking)
         with pytest.raises(UserError, match=f"the weights of {self.ADAPTED} fold 0 do not fit"):
             pipeline.verify_oof(adapted)
+
+    def test_an_adapter_of_a_member_without_lora_is_refused_in_a_line(self, settings, monkeypatch):
+        pipeline.train(settings)
+        pipeline.blend(settings)
+        own, weight = FoldFiles.tensors, "encoder.encoder.layer.0.output.dense.weight"
+        rank = torch.zeros(2, 2)
+        more = {f"{weight}.lora_A": rank, f"{weight}.lora_B": rank}
+        monkeypatch.setattr(FoldFiles, "tensors", lambda self: own(self) | more)
+        with pytest.raises(UserError, match="do not fit its card: 'adapters of a member without"):
+            pipeline.verify_oof(settings)

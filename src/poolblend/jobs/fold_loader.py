@@ -71,7 +71,8 @@ class FoldLoader:
         factors = {name: tensors.pop(name) for name in list(tensors) if name.endswith((DOWN, UP))}
         try:
             model.load_state_dict(tensors)
-            add_factors(model, factors, _lora_scale(card.member))
+            if factors:
+                add_factors(model, factors, _lora_scale(card.member))
         except (RuntimeError, AttributeError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
@@ -82,7 +83,9 @@ class FoldLoader:
 
 def _lora_scale(member: Member) -> float:
     lora = member.train.lora
-    return 1.0 if lora is None else lora.alpha / lora.r
+    if lora is None:
+        raise KeyError("adapters of a member without lora")
+    return lora.alpha / lora.r
 
 
 def _with_head(

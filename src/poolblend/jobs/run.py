@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ def run(job: Job, context: Context, place: str = "") -> None:
     if located is not None and job.encoder_member.has_frozen_part and not job.standalone:
         base = context.base(job.encoder_member, located)
     files.save(
-        tensors=fitted.model.state_dict() if base is None else _own_tensors(fitted.model),
+        tensors=_stored_tensors(fitted.model, on_base=base is not None),
         parts=() if fitted.base is None else fitted.base.parts,
         oof=to_table(context.ids.iloc[valid], fitted.pred_NK, competition.task.outputs, job.fold),
         make_card=lambda hashes: _card(job, context, located, fitted, scored, seconds, hashes),
@@ -69,11 +70,13 @@ def run(job: Job, context: Context, place: str = "") -> None:
     log.info("%s: %s %s (%.0f s)", label, competition.scorer.name, message, seconds)
 
 
-def _own_tensors(model: TextModel | TfidfModel) -> dict[str, torch.Tensor]:
-    """The model's tensors; of weights that adapters changed, the adapters' factors."""
-    tensors, factors = dict(model.state_dict()), getattr(model, "factors", None) or {}
-    changed = changed_weights(factors)
-    return {name: tensors[name] for name in tensors if name not in changed} | dict(factors)
+def _stored_tensors(model: TextModel | TfidfModel, on_base: bool) -> Mapping[str, torch.Tensor]:
+    """The model's tensors; beside a base, adapters' factors instead of the weights they changed."""
+    tensors = model.state_dict()
+    if not on_base or not isinstance(model, TextModel) or not model.factors:
+        return tensors
+    changed = changed_weights(model.factors)
+    return {name: tensors[name] for name in tensors if name not in changed} | dict(model.factors)
 
 
 def _card(
