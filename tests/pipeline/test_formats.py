@@ -68,6 +68,16 @@ def chatbot_arena(rng, n):
     return table, columns, dict.fromkeys(columns, 1 / 3)
 
 
+def write_questions(data, table):
+    """Write which labels each question may have; the settings that read it."""
+    labels = [
+        ":".join(pair) for pair in table[["Category", "Misconception"]].drop_duplicates().to_numpy()
+    ]
+    questions = pd.DataFrame({"QuestionId": sorted(set(table["QuestionId"]))})
+    questions.assign(labels=" ".join(labels)).to_csv(data / "questions.csv", index=False)
+    return ["data.joins=[{train: questions.csv, on: QuestionId}]", "data.possible=labels"]
+
+
 FORMATS = {
     "student-maths": student_maths,
     "community-rules": community_rules,
@@ -86,6 +96,8 @@ def test_tables_of_the_published_shape_become_a_submission(name, tmp_path):
     for file, each in (("train", train), ("test", test), ("sample_submission", sample)):
         each.to_csv(data / f"{file}.csv", index=False)
     own = [f"data.dir={data}", f"store={tmp_path / 'store'}", *QUICK]
+    if name == "student-maths":
+        own += write_questions(data, table)
     settings = config.load(config.ROOT / "configs" / f"{name}.yaml", own)
     pipeline.train(settings)
     pipeline.blend(settings)

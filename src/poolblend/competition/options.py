@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from poolblend import text_spec
-from poolblend.competition.templates import is_template, without_braces
+from poolblend.competition.templates import is_template, text_columns, without_braces
 from poolblend.errors import quoted
 from poolblend.options import PathText, Section, Seed, checked, repeated
 
@@ -51,6 +51,9 @@ class Data(Section):
     classes: list[int | float | str] | None = None  # labels that may occur; others are refused
     # Columns of soft labels to learn from: probabilities, one per output.
     soft: list[str] = Field([])
+    # A column of train and test with the labels that are possible in a row, such as "A B D"; empty:
+    # all are. The probabilities of others become 0. Of a multiclass task.
+    possible: str | None = None
     weight: str | None = None  # a column: how much a train row counts; 0: scored, not learned from
     # Columns joined to the pooled vector: medians for gaps, standardised.
     numeric: list[str] = Field([])
@@ -63,6 +66,12 @@ class Data(Section):
     def targets(self) -> list[str]:
         """The targets' names: columns, or the one that a template fills, named without braces."""
         return [without_braces(self.target[0])] if is_template(self.target) else self.target
+
+    @property
+    def inputs(self) -> list[str]:
+        """The columns that test must have beside ids: texts, and all that stands beside them."""
+        more = [] if self.possible is None else [self.possible]
+        return [*text_columns(self.text), *self.numeric, *self.categorical, *more]
 
     @field_validator("text", "target", "soft", "numeric", "categorical", mode="before")
     @classmethod

@@ -148,6 +148,13 @@ class Top(NamedTuple):
         return np.array(joined, dtype=object)
 
 
+def split_labels(cells: pd.Series, labels: Sequence[Label]) -> dict[str, list[str]]:
+    """The labels that each distinct cell names, by the separator that gives most known ones."""
+    distinct = dict.fromkeys(cells.dropna())
+    parts = zip(distinct, _split(cells, labels)[1], strict=True)
+    return {cell: [label.strip() for label in split if label.strip()] for cell, split in parts}
+
+
 def holds_several(cells: pd.Series, labels: Sequence[Label]) -> bool:
     """Whether every cell is made of known labels, and some of more than one."""
     _, split = _split(cells, labels)

@@ -82,7 +82,7 @@ def load_tables(
     or do not match, and for targets outside `data.classes`.
     """
     texts = text_columns(data.text)
-    inputs = [*texts, *data.numeric, *data.categorical]
+    inputs = data.inputs
     answers = [*text_columns(data.target), *data.soft, *([data.weight] if data.weight else [])]
     columns = [*inputs, *answers, *([folds.groups] if folds.groups else [])]
     id, sample_ids = _id_column(folder, data, columns)
@@ -116,7 +116,7 @@ def load_tables(
 def load_test(folder: Path, data: Data, submission: Submission) -> Unlabelled:
     """Read and check what predicting needs, as `load_tables` does; train need not be there."""
     texts = text_columns(data.text)
-    inputs = [*texts, *data.numeric, *data.categorical]
+    inputs = data.inputs
     id, sample_ids = _id_column(folder, data, inputs)
     test = _read_test(folder, data, id, inputs, sample_ids)
     sample, own_rows = _read_sample(folder, data, id, test[id], submission)
@@ -126,7 +126,7 @@ def load_test(folder: Path, data: Data, submission: Submission) -> Unlabelled:
 def read_new(frame: pd.DataFrame, folder: Path, data: Data) -> pd.DataFrame:
     """Rows of no table of the competition, read and checked as test's are; they need no ids."""
     texts = text_columns(data.text)
-    inputs = [*texts, *data.numeric, *data.categorical]
+    inputs = data.inputs
     needed = [*inputs, *(join.on for join in data.joins)]
     table = table_of(frame, NEW_ROWS, needed=needed)
     table = add_joined(NEW_ROWS, table, folder, data.joins, "test", needed)
@@ -253,8 +253,8 @@ def _check_inputs(inputs: Sequence[str], answers: Sequence[str]) -> None:
     read = [column for column in inputs if column in answers]
     if read:
         raise UserError(
-            f"column '{read[0]}' is read as text, number or category, and also named as id, "
-            "target, soft label or weight; name it once"
+            f"column '{read[0]}' is read as text, number, category or possible labels, and also "
+            "named as id, target, soft label or weight; name it once"
         )
 
 

@@ -95,12 +95,14 @@ class Config(Section):
         per_output = self.blend.weights == "per_output" and one_output
         formed = values != "auto" and task == "regression"
         positive = self.data.positive is not None and task != "binary"
+        possible = self.data.possible is not None and task != "multiclass"
         bins = folds.bins != Folds().bins and not binned
         rare = folds.rare != "spread" and not stratified
         for no_effect, key, kind in (
             (per_output, "blend.weights=per_output", " of one target"),
             (formed, f"submission={values}", ", which has values alone"),
             (positive, "data.positive", ""),
+            (possible, "data.possible", ""),
             (bins, "folds.bins", f" with folds.strategy={folds.strategy}"),
             (rare, "folds.rare", f" with folds.strategy={folds.strategy}"),
         ):

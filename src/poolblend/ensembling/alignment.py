@@ -30,6 +30,7 @@ class TableError(Exception):
 class Expected:
     """What every table must hold; `fold_N` is None where the rows have no folds.
 
+    `possible_NK` are the labels that the rows can have, None for all.
     `last` has the ids of the last table that was right, and the rows where the expected ones are.
     """
 
@@ -39,6 +40,7 @@ class Expected:
     simplex: bool = False
     fold_N: np.ndarray | None = None
     kind: str = "training"
+    possible_NK: np.ndarray | None = None
     last: list[tuple[pd.Series, np.ndarray]] = field(default_factory=list, repr=False)
 
     def row(self, n: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from poolblend.competition.possible import only_possible
 from poolblend.ensembling.alignment import (
     Expected,
     TableError,
@@ -84,13 +85,15 @@ def build_matrix(
     probabilities: bool,
     simplex: bool = False,
     files: Files | None = None,
+    possible_NK: np.ndarray | None = None,
     group_N: np.ndarray | None = None,
     keep: Keep = in_memory,
 ) -> OofMatrix:
     """Join the members' OOF tables (id, fold, pred_<output>…) by id, in the order of `folds`.
 
-    `y` and `group_N` follow the rows of `folds`; `probabilities` demands predictions from 0 to 1,
-    `simplex` that those of a row sum to 1. Members in `files` come from elsewhere: errors name
+    `y`, `possible_NK` and `group_N` follow the rows of `folds`; `probabilities` demands predictions
+    from 0 to 1, `simplex` that those of a row sum to 1. Probabilities of labels that are not
+    possible become 0. Members in `files` come from elsewhere: errors name
     their file, and their folds may be counted from any number, or be absent. Tables are looked up
     one after another, and `keep` decides where their predictions are kept. Raises UserError for
     missing, extra or repeated ids, folds other than those of `folds`, NaN, infinite or non-numeric
@@ -110,7 +113,9 @@ def build_matrix(
             "give the training table that the folds were made for"
         )
     fold_N = folds["fold"].to_numpy(dtype=np.int64)
-    expected = Expected(ids, tuple(outputs), probabilities, simplex, fold_N)
+    expected = Expected(
+        ids, tuple(outputs), probabilities, simplex, fold_N, possible_NK=possible_NK
+    )
     return OofMatrix(
         ids.to_numpy(dtype=str),
         fold_N,
@@ -130,10 +135,13 @@ def build_test(
     probabilities: bool,
     simplex: bool = False,
     files: Files | None = None,
+    possible_NK: np.ndarray | None = None,
 ) -> np.ndarray:
     """The members' predictions (M, N, K) of the test rows `ids`, checked as `build_matrix` does."""
     index = pd.Index(map(str, ids))
-    expected = Expected(index, tuple(outputs), probabilities, simplex, kind="test")
+    expected = Expected(
+        index, tuple(outputs), probabilities, simplex, kind="test", possible_NK=possible_NK
+    )
     return _join(tables, expected, files or {}, in_memory)
 
 
@@ -192,7 +200,9 @@ def _join(
             except TableError as error:
                 errors[member] = error
                 pred_NK = np.zeros(shape[1:])
-            yield np.clip(pred_NK, 0, 1) if expected.probabilities else pred_NK
+            if expected.probabilities:
+                pred_NK = only_possible(np.clip(pred_NK, 0, 1), expected.possible_NK)
+            yield pred_NK
 
     pred_MNK = keep(aligned(), shape)
     if errors:

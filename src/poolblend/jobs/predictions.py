@@ -16,6 +16,7 @@ import pandas as pd
 
 from poolblend.cards.blend import BlendMember, MemberOrigin
 from poolblend.competition.options import Data
+from poolblend.competition.possible import only_possible, possible_labels
 from poolblend.competition.tables import Unlabelled, load_test, read_new
 from poolblend.competition.tasks import Task
 from poolblend.competition.templates import text_columns
@@ -70,6 +71,13 @@ def train_rows(config: Config, competition: Competition) -> Rows:
     return Rows(texts, train[competition.tables.id].to_numpy(dtype=object), competition.fold_N)
 
 
+def possible_of(config: Config, task: Task, table: pd.DataFrame) -> np.ndarray | None:
+    """The labels that `data.possible` names in the table's rows, bool (N, K); None for all."""
+    id = config.data.id
+    named = table if id is None or id not in table else table.set_index(id, drop=False)
+    return possible_labels(task, named, config.data.possible)
+
+
 def predict_members(
     config: Config,
     store: Store,
@@ -88,6 +96,7 @@ def predict_members(
     """
     folders = [store.root] if members_from is None else [members_from, store.root]
     rows, names = test_rows(config, tables), list(members)
+    possible_NK = possible_of(config, task, tables.test)
     given = {
         name: _read_given(name, member, tables.id, task, folders)
         for name, member in members.items()
@@ -102,13 +111,14 @@ def predict_members(
             probabilities=task.probabilistic,
             simplex=task.kind == "multiclass",
             files={name: each.path for name, each in given.items()},
+            possible_NK=possible_NK,
         )
     origins = {name: member.origin for name, member in members.items()}
     jobs = plan_predictions(config, origins, "test", "predictions", table_hashes(config, "test"))
     work = PredictWork(store, {"test": rows}, task.outputs, config.cluster)
     if end is not None:  # a complete blend as early as possible
         jobs.sort(key=lambda job: job.origin.fold)
-    _add_up(pred_MNK, jobs, work, origins, workers, end)
+    _add_up(pred_MNK, jobs, work, origins, workers, possible_NK, end)
     return pred_MNK
 
 
@@ -136,7 +146,7 @@ def predict_new(
     jobs = plan_predictions(config, origins, "new", "predictions", {})
     work = PredictWork(store, {"new": rows}, task.outputs, config.cluster)
     pred_MNK = np.zeros((len(members), len(table), len(task.outputs)))
-    _add_up(pred_MNK, jobs, work, origins, workers)
+    _add_up(pred_MNK, jobs, work, origins, workers, possible_of(config, task, table))
     return pred_MNK
 
 
@@ -146,13 +156,15 @@ def _add_up(
     work: PredictWork,
     origins: Mapping[str, MemberOrigin],
     workers: Workers,
+    possible_NK: np.ndarray | None,
     end: float | None = None,
 ) -> None:
     """Add each member's mean over its fold models, in place; `end` as `predict_members` says."""
     names, done, began = list(origins), Counter[str](), time.monotonic()
     try:
-        for job, pred_NK, kept in predict_all(jobs, work, workers, Watch(end)):
+        for job, raw_NK, kept in predict_all(jobs, work, workers, Watch(end)):
             name = job.origin.member
+            pred_NK = only_possible(raw_NK, possible_NK)
             pred_MNK[names.index(name)] += pred_NK / len(origins[name].folds)
             done[name] += 1
             if not kept and len(jobs) > 1:

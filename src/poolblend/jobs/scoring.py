@@ -16,7 +16,7 @@ def score(competition: Competition, rows: np.ndarray, pred_NK: np.ndarray) -> fl
     """The score of these rows; None where the metric is undefined: that costs no fold model."""
     try:
         scorer, fold_N = competition.scorer, competition.fold_N
-        inputs = scorer.metric_inputs(pred_NK)
+        inputs = scorer.metric_inputs(competition.only_possible(rows, pred_NK))
         return scorer.score_inputs(competition.scored[rows], inputs, fold_N[rows])
     except UndefinedScoreError:
         return None
@@ -25,6 +25,7 @@ def score(competition: Competition, rows: np.ndarray, pred_NK: np.ndarray) -> fl
 def why_undefined(competition: Competition, rows: np.ndarray, pred_NK: np.ndarray) -> str:
     """Why the metric has no value on these rows, in a few words."""
     try:
+        pred_NK = competition.only_possible(rows, pred_NK)
         competition.scorer.score(competition.scored[rows], pred_NK)
     except UndefinedScoreError as error:
         return str(error).rpartition(": ")[2]

@@ -232,6 +232,7 @@ def _build(
         probabilities=task.probabilistic,
         simplex=task.kind == "multiclass",
         files=paths,
+        possible_NK=None if read.possible_NK is None else read.possible_NK[order],
         group_N=None if groups is None else train[groups].fillna("").to_numpy(str)[order],
         keep=keep,
     )

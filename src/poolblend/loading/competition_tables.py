@@ -15,6 +15,11 @@ from poolblend.competition.positive import (
     positive_needed_error,
     with_positive,
 )
+from poolblend.competition.possible import (
+    check_true_possible,
+    only_possible,
+    possible_labels,
+)
 from poolblend.competition.submission import try_submission
 from poolblend.competition.tables import Tables, load_tables
 from poolblend.competition.targets import soft_labels
@@ -39,7 +44,13 @@ class CompetitionTables:
     scored: np.ndarray  # `y`, or shares (N, K) if the targets are shares and the metric uses them
     weight_N: np.ndarray | None = None  # float64 of 0 or more, if there are weights
     soft_NK: np.ndarray | None = None  # float64 from 0 to 1, if there are soft labels
+    possible_NK: np.ndarray | None = None  # bool: the labels that `data.possible` names
     positive: Positive | None = None  # of a binary task
+
+    def only_possible(self, rows: np.ndarray, pred_NK: np.ndarray) -> np.ndarray:
+        """Predictions of these train rows, without the labels that `data.possible` leaves out."""
+        possible_NK = None if self.possible_NK is None else self.possible_NK[rows]
+        return only_possible(pred_NK, possible_NK)
 
 
 def open_store(config: Config) -> Store:
@@ -84,8 +95,11 @@ def _with_targets(config: Config, tables: Tables) -> CompetitionTables:
         scored=scorer.truth(train),
         weight_N=tables.train[data.weight].to_numpy(np.float64) if data.weight else None,
         soft_NK=soft_labels(task, train, data.soft, tables.id),
+        possible_NK=possible_labels(task, train, data.possible),
         positive=positive,
     )
+    if data.possible is not None and read.possible_NK is not None:
+        check_true_possible(task, train, data.possible, read.y, read.possible_NK)
     if scorer.by is not None:
         scorer.check_groups(train)
     reason = why_undefined(scorer, read.scored)

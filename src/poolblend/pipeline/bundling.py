@@ -220,9 +220,10 @@ def _agreement(
         work = PredictWork(reading, {"train": rows}, task.outputs, config.cluster)
         for job, pred_NK, _ in predict_all(jobs, work, workers):
             positions, m = rows.positions(job), names.index(job.origin.member)
-            half_MNK[m, positions] = pred_NK
             oof = store.fold(*job.origin.place).oof()
-            full_MNK[m, positions] = from_table(oof, rows.ids_N[positions], task.outputs)
+            stored_NK = from_table(oof, rows.ids_N[positions], task.outputs)
+            for made_MNK, made_NK in ((half_MNK, pred_NK), (full_MNK, stored_NK)):
+                made_MNK[m, positions] = competition.only_possible(positions, made_NK)
     difference_MNK = np.abs(half_MNK - full_MNK)
     scorer, cuts = competition.scorer, mixture.cuts
     full, half = (

@@ -20,6 +20,7 @@ from poolblend.cards.provenance import Provenance
 from poolblend.cards.pseudo import PseudoCard, PseudoFold, PseudoMember
 from poolblend.cards.submission import BlendInUse
 from poolblend.competition.metrics import make_scorer
+from poolblend.competition.possible import only_possible
 from poolblend.competition.tasks import Task
 from poolblend.config import Config, Workers
 from poolblend.ensembling import compact
@@ -30,7 +31,7 @@ from poolblend.ensembling.options import Blend
 from poolblend.errors import UserError, quoted
 from poolblend.jobs.blend_plan import check_unchanged, read_blend
 from poolblend.jobs.predict_job import PredictJob, plan_predictions
-from poolblend.jobs.predictions import test_rows
+from poolblend.jobs.predictions import possible_of, test_rows
 from poolblend.jobs.runners import PredictWork, predict_all
 from poolblend.loading.blend_members import Members, gather
 from poolblend.loading.competition import open_store, table_hashes
@@ -67,7 +68,10 @@ def write_pseudo_labels(config: Config, name: str, *, workers: Workers = 1) -> N
     mixtures = _cross_fitted(card, gathered)
     used = [_used_members(mixture, gathered) for mixture in mixtures]
     results = predict_all(_jobs(config, gathered, used), work, workers)
-    predicted = {result.job.origin.place: result.values for result in results}
+    possible_NK = possible_of(config, competition.task, competition.tables.test)
+    predicted = {
+        result.job.origin.place: only_possible(result.values, possible_NK) for result in results
+    }
     tables, folds, lines = [], [], []
     for fold, mixture in enumerate(mixtures):
         made, pred_NK = _blend_fold(fold, mixture, used[fold], gathered, predicted)

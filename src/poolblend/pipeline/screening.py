@@ -105,7 +105,8 @@ def compare(
         if isinstance(member, Member) and card is not None and card.score is not None:
             cards.append(card)
             poolers.append(member.pooler)
-            preds.append(from_table(files.oof(), ids, competition.task.outputs))
+            pred_NK = from_table(files.oof(), ids, competition.task.outputs)
+            preds.append(competition.only_possible(rows, pred_NK))
     if poolers.count(str(AGAIN.pooler)) < 2:
         raise UserError(
             f"{AGAIN.pooler} has no {scorer.name} on fold {fold} under two seeds, so that nothing "
