@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 from torch.testing import assert_close
 
 from poolblend.errors import UserError
-from poolblend.modeling.adapters import add_factors, add_lora, merge_for_good, merged
+from poolblend.modeling.adapters import add_factors, add_lora, merged, take_factors
 from poolblend.modeling.layers import layer_depths
 from poolblend.training.optimizers import OPTIMIZERS, parameter_groups
 from rig.families import FAMILIES, depth_of
@@ -53,7 +53,9 @@ def test_only_adapters_pooler_and_head_learn_and_merging_keeps_what_they_learnt(
     with torch.no_grad():
         adapted = model(batch)
         assert (adapted - unadapted).abs().max() > 1e-3
-        factors = merge_for_good(encoder)
+        factors = take_factors(encoder)
+        assert all(value.equal(pretrained[key]) for key, value in encoder.state_dict().items())
+        add_factors(encoder, factors, LORA["alpha"] / LORA["r"])
         assert_close(model(batch), adapted, rtol=1e-4, atol=1e-5)
     assert all(parameter.requires_grad for parameter in encoder.parameters())
     assert encoder.state_dict().keys() == plain.state_dict().keys()
@@ -177,3 +179,40 @@ def test_without_peft_the_line_says_how_to_install_it(family_model, monkeypatch)
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError, match="train.lora needs the package peft; pip install peft"):
         add_lora(family_model("bert").encoder, **LORA)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@every_family
+def test_in_half_precision_adapters_learn_in_fp32_and_stay_beside_the_weights(
+    family_model, rows, padded, name, dtype
+):
+    model, batch = family_model(name, pooler="mean"), padded(rows(6, 3))
+    encoder, precise = model.encoder.to(dtype), family_model(name, pooler="mean")
+    precise.load_state_dict({key: value.float() for key, value in model.state_dict().items()})
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    add_lora(encoder, **LORA)
+    learning = [p for p in encoder.parameters() if p.requires_grad]
+    assert {p.dtype for p in learning} == {torch.float32}
+    train(model, batch)
+    with torch.no_grad(), merged(encoder):
+        adapted = model(batch)
+        factors = take_factors(encoder)
+        scale = LORA["alpha"] / LORA["r"]
+        add_factors(encoder, factors, scale)
+        assert_close(model(batch), adapted, rtol=1e-3, atol=1e-3)  # what the training computed
+        precise.head.load_state_dict(model.head.state_dict())
+        add_factors(precise.encoder, factors, scale)
+        change = (precise.eval()(batch) - adapted).norm() / adapted.norm()
+        assert change < (0.1 if dtype == torch.bfloat16 else 0.02)  # merged in fp32: rounding
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(after[key].equal(before[key]) for key in before if key.startswith("encoder."))
+
+
+def test_an_adapter_of_another_shape_is_refused(family_model):
+    for dtype in (torch.float32, torch.bfloat16):
+        encoder = family_model("bert").encoder.to(dtype)
+        name = "encoder.layer.0.attention.self.query.weight"
+        factors = {f"{name}.lora_A": torch.zeros(2, 8), f"{name}.lora_B": torch.zeros(16, 2)}
+        with pytest.raises(RuntimeError, match="of a weight of another shape"):
+            add_factors(encoder, factors, 1.0)

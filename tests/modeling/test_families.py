@@ -46,6 +46,22 @@ def test_the_encoder_is_loaded_without_its_pooler_and_gives_one_state_per_layer(
 
 
 @every_family
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_in_half_precision_it_is_told_alike_whether_padding_is_read(family_folder, name, dtype):
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+    base = backbone.load(family_folder(name), dtype=dtype)
+    assert base.reads_padding == (name in READING_PADDING)
+    whole = backbone.load(family_folder(name)).encoder.state_dict()
+    half = base.encoder.state_dict()
+    other = [key for key, tensor in half.items() if not tensor.equal(whole[key].to(tensor.dtype))]
+    assert not other
+    assert kind in {tensor.dtype for tensor in half.values()}
+    built = backbone.build(family_folder(name), dtype=dtype, weights=half).encoder
+    assert all(tensor.equal(half[key]) for key, tensor in built.state_dict().items())
+    assert not [key for key, tensor in built.named_buffers() if tensor.is_meta]
+
+
+@every_family
 @pytest.mark.parametrize("side", ["right", "left"])
 @torch.no_grad()
 def test_padding_changes_nothing_from_ids_to_vector(family_model, rows, padded, name, side):

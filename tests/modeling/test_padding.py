@@ -18,7 +18,7 @@ class Stand(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.words, self.noise = nn.Embedding(64, 4), noise
-        self.config = SimpleNamespace()
+        self.config = SimpleNamespace(num_hidden_layers=1)
 
     def forward(self, input_ids, attention_mask):
         x_BTH = self.words(input_ids)
@@ -62,3 +62,15 @@ def test_the_weights_are_as_before(tokenizer):
     assert padding_effect(stand, tokenizer) > 0
     assert stand.words.weight.dtype == torch.float32
     assert stand.words.weight.equal(before)
+
+
+def test_an_error_while_it_is_tried_leaves_the_weights_as_they_were(tokenizer):
+    def failing(x_BTH, _):
+        raise RuntimeError("an operation that is missing")
+
+    stand = Stand(failing).bfloat16()
+    before = stand.words.weight.clone()
+    with pytest.raises(RuntimeError, match="an operation that is missing"):
+        padding_effect(stand, tokenizer)
+    assert stand.words.weight.equal(before)
+    assert not stand.words._forward_hooks

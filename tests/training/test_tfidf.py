@@ -73,7 +73,7 @@ def test_a_model_of_its_tensors_predicts_the_same_bits_row_by_row(monkeypatch):
     texts = [f"{text} {odd[i % 5]}" for i, text in enumerate(toy_frame("multilabel", N)["text"])]
     columns_NF = np.arange(2 * N, dtype=np.float32).reshape(N, 2) % 5
     model, *_ = learn("logistic", "multilabel", columns_NF=columns_NF, texts=texts)
-    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.clone() for name, tensor in model.stored().items()}
     again = TfidfModel.load(Tfidf(), tensors, 2, 2)
     together = model.logits(texts, columns_NF)
     monkeypatch.setattr(tfidf, "ROWS_AT_ONCE", 7)
@@ -106,7 +106,7 @@ def test_only_n_grams_that_are_wanted_and_found_are_kept(options, names):
     options = options.model_copy(update={"min_df": min(options.min_df, 80)})
     model, *_ = learn("logistic", "binary", options, texts=texts)
     assert set(model.vectorizers) == names
-    assert {name.split(".")[0] for name in model.state_dict()} == {*names, "weight_LF", "bias_L"}
+    assert {name.split(".")[0] for name in model.stored()} == {*names, "weight_LF", "bias_L"}
 
 
 def test_the_most_frequent_n_grams_are_kept_where_they_are_limited():
@@ -148,7 +148,7 @@ def _with(name, change):
 )
 def test_tensors_of_another_model_are_refused(damage, says):
     model, *_ = learn("logistic", "binary")
-    tensors = model.state_dict()
+    tensors = model.stored()
     damage(tensors)
     with pytest.raises(ValueError, match=re.escape(says)):
         TfidfModel.load(Tfidf(), tensors, 1, 0)
@@ -156,7 +156,7 @@ def test_tensors_of_another_model_are_refused(damage, says):
 
 def test_a_vocabulary_that_repeats_an_n_gram_is_refused():
     model, *_ = learn("logistic", "binary", Tfidf(characters=None))
-    tensors = model.state_dict()
+    tensors = model.stored()
     terms = bytes(tensors["words.terms"].tolist()).decode().split("\n")
     repeated = "\n".join([terms[1], *terms[1:]]).encode()
     tensors["words.terms"] = torch.tensor(list(repeated), dtype=torch.uint8)

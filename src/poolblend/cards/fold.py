@@ -41,6 +41,7 @@ class FoldInputs(Inputs):
     backbone_sha256: str | None = None  # of the weights; the backbone's folder may change
     backbone_files_sha256: str | None = None
     backbone_mlm_sha256: str | None = None  # fingerprint of its pretraining, if any
+    backbone_dtype: str | None = None  # of its weights; None: fp32
     tokenizer: str | None = None  # the tokenizer's file, if transformers would use another
     settings: dict[str, Any]  # the member's settings that its weights depend on
 

@@ -175,6 +175,14 @@ def _wrong_head(member: TfidfMember, data: Data) -> str:
 
 def _wrong_encoder(member: Member, join: str, task: str) -> str:
     wrong = _wrong_windows(member, join)
+    backbone, learns = member.backbone, not (member.head.frozen or member.train.lora)
+    if backbone.dtype != "fp32" and (learns or backbone.mlm):
+        wrong = (
+            f"backbone.dtype={backbone.dtype} is for weights that do not learn: set train.lora, or "
+            "head.kind to ridge, logistic or svr"
+            if learns
+            else f"backbone.mlm trains weights, which backbone.dtype={backbone.dtype} is not for"
+        )
     if member.head.kind == "nb":
         wrong = "head.kind=nb counts n-grams: it needs model=tfidf instead of a pooler"
     if not member.head.frozen:

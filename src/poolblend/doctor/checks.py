@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from poolblend.config import Config
+from poolblend.config import Config, Member
 from poolblend.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,15 +104,32 @@ class Run:
         return planned_competition(config.model_copy(update={"data": data}), self.store)
 
     @cached_property
-    def weights(self) -> dict[str, int]:
-        """Bytes of each member's weights in fp32; empty if a backbone cannot be read."""
+    def weights(self) -> dict[str, WeightBytes]:
+        """Each member's weights; empty if a backbone cannot be read."""
         try:
-            return {name: _fp32_bytes(found.folder) for name, found in self.located.items()}
+            return {
+                member.name: _weight_bytes(member, self.located[member.name].folder)
+                for member in self.members
+                if isinstance(member, Member)
+            }
         except Exception:  # another check reports it
             return {}
 
+    @property
+    def memory_for_training(self) -> int:
+        """Bytes of the weights, gradients and optimizer of the largest member."""
+        # Of what learns also gradients, two moments of the optimizer, and a copy when saving.
+        return max((each.held + 4 * each.learning for each in self.weights.values()), default=0)
 
-def _fp32_bytes(folder: Path) -> int:
+
+class WeightBytes(NamedTuple):
+    """Bytes of an encoder's weights, and of those that learn: nearly none beside adapters."""
+
+    held: int
+    learning: int
+
+
+def _weight_bytes(member: Member, folder: Path) -> WeightBytes:
     import math
 
     from safetensors import safe_open
@@ -121,8 +138,9 @@ def _fp32_bytes(folder: Path) -> int:
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "np") as tensors:
             shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
-        total += 4 * sum(map(math.prod, shapes))
-    return total
+        total += sum(map(math.prod, shapes))
+    held = total * (4 if member.backbone.dtype == "fp32" else 2)
+    return WeightBytes(held, 0 if member.head.frozen or member.train.lora else held)
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def _gpu(run: Run, name: str) -> Finding:
     if slow:
         found, _, remedy = slow.partition("; ")
         return warn(found, remedy, name)
-    needed = 5 * max(run.weights.values(), default=0)
+    needed = run.memory_for_training
     found = f"{model}: {size(free)} of {size(total)} free" if cuda else model
     if free < needed:
         return warn(

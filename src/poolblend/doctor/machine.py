@@ -15,8 +15,7 @@ LIBRARIES = 1.0e9  # bytes that torch and other libraries need without a model
 def memory(run: Run) -> Iterator[Finding]:
     """There is enough memory for a training."""
     free, total = free_memory()
-    # Weights, gradients, two moments of the optimizer, and a copy of the weights when saving.
-    needed = LIBRARIES + 5 * max(run.weights.values(), default=0)
+    needed = LIBRARIES + run.memory_for_training
     found = f"{size(free)} of {size(total)} free; training needs {size(needed)} beside its batches"
     if free < needed:
         yield warn(found, "end other processes, or choose a smaller backbone")

@@ -47,15 +47,15 @@ def disk(run: Run) -> Iterator[Finding]:
 
 
 def _sizes_to_train(run: Run) -> list[int]:
-    """Bytes of the weights of each fold model that is not finished."""
+    """Bytes of the weights that learn, of each fold model that is not finished."""
     sizes = []
-    for name, n_bytes in run.weights.items():
+    for name, weights in run.weights.items():
         for fold in range(run.config.folds.n):
             try:
                 finished = run.store.fold(name, fold).card() is not None
             except UserError:  # it is damaged, which train.py --check reports
                 finished = False
-            sizes += [] if finished else [n_bytes]
+            sizes += [] if finished else [weights.learning]
     return sizes
 
 

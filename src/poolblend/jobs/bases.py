@@ -10,6 +10,7 @@ from poolblend.cards.card import DamagedError
 from poolblend.cards.fold import BackboneHashes, FoldBase
 from poolblend.cards.provenance import Provenance
 from poolblend.config import Config, Member
+from poolblend.loading.models import load_backbone
 from poolblend.modeling import backbone
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
@@ -29,13 +30,15 @@ def keep_base(config: Config, store: Store, member: Member, located: Located) ->
     if not _is_whole(files):
         with files.lock:  # other processes train other folds
             if not _is_whole(files):
-                _copy(config, files, located)
+                _copy(config, files, member, located)
     return files.as_base()
 
 
 def _name(member: Member, located: Located) -> str:
     """The backbone's name with a hash: another backbone may be given the same name."""
-    hashes = f"{located.weights_sha256} {located.files_sha256}"
+    hashes, dtype = f"{located.weights_sha256} {located.files_sha256}", member.backbone.dtype
+    if dtype != "fp32":
+        hashes += f" {dtype}"
     return f"{member.backbone.name[:80]}-{hashlib.sha256(hashes.encode()).hexdigest()[:12]}"
 
 
@@ -47,8 +50,8 @@ def _is_whole(files: Copied) -> bool:
         return False
 
 
-def _copy(config: Config, files: Copied, located: Located) -> None:
-    base = backbone.load(located.folder, remote_code=config.remote_code)
+def _copy(config: Config, files: Copied, member: Member, located: Located) -> None:
+    base = load_backbone(member, located, config.remote_code)
     files.save(
         parts=(backbone.Weights(base.encoder), *base.parts),
         make_card=lambda hashes: BaseCard(

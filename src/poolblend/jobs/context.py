@@ -19,7 +19,7 @@ from poolblend.jobs.estimate import Estimate
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import Competition, load_competition, open_store
 from poolblend.loading.dataset import Datasets
-from poolblend.loading.models import locate_backbone
+from poolblend.loading.models import load_backbone, locate_backbone
 from poolblend.modeling import backbone
 from poolblend.modeling.options import Backbone
 from poolblend.modeling.sources import Located
@@ -42,8 +42,8 @@ class Context:
     speeds: dict[str, float] = field(default_factory=dict)  # seconds per token, by member, as timed
     _moved: bool = False  # backbones are those of this machine
     # Encoders that no training changes, and that frozen members share.
-    _frozen: dict[tuple[Located, str], backbone.Backbone] = field(default_factory=dict)
-    _bases: dict[Located, FoldBase | None] = field(default_factory=dict)
+    _frozen: dict[tuple[Located, str, str], backbone.Backbone] = field(default_factory=dict)
+    _bases: dict[tuple[Located, str], FoldBase | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config) -> Context:
@@ -90,20 +90,17 @@ class Context:
 
     def frozen_backbone(self, member: Member, located: Located) -> backbone.Backbone:
         """The backbone of a member with a frozen encoder, loaded once."""
-        key = located, member.train.attention
+        key = located, member.train.attention, member.backbone.dtype
         if key not in self._frozen:
-            self._frozen[key] = backbone.load(
-                located.folder,
-                remote_code=self.config.remote_code,
-                attention=member.train.attention,
-            )
+            self._frozen[key] = load_backbone(member, located, self.config.remote_code)
         return self._frozen[key]
 
     def base(self, member: Member, located: Located) -> FoldBase | None:
         """The backbone's copy in the store, made or checked once; None: its weights are no file."""
-        if located not in self._bases:
-            self._bases[located] = keep_base(self.config, self.store, member, located)
-        return self._bases[located]
+        key = located, member.backbone.dtype
+        if key not in self._bases:
+            self._bases[key] = keep_base(self.config, self.store, member, located)
+        return self._bases[key]
 
     def backbone(self, member: Member) -> Located:
         """What the member's training starts from: its backbone, or the one trained further.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -18,9 +19,10 @@ from poolblend.modeling.adapters import DOWN, UP, add_factors
 from poolblend.modeling.heads import SUPPORT
 from poolblend.modeling.model import TextModel, build_model
 from poolblend.modeling.options import Head
-from poolblend.store.foldfiles import FoldFiles
-from poolblend.training.devices import release_memory
+from poolblend.store.foldfiles import ENCODER, FoldFiles
+from poolblend.training.devices import dtype_here, release_memory
 from poolblend.training.objectives import Objective
+from poolblend.training.state import under
 from poolblend.training.target_scaler import TargetScaler
 from poolblend.training.tfidf import TfidfModel
 
@@ -60,14 +62,9 @@ class FoldLoader:
         card = files.check(model=False, base=False, oof=False)
         if isinstance(card.member, TfidfMember):
             return card, load_model(card, card.member, tensors, objective_of(card))
-        built = self._encoders.get(
-            card.files.others_sha256,  # configuration, tokenizer, code
-            lambda: backbone.build(files.folder, remote_code=self.remote_code),
-        )
+        built, kept = self._encoder(files, card, card.member)
         model = _with_head(backbone.fresh(built), card, card.member, tensors)
-        if (base := card.files.base) is not None:
-            kept = self._bases.get(base, lambda: files.base_tensors(base))
-            tensors = {name: kept[name] for name in model.state_dict() if name in kept} | tensors
+        tensors = {name: kept[name] for name in model.state_dict() if name in kept} | tensors
         factors = {name: tensors.pop(name) for name in list(tensors) if name.endswith((DOWN, UP))}
         try:
             model.load_state_dict(tensors)
@@ -80,12 +77,32 @@ class FoldLoader:
             ) from None
         return card, model
 
+    def _encoder(
+        self, files: FoldFiles, card: FoldCard, member: Member
+    ) -> tuple[backbone.Backbone, Mapping[str, torch.Tensor]]:
+        """An encoder that is to be loaded, and the tensors that the fold's own file leaves out.
+
+        One in half precision has its base's weights already: no fold changes them.
+        """
+        others, base = card.files.others_sha256, card.files.base  # others: configuration, code
+        dtype = dtype_here(member.backbone.dtype)
+        build = partial(backbone.build, files.folder, remote_code=self.remote_code, dtype=dtype)
+        if base is None or dtype == "fp32":
+            kept = {} if base is None else self._bases.get(base, lambda: files.base_tensors(base))
+            return self._encoders.get((others, dtype), build), kept
+
+        def build_on_base() -> backbone.Backbone:
+            return build(weights=under(ENCODER, files.base_tensors(base)))
+
+        built = self._encoders.get((others, dtype, base), build_on_base)
+        return built, {f"{ENCODER}{k}": v for k, v in built.encoder.state_dict().items()}
+
 
 def _lora_scale(member: Member) -> float:
     lora = member.train.lora
     if lora is None:
         raise KeyError("adapters of a member without lora")
-    return lora.alpha / lora.r
+    return lora.scale
 
 
 def _with_head(

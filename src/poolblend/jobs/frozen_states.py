@@ -67,12 +67,13 @@ def with_states(
     if not _can_read_on(model, member, depth):
         return encoded
     resolved = resolve_precision(precision, choose_device())
+    dtype = member.backbone.dtype
     inputs = HiddenStatesInputs(
         backbone_sha256=backbone.weights_sha256,
         backbone_files_sha256=backbone.files_sha256,
         rows_sha256=rows_sha256(encoded),
         layers=model.stored_layers(depth),
-        precision=resolved,
+        precision=resolved if dtype == "fp32" else f"{resolved} of {dtype} weights",
         attention=member.train.attention,
         equal_lengths=model.equal_lengths,
     )
@@ -94,7 +95,7 @@ def with_states(
         return stopwatch.seconds()
 
     shape = (int(starts_N1[-1]), len(inputs.layers), model.encoder.config.hidden_size)
-    stored = _stored(store, inputs, shape, compute, after_batch)
+    stored = _stored(store, inputs, shape, stored_dtype(resolved), compute, after_batch)
     if stored is None:
         model.passed_over = None
         return encoded
@@ -125,11 +126,12 @@ def _stored(
     store: Store,
     inputs: HiddenStatesInputs,
     shape: tuple[int, int, int],
+    dtype: np.dtype,
     compute: Callable[[Put], float],
     while_waiting: Callable[[], None],
 ) -> tuple[np.ndarray, HiddenStatesCard] | None:
     """The states of the store, computed first if need be; None where they cannot be stored."""
-    states, dtype = store.hidden_states, stored_dtype(inputs.precision)
+    states = store.hidden_states
     found = states.load(inputs)
     if found is not None:
         return found

@@ -129,8 +129,10 @@ def _fold_inputs(
 def _encoder_inputs(
     config: Config, member: Member, located: Located, mlm: BackboneJob | None
 ) -> dict[str, Any]:
+    dtype = member.backbone.dtype
     return {
         "reading": text_spec(config, member),
+        "backbone_dtype": None if dtype == "fp32" else dtype,
         "backbone_sha256": located.weights_sha256,
         "backbone_files_sha256": located.files_sha256,
         "backbone_mlm_sha256": None if mlm is None else mlm.fingerprint(),

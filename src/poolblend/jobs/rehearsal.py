@@ -138,7 +138,8 @@ def _kind(context: Context, job: FoldJob, save: bool) -> str:
     config, task = context.config, context.competition.task
     settings = job.member.model_dump(exclude={"name": True, "backbone": True, "seed": True})
     reading = [job.inputs.reading.model_dump(), config.remote_code, config.batch_tokens]
-    backbone = list(context.locate(job.encoder_member.backbone))
+    own = job.encoder_member.backbone
+    backbone = [*context.locate(own), own.dtype]
     device = [choose_device().type, torch.get_num_threads()]
     kind = [settings, reading, backbone, task.kind, len(task.outputs), device, save]
     return json.dumps(kind, sort_keys=True, default=str)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,13 +18,10 @@ from poolblend.jobs.job import BackboneJob, FoldJob, Job
 from poolblend.jobs.pretrain import pretrain
 from poolblend.jobs.scoring import score, shown, why_undefined
 from poolblend.jobs.tfidf_folds import fit_fold
-from poolblend.modeling.adapters import changed_weights
-from poolblend.modeling.model import TextModel
 from poolblend.modeling.sources import Located
 from poolblend.store.predictions import to_table
 from poolblend.training.devices import choose_device, resolve_precision
 from poolblend.training.encoding import digest
-from poolblend.training.tfidf import TfidfModel
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +52,7 @@ def run(job: Job, context: Context, place: str = "") -> None:
     if located is not None and job.encoder_member.has_frozen_part and not job.standalone:
         base = context.base(job.encoder_member, located)
     files.save(
-        tensors=_stored_tensors(fitted.model, on_base=base is not None),
+        tensors=fitted.model.stored(on_base=base is not None),
         parts=() if fitted.base is None else fitted.base.parts,
         oof=to_table(context.ids.iloc[valid], fitted.pred_NK, competition.task.outputs, job.fold),
         make_card=lambda hashes: _card(job, context, located, fitted, scored, seconds, hashes),
@@ -68,15 +64,6 @@ def run(job: Job, context: Context, place: str = "") -> None:
     if scored is None:
         message += f", {why_undefined(competition, valid, fitted.pred_NK)}"
     log.info("%s: %s %s (%.0f s)", label, competition.scorer.name, message, seconds)
-
-
-def _stored_tensors(model: TextModel | TfidfModel, on_base: bool) -> Mapping[str, torch.Tensor]:
-    """The model's tensors; beside a base, adapters' factors instead of the weights they changed."""
-    tensors = model.state_dict()
-    if not on_base or not isinstance(model, TextModel) or not model.factors:
-        return tensors
-    changed = changed_weights(model.factors)
-    return {name: tensors[name] for name in tensors if name not in changed} | dict(model.factors)
 
 
 def _card(

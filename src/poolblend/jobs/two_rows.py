@@ -139,7 +139,7 @@ class _FoldTrial:
         files = store.fold(name, 0)
         with _named(f"the model of {name} cannot be saved"):
             files.save(
-                tensors=model.state_dict(),
+                tensors=model.stored(on_base=False),
                 parts=base.parts,
                 oof=to_table(map(str, ROWS), pred_NK, self.task.outputs, 0),
                 make_card=lambda hashes: self._card(base, objective, hashes),

@@ -13,7 +13,7 @@ from poolblend.modeling.model import TextModel, build_model
 from poolblend.modeling.options import Backbone
 from poolblend.modeling.poolers import POOLERS, EncoderShape, Pooler, build_pooler
 from poolblend.modeling.sources import Located, locate
-from poolblend.training.devices import check_precision
+from poolblend.training.devices import check_dtype, check_precision
 from poolblend.training.head_fitting import TASKS_OF_NGRAMS, check_head
 from poolblend.training.objectives import Objective, choose_objective, resolve_loss
 from poolblend.training.recipes import active_recipes
@@ -74,7 +74,7 @@ def check_member(
     `checked` keeps the shapes of encoders that members with the same settings have in common.
     """
     train = member.applied_train
-    encoder = str((located, member.max_length, member.backbone.mlm, train))
+    encoder = str((located, member.max_length, member.backbone, train))
     if encoder not in checked:
         checked[encoder] = _check_encoder(config, member, located)
     shape = checked[encoder]
@@ -90,6 +90,7 @@ def _check_encoder(config: Config, member: Member, located: Located) -> EncoderS
     """The shape of the member's encoder, if it can be read and trained as the member says."""
     train = member.applied_train
     check_precision(train.precision, train.attention)
+    check_dtype(member.backbone.dtype)
 
     def check_recipes(encoder: Any) -> None:
         for recipe in active_recipes(train):
@@ -120,7 +121,7 @@ def _check_frozen(
             f"pooler '{member.pooler}' has weights to train, and with head.kind={member.head.kind} "
             f"only the head is trained; choose one of {', '.join(_without_weights(shape))}"
         )
-    base = backbone.load(located.folder, remote_code=remote_code, attention=member.train.attention)
+    base = load_backbone(member, located, remote_code)
     if not pooler.adopt(base.own_pooler):
         raise UserError(
             f"pooler '{member.pooler}': the encoder has no trained pooler, and with "
@@ -135,6 +136,16 @@ def _without_weights(shape: EncoderShape) -> list[str]:
         for name, pooler in poolers.items()
         if not any(True for _ in pooler.parameters()) or not pooler.adopt(None)
     ]
+
+
+def load_backbone(member: Member, located: Located, remote_code: bool) -> backbone.Backbone:
+    """The member's backbone, as its training reads it."""
+    return backbone.load(
+        located.folder,
+        remote_code=remote_code,
+        attention=member.train.attention,
+        dtype=member.backbone.dtype,
+    )
 
 
 def new_model(
@@ -154,7 +165,7 @@ def new_model(
     train = member.applied_train
     recipes = active_recipes(train)
     if base is None:
-        base = backbone.load(located.folder, remote_code=remote_code, attention=train.attention)
+        base = load_backbone(member, located, remote_code)
     for recipe in recipes:
         recipe.prepare_encoder(base.encoder)
     model, adopted = build_model(

@@ -6,18 +6,19 @@ import copy
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers.dynamic_module_utils import custom_object_save
 
 from poolblend.errors import UserError
 from poolblend.modeling.encoders import check_attention, make_encoder, read_config, read_encoder
 from poolblend.modeling.layers import layer_stacks
+from poolblend.modeling.options import Dtype
 from poolblend.modeling.padding import count_from_the_first_token, n_positions, padding_effect
 from poolblend.modeling.poolers import EncoderShape
 from poolblend.modeling.tokenizers import Kept, check_survives_saving, read_tokenizer
@@ -175,8 +176,10 @@ def _check_tokenizer(folder: Path, tokenizer: Any, vocab_size: int) -> None:
         )
 
 
-def load(folder: Path, *, remote_code: bool = False, attention: str = "auto") -> Backbone:
-    """The encoder with its pretrained weights, in fp32, and its tokenizer.
+def load(
+    folder: Path, *, remote_code: bool = False, attention: str = "auto", dtype: Dtype = "fp32"
+) -> Backbone:
+    """The encoder with its pretrained weights, and its tokenizer.
 
     `attention` is the implementation by transformers' name; auto: transformers chooses. Raises
     UserError where the weights cannot be read or are incomplete, where the attention cannot be
@@ -186,7 +189,7 @@ def load(folder: Path, *, remote_code: bool = False, attention: str = "auto") ->
         tokenizer = read_tokenizer(folder, remote_code)
         tried = (files_as_of_now(folder), remote_code, attention)
         missing = None if tried in _found else _missing(folder, remote_code, attention)
-        encoder = read_encoder(folder, remote_code, attention=attention)
+        encoder = read_encoder(folder, remote_code, attention=attention, dtype=dtype)
         backbone = _dissect(encoder, Kept(tokenizer, folder, remote_code))
         if missing is not None:
             reads = attention != "flash_attention_2"  # which runs on GPUs alone
@@ -223,15 +226,30 @@ def _missing(folder: Path, remote_code: bool, attention: str) -> set[str]:
     return missing
 
 
-def build(folder: Path, *, remote_code: bool = False, attention: str = "auto") -> Backbone:
-    """The same encoder with random weights, from the configuration beside a fold model.
+def build(
+    folder: Path,
+    *,
+    remote_code: bool = False,
+    attention: str = "auto",
+    dtype: Dtype = "fp32",
+    weights: Mapping[str, Tensor] | None = None,
+) -> Backbone:
+    """The same encoder with these weights, from the configuration beside a fold model.
 
-    Raises UserError where its attention cannot be computed in that way on this machine.
+    None: with random ones, to be loaded. Raises UserError where its attention cannot be computed
+    in that way on this machine, or for weights of another encoder.
     """
     with readable(folder, remote_code):
-        encoder = make_encoder(folder, remote_code, attention=attention)
+        encoder = make_encoder(
+            folder, remote_code, attention=attention, dtype=dtype, empty=weights is not None
+        )
         tokenizer = read_tokenizer(folder, remote_code)
-        return _dissect(encoder, Kept(tokenizer, folder, remote_code))
+        built = _dissect(encoder, Kept(tokenizer, folder, remote_code))
+        if weights is not None:
+            # Copies: what a file is read into may be aligned differently from torch's memory.
+            copies = {name: tensor.clone() for name, tensor in weights.items()}
+            built.encoder.load_state_dict(copies, assign=True)
+        return built
 
 
 def fresh(built: Backbone) -> Backbone:
@@ -269,6 +287,7 @@ def _dissect(encoder: Any, kept: Kept) -> Backbone:
     own = getattr(encoder, "pooler", None)
     if own is not None:
         encoder.pooler = None
+        own = own.float()  # a pooler learns, and half precision would lose small steps
     if tokenizer.padding_side == "left":
         count_from_the_first_token(encoder)
     return Backbone(encoder, tokenizer, _shape(encoder.config), own, kept)

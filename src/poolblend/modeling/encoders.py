@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from accelerate import init_empty_weights
 from transformers import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -16,6 +18,7 @@ from transformers import (
 from transformers.utils import is_flash_attn_2_available
 
 from poolblend.errors import UserError
+from poolblend.modeling.options import Dtype
 
 # The flags of transformers' classes that say which attention they can compute.
 SUPPORTED = {
@@ -23,6 +26,7 @@ SUPPORTED = {
     "flash_attention_2": ("_supports_flash_attn", "_supports_flash_attn_2"),
 }
 FLASH_SINCE = (8, 0)  # compute capability; a T4 has 7.5
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # The name of the word embeddings that an encoder and its decoder share.
 SHARED = "shared"
 
@@ -50,9 +54,14 @@ def read_config(folder: Path, remote_code: bool) -> Any:
 
 
 def read_encoder(
-    folder: Path, remote_code: bool, *, attention: str = "auto", **options: Any
+    folder: Path,
+    remote_code: bool,
+    *,
+    attention: str = "auto",
+    dtype: Dtype = "fp32",
+    **options: Any,
 ) -> Any:
-    """The encoder with its weights, in fp32; `options` are those of `from_pretrained`."""
+    """The encoder with its weights; `options` are those of `from_pretrained`."""
     config, reader = read_config(folder, remote_code), AutoModel
     part = _encoder_part(config, remote_code) if has_decoder(config) else None
     if part is not None:
@@ -61,7 +70,7 @@ def read_encoder(
     loaded = reader.from_pretrained(
         folder,
         config=config,
-        dtype=torch.float32,
+        dtype=HALF.get(dtype, torch.float32),
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=remote_code,
@@ -76,15 +85,27 @@ def read_encoder(
     return loaded
 
 
-def make_encoder(folder: Path, remote_code: bool, *, attention: str = "auto") -> Any:
-    """The encoder that the configuration describes, in fp32, with random weights."""
+def make_encoder(
+    folder: Path,
+    remote_code: bool,
+    *,
+    attention: str = "auto",
+    dtype: Dtype = "fp32",
+    empty: bool = False,
+) -> Any:
+    """The encoder that the configuration describes, with random weights.
+
+    With `empty` it has none, which takes no memory: they are to be assigned.
+    """
     config = read_config(folder, remote_code)
     if attention != "auto":
         with torch.device("meta"):
             outline = _from_config(config, remote_code)
         check_attention(outline, attention)
     options = _attention_options(config, attention)
-    return _from_config(config, remote_code, dtype=torch.float32, **options)
+    options |= {"dtype": HALF.get(dtype, torch.float32)}
+    with init_empty_weights(include_buffers=False) if empty else nullcontext():
+        return _from_config(config, remote_code, **options)
 
 
 def _from_config(config: Any, remote_code: bool, **options: Any) -> Any:
@@ -120,7 +141,7 @@ def check_attention(encoder: Any, attention: str) -> None:
         )
 
 
-def _attention_options(config: Any, attention: str) -> dict[str, str]:
+def _attention_options(config: Any, attention: str) -> dict[str, Any]:
     # ModernBERT of transformers 5.0 uses flash attention wherever it is installed, even on a CPU.
     if attention == "auto" and config.model_type == "modernbert":
         attention = "sdpa"

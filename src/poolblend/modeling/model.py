@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from poolblend.modeling.adapters import is_half, stored_tensors
 from poolblend.modeling.backbone import Backbone
 from poolblend.modeling.frozen import PassedOver
 from poolblend.modeling.heads import Head, empty_head
@@ -69,7 +71,7 @@ class TextModel(nn.Module):
 
     _frozen: tuple[nn.Module, ...] = ()
     passed_over: PassedOver | None = None  # layers that a batch's states stand for; None: all
-    factors: Mapping[str, Tensor] | None = None  # of adapters that were merged into the weights
+    factors: Mapping[str, Tensor] = MappingProxyType({})  # of adapters that were trained
 
     def __init__(
         self,
@@ -101,6 +103,11 @@ class TextModel(nn.Module):
             # The encoder's own flag alone: BART's controls the dropout of its embeddings.
             self.encoder.training = False
         return self
+
+    def stored(self, *, on_base: bool) -> dict[str, Tensor]:
+        """The tensors that a fold stores: all, or those that its encoder's base does not have."""
+        half = is_half(self.encoder)
+        return stored_tensors(self.state_dict(), self.factors, on_base=on_base, half=half)
 
     def forward(self, batch: Batch, samples: int | None = None) -> Tensor:
         """Logits, (B, K); with `samples`, one set for each dropout mask of the head, (S, B, K)."""
@@ -169,10 +176,13 @@ class TextModel(nn.Module):
             **({} if types_BT is None else {"token_type_ids": types_BT}),
         )
         if last_only:
-            return (output.last_hidden_state,)
-        # In some encoders of transformers 5.0, the last of these lacks the encoder's final norm.
-        states = (*output.hidden_states[:-1], output.last_hidden_state)
-        return tuple(states[layer] for layer in layers)
+            states: tuple[Tensor, ...] = (output.last_hidden_state,)
+        else:
+            # In some encoders of transformers 5.0, the last of these lacks its final norm.
+            states = (*output.hidden_states[:-1], output.last_hidden_state)
+        # Poolers and heads are in fp32 whatever the encoder is.
+        half = is_half(self.encoder)
+        return tuple(states[layer].float() if half else states[layer] for layer in layers)
 
     def _read_on(
         self,

