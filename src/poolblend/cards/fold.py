@@ -13,6 +13,7 @@ from poolblend.cards.inputs import FileHash, Inputs, hash_of_hashes
 from poolblend.cards.member import AnyMember
 from poolblend.cards.provenance import Provenance
 from poolblend.competition.columns import Columns
+from poolblend.competition.options import Swap
 from poolblend.competition.positive import Positive
 from poolblend.competition.tasks import Task
 from poolblend.text_spec import TextColumns, TextSpec
@@ -38,6 +39,7 @@ class FoldInputs(Inputs):
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     joins_on: tuple[str, ...] = ()
+    swap: Swap | None = None  # columns that change places: rows are read in both orders
     backbone_sha256: str | None = None  # of the weights; the backbone's folder may change
     backbone_files_sha256: str | None = None
     backbone_mlm_sha256: str | None = None  # fingerprint of its pretraining, if any

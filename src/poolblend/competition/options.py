@@ -28,6 +28,39 @@ class Join(Section):
         return self.train if side == "train" else self.test or self.train
 
 
+class Swap(Section):
+    """Pairs that change places: columns of a row, and what the row's label then becomes.
+
+    `swap: [a, b]` is short for `swap: {columns: {a: b}}`: the label stays.
+    """
+
+    columns: dict[str, str] = Field(min_length=1)
+    # Labels, or outputs (targets, or the classes that have a column each).
+    labels: dict[int | float | str, int | float | str] = Field({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _two_columns_are_a_pair(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 2:
+            return {"columns": {value[0]: value[1]}}
+        return value
+
+    @field_validator("columns", "labels")
+    @classmethod
+    def _changes_places_once(cls, value: dict[Any, Any]) -> dict[Any, Any]:
+        pairs = {frozenset(pair) for pair in value.items()}  # {a: b, b: a} is one pair
+        twice = repeated(str(name) for pair in pairs for name in pair)
+        if twice is not None or any(len(pair) < 2 for pair in pairs):
+            name = twice or next(str(key) for key in value if value[key] == key)
+            raise ValueError(f"{quoted(name)} changes places with more than one, or with itself")
+        return value
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Every column that changes places, and the one that it becomes."""
+        return {**self.columns, **{b: a for a, b in self.columns.items()}}
+
+
 class Data(Section):
     """Where the competition's tables are and what their columns mean."""
 
@@ -48,6 +81,8 @@ class Data(Section):
     target: list[str] = Field(["target"])
     # The binary label that counts as 1; default: found by column names and known words.
     positive: int | float | str | None = None
+    # Columns that change places: encoders learn and predict each row in both orders.
+    swap: Swap | None = None
     classes: list[int | float | str] | None = None  # labels that may occur; others are refused
     # Columns of soft labels to learn from: probabilities, one per output.
     soft: list[str] = Field([])
@@ -89,6 +124,14 @@ class Data(Section):
         answers = {*self.target, *self.soft}
         if self.weight in answers or len(answers) < len(self.target) + len(self.soft):
             raise ValueError("target, soft and weight must be columns that differ")
+        if self.swap is not None:
+            read = {*text_columns(self.text), *self.numeric, *self.categorical}
+            unread = [name for name in self.swap.renamed if name not in read]
+            if unread:
+                raise ValueError(
+                    f"swap names column {quoted(unread[0])}, which is none of text, numeric and "
+                    "categorical"
+                )
         if self.join == "pair" and len(self.text) != 2:
             raise ValueError(f"join=pair needs two columns of text, not {len(self.text)}")
         return self

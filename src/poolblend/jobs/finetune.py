@@ -97,7 +97,7 @@ def finetune(context: Context, job: FoldJob, located: Located, label: str) -> Fi
         base,
         pred_NK,
         prediction_time(len(pred_NK), seconds, fit.encoded),
-        n_train=len(fit.rows),
+        n_train=len(fit.rows) // fit.encoded.orders,
         columns=columns,
         target_scaler=fit.objective.scaler_json,
         epochs=tuple(EpochRecord(**epoch) for epoch in checkpointer.epochs),
@@ -117,7 +117,9 @@ def prediction_time(n_rows: int, seconds: float, encoded: Encoded) -> Prediction
         states=None
         if states is None
         else StatesTime(
-            fingerprint=states.fingerprint, rows=len(states.starts_N1) - 1, seconds=states.seconds
+            fingerprint=states.fingerprint,
+            rows=(len(states.starts_N1) - 1) // encoded.orders,
+            seconds=states.seconds,
         ),
     )
 

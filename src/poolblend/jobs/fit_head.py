@@ -64,15 +64,19 @@ def fit_head(context: Context, job: FoldJob, located: Located, label: str) -> Fi
     context.watch.took("fitting a head", seconds)
     started = time.perf_counter()
     with torch.inference_mode():
-        activated_NK = objective.activation(model.head(torch.from_numpy(x_NF[valid])))
+        both = encoded.both(valid)
+        activated_NK = objective.activation(model.head(torch.from_numpy(x_NF[both])))
+    pred_NK = objective.unscale(activated_NK.double().numpy())
+    if encoded.exchange is not None:
+        pred_NK = encoded.exchange.mean(pred_NK)
     predicting = pooling + time.perf_counter() - started
     support = len(model.head.support_SF) if isinstance(model.head, KernelHead) else None
     return FittedFold(
         model,
         base,
-        objective.unscale(activated_NK.double().numpy()),
+        pred_NK,
         prediction_time(len(valid), predicting, encoded),
-        n_train=len(rows),
+        n_train=len(rows) // encoded.orders,
         columns=columns,
         target_scaler=objective.scaler_json,
         head=HeadRecord(seconds=round(seconds, 1), support_vectors=support),
@@ -88,7 +92,9 @@ def _features(
     read them again.
     """
     fold_N = context.competition.fold_N
-    part_N = np.concatenate([fold_N, np.full(len(encoded.ids) - len(fold_N), -1)])
+    n_rows = len(encoded.ids) // encoded.orders
+    part_N = np.concatenate([fold_N, np.full(n_rows - len(fold_N), -1)])
+    part_N = np.resize(part_N, len(encoded.ids))  # both orders of a row together
     x_NH = np.empty((len(part_N), model.pooler.width), dtype=np.float32)
     for part in np.unique(part_N):
         rows, stopwatch = np.flatnonzero(part_N == part), Stopwatch(context.watch.check)

@@ -19,6 +19,7 @@ from poolblend.config import Member
 from poolblend.jobs import tfidf_folds
 from poolblend.jobs.fold_loader import FoldLoader, objective_of
 from poolblend.jobs.frozen_states import with_states
+from poolblend.loading.orders import exchange_of
 from poolblend.loading.texts import Texts
 from poolblend.modeling.model import TextModel
 from poolblend.store import Store
@@ -115,10 +116,12 @@ class FoldModels:
         # Folds of one backbone may hold different tokenizers, by versions of libraries.
         key, reading = card.files.others_sha256, card.inputs.reading
         assert isinstance(reading, TextSpec)
-        encoded = self.texts.encode(files.folder, key, reading)
+        swap = card.inputs.swap
+        exchange = exchange_of(card.inputs.task, swap)
+        encoded = self.texts.encode_orders(files.folder, key, reading, swap, exchange)
         if card.columns is None:
             return encoded
-        return replace(encoded, columns_NF=card.columns.transform(self.texts.table))
+        return replace(encoded, columns_NF=self.texts.features(card.columns, swap))
 
 
 def _on_states(

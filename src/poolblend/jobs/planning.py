@@ -132,6 +132,7 @@ def _encoder_inputs(
     dtype = member.backbone.dtype
     return {
         "reading": text_spec(config, member),
+        "swap": config.data.swap,
         "backbone_dtype": None if dtype == "fp32" else dtype,
         "backbone_sha256": located.weights_sha256,
         "backbone_files_sha256": located.files_sha256,

@@ -39,7 +39,8 @@ def estimate(context: Context, jobs: Iterable[Job], workers: int = 1) -> Estimat
         if isinstance(job, FoldJob) and isinstance(job.member, Member):
             encoded = context.datasets.encode(job.member, context.locate(job.member.backbone))
             others_N = encoded.lengths_N[context.competition.fold_N != job.fold]
-            tokens[job.member.name, job.fold] = training_tokens(job.member, others_N)
+            orders = 1 if context.config.data.swap is None else 2
+            tokens[job.member.name, job.fold] = orders * training_tokens(job.member, others_N)
     return Estimate(tokens, context.speeds, workers)
 
 

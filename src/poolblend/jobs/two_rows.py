@@ -169,7 +169,7 @@ class _FoldTrial:
         return FoldCard(
             member=self.member,
             fold=0,
-            inputs=self.job.inputs,
+            inputs=self.job.inputs.model_copy(update={"swap": None}),
             backbone=BackboneHashes(weights_sha256="", files_sha256=""),
             seed=0,
             tokens=TokenCount(count=0, sha256=""),

@@ -28,6 +28,7 @@ from poolblend.config import Config
 from poolblend.ensembling.smooth import truth
 from poolblend.errors import UserError
 from poolblend.loading.demo_files import make_demo
+from poolblend.loading.orders import exchange_of
 from poolblend.store import Store
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ def _with_targets(config: Config, tables: Tables) -> CompetitionTables:
     )
     if data.possible is not None and read.possible_NK is not None:
         check_true_possible(task, train, data.possible, read.y, read.possible_NK)
+    exchange_of(task, data.swap)  # its labels are known
     if scorer.by is not None:
         scorer.check_groups(train)
     reason = why_undefined(scorer, read.scored)

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 
 from poolblend.competition.columns import Columns, fit_columns
+from poolblend.competition.options import Swap
 from poolblend.config import AnyMember, Config, Member, TfidfMember
 from poolblend.loading.competition import Competition
+from poolblend.loading.orders import exchange_of
 from poolblend.loading.texts import Texts, text_columns_of, text_spec
 from poolblend.modeling.sources import Located
 from poolblend.store import Store
 from poolblend.store.predictions import from_table
-from poolblend.training.batches import Encoded, concatenated
+from poolblend.training.encoding import Encoded, concatenated, in_both_orders
 from poolblend.training.objectives import Objective
 from poolblend.training.recipes import label_weights
 
@@ -70,17 +73,31 @@ class Datasets:
         self, member: Member, fold: int, located: Located, objective: Objective
     ) -> FoldDataset:
         """The rows that the fold's model learns from, as the member's encoder reads them."""
-        labels, tables = self.labels(member, fold, objective), self.competition.tables
-        encoded = self.encode(member, located)
-        columns = labels.columns
-        if columns is not None:
-            encoded = replace(encoded, columns_NF=columns.transform(tables.train))
-        if member.pseudo is not None:
-            test = self._encode(self._test, member, located)
+        labels, swap = self.labels(member, fold, objective), self.config.data.swap
+        encoded = self._rows(member, located, labels.columns, None)
+        rows, targets, weights = labels.rows, labels.targets, labels.weights
+        exchange = exchange_of(self.competition.task, swap)
+        if exchange is not None:
+            other = self._rows(member, located, labels.columns, swap)
+            encoded = in_both_orders(encoded, other, exchange)
+            rows = encoded.both(rows)
+            targets = np.concatenate([targets, exchange(targets)])
+            by_label = weights.shape[1] > 1
+            weights = np.concatenate([weights, exchange(weights) if by_label else weights])
+        return FoldDataset(encoded, rows, targets, weights, labels.columns)
+
+    def _rows(
+        self, member: Member, located: Located, columns: Columns | None, swap: Swap | None
+    ) -> Encoded:
+        """All rows that the member may learn from, of train and then of test, in one order."""
+        found = []
+        for texts in [self._train] if member.pseudo is None else [self._train, self._test]:
+            ordered = texts if swap is None else texts.swapped(swap)
+            encoded = self._encode(ordered, member, located)
             if columns is not None:
-                test = replace(test, columns_NF=columns.transform(tables.test))
-            encoded = concatenated(encoded, test)
-        return FoldDataset(encoded, labels.rows, labels.targets, labels.weights, columns)
+                encoded = replace(encoded, columns_NF=columns.transform(ordered.table))
+            found.append(encoded)
+        return reduce(concatenated, found)
 
     def plain(
         self, member: TfidfMember, columns: Columns | None

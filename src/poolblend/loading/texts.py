@@ -6,14 +6,17 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from poolblend.cards.member import Member
+from poolblend.competition.columns import Columns
+from poolblend.competition.options import Swap
 from poolblend.competition.templates import fill, is_template, text_columns
 from poolblend.config import Config
 from poolblend.modeling.backbone import load_tokenizer
 from poolblend.text_spec import TextColumns, TextSpec
-from poolblend.training.encoding import Encoded, encode
+from poolblend.training.encoding import Encoded, Exchange, encode, in_both_orders
 from poolblend.training.tokens import split_template
 
 log = logging.getLogger(__name__)
@@ -53,6 +56,8 @@ class Texts:
         self.table, self.name, self.remote_code = table, name, remote_code
         self.batch_tokens = batch_tokens
         self._encoded: dict[tuple[str, TextSpec], Encoded] = {}
+        self._in_both_orders: dict[tuple[str, TextSpec, str], Encoded] = {}
+        self._swapped: dict[str, Texts] = {}
 
     def encode(self, folder: Path, tokenizer_sha256: str, spec: TextSpec) -> Encoded:
         """Token ids by the tokenizer in `folder`; those of one hash and spec are made once."""
@@ -62,6 +67,37 @@ class Texts:
             self._encoded[key] = self.encode_with(tokenizer, spec)
             self._log(self._encoded[key])
         return self._encoded[key]
+
+    def swapped(self, swap: Swap) -> Texts:
+        """The same rows after the columns of `swap` have changed places."""
+        key = swap.model_dump_json()
+        if key not in self._swapped:
+            table = self.table.rename(columns=swap.renamed)
+            self._swapped[key] = Texts(table, None, self.remote_code, self.batch_tokens)
+        return self._swapped[key]
+
+    def encode_orders(
+        self,
+        folder: Path,
+        tokenizer_sha256: str,
+        spec: TextSpec,
+        swap: Swap | None,
+        exchange: Exchange | None,
+    ) -> Encoded:
+        """Likewise; with a swap, all rows and after them the same in the other order."""
+        if swap is None or exchange is None:
+            return self.encode(folder, tokenizer_sha256, spec)
+        key = (tokenizer_sha256, spec, swap.model_dump_json())
+        if key not in self._in_both_orders:
+            texts = (self, self.swapped(swap))
+            rows, other = (each.encode(folder, tokenizer_sha256, spec) for each in texts)
+            self._in_both_orders[key] = in_both_orders(rows, other, exchange)
+        return self._in_both_orders[key]
+
+    def features(self, columns: Columns, swap: Swap | None) -> np.ndarray:
+        """The extra columns of all rows, and of those in the other order; (N, F) float32."""
+        tables = [self.table] if swap is None else [self.table, self.swapped(swap).table]
+        return np.concatenate([columns.transform(table) for table in tables])
 
     def encode_with(self, tokenizer: Any, spec: TextSpec) -> Encoded:
         """Token ids by a given tokenizer, not cached."""

@@ -24,6 +24,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Exchange(NamedTuple):
+    """What outputs (N, K), or targets, become where columns of the rows change places."""
+
+    places: tuple[int, ...] | None = None  # of the outputs before; None: they stay
+    flips: bool = False  # one output becomes its complement
+
+    def __call__(self, x_NK: np.ndarray) -> np.ndarray:
+        if self.flips:
+            return 1 - x_NK
+        return x_NK if self.places is None else x_NK[:, list(self.places)]
+
+    def mean(self, x_NK: np.ndarray) -> np.ndarray:
+        """The mean over both orders, of which the second half of the rows is the other one."""
+        first, second = np.split(x_NK, 2)
+        return (first + self(second)) / 2
+
+
 @dataclass(frozen=True)
 class Encoded:
     """A table's texts as token ids, in the table's order."""
@@ -38,6 +55,19 @@ class Encoded:
     windowing: Windowing | None = None  # of rows longer than max_length
     columns_NF: np.ndarray | None = None  # float32: extra features
     states: HiddenStates | None = None  # of an encoder's frozen layers
+    # The second half of the rows are those of the first in the other order; None: there is one.
+    exchange: Exchange | None = None
+
+    @property
+    def orders(self) -> int:
+        """In how many orders each row is here."""
+        return 1 if self.exchange is None else 2
+
+    def both(self, rows: np.ndarray) -> np.ndarray:
+        """These rows, and after them the same in the other order, if there is one."""
+        if self.exchange is None:
+            return rows
+        return np.concatenate([rows, rows + len(self.ids) // 2])
 
     @property
     def _n_tokens_N(self) -> np.ndarray:
@@ -242,6 +272,11 @@ def rows_sha256(encoded: Encoded) -> str:
             hashed.update(row.tobytes() + b"\n")
         hashed.update(b"\n")
     return hashed.hexdigest()
+
+
+def in_both_orders(rows: Encoded, swapped: Encoded, exchange: Exchange) -> Encoded:
+    """The rows, and after them the same rows with columns that changed places."""
+    return replace(concatenated(rows, swapped), exchange=exchange)
 
 
 def concatenated(first: Encoded, second: Encoded) -> Encoded:

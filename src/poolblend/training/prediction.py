@@ -126,13 +126,15 @@ def predict(
 ) -> np.ndarray:
     """Predictions (N, K) float64 in the order of `rows`: probabilities, or values in regression.
 
-    `how` are arguments of `batchwise`.
+    Rows in both orders are predicted as the mean of the two. `how` are arguments of `batchwise`.
     """
 
     def outputs(batch: Batch) -> Tensor:
         return objective.activation(model(batch).float())
 
-    return objective.unscale(batchwise(model, encoded, rows, outputs, **how).double().numpy())
+    both, exchange = encoded.both(rows), encoded.exchange
+    pred = objective.unscale(batchwise(model, encoded, both, outputs, **how).double().numpy())
+    return pred if exchange is None else exchange.mean(pred)
 
 
 def pooled_vectors(model: TextModel, encoded: Encoded, rows: np.ndarray, **how: Any) -> np.ndarray:
