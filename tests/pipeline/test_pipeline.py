@@ -338,7 +338,7 @@ def test_folds_are_made_once_and_then_only_read(toy):
         ("maxx", "0", "unknown pooler 'maxx'; did you mean 'max'"),
         ("max", "3", "--fold 3: out of range; the folds are 0 to 2"),
         ("max", "-1", "--fold -1: out of range"),
-        ("max", "one", "--fold one: expected a number, a comma list, or all"),
+        ("max", "one", "--fold one: expected a number, a comma list, all or refit"),
     ],
 )
 def test_a_wrong_pooler_or_fold_is_refused(toy, poolers, folds, line):

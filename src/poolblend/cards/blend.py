@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from poolblend.cards.card import Card, CardPart
 from poolblend.cards.fold import FoldCard
+from poolblend.cards.predictions import REFIT
 from poolblend.cards.provenance import Provenance
 from poolblend.competition.metrics import METRICS
 from poolblend.competition.positive import Positive
@@ -70,10 +71,16 @@ class MemberOrigin(CardPart):
     """
 
     folds: tuple[FoldHashes, ...] = ()
+    refit: FoldHashes | None = None  # the model of all rows, which predicts in place of the folds'
     stopped_early: bool = False
     optimism: float | None = None
     oof_file: OutsideFile | None = None
     test_file: OutsideFile | None = None
+
+    @property
+    def models(self) -> dict[int, FoldHashes]:
+        """The models that predict other rows than train's, by fold, or by `REFIT`."""
+        return dict(enumerate(self.folds)) if self.refit is None else {REFIT: self.refit}
 
     @model_validator(mode="after")
     def _is_one_of_two(self) -> MemberOrigin:

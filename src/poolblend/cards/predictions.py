@@ -10,6 +10,12 @@ from poolblend.cards.inputs import FileHash, Inputs
 # "new": rows of no table of the competition, whose predictions are not stored.
 TableName = Literal["train", "test", "new"]
 What = Literal["predictions", "vectors"]
+REFIT = -1  # in a fold's place: the member's model of all train rows
+
+
+def fold_name(fold: int) -> str:
+    """What a fold, or its model, is called beside its member's name."""
+    return "refit" if fold == REFIT else f"fold {fold}"
 
 
 class Origin(Inputs):
@@ -27,7 +33,7 @@ class Origin(Inputs):
 
     def __str__(self) -> str:
         table = f", {self.table}" if self.what == "vectors" else ""
-        return f"{self.member} fold {self.fold}{table}"
+        return f"{self.member} {fold_name(self.fold)}{table}"
 
     @property
     def place(self) -> tuple[str, int]:

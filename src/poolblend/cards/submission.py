@@ -28,7 +28,10 @@ class BlendInUse(CardPart):
 
 
 class SubmissionCard(Card):
-    """The card of a submission; `columns` has the content of each column, `values` its form."""
+    """The card of a submission; `columns` has the content of each column, `values` its form.
+
+    `refit` names the members whose model of all rows predicted, rather than those of their folds.
+    """
 
     run: str
     values: str
@@ -36,6 +39,7 @@ class SubmissionCard(Card):
     positive: Positive | None
     blend: BlendInUse
     weights: dict[str, float]
+    refit: tuple[str, ...] = ()
     test_sha256: str
     rows: int
     device: str

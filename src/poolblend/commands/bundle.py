@@ -2,6 +2,7 @@
 
   poolblend bundle --config configs/mine.yaml --to bundle
   poolblend bundle --config configs/mine.yaml --to bundle --fp16          weights of half the size
+  poolblend bundle --config configs/mine.yaml --to bundle --refit         one model per member
   poolblend bundle --config configs/mine.yaml --to bundle --owner me --competition spooky-texts
 
 The folder has a dataset (the fold models that the blend gives weight to, and the wheels that
@@ -29,6 +30,11 @@ def main(arguments: Sequence[str]) -> None:
         "the out-of-fold rows agree",
     )
     parser.add_argument(
+        "--refit",
+        action="store_true",
+        help="take one model of all rows per member (train.py --fold refit) instead of the folds'",
+    )
+    parser.add_argument(
         "--wheels",
         metavar="DIR",
         help="take the wheels that Kaggle lacks from DIR, rather than download them",
@@ -41,6 +47,7 @@ def main(arguments: Sequence[str]) -> None:
         owner=args.owner,
         competition=args.competition,
         half=args.fp16,
+        refit=args.refit,
         wheels=args.wheels,
         workers=args.workers,
     )

@@ -5,6 +5,7 @@
   python infer.py --config configs/chnsenticorp.yaml --set submission=probabilities
   python infer.py --workers auto                         several processes, or one for each GPU
   python infer.py --out submission.csv                   that file alone; the store is only read
+  python infer.py --refit                                one model per member, of all rows
   python infer.py --estimate 100                         how long for 100 times the test rows?
   python infer.py --verify-oof                           do the models predict the stored OOF?
   python infer.py --vectors                              pooled vectors as parquet files
@@ -29,11 +30,15 @@ def main(arguments: Sequence[str]) -> None:
     workers = args.workers
     if args.time_limit and (args.verify_oof or args.vectors or args.pseudo_labels is not None):
         parser.error("--time-limit does nothing with --verify-oof, --vectors or --pseudo-labels")
+    if args.refit and (args.verify_oof or args.vectors or args.pseudo_labels is not None):
+        parser.error("--refit does nothing with --verify-oof, --vectors or --pseudo-labels")
     time_limit = config.parse_duration(args.time_limit) if args.time_limit else None
     if args.verify_oof:
         pipeline.verify_oof(settings, workers=workers)
     elif args.estimate is not None:
-        pipeline.estimate(settings, args.estimate, workers=workers, limit=time_limit)
+        pipeline.estimate(
+            settings, args.estimate, workers=workers, limit=time_limit, refit=args.refit
+        )
     elif args.vectors:
         pipeline.write_vectors(settings, workers=workers)
     elif args.pseudo_labels is not None:
@@ -45,6 +50,7 @@ def main(arguments: Sequence[str]) -> None:
             workers=workers,
             out=args.out,
             time_limit=time_limit,
+            refit=args.refit,
         )
 
 
@@ -73,6 +79,11 @@ def _parser() -> ArgumentParser:
         "--members-from",
         metavar="DIR",
         help="the new place of the folder given to blend.py, if it has moved",
+    )
+    parser.add_argument(
+        "--refit",
+        action="store_true",
+        help="run members' models of all rows (train.py --fold refit) instead of the folds' models",
     )
     instead.add_argument(
         "--out",

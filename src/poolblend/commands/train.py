@@ -4,6 +4,7 @@
   python train.py --pooler max --fold 0                  one fold model
   python train.py --config configs/disaster-tweets.yaml --pooler mean,attention --fold all
   python train.py --config configs/trec.yaml --set train.epochs=3 --set data.dir=~/data/trec
+  python train.py --fold refit                           one model of all rows per member
   python train.py --workers auto                         several processes, or one for each GPU
   python train.py --time-limit 8h30m                     stop before; finished work is kept
   python train.py --screen                               which poolers are worth training?
@@ -70,7 +71,8 @@ def _parser() -> ArgumentParser:
         "--fold",
         default="all",
         metavar="FOLDS",
-        help="a number, a comma-separated list, or all (default)",
+        help="a number, a comma-separated list, all (default), or refit: one model of all rows for "
+        "each member that has weight in the blend, which infer.py --refit runs",
     )
     parser.add_argument(
         "--overwrite",

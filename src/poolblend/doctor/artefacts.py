@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from poolblend.cards.blend import BlendMember
+from poolblend.cards.predictions import fold_name
 from poolblend.cards.submission import SubmissionCard
 from poolblend.config import Config
 from poolblend.errors import UserError
@@ -109,14 +110,14 @@ def _stale_results(store: Store) -> Iterator[tuple[str, str]]:
 
 def _changed_members(store: Store, members: Mapping[str, BlendMember]) -> Iterator[str]:
     for name, member in members.items():
-        for fold, made_of in enumerate(member.origin.folds):
+        for fold, made_of in member.origin.models.items():
             try:
                 card = store.fold(name, fold).card()
             except DamagedError:
                 continue
             now = card and (card.files.weights.sha256, card.files.oof.sha256)
             if now != (made_of.weights_sha256, made_of.oof_sha256):
-                yield f"{name} fold {fold} was {'trained again' if card else 'lost'}"
+                yield f"{name} {fold_name(fold)} was {'trained again' if card else 'lost'}"
         for file in filter(None, (member.origin.oof_file, member.origin.test_file)):
             path = Path(file.path)
             if not path.is_file():

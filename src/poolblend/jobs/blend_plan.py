@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
-from poolblend.cards.blend import BlendCard, MemberOrigin
+from poolblend.cards.blend import BlendCard, FoldHashes, MemberOrigin
+from poolblend.cards.predictions import REFIT, fold_name
 from poolblend.ensembling.mixture import Mixture
 from poolblend.errors import UserError
 from poolblend.store import DamagedError, Store
 
+log = logging.getLogger(__name__)
 
-def read_blend(store: Store) -> tuple[BlendCard, Mixture]:
+
+def read_blend(store: Store, *, refit: bool = False) -> tuple[BlendCard, Mixture]:
     """The run's blend card, and the mixture of its `used_members`.
 
-    Raises UserError if the card is missing or damaged.
+    With `refit`, as `with_refits` gives it. Raises UserError if the card is missing or damaged.
     """
     card = store.read_blend()
+    if refit:
+        card = with_refits(store, card)
     try:
         mixture = Mixture.from_json(card.mixture.model_dump(), card.task.kind)
     except (ValueError, TypeError, OverflowError):
@@ -26,22 +33,49 @@ def read_blend(store: Store) -> tuple[BlendCard, Mixture]:
     return card, mixture.only(np.asarray(mixture.weights_MK.any(axis=1)))
 
 
+def with_refits(store: Store, card: BlendCard) -> BlendCard:
+    """The blend with members' models of all rows in place of those of their folds.
+
+    The log names members that have none, whose fold models stay. Raises UserError where no member
+    has one, and for one that was trained from other inputs than the folds.
+    """
+    members, lacking = dict(card.members), []
+    for name, member in card.used_members.items():
+        refit = None if member.origin.oof_file else store.fold(name, REFIT).card()
+        if refit is None:
+            lacking.append(name)
+            continue
+        fold = store.fold(name, 0).card()
+        if fold is not None and (changes := refit.inputs.changes_since(fold.inputs)):
+            raise UserError(
+                f"{name} refit and its folds were trained differently: {'; '.join(changes)}; run "
+                "train.py --fold refit --overwrite"
+            )
+        origin = member.origin.model_copy(update={"refit": FoldHashes.of(refit)})
+        members[name] = member.model_copy(update={"origin": origin})
+    if len(lacking) == len(card.used_members):
+        raise UserError("no member of the blend has a model of all rows; run train.py --fold refit")
+    if lacking:
+        log.info("no model of all rows: %s; those of the folds are used", ", ".join(lacking))
+    return card.model_copy(update={"members": members})
+
+
 def check_unchanged(store: Store, name: str, origin: MemberOrigin) -> list[str]:
     """The text columns that a member reads, from its fold cards; [] for outside members.
 
     Raises UserError if a fold model is missing or was trained again after the blend.
     """
     columns: list[str] = []
-    for fold, hashes in enumerate(origin.folds):
+    for fold, hashes in origin.models.items():
         card = store.fold(name, fold).card()
         if card is None:
             raise UserError(
-                f"{name} fold {fold} is in the blend but not in the store; copy or train it "
+                f"{name} {fold_name(fold)} is in the blend but not in the store; copy or train it "
                 f"({store.fold_folder(name, fold)}), or run blend.py again"
             )
         if card.files.weights.sha256 != hashes.weights_sha256:
             raise UserError(
-                f"{name} fold {fold} was trained again after the blend; run blend.py again"
+                f"{name} {fold_name(fold)} was trained again after the blend; run blend.py again"
             )
         columns = list(card.inputs.reading.text)
     return columns

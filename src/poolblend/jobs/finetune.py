@@ -208,7 +208,7 @@ def _train(
             pred_NK, seconds = _predict(context, fit, checkpointer, valid)
             fastest = min(fastest, seconds)
             epochs.append(asdict(epoch) | {"score": score(competition, valid, pred_NK)})
-            _log_epoch(checkpointer, scorer.name)
+            _log_epoch(checkpointer, scorer.name, valid)
             follower.epoch(epochs[-1], fit.steps_done)
             estimate.after_epoch(job.member.name, job.fold, fit.steps_done / fit.n_steps)
             if fit.end_epoch(merit(scorer, epochs[-1]["score"]), pred_NK):
@@ -227,6 +227,8 @@ def _predict(
     context: Context, fit: Fit, checkpointer: Checkpointer, valid: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """Predictions (N, K) of the fold's rows, and the seconds that they took."""
+    if not len(valid):
+        return np.empty((0, len(context.competition.task.outputs))), 0.0
     with fit.evaluated() as model:
         stopwatch = Stopwatch(checkpointer.after_batch)
         pred_NK = predict(
@@ -246,17 +248,17 @@ def _predict(
     return pred_NK, seconds
 
 
-def _log_epoch(checkpointer: Checkpointer, metric: str) -> None:
+def _log_epoch(checkpointer: Checkpointer, metric: str, valid: np.ndarray) -> None:
     epoch, fit = checkpointer.epochs[-1], checkpointer.fit
     rate = len(fit.rows) / max(epoch["seconds"], 1e-9)
+    scored = f", {metric} {shown(epoch['score'])}" if len(valid) else ""
     log.info(
-        "%s: epoch %d of %d: loss %.4f, %s %s (%.0f s, %.0f rows a second)",
+        "%s: epoch %d of %d: loss %.4f%s (%.0f s, %.0f rows a second)",
         checkpointer.label,
         epoch["number"],
         fit.options.epochs,
         epoch["loss"],
-        metric,
-        shown(epoch["score"]),
+        scored,
         epoch["seconds"],
         rate,
     )

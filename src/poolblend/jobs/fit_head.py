@@ -93,9 +93,9 @@ def _features(
     """
     fold_N = context.competition.fold_N
     n_rows = len(encoded.ids) // encoded.orders
-    part_N = np.concatenate([fold_N, np.full(n_rows - len(fold_N), -1)])
+    part_N = np.concatenate([fold_N, np.full(n_rows - len(fold_N), fold_N.max() + 1)])
     part_N = np.resize(part_N, len(encoded.ids))  # both orders of a row together
-    x_NH = np.empty((len(part_N), model.pooler.width), dtype=np.float32)
+    x_NH, seconds = np.empty((len(part_N), model.pooler.width), dtype=np.float32), 0.0
     for part in np.unique(part_N):
         rows, stopwatch = np.flatnonzero(part_N == part), Stopwatch(context.watch.check)
         with enough_memory("lower batch_tokens"):

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from poolblend.cards.fold import FoldCard
+from poolblend.cards.predictions import fold_name
 from poolblend.config import Member, TfidfMember
 from poolblend.errors import UserError
 from poolblend.jobs.tfidf_folds import load_model
@@ -72,9 +73,8 @@ class FoldLoader:
                 add_factors(model, factors, _lora_scale(card.member))
         except (RuntimeError, AttributeError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"the weights of {card.member.name} fold {card.fold} do not fit its card: {reason}"
-            ) from None
+            name = f"{card.member.name} {fold_name(card.fold)}"
+            raise UserError(f"the weights of {name} do not fit its card: {reason}") from None
         return card, model
 
     def _encoder(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from poolblend.cards.fold import FoldCard, TokenCount
-from poolblend.cards.predictions import What
+from poolblend.cards.predictions import What, fold_name
 from poolblend.config import Member
 from poolblend.jobs import tfidf_folds
 from poolblend.jobs.fold_loader import FoldLoader, objective_of
@@ -164,7 +164,7 @@ def _in_a_precision_that_works(compute: Callable[..., np.ndarray], card: FoldCar
         if out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:200]
-    place = f"{card.member.name} fold {card.fold}"
+    place = f"{card.member.name} {fold_name(card.fold)}"
     log.warning("%s computes in fp32: in %s it fails (%s)", place, trained, reason)
     return compute(precision="fp32")
 

@@ -46,8 +46,9 @@ def time_members(
     speeds: dict[str, Speed] = {}
     by_kind: dict[str, Speed] = {}
     for name, origin in origins.items():
-        if origin.folds:
-            card = store.fold(name, 0).check(model=False, base=False, oof=False)
+        if origin.models:
+            fold = next(iter(origin.models))
+            card = store.fold(name, fold).check(model=False, base=False, oof=False)
             of_speed = {"model", "backbone", "max_length", "windows"}
             kind = card.member.model_dump_json(include=of_speed)
             if kind not in by_kind:
@@ -61,19 +62,19 @@ def _time(config: Config, store: Store, rows: Rows, card: FoldCard) -> Speed:
     models = FoldModels(store, rows.texts, config.batch_tokens, remote_code=remote_code)
     several = WITHOUT_TOKENS
     if card.tokens is not None:
-        tokens = max(1, models.tokens(member, 0, np.arange(n_rows)).count)
+        tokens = max(1, models.tokens(member, card.fold, np.arange(n_rows)).count)
         several = max(2, TIMED_TOKENS * config.batch_tokens * n_rows // tokens)
     few = max(1, several // 4)
-    first = _seconds(models, member, n_rows, few)  # with all that happens once: reading the disk
-    again = _seconds(models, member, n_rows, few)
-    more = _seconds(models, member, n_rows, several)
+    first = _seconds(models, card, n_rows, few)  # with all that happens once: reading the disk
+    again = _seconds(models, card, n_rows, few)
+    more = _seconds(models, card, n_rows, several)
     per_row = max(0.0, more - again) / (several - few)
     return Speed(max(0.0, first - per_row * few), per_row)
 
 
-def _seconds(models: FoldModels, member: str, n_rows: int, n: int) -> float:
+def _seconds(models: FoldModels, card: FoldCard, n_rows: int, n: int) -> float:
     begun = time.monotonic()
-    models.predict(member, 0, np.resize(np.arange(n_rows), n))
+    models.predict(card.member.name, card.fold, np.resize(np.arange(n_rows), n))
     return time.monotonic() - begun
 
 

@@ -15,6 +15,7 @@ from poolblend.cards.backbone import BackboneInputs
 from poolblend.cards.card import DamagedError
 from poolblend.cards.fold import FailureNote, FoldInputs
 from poolblend.cards.inputs import Inputs
+from poolblend.cards.predictions import fold_name
 from poolblend.cards.provenance import now
 from poolblend.config import AnyMember, Config, Member, derive_seed
 from poolblend.modeling.options import Backbone
@@ -132,7 +133,7 @@ class FoldJob(TrainingJob):
 
     @property
     def name(self) -> str:
-        return f"{self.member.name} fold {self.fold}"
+        return f"{self.member.name} {fold_name(self.fold)}"
 
     @property
     def encoder_member(self) -> Member:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from poolblend.cards.blend import MemberOrigin
+from poolblend.cards.blend import FoldHashes, MemberOrigin
 from poolblend.cards.card import CardPart
 from poolblend.cards.predictions import Origin, TableName, What
 from poolblend.config import Config
@@ -89,6 +89,11 @@ def run(job: PredictJob, models: FoldModels, rows: Rows) -> np.ndarray:
     return compute(*job.origin.place, rows.positions(job), str(job.origin))
 
 
+def _models(origin: MemberOrigin, table: TableName) -> Mapping[int, FoldHashes]:
+    """The models that predict the table, by fold: each row of train by that of its fold alone."""
+    return dict(enumerate(origin.folds)) if table == "train" else origin.models
+
+
 def plan_predictions(
     config: Config,
     origins: Mapping[str, MemberOrigin],
@@ -96,7 +101,7 @@ def plan_predictions(
     what: What,
     hashes: Mapping[str, str],
 ) -> list[PredictJob]:
-    """A job for each fold model of the members; `hashes` are those of the table's files."""
+    """A job for each model of the members; `hashes` are those of the table's files."""
     return [
         PredictJob(
             run=config.run,
@@ -111,5 +116,5 @@ def plan_predictions(
             remote_code=config.remote_code,
         )
         for name, origin in origins.items()
-        for fold, model in enumerate(origin.folds)
+        for fold, model in _models(origin, table).items()
     ]

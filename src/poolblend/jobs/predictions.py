@@ -165,7 +165,7 @@ def _add_up(
         for job, raw_NK, kept in predict_all(jobs, work, workers, Watch(end)):
             name = job.origin.member
             pred_NK = only_possible(raw_NK, possible_NK)
-            pred_MNK[names.index(name)] += pred_NK / len(origins[name].folds)
+            pred_MNK[names.index(name)] += pred_NK / len(origins[name].models)
             done[name] += 1
             if not kept and len(jobs) > 1:
                 passed = duration(time.monotonic() - began)
@@ -179,7 +179,7 @@ def _add_up(
 
 def _shares_done(origins: Mapping[str, MemberOrigin], done: Mapping[str, int]) -> dict[str, float]:
     """The share of each member's fold models that is done, by name; UserError for none."""
-    folds = {name: len(origin.folds) for name, origin in origins.items() if origin.folds}
+    folds = {name: len(origin.models) for name, origin in origins.items() if origin.models}
     lacking = [name for name in folds if not done[name]]
     if lacking:
         raise UserError(

@@ -60,10 +60,12 @@ def run(job: Job, context: Context, place: str = "") -> None:
     )
     files.checkpoints.drop()
     context.watch.took("saving a fold", time.perf_counter() - saving)
-    message = shown(scored)
-    if scored is None:
+    message = f"{competition.scorer.name} {shown(scored)}"
+    if not len(valid):
+        message = "trained on all rows"
+    elif scored is None:
         message += f", {why_undefined(competition, valid, fitted.pred_NK)}"
-    log.info("%s: %s %s (%.0f s)", label, competition.scorer.name, message, seconds)
+    log.info("%s: %s (%.0f s)", label, message, seconds)
 
 
 def _card(

@@ -14,6 +14,8 @@ from poolblend.store.predictions import from_table
 
 def score(competition: Competition, rows: np.ndarray, pred_NK: np.ndarray) -> float | None:
     """The score of these rows; None where the metric is undefined: that costs no fold model."""
+    if not len(rows):
+        return None
     try:
         scorer, fold_N = competition.scorer, competition.fold_N
         inputs = scorer.metric_inputs(competition.only_possible(rows, pred_NK))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from poolblend.cards.fold import FoldCard, HeadRecord, PredictionTime
+from poolblend.cards.predictions import fold_name
 from poolblend.config import TfidfMember
 from poolblend.errors import UserError
 from poolblend.jobs.context import Context
@@ -47,7 +48,9 @@ def fit_fold(context: Context, job: FoldJob, member: TfidfMember) -> FittedFold:
     seconds = time.perf_counter() - started
     context.watch.took("fitting a head", seconds)
     valid, started = context.rows_of(job.fold), time.perf_counter()
-    pred_NK = predict(model, texts, columns_NF, valid, objective)
+    pred_NK = np.empty((0, len(task.outputs)))
+    if len(valid):
+        pred_NK = predict(model, texts, columns_NF, valid, objective)
     predicting = round(time.perf_counter() - started, 4)
     return FittedFold(
         model,
@@ -71,7 +74,7 @@ def load_model(
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"the weights of {member.name} fold {card.fold} do not fit its card: {reason}"
+            f"the weights of {member.name} {fold_name(card.fold)} do not fit its card: {reason}"
         ) from None
 
 

@@ -106,7 +106,9 @@ def add_factors(model: nn.Module, factors: Mapping[str, Tensor], scale: float) -
     """
     for name in sorted(changed_weights(factors)):
         weight, layer = model.get_parameter(name), model.get_submodule(name.rpartition(".")[0])
-        down_RI, up_OR = (factors[f"{name}{end}"].to(weight.device) for end in (DOWN, UP))
+        down_RI, up_OR = (
+            factors[f"{name}{end}"].to(weight.device, torch.float32) for end in (DOWN, UP)
+        )
         transposed = isinstance(layer, Conv1D)
         n_inputs, n_outputs = weight.shape if transposed else weight.shape[::-1]
         if down_RI.shape[1:] != (n_inputs,) or up_OR.shape != (n_outputs, len(down_RI)):

@@ -133,6 +133,7 @@ def infer(
     workers: Workers = 1,
     out: str | Path | None = None,
     time_limit: float | None = None,
+    refit: bool = False,
 ) -> Path:
     """Predict the test rows and write the submission, as `inference.infer` says.
 
@@ -141,4 +142,6 @@ def infer(
     end = None if time_limit is None else time.monotonic() + time_limit
     from poolblend.pipeline import inference
 
-    return inference.infer(config, members_from=members_from, workers=workers, out=out, end=end)
+    return inference.infer(
+        config, members_from=members_from, workers=workers, out=out, end=end, refit=refit
+    )

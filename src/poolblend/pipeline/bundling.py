@@ -53,6 +53,7 @@ def bundle(
     owner: str | None = None,
     competition: str | None = None,
     half: bool = False,
+    refit: bool = False,
     wheels: str | Path | None = None,
     workers: Workers = 1,
 ) -> Path:
@@ -60,11 +61,18 @@ def bundle(
 
     `wheels` is a folder with the wheels of `LACKING`, which are downloaded without it. With `half`,
     weights are in half precision, and predictions of the out-of-fold rows are compared with those
-    of full precision, which needs the train table. Raises UserError for members from elsewhere, for
-    models that are damaged or were trained after the blend, and for more than Kaggle takes.
+    of full precision, which needs the train table. With `refit`, members' models of all rows are
+    taken instead of those of the folds, as `with_refits` says. Raises UserError for members from
+    elsewhere, for models that are damaged or were trained after the blend, and for more than Kaggle
+    takes.
     """
     store, target = open_store(config), Bundle(Path(to).expanduser())
-    blend, mixture = read_blend(store)
+    if half and refit:
+        raise UserError(
+            "--fp16 compares predictions of out-of-fold rows, which models of all rows do not "
+            "have; leave out --fp16 or --refit"
+        )
+    blend, mixture = read_blend(store, refit=refit)
     _check_members(store, blend)
     check_names(owner, competition)
     with tempfile.TemporaryDirectory(prefix="poolblend-") as scratch:

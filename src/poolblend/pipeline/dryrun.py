@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from poolblend.cards.predictions import fold_name
 from poolblend.config import Config, TfidfMember
 from poolblend.jobs.context import Context
 from poolblend.jobs.estimate import training_tokens
@@ -107,7 +108,8 @@ def _describe_folds(planned: Sequence[PlannedFold], overwrite: bool) -> Iterator
         state = f"checkpoint at step {each.step}" if each.step else each.status.state
         if each.status.failed:
             state += ", failed before"
-        numbers = [str(each.job.fold), str(len(each.rows)), f"{each.tokens:,}"]
+        fold = fold_name(each.job.fold).removeprefix("fold ")
+        numbers = [fold, str(len(each.rows)), f"{each.tokens:,}"]
         rows.append([str(number), each.job.member.name, *numbers, state])
     yield from aligned(rows, right=[0, 2, 3, 4])
     refused = [each.status for each in planned if each.status.replaces]

@@ -58,10 +58,11 @@ def infer(
     workers: Workers = 1,
     out: str | Path | None = None,
     end: float | None = None,
+    refit: bool = False,
 ) -> Path:
     """Write the submission, as `write_submission` does, and print what it holds; its path."""
     path, text = write_submission(
-        config, members_from=members_from, workers=workers, out=out, end=end
+        config, members_from=members_from, workers=workers, out=out, end=end, refit=refit
     )
     print(text)
     return path
@@ -74,6 +75,7 @@ def write_submission(
     workers: Workers = 1,
     out: str | Path | None = None,
     end: float | None = None,
+    refit: bool = False,
 ) -> tuple[Path, str]:
     """Predict the test rows with the members that have weight, and write the submission.
 
@@ -82,9 +84,10 @@ def write_submission(
     predict. With `out`, the submission is written to that file alone, and the store is only read.
     `end` is a time on the monotonic clock: without `out`, Stopped is raised before it, and the next
     call continues; with `out`, each member is then the mean over those of its fold models that are
-    done. Needs the test table, the sample submission, the models and the blend card, but not the
-    train table. Raises UserError for models that are damaged or were trained after the blend, and
-    for a submission that would not be accepted.
+    done. With `refit`, members' models of all rows predict instead of those of the folds, as
+    `with_refits` says. Needs the test table, the sample submission, the models and the blend card,
+    but not the train table. Raises UserError for models that are damaged or were trained after the
+    blend, and for a submission that would not be accepted.
     """
     with ExitStack() as stack:
         store = open_store(config)
@@ -93,7 +96,7 @@ def write_submission(
         else:
             _check_out(config, out := Path(out).expanduser())
             store = stack.enter_context(only_read(store))
-        return _write(config, store, members_from, workers, out, end)
+        return _write(config, store, members_from, workers, out, end, refit)
 
 
 def _write(
@@ -103,9 +106,10 @@ def _write(
     workers: Workers,
     out: Path | None,
     end: float | None,
+    refit: bool,
 ) -> tuple[Path, str]:
     moved_to = Path(members_from).expanduser() if members_from else None
-    card, mixture = read_blend(store)
+    card, mixture = read_blend(store, refit=refit)
     members, task = card.used_members, card.task
     tables = load_unlabelled(config, store, {name: m.origin for name, m in members.items()})
     filling = try_submission(task, tables, config.submission, card.metric)
@@ -130,6 +134,7 @@ def _write(
             positive=card.positive,
             blend=BlendInUse.of(card),
             weights={name: member.weight for name, member in members.items()},
+            refit=tuple(name for name, each in members.items() if each.origin.refit),
             test_sha256=table_sha256(config.data_dir / config.data.test),
             rows=len(submission),
             device=choose_device().type,
@@ -169,7 +174,12 @@ def predict(config: Config, frame: pd.DataFrame, *, workers: Workers = 1) -> pd.
 
 
 def estimate(
-    config: Config, times: int, *, workers: Workers = 1, limit: float | None = None
+    config: Config,
+    times: int,
+    *,
+    workers: Workers = 1,
+    limit: float | None = None,
+    refit: bool = False,
 ) -> float:
     """Print how long the fold models take for the test rows, and for `times` as many; seconds.
 
@@ -178,7 +188,7 @@ def estimate(
     if times < 1:
         raise UserError(f"--estimate {times}: expected how many times the test rows, from 1")
     with only_read(open_store(config)) as store:
-        members = read_blend(store)[0].used_members
+        members = read_blend(store, refit=refit)[0].used_members
         origins = {name: member.origin for name, member in members.items()}
         rows = test_rows(config, load_unlabelled(config, store, origins))
         hashes = table_hashes(config, "test")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from poolblend.cards.predictions import REFIT
 from poolblend.config import Config, Member, Workers
 from poolblend.config.members import MemberSpec
 from poolblend.ensembling.resampling import bootstrap, gain
@@ -42,7 +43,7 @@ def screen(
     Raises UserError where the encoder's layers cannot be frozen, and what `train` raises.
     """
     numbers = fold_numbers(fold, config.folds.n)
-    if len(numbers) != 1:
+    if len(numbers) != 1 or numbers == [REFIT]:
         raise UserError(f"--fold {fold}: --screen compares poolers on one fold; name one")
     screening = screening_config(config)
     failed = None

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from poolblend.cards.blend import BlendCard, BlendMember
 from poolblend.cards.fold import FoldCard
+from poolblend.cards.predictions import REFIT
 from poolblend.competition.metrics import METRICS
 from poolblend.config import Config
 from poolblend.ensembling.contributions import fold_scores, member_table
@@ -23,7 +24,7 @@ from poolblend.loading.competition import Competition, load_competition
 from poolblend.loading.prediction_costs import finished_folds, measured_on, prediction_cost
 from poolblend.loading.trained_members import describe_incomplete, fold_cards
 from poolblend.report.standings import Standing, standing
-from poolblend.store import Store, read_folds
+from poolblend.store import DamagedError, Store, read_folds
 
 ROWS = 1000  # that seconds to predict are shown for
 
@@ -64,6 +65,7 @@ class MemberRow:
     bytes: int | None
     weight: float | None
     loss_without: Value | None
+    refit_seconds: float | None = None  # likewise, by its one model of all rows, where it has one
     frontier: bool = False
 
 
@@ -129,7 +131,11 @@ def make_board(config: Config, store: Store, device: str) -> Board:
         missing |= refused
     if card is not None:
         missing |= {name: why for name, why in card.left_out.items() if name in scores}
-    rows = [_row(name, scores[name], cards.get(name, ()), blended.get(name)) for name in scores]
+    refits = {name for name in cards if _has_refit(store, name)}
+    rows = [
+        _row(name, scores[name], cards.get(name, ()), blended.get(name), refit=name in refits)
+        for name in scores
+    ]
     metric = card.metric if card is not None else config.metric
     better = METRICS[metric].better
     timed = [each for row in rows for each in cards.get(row.member, ())]
@@ -243,7 +249,12 @@ def _check(store: Store, name: str, competition: Competition) -> None:
 
 
 def _row(
-    name: str, scores: Scores, cards: Sequence[FoldCard], blended: BlendMember | None
+    name: str,
+    scores: Scores,
+    cards: Sequence[FoldCard],
+    blended: BlendMember | None,
+    *,
+    refit: bool,
 ) -> MemberRow:
     outside = blended is not None and blended.origin.oof_file is not None
     if outside:
@@ -263,7 +274,15 @@ def _row(
         bytes=sum(map(_own_bytes, cards)) if cards else None,
         weight=None if blended is None else blended.weight,
         loss_without=None if without is None else Value(without.value, without.low, without.high),
+        refit_seconds=ROWS * cost.alone / len(cards) if refit and cost is not None else None,
     )
+
+
+def _has_refit(store: Store, name: str) -> bool:
+    try:
+        return store.fold(name, REFIT).card() is not None
+    except DamagedError:  # train.py --check says so
+        return False
 
 
 def _own_bytes(card: FoldCard) -> int:

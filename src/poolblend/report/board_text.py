@@ -59,6 +59,7 @@ def member_table(board: Board) -> list[list[str]]:
         "sd": [_score(row.fold_sd) for row in board.members],
         "train": [_rounded(row.train_seconds) for row in board.members],
         "predict": [_predicting(row) for row in board.members],
+        "refit": [_short(row.refit_seconds) for row in board.members],
         "MB": [_short(_megabytes(row.bytes)) for row in board.members],
         "weight": ["" if row.weight is None else f"{row.weight:.3f}" for row in board.members],
         "without": [_loss(row.loss_without) for row in board.members],
@@ -108,6 +109,11 @@ def _about_costs(board: Board) -> Iterator[str]:
         f"predict: seconds for {ROWS:,} rows by the models of all folds, timed in training "
         f"({places}{elsewhere}), without loading models and reading tokens."
     )
+    if any(row.refit_seconds is not None for row in board.members):
+        yield (
+            "refit: likewise, by the model of all rows (infer.py --refit), which has no score of "
+            "its own: it has seen every row."
+        )
     shared = max((row.shared_seconds or 0.0 for row in board.members), default=0.0)
     if shared:
         yield (

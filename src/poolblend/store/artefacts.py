@@ -2,6 +2,7 @@
 
     input/<run>/folds.csv, .json                   id, fold; made once, then only read; its card
     models/<run>/<member>/fold0/                   model.safetensors, config, tokenizer, card.json
+    models/<run>/<member>/refit/                   likewise, a model of all rows (its OOF has none)
     models/<run>/<member>/fold0/failed.json        why the fold could not be trained
     models/<run>/<member>/checkpoints/fold0/       the last two of a fold in training
     models/<run>/<member>/.fold0.lock              while a process trains the fold
@@ -47,7 +48,7 @@ from typing import TYPE_CHECKING
 from poolblend.cards.backbone import BackboneCard, BaseCard
 from poolblend.cards.blend import BlendCard
 from poolblend.cards.inputs import FileHash
-from poolblend.cards.predictions import TableName
+from poolblend.cards.predictions import TableName, fold_name
 from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError, unknown
 from poolblend.store.backbones import Copied, Trained
@@ -63,6 +64,11 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from optuna.storages import JournalStorage
+
+
+def file_name(fold: int) -> str:
+    """What the files of a fold's model are called."""
+    return fold_name(fold).replace(" ", "")
 
 
 class Store:
@@ -90,13 +96,13 @@ class Store:
         self.tracking_folder = root / "tracking" / run
 
     def fold_folder(self, member: str, fold: int) -> Path:
-        return self.root / "models" / self.run / member / f"fold{fold}"
+        return self.root / "models" / self.run / member / file_name(fold)
 
     def oof_path(self, member: str, fold: int) -> Path:
-        return self.root / "oof" / self.run / member / f"fold{fold}.parquet"
+        return self.root / "oof" / self.run / member / f"{file_name(fold)}.parquet"
 
     def test_path(self, member: str, fold: int) -> Path:
-        return self.root / "oof" / self.run / member / f"test_fold{fold}.parquet"
+        return self.root / "oof" / self.run / member / f"test_{file_name(fold)}.parquet"
 
     def test_predictions(self, member: str, fold: int) -> KeptFile:
         """The file of the fold model's predictions of the test rows."""
@@ -124,7 +130,7 @@ class Store:
         for kind in ("models", "oof"):
             places += sorted((self.root / kind / self.run).glob("*/"))
         places += sorted((self.root / "models" / self.run).glob("*/checkpoints/"))
-        places += sorted((self.root / "models" / self.run).glob("*/checkpoints/fold*/"))
+        places += sorted((self.root / "models" / self.run).glob("*/checkpoints/*/"))
         places += sorted(self.backbones_folder.glob(".checkpoints/*/"))
         return [place for place in places if place.is_dir()]
 

@@ -149,7 +149,7 @@ def write_dataset(
     folds = [
         (store.fold(name, fold), there.fold(name, fold))
         for name, member in blend.used_members.items()
-        for fold in range(len(member.origin.folds))
+        for fold in member.origin.models
     ]
     cards = [source.check() for source, _ in folds]
     _check_limits([source for source, _ in folds], cards, half, wheels)

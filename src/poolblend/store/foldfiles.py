@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from poolblend.cards.card import DamagedError
 from poolblend.cards.fold import FailureNote, FoldBase, FoldCard, FoldFileHashes
 from poolblend.cards.inputs import FileHash
+from poolblend.cards.predictions import fold_name
 from poolblend.errors import UserError
 from poolblend.store.cards import read_card, write_card
 from poolblend.store.checkpoints import Checkpoints
@@ -96,7 +97,7 @@ class FoldFiles(NamedTuple):
         card = self.card()
         if card is None:
             raise UserError(
-                f"{self.member} fold {self.fold} is not finished (no {self.folder / CARD}); "
+                f"{self.member} {fold_name(self.fold)} is not finished (no {self.folder / CARD}); "
                 "train it"
             )
         for file, expected in self.files(card):
@@ -215,7 +216,7 @@ class FoldFiles(NamedTuple):
             raise self._damaged(f"{path} is damaged: {error}", path) from None
 
     def _damaged(self, what: str, file: Path | None = None) -> DamagedError:
-        name = f"{self.member} fold {self.fold}"
+        name = f"{self.member} {fold_name(self.fold)}"
         if file is None or file == self.oof_path or file.is_relative_to(self.folder):
             return DamagedError(f"{what}; train {name} again with --overwrite")
         return DamagedError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from poolblend.cards.card import DamagedError
-from poolblend.cards.predictions import TableName
+from poolblend.cards.predictions import REFIT, TableName, fold_name
 from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError
 from poolblend.store import checkpoints
@@ -46,7 +46,7 @@ def survey(store: Store) -> Iterator[Artefact]:
     for name in store.base_names():
         yield from _training("backbones", f"base {name}", store.base(name))
     for member, fold in known_folds(store):
-        name = f"{member} fold {fold}"
+        name = f"{member} {fold_name(fold)}"
         yield from _training("fold models", name, store.fold(member, fold))
         kept = store.test_predictions(member, fold)
         if kept.path.is_file():
@@ -95,11 +95,11 @@ def known_folds(store: Store) -> list[tuple[str, int]]:
             *folder.parents,
         } or folder == store.pseudo_folder:
             continue
-        for path in folder.glob("*fold*"):
-            number = re.fullmatch(r"(?:test_)?fold(\d+)(?:\.parquet)?", path.name)
-            if number:
+        for path in folder.glob("*"):
+            named = re.fullmatch(r"(?:test_)?(?:fold(\d+)|refit)(?:\.parquet)?", path.name)
+            if named:
                 member = folder.parent if folder.name == "checkpoints" else folder
-                found.add((member.name, int(number[1])))
+                found.add((member.name, REFIT if named[1] is None else int(named[1])))
     return sorted(found)
 
 
