@@ -65,10 +65,16 @@ class FoldLoader:
             return card, load_model(card, card.member, tensors, objective_of(card))
         built, kept = self._encoder(files, card, card.member)
         model = _with_head(backbone.fresh(built), card, card.member, tensors)
-        tensors = {name: kept[name] for name in model.state_dict() if name in kept} | tensors
+        if kept is not None:
+            tensors = {name: kept[name] for name in model.state_dict() if name in kept} | tensors
         factors = {name: tensors.pop(name) for name in list(tensors) if name.endswith((DOWN, UP))}
         try:
-            model.load_state_dict(tensors)
+            missing, unknown = model.load_state_dict(tensors, strict=False)
+            if kept is None:  # no fold may change the encoder that the next one stands on
+                missing = [name for name in missing if not name.startswith(ENCODER)]
+                unknown += [name for name in tensors if name.startswith(ENCODER)]
+            if wrong := [*missing, *unknown]:
+                raise KeyError(wrong[0])
             if factors:
                 add_factors(model, factors, _lora_scale(card.member))
         except (RuntimeError, AttributeError, KeyError) as error:
@@ -79,10 +85,10 @@ class FoldLoader:
 
     def _encoder(
         self, files: FoldFiles, card: FoldCard, member: Member
-    ) -> tuple[backbone.Backbone, Mapping[str, torch.Tensor]]:
+    ) -> tuple[backbone.Backbone, Mapping[str, torch.Tensor] | None]:
         """An encoder that is to be loaded, and the tensors that the fold's own file leaves out.
 
-        One in half precision has its base's weights already: no fold changes them.
+        None with one in half precision, which has its base's weights already: no fold changes them.
         """
         others, base = card.files.others_sha256, card.files.base  # others: configuration, code
         dtype = dtype_here(member.backbone.dtype)
@@ -94,8 +100,7 @@ class FoldLoader:
         def build_on_base() -> backbone.Backbone:
             return build(weights=under(ENCODER, files.base_tensors(base)))
 
-        built = self._encoders.get((others, dtype, base), build_on_base)
-        return built, {f"{ENCODER}{k}": v for k, v in built.encoder.state_dict().items()}
+        return self._encoders.get((others, dtype, base), build_on_base), None
 
 
 def _lora_scale(member: Member) -> float:
