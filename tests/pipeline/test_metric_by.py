@@ -52,7 +52,10 @@ def test_members_blend_and_submission_are_scored_by_the_mean_over_groups(setting
     test = pd.read_csv(settings.data_dir / "test.csv").set_index("id").loc[submission.index]
     truth = hidden.loc[submission.index, "target"]
     score = mean_auc(test["rule"], truth, submission["target"])
-    assert f"submission against the hidden labels: roc_auc {score:.4f}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"submission against the hidden labels: roc_auc by rule {score:.4f}" in said
+    assert "honest roc_auc by rule" in result.card.sentence
+    assert "roc_auc by rule (higher is better)" in pipeline.board(settings)
 
 
 def test_a_group_of_one_class_is_refused_before_anything_is_trained(settings):

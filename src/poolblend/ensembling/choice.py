@@ -80,7 +80,7 @@ def choose(
     return Choice(
         blender=name,
         automatic=blender == "auto",
-        metric=comparison.scorer.name,
+        metric=comparison.scorer.label,
         honest=reports[name].honest,
         member=best,
         member_overall=overall,

@@ -208,7 +208,7 @@ def _train(
             pred_NK, seconds = _predict(context, fit, checkpointer, valid)
             fastest = min(fastest, seconds)
             epochs.append(asdict(epoch) | {"score": score(competition, valid, pred_NK)})
-            _log_epoch(checkpointer, scorer.name, valid)
+            _log_epoch(checkpointer, scorer.label, valid)
             follower.epoch(epochs[-1], fit.steps_done)
             estimate.after_epoch(job.member.name, job.fold, fit.steps_done / fit.n_steps)
             if fit.end_epoch(merit(scorer, epochs[-1]["score"]), pred_NK):

@@ -60,7 +60,7 @@ def run(job: Job, context: Context, place: str = "") -> None:
     )
     files.checkpoints.drop()
     context.watch.took("saving a fold", time.perf_counter() - saving)
-    message = f"{competition.scorer.name} {shown(scored)}"
+    message = f"{competition.scorer.label} {shown(scored)}"
     if not len(valid):
         message = "trained on all rows"
     elif scored is None:

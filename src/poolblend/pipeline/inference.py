@@ -248,6 +248,6 @@ def _hidden_score(scorer: Scorer, y: np.ndarray, inputs: np.ndarray) -> str:
     except UserError as error:
         return f"\nsubmission against the hidden labels: {error}"
     return (
-        f"\nsubmission against the hidden labels: {scorer.name} {score:.4f} "
+        f"\nsubmission against the hidden labels: {scorer.label} {score:.4f} "
         f"(95 % interval {low:.4f} to {high:.4f})"
     )

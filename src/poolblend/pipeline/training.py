@@ -128,7 +128,7 @@ def _summary(context: Context, members: Sequence[AnyMember]) -> list[str]:
     competition, store = context.competition, context.store
     standings = [standing(store, each.name, competition.n_folds) for each in members]
     oof = {member.name: oof_score(competition, store, member.name) for member in members}
-    return [f"{competition.scorer.name}:", *standings_table(standings, oof=oof)]
+    return [f"{competition.scorer.label}:", *standings_table(standings, oof=oof)]
 
 
 def named_poolers(poolers: str) -> list[str] | None:

@@ -143,7 +143,7 @@ def make_board(config: Config, store: Store, device: str) -> Board:
     here = {(each.device, each.provenance.machine) for each in timed if each.prediction}
     return Board(
         run=store.run,
-        metric=metric,
+        metric=metric if config.metric_by is None else f"{metric} by {config.metric_by}",
         better=better,
         n_folds=n_folds,
         members=_ordered(_with_frontier(rows, better), better),

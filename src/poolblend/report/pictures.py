@@ -40,7 +40,7 @@ def member_scores(result: BlendResult) -> Figure:
         list(table.index),
         table[["score", "low", "high"]].to_numpy(float).T,
         np.array([members[name].fold_scores for name in table.index], float),
-        scorer.name,
+        scorer.label,
         scorer.better,
         blend=result.choice.honest if len(table) > 1 else np.nan,
     )
@@ -58,7 +58,7 @@ def blender_scores(result: BlendResult) -> Figure:
         np.array([report.in_sample for report in reports.values()]),
         np.array([report.honest for report in reports.values()]),
         np.array([choice.over_member[name] for name in reports]).T,
-        scorer.name,
+        scorer.label,
         scorer.better,
         chosen=choice.blender,
         best_member=choice.member_score,
@@ -106,7 +106,7 @@ def losses_without(result: BlendResult) -> Figure:
         title, reason = "Losses without each member", "One member: there is nothing to leave out."
         return _nothing(result, "without", title, reason)
     loss_3M = table[["value", "low", "high"]].to_numpy(float).T
-    metric = result.comparison.scorer.name
+    metric = result.comparison.scorer.label
     figure = plots.losses_without(list(table.index), loss_3M, metric, blender=blender)
     return _keep(result, "without", figure)
 
@@ -147,7 +147,7 @@ def search(result: BlendResult, output: str = "") -> Figure:
     trials, scorer = searches(result).get(output), result.comparison.scorer
     if not trials:
         return _nothing(result, "search", title, NO_SEARCH)
-    figure = plots.search(trials, scorer.name, scorer.better, title)
+    figure = plots.search(trials, scorer.label, scorer.better, title)
     return _keep(result, _file("search", output, searches(result)), figure)
 
 
@@ -171,7 +171,7 @@ def slices(result: BlendResult, column: str) -> Figure:
     """Scores by text length, or by a column of the train table."""
     tables, scorer = result.findings.slices, result.comparison.scorer
     figure = plots.slices(
-        tables[column], scorer.name, scorer.better, column_name=column, over=result.choice.member
+        tables[column], scorer.label, scorer.better, column_name=column, over=result.choice.member
     )
     return _keep(result, _file("slices", column, tables), figure)
 
@@ -208,7 +208,7 @@ def budget(result: BlendResult) -> Figure:
         np.array([scores, nothing, nothing]),
         np.array(seconds),
         np.array(on_frontier(scores, seconds, scorer.better)),
-        f"honest {scorer.name}",
+        f"honest {scorer.label}",
         scorer.better,
         title=title,
         unit=f"seconds for {use.rows:,} rows",

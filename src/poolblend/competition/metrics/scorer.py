@@ -103,6 +103,11 @@ class Scorer:
         return self.metric.name
 
     @property
+    def label(self) -> str:
+        """What a reader is told: the metric, and the column whose groups it is averaged over."""
+        return self.name if self.by is None else f"{self.name} by {self.by}"
+
+    @property
     def better(self) -> Better:
         """Whether "max" or "min" is the better score."""
         return self.metric.better
