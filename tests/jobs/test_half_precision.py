@@ -78,6 +78,17 @@ def test_five_folds_over_one_base_have_its_memory_once(tmp_path, tiny_backbone, 
     assert built == [1]
 
 
+def test_recomputed_activations_give_the_same_adapters(tmp_path, tiny_backbone):
+    found = []
+    for on in (False, True):
+        members = [{"pooler": "last", "train": {**LORA, "gradient_checkpointing": on}}]
+        (folder := tmp_path / str(on)).mkdir()
+        settings = written(folder, tiny_backbone, members=members)
+        pipeline.train(settings, folds="0")
+        found.append(load_file(open_store(settings).fold_folder("qwen3-last-s42", 0) / WEIGHTS))
+    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-3) for name in found[0])
+
+
 def test_a_standalone_fold_predicts_the_same(tmp_path, tiny_backbone):
     settings = written(tmp_path, tiny_backbone)
     pipeline.train(settings)
