@@ -139,25 +139,36 @@ class Run:
         named = [members] if isinstance(members, str) else members
         return pipeline.blend(self.config, members=named, members_from=_path(members_from))
 
-    def predict(self, frame: pd.DataFrame, *, workers: int | str = 1) -> pd.DataFrame:
+    def predict(
+        self, frame: pd.DataFrame, *, workers: int | str = 1, refit: bool = False
+    ) -> pd.DataFrame:
         """The blend's predictions of any rows that have the columns which the models read.
 
         Rows and index are the frame's; columns are the id, if it is one, `pred_<output>` for each
         output, and where predictions become labels `label`, or `label_<target>` for each of
-        several targets. Nothing is stored.
+        several targets. Nothing is stored. With `refit`, members' models of all rows predict
+        (`train(folds="refit")`) instead of those of the folds.
         """
-        return pipeline.predict(self.config, _frame("frame", frame), workers=_workers(workers))
+        rows = _frame("frame", frame)
+        return pipeline.predict(self.config, rows, workers=_workers(workers), refit=refit)
 
     def submit_file(
-        self, *, members_from: str | Path | None = None, workers: int | str = 1
+        self,
+        *,
+        members_from: str | Path | None = None,
+        workers: int | str = 1,
+        refit: bool = False,
     ) -> Path:
-        """Write the submission of the blend; returns its path.
+        """Write the submission of the blend; returns its path. `refit` is that of `predict`.
 
         Test predictions that an earlier call has stored are not computed again. `members_from` is
         the new place of the folder that was given to `blend`, if it has moved.
         """
         made, text = pipeline.write_submission(
-            self.config, members_from=_path(members_from), workers=_workers(workers)
+            self.config,
+            members_from=_path(members_from),
+            workers=_workers(workers),
+            refit=refit,
         )
         log.info("%s", text)
         return made

@@ -6,9 +6,8 @@ import logging
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from itertools import groupby
 
 WIDTH = 100
 
@@ -46,14 +45,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
-
-
-def grouped(reasons: Mapping[tuple[str, int], str]) -> Iterator[str]:
-    """A line for each member and reason: `name fold 0, 2: reason`."""
-    ordered = sorted(reasons.items(), key=lambda item: (item[0][0], item[1], item[0][1]))
-    for (name, reason), group in groupby(ordered, key=lambda item: (item[0][0], item[1])):
-        folds = ", ".join(str(fold) for (_, fold), _ in group)
-        yield f"{name} fold {folds}: {reason}"
 
 
 def hide_bars() -> bool | None:

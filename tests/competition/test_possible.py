@@ -35,6 +35,24 @@ def test_numbers_are_labels_too():
     task = Task("multiclass", ("kind",), (1, 2, 10))
     assert read("1 10", "2", task=task).tolist() == [[True, False, True], [False, True, False]]
     assert read(10, 2, task=task).tolist() == [[False, False, True], [False, True, False]]
+    every = [True, True, True]
+    assert read(10.0, np.nan, 2.0, task=task).tolist() == [
+        [False, False, True],
+        every,
+        [False, True, False],
+    ]
+
+
+def test_at_inference_a_label_that_is_none_is_ignored_with_a_warning(caplog):
+    table = pd.DataFrame({"may": ["a;d", "d", "b;a", "a;d"]}, index=["r0", "r1", "r2", "r3"])
+    possible_NK = possible_labels(TASK, table, "may", strict=False)
+    assert possible_NK.tolist() == [
+        [True, False, False],
+        [True, True, True],
+        [True, True, False],
+        [True, False, False],
+    ]
+    assert "'d' is no label of column 'kind'; in 3 rows such labels are ignored" in caplog.text
 
 
 def test_a_label_that_is_none_is_refused_with_its_row():

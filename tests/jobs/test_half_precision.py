@@ -99,17 +99,20 @@ def test_a_standalone_fold_predicts_the_same(tmp_path, tiny_backbone):
     assert all(np.array_equal(one, other) for one, other in zip(*both, strict=True))
 
 
-def test_a_checkpoint_holds_what_learns_alone(tmp_path, tiny_backbone, monkeypatch):
+@pytest.mark.parametrize("more", [{}, {"early_stopping": 1}, {"ema": 0.9}, {"swa_epochs": 2}])
+def test_a_checkpoint_holds_what_learns_alone(tmp_path, tiny_backbone, monkeypatch, more):
     names, save = set(), Checkpoints.save
 
     def noted(self, step, tensors, make_card):
-        names.update(name for name in tensors if name.startswith("model."))
+        names.update(name for name in tensors if "encoder." in name)
         save(self, step, tensors, make_card)
 
     monkeypatch.setattr(Checkpoints, "save", noted)
-    pipeline.train(written(tmp_path, tiny_backbone), folds="0")
+    members = [{"pooler": "last", "train": {**LORA, "epochs": 2, **more}}]
+    settings = written(tmp_path, tiny_backbone, members=members)
+    pipeline.train(settings, folds="0")
     assert names
-    assert all(".lora_" in name or name.startswith("model.head.") for name in names)
+    assert all(".lora_" in name for name in names)
 
 
 def test_a_frozen_encoder_in_bf16_has_states_of_its_own(tmp_path, tiny_backbone):

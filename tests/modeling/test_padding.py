@@ -65,12 +65,17 @@ def test_the_weights_are_as_before(tokenizer):
 
 
 def test_an_error_while_it_is_tried_leaves_the_weights_as_they_were(tokenizer):
-    def failing(x_BTH, _):
-        raise RuntimeError("an operation that is missing")
+    class Failing(nn.Linear):
+        def forward(self, x_BTH):
+            assert self.weight.dtype == torch.float32
+            raise RuntimeError("an operation that is missing")
 
-    stand = Stand(failing).bfloat16()
-    before = stand.words.weight.clone()
+    stand = Stand(lambda x_BTH, _: stand.layers[0](x_BTH))
+    stand.layers = nn.ModuleList([Failing(4, 4)])
+    stand.bfloat16()
+    before = {name: weight.clone() for name, weight in stand.state_dict().items()}
     with pytest.raises(RuntimeError, match="an operation that is missing"):
         padding_effect(stand, tokenizer)
-    assert stand.words.weight.equal(before)
-    assert not stand.words._forward_hooks
+    assert all(weight.equal(before[name]) for name, weight in stand.state_dict().items())
+    assert not stand.layers[0]._forward_hooks
+    assert not stand.layers[0]._forward_pre_hooks

@@ -83,7 +83,7 @@ def test_no_label_that_is_not_possible_is_blended_or_submitted(settings, capsys)
         check_shares(pd.read_parquet(file)[PRED].to_numpy(), table_of_test(settings)["question"])
 
 
-def test_scores_count_what_is_possible_and_models_do_not_depend_on_it(settings, capsys):
+def test_scores_count_what_is_possible_and_models_do_not_learn_from_it(settings, capsys):
     pipeline.train(without(settings))
     models = {path: path.stat().st_mtime_ns for path in open_store(settings).root.rglob("*.safe*")}
     pipeline.train(settings)
@@ -99,6 +99,25 @@ def test_scores_count_what_is_possible_and_models_do_not_depend_on_it(settings, 
         pipeline.blend(each).card.blenders["equal"].honest for each in (without(settings), settings)
     )
     assert masked < whole
+
+
+def test_an_inference_with_other_labels_than_the_blend_says_so(settings, caplog):
+    pipeline.train(settings)
+    pipeline.blend(settings)
+    pipeline.infer(settings)
+    assert "data.possible" not in caplog.text
+    pipeline.infer(without(settings))
+    assert "the blend was fitted with data.possible=may, and now it is None" in caplog.text
+
+
+@pytest.mark.parametrize("space", ["logit", "plain"])
+def test_what_is_submitted_is_exactly_zero_in_every_space(settings, space):
+    blend = settings.blend.model_copy(update={"space": space})
+    settings = settings.model_copy(update={"blend": blend})
+    pipeline.train(settings)
+    pipeline.blend(settings)
+    submitted_NK = pd.read_csv(pipeline.infer(settings))[ALL].to_numpy()
+    check_shares(submitted_NK, table_of_test(settings)["question"])
 
 
 def test_members_of_other_tools_keep_to_them_too(settings, tmp_path):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from poolblend import config, pipeline
-from poolblend.cards.predictions import REFIT
+from poolblend.cards.fold_names import REFIT
 from poolblend.errors import UserError
 from poolblend.loading.competition import load_competition, open_store
 from poolblend.pipeline import bundling
@@ -20,7 +20,12 @@ MEMBERS = (
     "train: {freeze_layers: 1}}]"
 )
 NAMES = ["tfidf-logistic-s42", "tiny-max-logistic-s42", "tiny-mean-half-s42", "tiny-mean-s42"]
-SETS = [MEMBERS, "folds.n=2", "train.epochs=1", "blend={resamples: 50, fitter: equal, space: plain}"]
+SETS = [
+    MEMBERS,
+    "folds.n=2",
+    "train.epochs=1",
+    "blend={resamples: 50, fitter: equal, space: plain}",
+]
 
 
 @pytest.fixture
@@ -66,11 +71,13 @@ def test_the_same_command_trains_nothing_twice_and_the_board_shows_both(settings
     pipeline.train(settings, folds="refit")
     assert card.read_bytes() == before
     shown = pipeline.board(settings)
-    assert "refit: likewise, by the model of all rows" in shown
+    assert "refit: the same by the model of all rows" in shown
     assert "  refit  " in shown
     members = json.loads(pipeline.board(settings, as_json=True))["members"]
-    for row in members:
-        assert row["refit_seconds"] == pytest.approx(row["predict_seconds"] / 2, rel=1e-6)
+    for row in members:  # the hidden states of frozen layers are computed once for any number
+        own, shared = row["predict_seconds"] - row["shared_seconds"], row["shared_seconds"]
+        assert row["refit_seconds"] == pytest.approx(own / 2 + shared, rel=1e-6)
+    assert sum(row["shared_seconds"] > 0 for row in members) == 2
 
 
 def test_only_members_with_weight_are_trained_unless_they_are_named(settings):
@@ -137,3 +144,39 @@ def test_members_that_learn_from_a_folds_rows_have_none(toy, key, line):
     settings = config.load(toy(n=24, n_test=6), [key])
     with pytest.raises(UserError, match=f"--fold refit: no member gets .*: {line}"):
         pipeline.train(settings, folds="refit")
+
+
+def test_a_blend_of_older_fold_models_is_refused(settings):
+    pipeline.train(settings)
+    pipeline.blend(settings)
+    other = settings.model_copy(update={"head": settings.head.model_copy(update={"dropout": 0.3})})
+    pipeline.train(other, poolers="mean", overwrite=True)
+    pipeline.train(other, poolers="mean", folds="refit")
+    with pytest.raises(UserError, match="tiny-mean-.* fold 0 was trained again after the blend"):
+        pipeline.infer(other, refit=True)
+
+
+def test_check_and_dry_run_know_them(settings, capsys):
+    pipeline.train(settings)
+    pipeline.blend(settings, members=NAMES[:1])
+    capsys.readouterr()
+    pipeline.dry_run(settings, folds="refit")
+    said = capsys.readouterr().out
+    assert "1 fold is to be trained" in said
+    assert NAMES[0] in said
+    assert NAMES[3] not in said
+    pipeline.train(settings, folds="refit")
+    train = settings.data_dir / "train.csv"
+    train.write_text(train.read_text().replace("lovely", "pretty"))
+    with pytest.raises(UserError, match="9 stale"):
+        pipeline.check(settings)
+
+
+def test_predictions_of_any_rows_are_made_with_them(settings):
+    pipeline.train(settings)
+    pipeline.blend(settings)
+    pipeline.train(settings, folds="refit")
+    test = pd.read_csv(settings.data_dir / "test.csv")
+    found_N = pipeline.predict(settings, test, refit=True)["pred_target"]
+    submitted_N = pd.read_csv(pipeline.infer(settings, refit=True))["target"]
+    np.testing.assert_allclose(found_N, submitted_N, atol=1e-6)

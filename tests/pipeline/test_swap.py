@@ -183,6 +183,37 @@ def test_an_unknown_label_is_refused_before_training(tmp_path, tiny_backbone):
         pipeline.train(made(tmp_path, tiny_backbone, data={"swap": swap}))
 
 
+def test_rows_that_are_each_others_other_order_share_a_fold(tmp_path, tiny_backbone):
+    settings = made(tmp_path, tiny_backbone)
+    train = pd.read_csv(tmp_path / "train.csv")
+    mirrored = swapped(train).assign(
+        id="m" + train["id"], win_a=train["win_b"], win_b=train["win_a"]
+    )
+    pd.concat([train, mirrored]).to_csv(tmp_path / "train.csv", index=False)
+    competition = load_competition(settings, open_store(settings), make_folds=True)
+    fold_N = competition.fold_N
+    assert (fold_N[:N] == fold_N[N:]).all()
+    assert len(set(fold_N.tolist())) == 2
+
+
+@pytest.mark.parametrize("labels", [{1: 0}, {1: 0, 0: 1}, {"1": "0"}])
+def test_labels_that_are_numbers_are_read_again_from_a_card(labels):
+    swap = Swap(columns={"a": "b"}, labels=labels)
+    assert Swap.model_validate_json(swap.model_dump_json()) == swap
+    exchange = exchange_of(Task("binary", ("t",), (0, 1)), swap)
+    assert exchange(np.array([[0.2]])).tolist() == [[0.8]]
+
+
+def test_numbers_and_categories_are_fitted_to_both_orders(tmp_path, tiny_backbone):
+    swap = {**SWAP, "columns": {"a": "b", "length_a": "length_b"}}
+    data = {"categorical": ["length_a", "length_b"], "swap": swap}
+    settings = made(tmp_path, tiny_backbone, data=data)
+    pipeline.train(settings, folds="0")
+    card = open_store(settings).fold("tiny-mean-s42", 0).card()
+    one, other = card.columns.categories
+    assert one == other
+
+
 def test_two_columns_alone_are_a_pair_whose_label_stays():
     data = config.of_values({"data": {"text": ["a", "b"], "swap": ["a", "b"]}}).data
     assert data.swap == Swap(columns={"a": "b"})

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from poolblend.cards.card import Card, CardPart
 from poolblend.cards.fold import FoldCard
-from poolblend.cards.predictions import REFIT
+from poolblend.cards.fold_names import REFIT
 from poolblend.cards.provenance import Provenance
 from poolblend.competition.metrics import METRICS
 from poolblend.competition.positive import Positive

@@ -5,17 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from poolblend.cards.card import Card
+from poolblend.cards.fold_names import fold_name
 from poolblend.cards.inputs import FileHash, Inputs
 
 # "new": rows of no table of the competition, whose predictions are not stored.
 TableName = Literal["train", "test", "new"]
 What = Literal["predictions", "vectors"]
-REFIT = -1  # in a fold's place: the member's model of all train rows
-
-
-def fold_name(fold: int) -> str:
-    """What a fold, or its model, is called beside its member's name."""
-    return "refit" if fold == REFIT else f"fold {fold}"
 
 
 class Origin(Inputs):

@@ -34,9 +34,9 @@ class Swap(Section):
     `swap: [a, b]` is short for `swap: {columns: {a: b}}`: the label stays.
     """
 
-    columns: dict[str, str] = Field(min_length=1)
-    # Labels, or outputs (targets, or the classes that have a column each).
-    labels: dict[int | float | str, int | float | str] = Field({})
+    columns: dict[str, str] = Field(min_length=1)  # a column of text or numbers, and its partner
+    # A label, or an output (a target, or a class that has a column), and what it becomes.
+    labels: dict[str, str] = Field({})
 
     @model_validator(mode="before")
     @classmethod
@@ -45,13 +45,18 @@ class Swap(Section):
             return {"columns": {value[0]: value[1]}}
         return value
 
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return {str(a): str(b) for a, b in value.items()} if isinstance(value, dict) else value
+
     @field_validator("columns", "labels")
     @classmethod
-    def _changes_places_once(cls, value: dict[Any, Any]) -> dict[Any, Any]:
+    def _changes_places_once(cls, value: dict[str, str]) -> dict[str, str]:
         pairs = {frozenset(pair) for pair in value.items()}  # {a: b, b: a} is one pair
-        twice = repeated(str(name) for pair in pairs for name in pair)
+        twice = repeated(name for pair in pairs for name in pair)
         if twice is not None or any(len(pair) < 2 for pair in pairs):
-            name = twice or next(str(key) for key in value if value[key] == key)
+            name = twice or next(key for key in value if value[key] == key)
             raise ValueError(f"{quoted(name)} changes places with more than one, or with itself")
         return value
 

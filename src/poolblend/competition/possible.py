@@ -5,10 +5,13 @@ Shape legend: N rows, K classes.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from poolblend.competition.classes import Label, class_indices
 from poolblend.competition.sample import split_labels
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError, quoted
@@ -16,30 +19,58 @@ from poolblend.errors import UserError, quoted
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
 
-def possible_labels(task: Task, table: pd.DataFrame, column: str | None) -> np.ndarray | None:
-    """Bool (N, K): whether a row's cell names the class; all are possible where it is empty.
+
+def possible_labels(
+    task: Task, table: pd.DataFrame, column: str | None, *, strict: bool = True
+) -> np.ndarray | None:
+    """Bool (N, K): whether a row's cell names the class; all are possible where it names none.
 
     A cell holds labels as a sample submission's does, such as `A B D`. None without a column.
-    Raises UserError for a label that is no class, naming the row by the table's index.
+    Raises UserError for a label that is no class, naming the row by the table's index; unless
+    `strict`, a warning counts such rows, and what else their cells name is possible.
     """
     if column is None:
         return None
-    places = {str(label): k for k, label in enumerate(task.classes)}
-    cells = table[column].map(_text, na_action="ignore").replace("", None)
-    rows: dict[str, np.ndarray] = {}
-    for cell, labels in split_labels(cells, task.classes).items():
-        unknown = [label for label in labels if label not in places]
-        if unknown:
-            row = cells.index[cells == cell][0]
-            raise UserError(
-                f"data.possible: row {quoted(row)} holds {quoted(cell)} in column '{column}', and "
-                f"{quoted(unknown[0])} is no label of column '{task.targets[0]}'; correct the "
-                "cell, or list every label in data.classes"
-            )
-        rows[cell] = np.isin(np.arange(len(places)), [places[label] for label in labels])
-    every_K = np.ones(len(places), dtype=bool)
-    return np.stack([rows.get(cell, every_K) for cell in cells.tolist()])
+    named = _labels_of_cells(table[column], task.classes)
+    odd = {cell: label for cell, (labels, label) in named.items() if label is not None}
+    if odd:
+        cells = table[column]
+        at_N = cells.isin(list(odd)).to_numpy()
+        row, cell = cells.index[at_N][0], cells[at_N].iloc[0]
+        what = (
+            f"data.possible: row {quoted(row)} holds {quoted(cell)} in column '{column}', and "
+            f"{quoted(odd[cell])} is no label of column '{task.targets[0]}'"
+        )
+        if strict:
+            raise UserError(f"{what}; correct the cell, or list every label in data.classes")
+        log.warning("%s; in %d rows such labels are ignored", what, at_N.sum())
+    every_K = np.ones(len(task.classes), dtype=bool)
+    rows = {
+        cell: np.isin(np.arange(len(every_K)), places) if places else every_K
+        for cell, (places, _) in named.items()
+    }
+    return np.stack([rows.get(cell, every_K) for cell in table[column].tolist()])
+
+
+def _labels_of_cells(
+    cells: pd.Series, classes: Sequence[Label]
+) -> dict[object, tuple[list[int], str | None]]:
+    """For each distinct cell, the places of the classes that it names; and one that is none."""
+    import pandas as pd
+
+    filled = cells.dropna()
+    if pd.api.types.is_numeric_dtype(filled):
+        split = {cell: [cell] for cell in filled.unique().tolist()}
+    else:
+        split = split_labels(filled, classes)
+    found = {}
+    for cell, labels in split.items():
+        places = class_indices(classes, pd.Series(labels, dtype=object))
+        unknown = next((str(x) for x, k in zip(labels, places, strict=True) if k is None), None)
+        found[cell] = [k for k in places if k is not None], unknown
+    return found
 
 
 def check_true_possible(
@@ -69,7 +100,3 @@ def only_possible(pred_NK: np.ndarray, possible_NK: np.ndarray | None) -> np.nda
     equal_NK = possible_NK / possible_NK.sum(axis=1, keepdims=True)
     shares_NK = np.divide(kept_NK, sum_N1, out=equal_NK, where=sum_N1 > 0)
     return shares_NK * pred_NK.sum(axis=1, keepdims=True)
-
-
-def _text(cell: object) -> str:
-    return str(cell).strip()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from poolblend.cards.blend import BlendMember
-from poolblend.cards.predictions import fold_name
+from poolblend.cards.fold_names import REFIT, fold_name
 from poolblend.cards.submission import SubmissionCard
 from poolblend.config import Config
 from poolblend.errors import UserError
@@ -78,7 +78,7 @@ def _stale_jobs(config: Config, store: Store) -> tuple[dict[str, str], str]:
         members = config.resolve_members()
         located = check_members(config, members)
         competition = load_competition(config, store)
-        folds = range(competition.n_folds)
+        folds = [*range(competition.n_folds), REFIT]
         first, then = plan_jobs(config, competition, store, located, members, folds)
     except UserError as error:
         return {}, str(error)

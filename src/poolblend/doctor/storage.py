@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from poolblend.config import Member
 from poolblend.doctor.checks import Finding, Run, check, fail, ok, size, warn
 from poolblend.errors import UserError
 from poolblend.store.probe import nearest_folder, try_locking, try_writing
@@ -34,8 +35,8 @@ def disk(run: Run) -> Iterator[Finding]:
     found = f"{size(usage.free)} of {size(usage.total)} free in {folder}"
     # A checkpoint holds weights and the optimizer's two moments, and the last two are kept.
     checkpoints = 2 * 3 * max(folds, default=0)
-    least = SMALL + max(folds, default=0) + checkpoints
-    needed = SMALL + sum(folds) + checkpoints
+    others = SMALL + checkpoints + _bases_to_store(run)
+    least, needed = others + max(folds, default=0), others + sum(folds)
     if folds:
         found += f"; the {len(folds)} folds to train need {size(needed)}"
     if usage.free < least:
@@ -57,6 +58,18 @@ def _sizes_to_train(run: Run) -> list[int]:
                 finished = False
             sizes += [] if finished else [weights.learning]
     return sizes
+
+
+def _bases_to_store(run: Run) -> int:
+    """Bytes of the backbones that are yet to be stored, once for all their folds."""
+    stored = {name.rpartition("-")[0] for name in run.store.base_names()}
+    wanted = {
+        (member.backbone.name, member.backbone.dtype): run.weights[member.name].held
+        for member in run.members
+        if isinstance(member, Member) and member.name in run.weights
+        if not run.weights[member.name].learning
+    }
+    return sum(size for (name, _), size in wanted.items() if name not in stored)
 
 
 @check("store", fix=WRITABLE)

@@ -7,12 +7,24 @@ import logging
 import numpy as np
 
 from poolblend.cards.blend import BlendCard, FoldHashes, MemberOrigin
-from poolblend.cards.predictions import REFIT, fold_name
+from poolblend.cards.fold import FoldCard
+from poolblend.cards.fold_names import REFIT, fold_name
 from poolblend.ensembling.mixture import Mixture
 from poolblend.errors import UserError
 from poolblend.store import DamagedError, Store
 
 log = logging.getLogger(__name__)
+
+
+def warn_of_other_labels(card: BlendCard, possible: str | None) -> None:
+    """Log where the blend was fitted with other possible labels than the config names."""
+    before = card.config.get("data", {}).get("possible")
+    if before != possible:
+        log.warning(
+            "the blend was fitted with data.possible=%s, and now it is %s; run blend.py again",
+            before,
+            possible,
+        )
 
 
 def read_blend(store: Store, *, refit: bool = False) -> tuple[BlendCard, Mixture]:
@@ -45,12 +57,16 @@ def with_refits(store: Store, card: BlendCard) -> BlendCard:
         if refit is None:
             lacking.append(name)
             continue
-        fold = store.fold(name, 0).card()
-        if fold is not None and (changes := refit.inputs.changes_since(fold.inputs)):
-            raise UserError(
-                f"{name} refit and its folds were trained differently: {'; '.join(changes)}; run "
-                "train.py --fold refit --overwrite"
-            )
+        for fold, blended in enumerate(member.origin.folds):
+            own = store.fold(name, fold).card()
+            if own is None:  # it may have stayed on another machine
+                continue
+            _check_same(name, own, blended)
+            if changes := refit.inputs.changes_since(own.inputs):
+                raise UserError(
+                    f"{name} refit and its folds were trained differently: {'; '.join(changes)}; "
+                    "run train.py --fold refit --overwrite"
+                )
         origin = member.origin.model_copy(update={"refit": FoldHashes.of(refit)})
         members[name] = member.model_copy(update={"origin": origin})
     if len(lacking) == len(card.used_members):
@@ -73,9 +89,13 @@ def check_unchanged(store: Store, name: str, origin: MemberOrigin) -> list[str]:
                 f"{name} {fold_name(fold)} is in the blend but not in the store; copy or train it "
                 f"({store.fold_folder(name, fold)}), or run blend.py again"
             )
-        if card.files.weights.sha256 != hashes.weights_sha256:
-            raise UserError(
-                f"{name} {fold_name(fold)} was trained again after the blend; run blend.py again"
-            )
+        _check_same(name, card, hashes)
         columns = list(card.inputs.reading.text)
     return columns
+
+
+def _check_same(name: str, card: FoldCard, blended: FoldHashes) -> None:
+    if card.files.weights.sha256 != blended.weights_sha256:
+        raise UserError(
+            f"{name} {fold_name(card.fold)} was trained again after the blend; run blend.py again"
+        )

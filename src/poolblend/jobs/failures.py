@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from poolblend.cards.fold_names import grouped
 from poolblend.errors import PartlyFailedError, Stopped, UserError
 from poolblend.jobs.job import FoldJob, Job
-from poolblend.printing import grouped
 from poolblend.store import Store, UnwritableError
 from poolblend.training.devices import device_works
 from poolblend.training.fit import DivergedError

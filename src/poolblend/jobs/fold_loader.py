@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from poolblend.cards.fold import FoldCard
-from poolblend.cards.predictions import fold_name
+from poolblend.cards.fold_names import fold_name
 from poolblend.config import Member, TfidfMember
 from poolblend.errors import UserError
 from poolblend.jobs.tfidf_folds import load_model

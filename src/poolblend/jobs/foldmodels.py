@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from poolblend.cards.fold import FoldCard, TokenCount
-from poolblend.cards.predictions import What, fold_name
+from poolblend.cards.fold_names import fold_name
+from poolblend.cards.predictions import What
 from poolblend.config import Member
 from poolblend.jobs import tfidf_folds
 from poolblend.jobs.fold_loader import FoldLoader, objective_of

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from poolblend.cards.backbone import BackboneInputs
 from poolblend.cards.card import DamagedError
 from poolblend.cards.fold import FailureNote, FoldInputs
+from poolblend.cards.fold_names import fold_name
 from poolblend.cards.inputs import Inputs
-from poolblend.cards.predictions import fold_name
 from poolblend.cards.provenance import now
 from poolblend.config import AnyMember, Config, Member, derive_seed
 from poolblend.modeling.options import Backbone

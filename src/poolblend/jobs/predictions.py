@@ -75,7 +75,7 @@ def possible_of(config: Config, task: Task, table: pd.DataFrame) -> np.ndarray |
     """The labels that `data.possible` names in the table's rows, bool (N, K); None for all."""
     id = config.data.id
     named = table if id is None or id not in table else table.set_index(id, drop=False)
-    return possible_labels(task, named, config.data.possible)
+    return possible_labels(task, named, config.data.possible, strict=False)
 
 
 def predict_members(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from poolblend.cards.fold import FoldCard, HeadRecord, PredictionTime
-from poolblend.cards.predictions import fold_name
+from poolblend.cards.fold_names import fold_name
 from poolblend.config import TfidfMember
 from poolblend.errors import UserError
 from poolblend.jobs.context import Context

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from poolblend.cards.fold_names import file_name
 from poolblend.config import Config, Member
 from poolblend.errors import UserError
 from poolblend.store import Store
@@ -84,7 +85,8 @@ def follow(
     steps_done: int,
 ) -> Follower:
     """The follower of a training from the step `steps_done` on; its run is <member>-fold<k>."""
-    follower, name = Follower(every=max(1, n_steps // MOST_POINTS)), f"{member.name}-fold{fold}"
+    follower, name = Follower(every=max(1, n_steps // MOST_POINTS)), member.name
+    name += f"-{file_name(fold)}"
 
     def start() -> None:
         follower.tracker = _tracker(config, name, store.open_tracking(), inputs, steps_done)

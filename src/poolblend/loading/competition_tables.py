@@ -101,6 +101,7 @@ def _with_targets(config: Config, tables: Tables) -> CompetitionTables:
     )
     if data.possible is not None and read.possible_NK is not None:
         check_true_possible(task, train, data.possible, read.y, read.possible_NK)
+        possible_labels(task, tables.test.set_index(tables.id), data.possible)
     exchange_of(task, data.swap)  # its labels are known
     if scorer.by is not None:
         scorer.check_groups(train)

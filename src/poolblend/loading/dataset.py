@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
+import pandas as pd
 
 from poolblend.competition.columns import Columns, fit_columns
 from poolblend.competition.options import Swap
@@ -125,8 +126,10 @@ class Datasets:
         )
         columns = None
         if data.numeric or data.categorical:
-            train = competition.tables.train
-            columns = fit_columns(train.iloc[rows], data.numeric, data.categorical)
+            learned = competition.tables.train.iloc[rows]
+            if data.swap is not None and not isinstance(member, TfidfMember):
+                learned = pd.concat([learned, learned.rename(columns=data.swap.renamed)])
+            columns = fit_columns(learned, data.numeric, data.categorical)
         labels = FoldLabels(rows, targets, self._weights(member, rows), columns)
         return self._with_pseudo(labels, member, fold, objective)
 

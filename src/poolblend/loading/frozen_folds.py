@@ -56,13 +56,13 @@ def frozen_folds(
 def new_folds(read: CompetitionTables, config: Config) -> np.ndarray:
     """A new fold (N,) for each train row, from the config's settings; nothing is written."""
     folds, train = config.folds, read.tables.train
-    together = folds.keep_together == "duplicates"
+    together, texts = folds.keep_together == "duplicates", text_columns(config.data.text)
     return assign_folds(
         folds,
         read.task,
         read.y,
         group_N=train[folds.groups].to_numpy(str) if folds.groups else None,
-        set_N=text_sets(train, text_columns(config.data.text)) if together else None,
+        set_N=text_sets(train, texts, swap=config.data.swap) if together else None,
     )
 
 
@@ -107,7 +107,8 @@ def _freeze(
     table = pd.DataFrame({"id": tables.train[tables.id], "fold": fold_N})
     write_folds(store.folds_path, table, settings)
     log.info("%d folds: %s", fold_N.max() + 1, store.folds_path)
-    log_repeats(tables, text_columns(config.data.text), read.y, config.folds.keep_together)
+    texts, together = text_columns(config.data.text), config.folds.keep_together
+    log_repeats(tables, texts, read.y, together, config.data.swap)
     return fold_N
 
 

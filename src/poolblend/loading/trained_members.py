@@ -7,10 +7,10 @@ from typing import Any
 
 from poolblend.cards.blend import FoldHashes, MemberOrigin
 from poolblend.cards.fold import FoldCard
+from poolblend.cards.fold_names import grouped
 from poolblend.config import Config
 from poolblend.errors import UserError
 from poolblend.loading.competition import Competition
-from poolblend.printing import grouped
 from poolblend.store import Store
 
 

@@ -93,7 +93,7 @@ class Backbone(Section):
         None, pattern="^[0-9a-f]{64}$"
     )  # of model.safetensors; refused when it differs
     name: FileNamePart = ""  # in member names; default: made from the source
-    # That its weights are held in; bf16 and fp16 halve their memory, and are for weights that do
+    # What its weights are held in. bf16 and fp16 halve their memory, and are for weights that do
     # not learn: with train.lora, or a head of ridge, logistic or svr.
     dtype: Dtype = "fp32"
     mlm: MaskedLanguage | None = None  # first train it further, on the texts of train and test

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poolblend.cards.predictions import fold_name
+from poolblend.cards.fold_names import fold_name
 from poolblend.config import Config, TfidfMember
 from poolblend.jobs.context import Context
 from poolblend.jobs.estimate import training_tokens
@@ -19,7 +19,7 @@ from poolblend.jobs.tracking import check_tracking
 from poolblend.jobs.watch import Watch
 from poolblend.loading.competition import open_store, planned_competition, try_folds
 from poolblend.loading.models import backbones_of, check_members, new_objective
-from poolblend.pipeline.training import fold_numbers, named_poolers
+from poolblend.pipeline.training import asked_for
 from poolblend.printing import aligned, wrapped
 from poolblend.training.batches import Encoded, padding_share, plan_steps
 
@@ -45,11 +45,10 @@ def dry_run(
     skip_failed: bool = False,
 ) -> None:
     """Print the folds of this command, their tokens, and the members that cannot be trained."""
-    members = config.resolve_members(named_poolers(poolers))
-    numbers = fold_numbers(folds, config.folds.n)
+    store = open_store(config)
+    members, numbers = asked_for(config, store, poolers, folds)
     check_tracking(config)
     located = check_members(config, members)
-    store = open_store(config)
     competition = planned_competition(config, store)
     try_folds(competition)
     backbones = backbones_of(members, located)

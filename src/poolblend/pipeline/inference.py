@@ -19,18 +19,20 @@ from poolblend.cards.provenance import Provenance, now
 from poolblend.cards.submission import BlendInUse, SubmissionCard
 from poolblend.competition.files import header
 from poolblend.competition.metrics import Scorer, make_scorer
+from poolblend.competition.possible import only_possible
 from poolblend.competition.submission import decided_labels, fill_submission, try_submission
 from poolblend.competition.tables import Unlabelled, parse_column, read_table
 from poolblend.competition.templates import target_table, text_columns
 from poolblend.config import Config, Workers
 from poolblend.ensembling.resampling import bootstrap
 from poolblend.errors import UserError
-from poolblend.jobs.blend_plan import read_blend
+from poolblend.jobs.blend_plan import read_blend, warn_of_other_labels
 from poolblend.jobs.inference_time import time_members, total
 from poolblend.jobs.predict_job import plan_predictions
 from poolblend.jobs.predictions import (
     load_new,
     load_unlabelled,
+    possible_of,
     predict_members,
     predict_new,
     test_rows,
@@ -110,6 +112,7 @@ def _write(
 ) -> tuple[Path, str]:
     moved_to = Path(members_from).expanduser() if members_from else None
     card, mixture = read_blend(store, refit=refit)
+    warn_of_other_labels(card, config.data.possible)
     members, task = card.used_members, card.task
     tables = load_unlabelled(config, store, {name: m.origin for name, m in members.items()})
     filling = try_submission(task, tables, config.submission, card.metric)
@@ -117,7 +120,8 @@ def _write(
     hidden_y = _hidden_labels(config, scorer, tables) if config.data.test_labels else None
     log.info("running %d of %d members", len(members), len(card.members))
     pred_MNK = predict_members(config, store, tables, task, members, moved_to, workers, end)
-    pred_NK = mixture.apply(pred_MNK)
+    possible_NK = possible_of(config, task, tables.test)
+    pred_NK = only_possible(mixture.apply(pred_MNK), possible_NK)
     if filling.values == "probabilities" and mixture.space.name == "rank":
         log.info("the blend averages ranks: the submission holds ranks from 0 to 1")
     submission = fill_submission(task, filling, tables, config.submission, pred_NK, mixture.cuts)
@@ -150,7 +154,9 @@ def _write(
     return path, "\n".join(lines)
 
 
-def predict(config: Config, frame: pd.DataFrame, *, workers: Workers = 1) -> pd.DataFrame:
+def predict(
+    config: Config, frame: pd.DataFrame, *, workers: Workers = 1, refit: bool = False
+) -> pd.DataFrame:
     """The blend's predictions of any rows with the competition's columns of text; none is stored.
 
     Rows and index are the frame's. The columns are the id, if it is one, `pred_<output>` for each
@@ -158,10 +164,11 @@ def predict(config: Config, frame: pd.DataFrame, *, workers: Workers = 1) -> pd.
     several targets. Raises UserError for columns that are missing, and for members from elsewhere.
     """
     with only_read(open_store(config)) as store:
-        card, mixture = read_blend(store)
+        card, mixture = read_blend(store, refit=refit)
         members, task = card.used_members, card.task
         table = load_new(config, store, {name: m.origin for name, m in members.items()}, frame)
         pred_NK = mixture.apply(predict_new(config, store, table, task, members, workers))
+        pred_NK = only_possible(pred_NK, possible_of(config, task, table))
     id = config.data.id
     found: dict[Any, Any] = {id: frame[id].to_numpy()} if id in frame.columns else {}
     found |= {f"{PREFIX}{output}": pred_NK[:, k] for k, output in enumerate(task.outputs)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from poolblend.cards.predictions import REFIT
+from poolblend.cards.fold_names import REFIT
 from poolblend.config import Config, Member, Workers
 from poolblend.config.members import MemberSpec
 from poolblend.ensembling.resampling import bootstrap, gain

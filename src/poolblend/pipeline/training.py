@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from poolblend.cards.predictions import REFIT
+from poolblend.cards.fold_names import REFIT
 from poolblend.config import AnyMember, Config, Workers
 from poolblend.errors import UserError, unknown
 from poolblend.jobs.context import Context
@@ -58,10 +58,8 @@ def train(
     the monotonic clock; all finished work is kept.
     """
     watch = Watch(end)
-    members = config.resolve_members(named_poolers(poolers))
-    numbers, store = fold_numbers(folds, config.folds.n), open_store(config)
-    if numbers == [REFIT]:
-        members = _to_refit(members, store, everything=poolers == "all")
+    store = open_store(config)
+    members, numbers = asked_for(config, store, poolers, folds)
     check_tracking(config)
     located = check_members(config, members)
     with watch.listening():
@@ -94,6 +92,17 @@ def train(
         else:
             log.info("%s", "\n".join(["", *_summary(context, members)]))
         runner.failures.check(len(waiting))
+
+
+def asked_for(
+    config: Config, store: Store, poolers: str, folds: str
+) -> tuple[list[AnyMember], list[int]]:
+    """The members and folds of a command, as `train` takes them."""
+    members = config.resolve_members(named_poolers(poolers))
+    numbers = fold_numbers(folds, config.folds.n)
+    if numbers == [REFIT]:
+        members = _to_refit(members, store, everything=poolers == "all")
+    return members, numbers
 
 
 def _to_refit(members: list[AnyMember], store: Store, *, everything: bool) -> list[AnyMember]:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from poolblend.cards.blend import BlendCard, BlendMember
 from poolblend.cards.fold import FoldCard
-from poolblend.cards.predictions import REFIT
+from poolblend.cards.fold_names import REFIT
 from poolblend.competition.metrics import METRICS
 from poolblend.config import Config
 from poolblend.ensembling.contributions import fold_scores, member_table
-from poolblend.ensembling.costs import on_frontier
+from poolblend.ensembling.costs import Cost, on_frontier
 from poolblend.ensembling.fitting import Form, cross_fitted
 from poolblend.ensembling.honesty import fold_masks
 from poolblend.errors import UserError
@@ -65,7 +65,7 @@ class MemberRow:
     bytes: int | None
     weight: float | None
     loss_without: Value | None
-    refit_seconds: float | None = None  # likewise, by its one model of all rows, where it has one
+    refit_seconds: float | None = None  # as estimated for its model of all rows, if it has one
     frontier: bool = False
 
 
@@ -274,8 +274,13 @@ def _row(
         bytes=sum(map(_own_bytes, cards)) if cards else None,
         weight=None if blended is None else blended.weight,
         loss_without=None if without is None else Value(without.value, without.low, without.high),
-        refit_seconds=ROWS * cost.alone / len(cards) if refit and cost is not None else None,
+        refit_seconds=_of_one(cost, len(cards)) if refit and cost is not None else None,
     )
+
+
+def _of_one(cost: Cost, n_folds: int) -> float:
+    """Seconds to predict by one model: frozen layers are computed once for any number."""
+    return ROWS * (cost.own / n_folds + sum(cost.shared.values()))
 
 
 def _has_refit(store: Store, name: str) -> bool:

@@ -111,8 +111,8 @@ def _about_costs(board: Board) -> Iterator[str]:
     )
     if any(row.refit_seconds is not None for row in board.members):
         yield (
-            "refit: likewise, by the model of all rows (infer.py --refit), which has no score of "
-            "its own: it has seen every row."
+            "refit: the same by the model of all rows (infer.py --refit), as the folds' models "
+            "tell; it has no score of its own, since it has seen every row."
         )
     shared = max((row.shared_seconds or 0.0 for row in board.members), default=0.0)
     if shared:

@@ -2,7 +2,7 @@
 
     input/<run>/folds.csv, .json                   id, fold; made once, then only read; its card
     models/<run>/<member>/fold0/                   model.safetensors, config, tokenizer, card.json
-    models/<run>/<member>/refit/                   likewise, a model of all rows (its OOF has none)
+    models/<run>/<member>/refit/                   likewise, a model of all rows; its OOF is empty
     models/<run>/<member>/fold0/failed.json        why the fold could not be trained
     models/<run>/<member>/checkpoints/fold0/       the last two of a fold in training
     models/<run>/<member>/.fold0.lock              while a process trains the fold
@@ -47,8 +47,9 @@ from typing import TYPE_CHECKING
 
 from poolblend.cards.backbone import BackboneCard, BaseCard
 from poolblend.cards.blend import BlendCard
+from poolblend.cards.fold_names import file_name
 from poolblend.cards.inputs import FileHash
-from poolblend.cards.predictions import TableName, fold_name
+from poolblend.cards.predictions import TableName
 from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError, unknown
 from poolblend.store.backbones import Copied, Trained
@@ -64,11 +65,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from optuna.storages import JournalStorage
-
-
-def file_name(fold: int) -> str:
-    """What the files of a fold's model are called."""
-    return fold_name(fold).replace(" ", "")
 
 
 class Store:

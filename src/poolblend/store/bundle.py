@@ -177,7 +177,8 @@ def _check_limits(
     sizes: dict[Path, float] = {wheel: wheel.stat().st_size for wheel in wheels}
     for files, card in zip(folds, cards, strict=True):
         for path, file in files.files(card):
-            shrinks = half and path.name == WEIGHTS
+            reduced = path.parent != files.folder and card.inputs.backbone_dtype is not None
+            shrinks = half and path.name == WEIGHTS and not reduced
             sizes[path] = file.bytes / 2 if shrinks else file.bytes
         sizes[files.folder / CARD] = 0
     if (total := sum(sizes.values())) > MOST_BYTES:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from poolblend.cards.card import DamagedError
 from poolblend.cards.fold import FailureNote, FoldBase, FoldCard, FoldFileHashes
+from poolblend.cards.fold_names import fold_name
 from poolblend.cards.inputs import FileHash
-from poolblend.cards.predictions import fold_name
 from poolblend.errors import UserError
 from poolblend.store.cards import read_card, write_card
 from poolblend.store.checkpoints import Checkpoints

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from poolblend.cards.card import DamagedError
-from poolblend.cards.predictions import REFIT, TableName, fold_name
+from poolblend.cards.fold_names import REFIT, fold_name
+from poolblend.cards.predictions import TableName
 from poolblend.cards.submission import SubmissionCard
 from poolblend.errors import UserError
 from poolblend.store import checkpoints
@@ -67,12 +68,13 @@ def survey(store: Store) -> Iterator[Artefact]:
 
 
 def _vectors(store: Store) -> Iterator[Artefact]:
-    for path in sorted(store.blend_path.parent.glob("*/*vectors_fold*.parquet")):
-        named = re.fullmatch(r"(test_)?vectors_fold(\d+)", path.stem)
+    for path in sorted(store.blend_path.parent.glob("*/*vectors_*.parquet")):
+        named = re.fullmatch(r"(test_)?vectors_(?:fold(\d+)|refit)", path.stem)
         if named:
             table: TableName = "test" if named[1] else "train"
-            kept = store.vectors(path.parent.name, int(named[2]), table)
-            name = f"{table} vectors of {kept.member} fold {kept.fold}"
+            fold = REFIT if named[2] is None else int(named[2])
+            kept = store.vectors(path.parent.name, fold, table)
+            name = f"{table} vectors of {kept.member} {fold_name(fold)}"
             yield read("vectors", name, kept.check)
 
 

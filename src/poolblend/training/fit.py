@@ -262,7 +262,8 @@ class Fit:
         return kept
 
     def _snapshot(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in self._kept.state_dict().items()}
+        kept, frozen = self._kept, state.frozen_weights(self._kept)
+        return {k: v.clone() for k, v in kept.state_dict().items() if k not in frozen}
 
     @property
     def _kept(self) -> TextModel:

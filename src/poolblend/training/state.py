@@ -45,7 +45,7 @@ def capture(
     write them before the next step.
     """
     moments = optimizer.state_dict()["state"]
-    left_out = {*_named_twice(model), *_frozen(model)}
+    left_out = {*_named_twice(model), *frozen_weights(model)}
     weights = {k: v for k, v in model.state_dict().items() if k not in left_out}
     tensors = {f"{MODEL}{name}": tensor for name, tensor in weights.items()}
     scalars: dict[str, dict[str, Any]] = {}
@@ -76,7 +76,7 @@ def restore(state: State, model: nn.Module, optimizer: Any, schedule: Any, scale
     # Clones: a file is read into memory that may be aligned differently from what torch allocates.
     tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
     weights = under(MODEL, tensors)
-    twice, frozen = _named_twice(model), _frozen(model)
+    twice, frozen = _named_twice(model), frozen_weights(model)
     weights |= {name: weights[first] for name, first in twice.items() if first not in frozen}
     missing, unknown = model.load_state_dict(weights, strict=False)
     if other := [*unknown, *(set(missing) - frozen)]:
@@ -102,7 +102,7 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _frozen(model: nn.Module) -> set[str]:
+def frozen_weights(model: nn.Module) -> set[str]:
     """Names of the weights that do not learn."""
     every = model.named_parameters(remove_duplicate=False)
     return {name for name, parameter in every if not parameter.requires_grad}

@@ -24,10 +24,13 @@ class _Average(Recipe):
         return None if average is None or average.n_averaged == 0 else average.module
 
     def state(self) -> dict[str, Tensor]:
-        return self._average.state_dict()
+        from poolblend.training.state import frozen_weights
+
+        frozen = frozen_weights(self._average)
+        return {k: v for k, v in self._average.state_dict().items() if k not in frozen}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        self._average.load_state_dict(state)
+        self._average.load_state_dict(state, strict=False)
 
 
 @register("ema")

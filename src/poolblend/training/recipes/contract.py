@@ -112,7 +112,7 @@ class Recipe(Section):
     ) -> bool:
         """Whether training ends here. `merit`: the epoch's score, larger is better; None: none.
 
-        `snapshot` copies the weights that would be kept now.
+        `snapshot` copies the weights that would be kept now, and that learn.
         """
         return False
 

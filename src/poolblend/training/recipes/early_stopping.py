@@ -59,7 +59,7 @@ class EarlyStopping(Recipe):
 
     def finish(self, model: TextModel) -> None:
         if self._weights:
-            model.load_state_dict(self._weights)
+            model.load_state_dict(self._weights, strict=False)  # without frozen ones
 
     def state(self) -> dict[str, Tensor]:
         import torch
