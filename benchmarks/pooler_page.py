@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 import pooler_answers as answers
 from poolblend.report.plots.rows import dots, row_axes
@@ -325,6 +326,7 @@ def curves_figure(curves: dict[str, list[Estimate]]):
         axes.set_xlabel("m, members of the blend")
         axes.set_ylabel("gain in log loss over its members")
         axes.set_title(name, color=MUTED)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(True, axis="y")
     note = "Solid: the five poolers of medium. Dotted: seeds of mean and max, or all ten poolers."
     return finish(figure, "What equal blends gain", note)

@@ -8,7 +8,6 @@ blend, until infer.py is run. The same run gives the same bytes.
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from poolblend import config, pipeline
 from poolblend.commands import command_line
 from poolblend.report import pictures
+from poolblend.report.plots.style import smaller
 
 # The document's picture, how it is drawn, and the name that the store keeps it under.
 PICTURES = {
@@ -41,11 +41,6 @@ def main() -> None:
         svg = smaller((result.figures / f"{kept}.svg").read_text(encoding="utf-8"))
         (args.to / f"{name}.svg").write_text(svg, encoding="utf-8")
         print(f"{args.to / name}.svg: {len(svg.encode()) / 1000:.0f} kB")
-
-
-def smaller(svg: str) -> str:
-    """The same picture without comments and indentation."""
-    return re.sub(r"\s*\n\s*", "\n", re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL))
 
 
 if __name__ == "__main__":

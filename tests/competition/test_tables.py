@@ -299,7 +299,9 @@ class TestFurtherColumns:
     @pytest.mark.parametrize("key", ["text", "numeric", "categorical"])
     def test_no_model_reads_what_it_is_to_predict(self, folder: Path, key: str) -> None:
         for column in ("keyword",) if key == "text" else ("target", "id", "keyword"):
-            with refused(f"column '{column}' is read as text, number or category, and also named"):
+            with refused(
+                f"column '{column}' is read as text, number, category or possible labels, and also"
+            ):
                 load(folder, **{key: [column]}, weight="keyword")
         with refused("column 'target' is read as text"):
             load(folder, text=["{text} {target}"])
@@ -329,7 +331,9 @@ class TestJointTarget:
         assert tables.test.columns.tolist() == ["id", "text"]
 
     def test_a_gap_a_repeated_name_and_a_column_that_is_read_are_refused(self, joint: Path) -> None:
-        with refused("column 'keyword' is read as text, number or category, and also named as id"):
+        with refused(
+            "column 'keyword' is read as text, number, category or possible labels, and also"
+        ):
             load(joint, target=["{keyword}:{target}"], text=["keyword", "text"])
         with refused("unknown column 'targets' in"):
             load(joint, target=["{keyword}:{targets}"], text=["text"])
