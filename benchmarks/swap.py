@@ -108,7 +108,7 @@ def score(folder: Path, pairs: pd.DataFrame, swap: Any, epochs: int, sets: list[
     started = time.perf_counter()
     pipeline.train(settings)
     seconds = time.perf_counter() - started
-    oof = pipeline.oof(settings).set_index("id").loc[pairs["id"].astype(str)]
+    oof = pipeline.oof(settings).set_index("id").loc[pairs["id"]]
     columns = [next(c for c in oof.columns if c.endswith(f":{name}")) for name in OUTCOMES]
     pred_NK, truth_NK = oof[columns].to_numpy().clip(1e-7, 1), pairs[OUTCOMES].to_numpy()
     loss_N = -np.log((pred_NK * truth_NK).sum(axis=1))
