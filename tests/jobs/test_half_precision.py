@@ -1,6 +1,7 @@
 """Encoders held in bf16 or fp16: decoders with adapters, frozen encoders, one base for all."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -156,6 +157,21 @@ def test_fp16_is_refused_on_a_cpu_before_anything_is_trained(tmp_path, tiny_back
     source = settings.backbone.model_copy(update={"dtype": "fp16"})
     with pytest.raises(UserError, match="dtype is fp16, in which this CPU does not train"):
         pipeline.train(settings.model_copy(update={"backbone": source}))
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [("cpu", "this machine's cpu .* set it to fp32"), ("cuda", "Tesla T4 .* set it to fp16")],
+)
+def test_a_machine_that_emulates_bf16_is_warned_of(monkeypatch, caplog, device, said):
+    monkeypatch.setattr(devices, "choose_device", lambda: torch.device(device))
+    monkeypatch.setattr(devices, "computes_in", lambda dtype, device: dtype == "fp32")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    devices._warn_once.cache_clear()
+    devices.check_dtype("fp32")
+    assert not caplog.messages
+    devices.check_dtype("bf16")
+    assert re.search(said, caplog.text)
 
 
 def test_another_dtype_makes_finished_folds_stale(tmp_path, tiny_backbone):

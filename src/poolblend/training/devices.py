@@ -120,10 +120,11 @@ def check_dtype(dtype: Dtype) -> None:
             "backbone.dtype is fp16, in which this CPU does not train; set it to bf16 or fp32"
         )
     if dtype == "bf16" and not computes_in(dtype, device):
-        where = "this CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
+        gpu = device.type == "cuda"
+        where = torch.cuda.get_device_name(device) if gpu else f"this machine's {device.type}"
         _warn_once(
             f"backbone.dtype is bf16, which {where} does not have and emulates slowly; set it to "
-            + ("fp32, if memory allows" if device.type == "cpu" else "fp16")
+            + ("fp16" if gpu else "fp32, if memory allows")
         )
 
 
