@@ -155,7 +155,7 @@ def test_a_training_of_weights_in_half_precision_is_refused(tmp_path, tiny_backb
 def test_fp16_is_refused_on_a_cpu_before_anything_is_trained(tmp_path, tiny_backbone):
     settings = written(tmp_path, tiny_backbone)
     source = settings.backbone.model_copy(update={"dtype": "fp16"})
-    with pytest.raises(UserError, match="dtype is fp16, in which this CPU does not train"):
+    with pytest.raises(UserError, match="dtype is fp16, which is for GPUs"):
         pipeline.train(settings.model_copy(update={"backbone": source}))
 
 

@@ -359,3 +359,38 @@ def test_the_metadata_says_whose_it_is(bundle, capsys):
     dataset, kernel = bundle().metadata()
     assert kernel["id"] == "me/poolblend-toy"
     assert json.dumps(kernel["competition_sources"]) == '["spooky"]'
+
+
+def test_joined_tables_travel_with_it_and_the_competitions_own_is_read_first(toy, place, tmp_path):
+    path = toy(n=36, n_test=3, blend=BLEND, metric="log_loss", submission="probabilities")
+    data = tmp_path / "data"
+    for name in ("train", "test"):
+        table = pd.read_csv(data / f"{name}.csv")
+        table.assign(prompt=0).to_csv(data / f"{name}.csv", index=False)
+    pd.DataFrame({"prompt": [0], "question": ["why"]}).to_csv(data / "own.csv", index=False)
+    sets = ["members=[tfidf]", "folds.n=2", "data.text=[question, text]"]
+    sets += ["data.joins=[{train: own.csv, on: prompt}]"]
+    settings = config.load(path, sets)
+    pipeline.train(settings)
+    pipeline.blend(settings)
+    expected = pd.read_csv(pipeline.infer(settings))
+    made = Bundle(pipeline.bundle(settings, tmp_path / "bundle", wheels=place / "wheels"))
+    assert "tables/own.csv" in made.card().files
+    assert made.card().tables == ("test.csv", "sample_submission.csv")
+    (there := tmp_path / "there").mkdir()
+    for name in made.card().tables:
+        shutil.copy(data / name, there)
+    cells = json.loads((made.notebook / "poolblend.ipynb").read_text())["cells"]
+    (code,) = ("".join(c["source"]) for c in cells if "places =" in "".join(c["source"]))
+    code = code[code.index("places =") : code.index("sets =")]
+    for own in (False, True):
+        if own:
+            shutil.copy(data / "own.csv", there)
+        found = {"bundle": made.dataset, "data": there, "json": json, "Path": Path}
+        exec(code, found)
+        (join,) = found["places"]["data.joins"]
+        assert Path(join["test"]).parent == (there if own else made.dataset / "tables")
+        sets = [f"{key}={json.dumps(value)}" for key, value in found["places"].items()]
+        given = config.load(made.dataset / "config.yaml", sets)
+        pipeline.infer(given, out=tmp_path / "out.csv")
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out.csv"), expected)

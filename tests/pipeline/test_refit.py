@@ -51,7 +51,10 @@ def test_the_submission_is_the_blend_of_models_that_have_seen_all_rows(settings,
         card = store.fold(name, REFIT).check()
         assert (card.rows.train, card.rows.valid, card.score) == (36, 0, None)
         assert len(store.fold(name, REFIT).oof()) == 0
+    capsys.readouterr()
     path = pipeline.infer(settings, refit=True)
+    said = capsys.readouterr().out
+    assert f"by models of all rows: {', '.join(NAMES)}; the score is that of their folds'" in said
     expected_N = np.mean([predicted(settings, name, REFIT)[:, 0] for name in NAMES], axis=0)
     np.testing.assert_allclose(pd.read_csv(path)["target"], expected_N, atol=1e-6)
     assert json.loads(path.with_suffix(".json").read_text())["refit"] == NAMES
@@ -170,6 +173,19 @@ def test_check_and_dry_run_know_them(settings, capsys):
     train.write_text(train.read_text().replace("lovely", "pretty"))
     with pytest.raises(UserError, match="9 stale"):
         pipeline.check(settings)
+
+
+def test_check_says_how_to_train_them_again(settings):
+    pipeline.train(settings)
+    pipeline.blend(settings)
+    other = settings.model_copy(update={"head": settings.head.model_copy(update={"dropout": 0.3})})
+    pipeline.train(other, poolers="mean", folds="refit")
+    with pytest.raises(
+        UserError, match="2 stale .* repair it: python train.py --fold refit --over"
+    ):
+        pipeline.check(settings)
+    pipeline.train(settings, poolers="mean", folds="refit", overwrite=True)
+    pipeline.check(settings)
 
 
 def test_predictions_of_any_rows_are_made_with_them(settings):

@@ -168,13 +168,15 @@ def test_outputs_change_places(kind, labels, rows, expected):
         ({"columns": {"a": "b"}, "labels": {"x": "y", "y": "z"}}, "'y' changes places with more"),
         ({"columns": {"a": "b", "b": "c"}}, "'b' changes places with more than one"),
         ({"columns": {"a": "a"}}, "'a' changes places with more than one, or with itself"),
-        (["a", "c"], "swap names column 'c', which is none of text, numeric and categorical"),
+        (["a", "c"], "unknown column 'c' of text or numbers in data.swap"),
+        (["a"], "a list of two columns change places, not of 1"),
+        ({"columns": {"a": "n"}}, "swap: 'a' is text, 'n' is numeric; only columns of one kind"),
         ({"columns": {}}, "at least 1 item"),
     ],
 )
 def test_what_is_no_exchange_is_refused(swap, line):
     with pytest.raises(UserError, match=line):
-        config.of_values({"data": {"text": ["a", "b"], "swap": swap}})
+        config.of_values({"data": {"text": ["a", "b"], "numeric": ["n"], "swap": swap}})
 
 
 def test_an_unknown_label_is_refused_before_training(tmp_path, tiny_backbone):

@@ -253,13 +253,19 @@ class BlendCard(Card):
         rows = zip(self.members.items(), self.mixture.weights, strict=True)
         return {name: member for (name, member), weights in rows if any(weights)}
 
+    @property
+    def label(self) -> str:
+        """What a reader is told of the metric: also the column whose groups it is averaged over."""
+        by = self.config.get("metric_by")
+        return self.metric if by is None else f"{self.metric} by {by}"
+
     def describe(self) -> str:
         """One line: the blender, the number of members, and the honest score."""
         used, honest = list(self.used_members), self.blenders[self.blender].honest
         what = used[0]
         if len(used) > 1:
             what = f"{self.blender} of {len(used)} of {len(self.members)} members"
-        return f"{what}, honest {self.metric} {honest:.4f} ({self.provenance.written})"
+        return f"{what}, honest {self.label} {honest:.4f} ({self.provenance.written})"
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> BlendCard:

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from poolblend import text_spec
 from poolblend.competition.templates import is_template, text_columns, without_braces
-from poolblend.errors import quoted
+from poolblend.errors import quoted, unknown
 from poolblend.options import PathText, Section, Seed, checked, repeated
 
 Side = Literal["train", "test"]
@@ -35,15 +35,18 @@ class Swap(Section):
     """
 
     columns: dict[str, str] = Field(min_length=1)  # a column of text or numbers, and its partner
-    # A label, or an output (a target, or a class that has a column), and what it becomes.
+    # What a label becomes, as text: {"model_a": "model_b"}; or an output, where several columns are
+    # the target: {"winner_a": "winner_b"}. Labels that are not named stay.
     labels: dict[str, str] = Field({})
 
     @model_validator(mode="before")
     @classmethod
     def _two_columns_are_a_pair(cls, value: Any) -> Any:
-        if isinstance(value, list) and len(value) == 2:
-            return {"columns": {value[0]: value[1]}}
-        return value
+        if not isinstance(value, list):
+            return value
+        if len(value) != 2:
+            raise ValueError(f"a list of two columns change places, not of {len(value)}")
+        return {"columns": {value[0]: value[1]}}
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -91,8 +94,8 @@ class Data(Section):
     classes: list[int | float | str] | None = None  # labels that may occur; others are refused
     # Columns of soft labels to learn from: probabilities, one per output.
     soft: list[str] = Field([])
-    # A column of train and test with the labels that are possible in a row, such as "A B D"; empty:
-    # all are. The probabilities of others become 0. Of a multiclass task.
+    # A column of train and test with the labels that are possible in a row, such as "A B D" or
+    # "Lab A, Lab B"; empty: all are. The probabilities of others become 0. Of a multiclass task.
     possible: str | None = None
     weight: str | None = None  # a column: how much a train row counts; 0: scored, not learned from
     # Columns joined to the pooled vector: medians for gaps, standardised.
@@ -130,13 +133,17 @@ class Data(Section):
         if self.weight in answers or len(answers) < len(self.target) + len(self.soft):
             raise ValueError("target, soft and weight must be columns that differ")
         if self.swap is not None:
-            read = {*text_columns(self.text), *self.numeric, *self.categorical}
-            unread = [name for name in self.swap.renamed if name not in read]
-            if unread:
-                raise ValueError(
-                    f"swap names column {quoted(unread[0])}, which is none of text, numeric and "
-                    "categorical"
-                )
+            kinds = {"text": text_columns(self.text), "numeric": self.numeric}
+            kinds["categorical"] = self.categorical
+            kind_of = {name: kind for kind, names in kinds.items() for name in names}
+            for name, other in self.swap.renamed.items():
+                if name not in kind_of:
+                    raise unknown("column", name, kind_of, "of text or numbers in data.swap")
+                if kind_of[name] != kind_of.get(other, kind_of[name]):
+                    raise ValueError(
+                        f"swap: {quoted(name)} is {kind_of[name]}, {quoted(other)} is "
+                        f"{kind_of[other]}; only columns of one kind change places"
+                    )
         if self.join == "pair" and len(self.text) != 2:
             raise ValueError(f"join=pair needs two columns of text, not {len(self.text)}")
         return self

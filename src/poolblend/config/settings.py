@@ -48,7 +48,8 @@ class Config(Section):
     preset: str | None = None  # names settings that take the place of the defaults
     task: Literal["binary", "multiclass", "multilabel", "regression", "ordinal"] = "binary"
     metric: str = "f1"  # the score of members and blends
-    # A train column: the score is the mean of those of its values' rows (of roc_auc and log_loss).
+    # A train column whose values are groups of rows: the score is the mean of the groups' scores.
+    # Of a binary task, with roc_auc or log_loss.
     metric_by: str | None = None
     data: Data = Data()
     folds: Folds = Folds()

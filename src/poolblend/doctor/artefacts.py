@@ -29,6 +29,7 @@ COMMANDS = {
     "fold models": "train.py --overwrite",
     "checkpoints": "train.py",
     "blend": "blend.py",
+    "models of all rows": "train.py --fold refit --overwrite",
     "test predictions": "infer.py",
     "submissions": "infer.py",
     "vectors": "infer.py --vectors",

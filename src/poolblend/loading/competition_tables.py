@@ -103,6 +103,8 @@ def _with_targets(config: Config, tables: Tables) -> CompetitionTables:
         check_true_possible(task, train, data.possible, read.y, read.possible_NK)
         possible_labels(task, tables.test.set_index(tables.id), data.possible)
     exchange_of(task, data.swap)  # its labels are known
+    if data.swap is not None and not data.swap.labels:
+        log.info("data.swap: in the other order the label stays; swap.labels says what else it is")
     if scorer.by is not None:
         scorer.check_groups(train)
     reason = why_undefined(scorer, read.scored)

@@ -80,7 +80,13 @@ def bundle(
         found = [own, *_lacking_wheels(Path(scratch), wheels)]
         with target.replaced(TEMPLATE) as new:
             there = write_dataset(
-                new, store, blend, config=config_there(config), half=half, wheels=found
+                new,
+                store,
+                blend,
+                config=config_there(config),
+                half=half,
+                wheels=found,
+                tables=[config.data_dir / join.table("test") for join in config.data.joins],
             )
             agreement = _agreement(config, store, there, mixture, workers) if half else None
             card = finish(
@@ -128,8 +134,7 @@ def check_names(owner: str | None, competition: str | None) -> None:
 
 def _tables(config: Config) -> tuple[str, ...]:
     """The files of the competition that inference reads, in its folder."""
-    data = config.data
-    return (data.test, data.sample_submission, *(join.table("test") for join in data.joins))
+    return (config.data.test, config.data.sample_submission)
 
 
 def config_there(config: Config) -> str:

@@ -148,6 +148,9 @@ def _write(
         now(),
     )
     lines = [f"blend: {card.describe()}"]
+    if refits := [name for name, each in members.items() if each.origin.refit]:
+        score = "the score is that of their folds' models"
+        lines.append(f"by models of all rows: {', '.join(refits)}; {score}")
     if hidden_y is not None:
         lines.append(_hidden_score(scorer, hidden_y, scorer.metric_inputs(pred_NK, mixture.cuts)))
     lines.append(f"\nsubmission: {path} ({len(submission)} rows)")

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 REFITTED = (
     "models of all rows have no score: no row is left that they have not seen. infer.py --refit "
-    "uses them, with the weights that the folds' models were given"
+    "runs them with the weights of the blend, which blend.py fits to the folds' models"
 )
 
 

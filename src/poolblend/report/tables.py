@@ -88,7 +88,7 @@ def budget_levels(card: BlendCard) -> pd.DataFrame:
 def show(card: BlendCard) -> str:
     """All tables, and sentences on the value of the blend and its members."""
     parts: list[str | pd.DataFrame] = [
-        f"{card.metric} of the members, out of fold ({_rows(card)}){_fitted_cuts(card)}",
+        f"{card.label} of the members, out of fold ({_rows(card)}){_fitted_cuts(card)}",
         member_scores(card),
     ]
     if len(card.members) > 1:
@@ -98,7 +98,7 @@ def show(card: BlendCard) -> str:
             f"loss without it: of the {card.without_blender} blend",
             contributions(card),
             card.diversity.sentence,
-            f"{card.metric} of the blends; honest: each fold scored by a blend fitted without it",
+            f"{card.label} of the blends; honest: each fold scored by a blend fitted without it",
             blender_scores(card),
         ]
     if card.budget:

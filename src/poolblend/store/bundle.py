@@ -3,6 +3,7 @@
     dataset/poolblend-bundle.json        its card: what it holds, and what the notebook looks for
     dataset/config.yaml                  the run's config
     dataset/models/, dataset/oof/        a store: fold models that have weight, and the blend
+    dataset/tables/                      joined tables, where the competition's folder has none
     dataset/wheels/                      poolblend, and what the other machine lacks
     dataset/dataset-metadata.json        for Kaggle's command-line tool
     notebook/poolblend.ipynb             reads the dataset, writes submission.csv
@@ -40,7 +41,7 @@ from poolblend.store.files import (
 from poolblend.store.foldfiles import CARD, ENCODER, WEIGHTS, FoldFiles, hashed_files
 
 MARKER = "poolblend-bundle.json"
-CONFIG, WHEELS, NOTEBOOK = "config.yaml", "wheels", "poolblend.ipynb"
+CONFIG, TABLES, WHEELS, NOTEBOOK = "config.yaml", "tables", "wheels", "poolblend.ipynb"
 DATASET_METADATA, KERNEL_METADATA = "dataset-metadata.json", "kernel-metadata.json"
 # A dataset of Kaggle, and the files of a folder that its tool uploads.
 MOST_BYTES, MOST_FILES = 20e9, 1000
@@ -138,9 +139,16 @@ class Bundle(NamedTuple):
 
 
 def write_dataset(
-    new: Path, store: Store, blend: BlendCard, *, config: str, half: bool, wheels: Sequence[Path]
+    new: Path,
+    store: Store,
+    blend: BlendCard,
+    *,
+    config: str,
+    half: bool,
+    wheels: Sequence[Path],
+    tables: Sequence[Path] = (),
 ) -> Store:
-    """Write config, wheels and a store with the fold models that have weight; that store.
+    """Write config, wheels, tables and a store with the models that have weight; that store.
 
     With `half`, the weights of encoders are in half precision, and the cards have their hashes.
     Raises UserError for more than Kaggle takes, DamagedError for files that are not as they were.
@@ -156,12 +164,19 @@ def write_dataset(
     (new / WHEELS).mkdir()
     for wheel in wheels:
         shutil.copyfile(wheel, new / WHEELS / wheel.name)
+    for table in tables:
+        (shutil.copytree if table.is_dir() else shutil.copyfile)(table, _made(new / TABLES, table))
     (new / CONFIG).write_text(config, encoding="utf-8")
     copy = _halve if half else _copy
     for (source, target), card in zip(folds, cards, strict=True):
         _copy_fold(source, target, card, copy)
     write_card(there.blend_path, _with_hashes(blend, there) if half else blend)
     return there
+
+
+def _made(folder: Path, table: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder / table.name
 
 
 def finish(new: Path, make_card: Callable[[dict[str, FileHash]], BundleCard]) -> BundleCard:

@@ -48,7 +48,8 @@ def survey(store: Store) -> Iterator[Artefact]:
         yield from _training("backbones", f"base {name}", store.base(name))
     for member, fold in known_folds(store):
         name = f"{member} {fold_name(fold)}"
-        yield from _training("fold models", name, store.fold(member, fold))
+        kind = "models of all rows" if fold == REFIT else "fold models"
+        yield from _training(kind, name, store.fold(member, fold))
         kept = store.test_predictions(member, fold)
         if kept.path.is_file():
             yield read("test predictions", f"test predictions of {name}", kept.check)

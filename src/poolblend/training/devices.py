@@ -117,7 +117,7 @@ def check_dtype(dtype: Dtype) -> None:
     device = choose_device()
     if dtype == "fp16" and device.type == "cpu":
         raise UserError(
-            "backbone.dtype is fp16, in which this CPU does not train; set it to bf16 or fp32"
+            "backbone.dtype is fp16, which is for GPUs; on this CPU set it to bf16 or fp32"
         )
     if dtype == "bf16" and not computes_in(dtype, device):
         gpu = device.type == "cuda"

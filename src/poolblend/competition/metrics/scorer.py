@@ -184,7 +184,8 @@ class Scorer:
         """Numbers (N,) of the groups, in the sorted order of their values."""
         if self.by not in frame:
             raise unknown("column", self.by, map(str, frame.columns), "in metric_by")
-        empty = int(frame[self.by].isna().sum())
+        cells = frame[self.by]
+        empty = int((cells.isna() | (cells.astype(str).str.strip() == "")).sum())
         if empty:
             raise UserError(f"metric_by: column '{self.by}' has {empty} empty cells; fill them")
         return np.unique(frame[self.by].to_numpy(str), return_inverse=True)[1]
