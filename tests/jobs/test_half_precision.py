@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 
 from poolblend import config, pipeline
 from poolblend.errors import UserError
+from poolblend.jobs.bases import keep_base
 from poolblend.jobs.fold_loader import FoldLoader
 from poolblend.loading.competition import load_competition, open_store
+from poolblend.loading.models import locate_backbone
 from poolblend.modeling import backbone
 from poolblend.store.checkpoints import Checkpoints
 from poolblend.store.foldfiles import WEIGHTS
@@ -77,6 +79,20 @@ def test_five_folds_over_one_base_have_its_memory_once(tmp_path, tiny_backbone, 
         places.append([weight.data_ptr() for weight in model.encoder.parameters()])
     assert places == places[:1] * 5
     assert built == [1]
+
+
+def test_the_decoder_is_not_read_again_to_be_stored(tmp_path, tiny_backbone, monkeypatch):
+    settings, reads, load = written(tmp_path, tiny_backbone), [], backbone.load
+    monkeypatch.setattr(backbone, "load", lambda *a, **k: reads.append(a) or load(*a, **k))
+    pipeline.train(settings, folds="0")
+    (base,) = open_store(settings).bases_folder.glob("[!.]*")
+    pipeline.check(settings)
+    one, before = (base / WEIGHTS).read_bytes(), len(reads)
+    (base / WEIGHTS).unlink()
+    located = locate_backbone(settings, settings.resolve_members()[0].backbone)
+    keep_base(settings, open_store(settings), settings.resolve_members()[0], located)
+    assert (base / WEIGHTS).read_bytes() == one  # what reading it anew writes
+    assert before == len(reads) - 1 == 3  # a timed step, the trial, the training
 
 
 def test_recomputed_activations_give_the_same_adapters(tmp_path, tiny_backbone):

@@ -13,8 +13,9 @@ from sklearn.metrics import log_loss
 from poolblend import config, pipeline
 from poolblend.ensembling.costs import Cost, on_frontier, seconds_together
 from poolblend.loading.prediction_costs import prediction_cost
-from poolblend.report.board import Value, make_board
+from poolblend.report.board import make_board
 from poolblend.report.board_page import to_page
+from poolblend.report.board_rows import Value
 from poolblend.report.board_text import to_json, to_text
 from poolblend.store.cards import write_card
 from rig.edited import edit_card

@@ -43,6 +43,11 @@ class Member(Section):
         return self.head.frozen or train.freeze_layers is not None or train.lora is not None
 
     @property
+    def keeps_encoder(self) -> bool:
+        """Whether a trained model's encoder has the backbone's own weights, each of them."""
+        return self.head.frozen or self.backbone.dtype != "fp32"
+
+    @property
     def applied_train(self) -> Train:
         """The keys of `train` that apply to the member: few of them for a frozen encoder."""
         if not self.head.frozen:

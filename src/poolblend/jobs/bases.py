@@ -19,10 +19,17 @@ from poolblend.store.backbones import Copied
 log = logging.getLogger(__name__)
 
 
-def keep_base(config: Config, store: Store, member: Member, located: Located) -> FoldBase | None:
+def keep_base(
+    config: Config,
+    store: Store,
+    member: Member,
+    located: Located,
+    loaded: backbone.Backbone | None = None,
+) -> FoldBase | None:
     """The member's backbone in the store, copied there if it is not yet; one for all its folds.
 
-    After `backbone.mlm` it is there already. None where its weights are several files.
+    It is read for that, unless `loaded` is the backbone with its own weights. After `backbone.mlm`
+    it is there already. None where its weights are several files.
     """
     if member.backbone.mlm:
         return store.backbone(member.backbone.name).as_base()
@@ -30,7 +37,8 @@ def keep_base(config: Config, store: Store, member: Member, located: Located) ->
     if not _is_whole(files):
         with files.lock:  # other processes train other folds
             if not _is_whole(files):
-                _copy(config, files, member, located)
+                base = loaded or load_backbone(member, located, config.remote_code)
+                _copy(base, files, located)
     return files.as_base()
 
 
@@ -50,8 +58,7 @@ def _is_whole(files: Copied) -> bool:
         return False
 
 
-def _copy(config: Config, files: Copied, member: Member, located: Located) -> None:
-    base = load_backbone(member, located, config.remote_code)
+def _copy(base: backbone.Backbone, files: Copied, located: Located) -> None:
     files.save(
         parts=(backbone.Weights(base.encoder), *base.parts),
         make_card=lambda hashes: BaseCard(

@@ -95,11 +95,16 @@ class Context:
             self._frozen[key] = load_backbone(member, located, self.config.remote_code)
         return self._frozen[key]
 
-    def base(self, member: Member, located: Located) -> FoldBase | None:
-        """The backbone's copy in the store, made or checked once; None: its weights are no file."""
+    def base(
+        self, member: Member, located: Located, loaded: backbone.Backbone | None
+    ) -> FoldBase | None:
+        """The backbone's copy in the store, made or checked once; None: its weights are no file.
+
+        `loaded` is what `keep_base` says.
+        """
         key = located, member.backbone.dtype
         if key not in self._bases:
-            self._bases[key] = keep_base(self.config, self.store, member, located)
+            self._bases[key] = keep_base(self.config, self.store, member, located, loaded)
         return self._bases[key]
 
     def backbone(self, member: Member) -> Located:

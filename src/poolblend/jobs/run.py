@@ -50,7 +50,8 @@ def run(job: Job, context: Context, place: str = "") -> None:
     seconds = round(saving - started, 1)
     files, base = job.files(context.store), None
     if located is not None and job.encoder_member.has_frozen_part and not job.standalone:
-        base = context.base(job.encoder_member, located)
+        unchanged = fitted.base if job.encoder_member.keeps_encoder else None
+        base = context.base(job.encoder_member, located, unchanged)
     files.save(
         tensors=fitted.model.stored(on_base=base is not None),
         parts=() if fitted.base is None else fitted.base.parts,

@@ -8,7 +8,7 @@ from poolblend.competition.classes import Label, class_indices
 from poolblend.competition.options import Swap
 from poolblend.competition.tasks import Task
 from poolblend.errors import UserError, unknown
-from poolblend.training.encoding import Exchange
+from poolblend.training.exchange import Exchange
 
 
 def exchange_of(task: Task, swap: Swap | None) -> Exchange | None:

@@ -16,7 +16,8 @@ from poolblend.competition.templates import fill, is_template, text_columns
 from poolblend.config import Config
 from poolblend.modeling.backbone import load_tokenizer
 from poolblend.text_spec import TextColumns, TextSpec
-from poolblend.training.encoding import Encoded, Exchange, encode, in_both_orders
+from poolblend.training.encoding import Encoded, encode, in_both_orders
+from poolblend.training.exchange import Exchange
 from poolblend.training.tokens import split_template
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from poolblend.report.board import ROWS, Board
+from poolblend.report.board_rows import ROWS, Board
 from poolblend.report.board_text import blend_table, member_table, notes
 from poolblend.report.packages import require_packages
 from poolblend.report.page import page

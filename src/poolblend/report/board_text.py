@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from poolblend.printing import WIDTH, aligned, wrapped
-from poolblend.report.board import ROWS, Board, MemberRow, Value
+from poolblend.report.board_rows import ROWS, Board, MemberRow, Value
 
 MEGABYTE = 1e6
 ON_FRONTIER = "*"

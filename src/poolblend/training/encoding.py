@@ -15,6 +15,7 @@ import numpy as np
 
 from poolblend.errors import UserError
 from poolblend.text_spec import TextSpec, Truncation
+from poolblend.training.exchange import Exchange
 from poolblend.training.tokens import Frame, frame, interleave, separated, tokenise
 from poolblend.training.windows import Windowing, windowing
 
@@ -22,23 +23,6 @@ if TYPE_CHECKING:
     from poolblend.training.hidden_states import HiddenStates
 
 T = TypeVar("T")
-
-
-class Exchange(NamedTuple):
-    """What outputs (N, K), or targets, become where columns of the rows change places."""
-
-    places: tuple[int, ...] | None = None  # of the outputs before; None: they stay
-    flips: bool = False  # one output becomes its complement
-
-    def __call__(self, x_NK: np.ndarray) -> np.ndarray:
-        if self.flips:
-            return 1 - x_NK
-        return x_NK if self.places is None else x_NK[:, list(self.places)]
-
-    def mean(self, x_NK: np.ndarray) -> np.ndarray:
-        """The mean over both orders, of which the second half of the rows is the other one."""
-        first, second = np.split(x_NK, 2)
-        return (first + self(second)) / 2
 
 
 @dataclass(frozen=True)
